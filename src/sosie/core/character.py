@@ -1,0 +1,40 @@
+"""A Character: who is drawn, and what must be true of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Likeness = Literal["fictional", "consented"]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One reference image: its path inside the character's folder and the SHA-256 of its bytes."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Character:
+    """A fictional or consenting adult, as `character.toml` describes them.
+
+    `description` is what a prompt says of them ("a young woman, auburn braided hair");
+    `trigger` is the token a character LoRA was trained on, or empty; `marks` are distinguishing
+    marks that belong in every description. `recipe` is the default recipe, or empty.
+    """
+
+    name: str
+    likeness: Likeness
+    adult: bool
+    description: str = ""
+    trigger: str = ""
+    marks: tuple[str, ...] = ()
+    recipe: str = ""
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def prompt_description(self) -> str:
+        """The description with the distinguishing marks, comma-separated."""
+        return ", ".join(part for part in (self.description, *self.marks) if part)

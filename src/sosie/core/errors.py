@@ -1,0 +1,80 @@
+"""What can go wrong, as one tree.
+
+SosieError                      shown to the user as "error: ..." and "hint: ..."; exit code 2
+├── UsageError                  a flag or an argument is wrong or missing
+├── ConfigError                 a TOML file says something that Sosie does not know
+├── NotFoundError               a named thing (recipe, character, model, file) does not exist
+├── BadImageError               a file is not an image that Sosie can use
+├── BadModelError               a model file is broken, truncated or not what it claims
+├── StoreError                  the workspace's store cannot be read or written
+├── DeliveryError               a finished image could not be written to the output folder
+├── EngineError                 an engine failed while it rendered
+├── ProvenanceError             a manifest could not be signed or read
+└── MissingExtraError           an optional part of Sosie is not installed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SosieError(Exception):
+    """An error for the user: what happened to which thing, what was expected, what to run.
+
+    `message` says the first two in one sentence; `hint` is a command or an action, or empty.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(SosieError):
+    """A flag or an argument is wrong or missing."""
+
+
+class ConfigError(SosieError):
+    """A TOML file says something that Sosie does not know."""
+
+
+class NotFoundError(SosieError):
+    """A named thing (recipe, character, model, file) does not exist."""
+
+
+class BadImageError(SosieError):
+    """A file is not an image that Sosie can use."""
+
+
+class BadModelError(SosieError):
+    """A model file is broken, truncated or not what it claims to be."""
+
+
+class StoreError(SosieError):
+    """The workspace's store cannot be read or written."""
+
+
+class DeliveryError(SosieError):
+    """A finished image could not be written to the output folder; the store still holds it."""
+
+
+class EngineError(SosieError):
+    """An engine failed while it rendered."""
+
+
+class ProvenanceError(SosieError):
+    """A provenance manifest could not be signed or read."""
+
+
+class MissingExtraError(SosieError):
+    """An optional part of Sosie is not installed."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"`, or the whole list if nothing is near, or nothing if it is empty."""
+    names = sorted(known)
+    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    if matches:
+        return f"; did you mean '{matches[0]}'?"
+    return f"; known: {', '.join(names)}" if names else ""

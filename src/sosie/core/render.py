@@ -1,0 +1,65 @@
+"""Engines and what they yield."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from sosie.core.finding import Finding
+from sosie.core.plan import Plan
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a render was made with: versions of the packages that matter, machine, device."""
+
+    python: str
+    platform: str
+    device: str
+    packages: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """`step` of `steps` of one plan's `phase` is done."""
+
+    plan: Plan
+    phase: str
+    step: int
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class Render:
+    """An image (mode RGB), its plan, and the engine and environment that made it in `seconds`."""
+
+    image: Image
+    plan: Plan
+    engine: str
+    environment: Environment
+    seconds: float
+
+
+class Engine(Protocol):
+    """Turns plans into renders. Holds models between runs; `close` frees them."""
+
+    @property
+    def name(self) -> str:
+        """How the store knows this engine: two engines of one name give the same pixels."""
+        ...
+
+    def check(self, plan: Plan) -> list[Finding]:
+        """Everything that would stop or spoil this plan, without reading a weight."""
+        ...
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        """Renders every plan, in order. Raises `EngineError`; what was yielded stays valid."""
+        ...
+
+    def close(self) -> None:
+        """Frees models and memory; the engine cannot be used after."""
+        ...

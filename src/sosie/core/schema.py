@@ -1,0 +1,115 @@
+"""Strict mapping of TOML tables to frozen dataclasses, and canonical JSON back.
+
+An unknown key, a missing key or a value of another type is a `ConfigError` that names the place
+(`stages[0].sampler.steps`) and, for an unknown key, the nearest valid one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
+
+from sosie.core.errors import ConfigError, NotFoundError, nearest
+
+T = TypeVar("T")
+
+
+def load_toml(cls: type[T], path: Path) -> T:
+    """Reads `path` strictly as `cls`; every complaint names the file."""
+    return from_table(cls, read_toml(path), str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The parsed table of a TOML file, or an error that names file, line and column."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+
+
+def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "") -> T:
+    """Builds the dataclass `cls` from `table`; `where` is the file, `at` the place in it."""
+    fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
+    hints = typing.get_type_hints(cls)
+    for key in table:
+        if key not in fields:
+            place = f" in [{at}]" if at else ""
+            raise ConfigError(f"{where}: unknown key '{key}'{place}{nearest(key, fields)}")
+    values: dict[str, Any] = {}
+    for name, spec in fields.items():
+        place = f"{at}.{name}" if at else name
+        if name in table:
+            values[name] = _value(hints[name], table[name], where, place)
+        elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where}: key '{place}' is missing")
+    return cls(**values)
+
+
+def _value(hint: Any, value: Any, where: str, at: str) -> Any:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        options = [a for a in args if a is not type(None)]
+        if value is None and len(options) < len(args):
+            return None
+        return _value(options[0], value, where, at)
+    if origin is Literal:
+        if value not in args:
+            raise ConfigError(f"{where}: {at} = {value!r} is not allowed{nearest(str(value), map(str, args))}")
+        return value
+    if origin is tuple:
+        _expect(isinstance(value, list | tuple), where, at, "a list", value)
+        return tuple(_value(args[0], item, where, f"{at}[{i}]") for i, item in enumerate(value))
+    if origin is dict:
+        _expect(isinstance(value, dict), where, at, "a table", value)
+        return {str(k): _value(args[1], v, where, f"{at}.{k}") for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        _expect(isinstance(value, dict), where, at, "a table", value)
+        return from_table(cast(type[Any], hint), value, where, at)
+    return _scalar(hint, value, where, at)
+
+
+def _scalar(hint: Any, value: Any, where: str, at: str) -> Any:
+    if hint is float:
+        _expect(isinstance(value, int | float) and not isinstance(value, bool), where, at, "a number", value)
+        return float(value)
+    names = {int: "a whole number", str: "a text", bool: "true or false"}
+    right = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    _expect(right, where, at, names.get(hint, str(hint)), value)
+    return value
+
+
+def _expect(right: bool, where: str, at: str, expected: str, value: Any) -> None:
+    if not right:
+        raise ConfigError(f"{where}: {at} = {value!r} is not {expected}")
+
+
+def to_table(value: Any) -> Any:
+    """A dataclass as plain dicts, lists and scalars, in declaration order."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_table(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, tuple | list):
+        return [to_table(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {key: to_table(item) for key, item in cast("dict[str, Any]", value).items()}
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """Canonical JSON: sorted keys, no spaces, UTF-8, shortest round-trip floats, no NaN."""
+    table = to_table(value)
+    text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", errors="surrogatepass")
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of the canonical JSON, 64 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()

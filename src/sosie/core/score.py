@@ -1,0 +1,70 @@
+"""Scores, scorecards and verdicts. No score is not zero: `None`, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["keep", "retry", "repair", "reject"]
+ScoreKind = Literal["identity", "defect"]
+
+
+@dataclass(frozen=True)
+class CohortRate:
+    """What a threshold means: the share of a cohort of impostors that passes it.
+
+    `fmr` is the false-match rate (0 to 1) of `false_matches` in `n`, `upper95` its one-sided
+    95 % Clopper-Pearson bound. `cohort` names the population.
+    """
+
+    cohort: str
+    n: int
+    false_matches: int
+    fmr: float
+    upper95: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """One measured value of one image.
+
+    `value` is None when nothing could be measured; `reason` then says why. `passed` is None when
+    there is no value or no threshold: never a pass. `low` and `high` bound the value's range.
+    `rate` is what the threshold lets through alone, `joint` together with the other judges,
+    `others` the joint rate against other people. `guided_by` names the encoders that guided the
+    image: never the one that judged.
+    """
+
+    kind: ScoreKind
+    name: str
+    value: float | None
+    threshold: float | None
+    passed: bool | None
+    reason: str = ""
+    unit: str = ""
+    low: float = 0.0
+    high: float = 1.0
+    higher_is_better: bool = False
+    rate: CohortRate | None = None
+    joint: CohortRate | None = None
+    others: CohortRate | None = None
+    guided_by: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """All scores of one image."""
+
+    scores: tuple[Score, ...]
+
+    def of(self, kind: ScoreKind) -> tuple[Score, ...]:
+        """The scores of one kind, in order."""
+        return tuple(score for score in self.scores if score.kind == kind)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is to be done with an image, and why not `keep`."""
+
+    outcome: Outcome
+    reasons: tuple[str, ...] = ()
