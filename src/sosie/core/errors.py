@@ -4,6 +4,7 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── UsageError                  a flag or an argument is wrong or missing
 ├── ConfigError                 a TOML file says something that Sosie does not know
 ├── NotFoundError               a named thing (recipe, character, model, file) does not exist
+├── CheckFailedError             the checks before a run found errors
 ├── BadImageError               a file is not an image that Sosie can use
 ├── BadModelError               a model file is broken, truncated or not what it claims
 ├── StoreError                  the workspace's store cannot be read or written
@@ -41,6 +42,10 @@ class ConfigError(SosieError):
 
 class NotFoundError(SosieError):
     """A named thing (recipe, character, model, file) does not exist."""
+
+
+class CheckFailedError(SosieError):
+    """The checks before a run found errors; nothing was rendered."""
 
 
 class BadImageError(SosieError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -164,7 +165,12 @@ def fill(template: str, character: Character, prompt: str) -> str:
                 raise ConfigError(f"prompt template {template!r}: unknown field '{name}'{nearest(name, values)}")
         if names and not any(values[name] for name in names):
             continue
-        for name in names:
-            part = part.replace("{" + name + "}", values[name])
-        parts.append(part.strip())
+        parts.append(
+            functools.reduce(lambda text, name: text.replace("{" + name + "}", values[name]), names, part).strip()
+        )
     return ", ".join(part for part in parts if part)
+
+
+def _replace(text: str, values: Mapping[str, str]) -> str:
+    """Each `{name}` replaced in one pass: braces in a value stay as they are."""
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), text)

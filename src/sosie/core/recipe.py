@@ -65,6 +65,13 @@ class Acceptance:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """What the impostors of a calibration are asked to do, one prompt after another."""
+
+    prompts: tuple[str, ...] = ("",)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Stages in order, the prompt's frame, the size in pixels, and the rules of acceptance.
 
@@ -80,3 +87,4 @@ class Recipe:
     summary: str = ""
     negative_prompt: str = ""
     acceptance: Acceptance = field(default_factory=Acceptance)
+    calibration: Calibration = field(default_factory=Calibration)

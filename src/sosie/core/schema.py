@@ -7,6 +7,7 @@ An unknown key, a missing key or a value of another type is a `ConfigError` that
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import tomllib
@@ -39,7 +40,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "") -> T:
     """Builds the dataclass `cls` from `table`; `where` is the file, `at` the place in it."""
     fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)
     for key in table:
         if key not in fields:
             place = f" in [{at}]" if at else ""
@@ -52,6 +53,11 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "")
         elif spec.default is dataclasses.MISSING and spec.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{where}: key '{place}' is missing")
     return cls(**values)
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
 
 
 def _value(hint: Any, value: Any, where: str, at: str) -> Any:

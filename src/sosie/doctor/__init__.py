@@ -1,0 +1,1 @@
+"""The doctor: one check a file, each returns Findings."""

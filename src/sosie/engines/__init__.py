@@ -1,0 +1,1 @@
+"""Engines: from plans to renders. In process (`diffusers`) and pretended (`fake`)."""

@@ -1,0 +1,1 @@
+"""Faces without torch: detection, alignment, embedding, and the check of reference images."""

@@ -1,0 +1,1 @@
+"""Model files, images and digests: formats without torch."""

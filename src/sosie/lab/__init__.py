@@ -1,0 +1,1 @@
+"""The lab: statistics and reports made from the record."""

@@ -1,0 +1,63 @@
+"""`mini`, the embedded model of Sosie: SDXL in small, as a stock diffusers folder.
+
+`folder()` is the whole interface; `MODEL` is what the entry point group `sosie.models` finds.
+Neither needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sosie_mini.errors import MiniError
+
+__all__ = ["MODEL", "MiniError", "Model", "folder"]
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that comes as a Python package.
+
+    `folder` gives its diffusers folder, made ready at the first call. `cohort` is the file of
+    impostors' embeddings that the judges' thresholds come from, or None if there is none.
+    """
+
+    name: str
+    family: str
+    licence: str
+    folder: Callable[[], Path]
+    cohort: Path | None
+    summary: str
+
+
+def folder(verify: bool = False) -> Path:
+    """The stock diffusers folder of `mini`, expanded once into the user's cache (80 MB).
+
+    It lies in `SOSIE_CACHE` or the user's cache folder, at `models/mini-DIGEST`, and holds float16
+    safetensors, both tokenizers, `ip-adapter/`, `controlnet/` and `id_encoder.onnx`. It is whole
+    or not there, several processes may ask at once, and damaged files are replaced. `verify`
+    checks every digest again. Raises `MiniError` if the package is damaged or the cache cannot
+    be written.
+    """
+    from sosie_mini.cache import cache_folder, ensure_folder
+    from sosie_mini.manifest import load_manifest
+
+    return ensure_folder(_HERE / "weights", load_manifest(), cache_folder() / "models", verify)
+
+
+def _cohort() -> Path | None:
+    path = _HERE / "cohort.npz"
+    return path if path.is_file() else None
+
+
+MODEL = Model(
+    name="mini",
+    family="sdxl",
+    licence="CC0-1.0",
+    folder=folder,
+    cohort=_cohort(),
+    summary="SDXL in small, for CPUs: 256x256 rendered portraits of fictional adults, with FaceID and key points",
+)

@@ -1,0 +1,207 @@
+"""The expanded folder's life in the user's cache: made once, whole or not at all, checked, repaired.
+
+There is no lock. A new folder is built under a temporary name beside its place and takes its
+name in one rename; whoever loses that race throws an equal copy away. A damaged file is replaced
+by one rename of its own, so a process that is reading the folder never finds a file missing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+from sosie_mini.errors import MiniError
+from sosie_mini.manifest import Manifest, PackedFile, file_digest
+
+MARKER = ".complete"
+STALE_SECONDS = 3600
+"""A temporary folder untouched for this long belongs to no living process: building takes seconds."""
+
+_REINSTALL = "reinstall the package: pip install --force-reinstall --no-deps packages/sosie-mini"
+
+_checked: dict[Path, tuple[tuple[int, int], ...]] = {}
+"""Folders whose digests this process has checked, with the size and mtime that each file had then."""
+
+
+def cache_folder() -> Path:
+    """`SOSIE_CACHE`, or the user's cache folder for Sosie; it may not exist yet."""
+    named = os.environ.get("SOSIE_CACHE")
+    return Path(named).expanduser().absolute() if named else Path(user_cache_dir("sosie", appauthor=False))
+
+
+def ensure_folder(weights: Path, manifest: Manifest, models: Path, verify: bool = False) -> Path:
+    """The folder below `models` that holds what `manifest` says, expanded from `weights` if need be.
+
+    Every call checks sizes and the marker. Digests of all files are checked when this process
+    asks for the first time, when a file has changed since, and when `verify` is set. Raises
+    `MiniError` for a damaged file in `weights` and for a cache that cannot be written.
+    """
+    target = models / f"mini-{manifest.weights_digest[:12]}"
+    _sweep(models)
+    if _is_marked(target, manifest):
+        seen = _state(target, manifest)
+        if seen is not None and not verify and _checked.get(target) == seen:
+            return target
+        if not damaged_files(target, manifest):
+            if seen is not None:
+                _checked[target] = seen
+            return target
+    with _explained(models, manifest):
+        _build(weights, manifest, target)
+    state = _state(target, manifest)
+    if state is None or damaged_files(target, manifest):
+        raise MiniError(
+            f"{target} does not hold what was just written to it", "check the disk, or set SOSIE_CACHE to another"
+        )
+    _checked[target] = state
+    return target
+
+
+def damaged_files(folder: Path, manifest: Manifest) -> list[str]:
+    """The paths in `manifest` whose file in `folder` is missing, of another size or of another digest."""
+    bad: list[str] = []
+    for file in manifest.expanded:
+        path = folder / file.path
+        try:
+            good = path.stat().st_size == file.size and file_digest(path) == file.sha256
+        except OSError:
+            good = False
+        if not good:
+            bad.append(file.path)
+    return bad
+
+
+def _is_marked(folder: Path, manifest: Manifest) -> bool:
+    try:
+        return (folder / MARKER).read_text(encoding="ascii", errors="replace").strip() == manifest.digest
+    except OSError:
+        return False
+
+
+def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, int], ...] | None:
+    """Size and mtime (ns) of every file, or None if one is missing or has another size than it must."""
+    state: list[tuple[int, int]] = []
+    for file in manifest.expanded:
+        try:
+            found = (folder / file.path).stat()
+        except OSError:
+            return None
+        if found.st_size != file.size:
+            return None
+        state.append((found.st_size, found.st_mtime_ns))
+    return tuple(state)
+
+
+def _build(weights: Path, manifest: Manifest, target: Path) -> None:
+    """Expands beside `target`, then gives it the name, or the files that `target` lacks."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        temporary.mkdir()
+        write_expanded(weights, manifest, temporary)
+        _write(temporary / MARKER, manifest.digest.encode("ascii"))
+        for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
+            _sync_folder(folder)
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+            _repair(temporary, manifest, target)
+        _sync_folder(target.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_expanded(weights: Path, manifest: Manifest, folder: Path) -> None:
+    """Writes every expanded file of `manifest` into `folder` and onto the disk.
+
+    Raises `MiniError` if a packed file is missing or damaged.
+    """
+    packed = {file.path: file for file in manifest.packed}
+    for file in manifest.expanded:
+        source = packed[file.source]
+        data = expanded_bytes(_packed_bytes(weights, source), source.path)
+        if hashlib.sha256(data).hexdigest() != file.sha256:
+            raise MiniError(f"{file.path} did not expand to what the manifest says", _REINSTALL)
+        path = folder / file.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
+
+
+def expanded_bytes(packed: bytes, path: str) -> bytes:
+    """What the packed file `path` expands to: safetensors are unpacked, all others stay as they are."""
+    if not path.endswith(".safetensors"):
+        return packed
+    from sosie_mini.packing import expand  # numpy, which a folder that is ready does not need
+
+    return expand(packed)
+
+
+def _packed_bytes(weights: Path, file: PackedFile) -> bytes:
+    path = weights / file.path
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise MiniError(f"{path} cannot be read: {error.strerror}", _REINSTALL) from None
+    if len(data) != file.size:
+        raise MiniError(f"{path} is damaged: {len(data)} bytes, expected {file.size}", _REINSTALL)
+    if hashlib.sha256(data).hexdigest() != file.sha256:
+        raise MiniError(f"{path} is damaged: its SHA-256 is not the one in the manifest", _REINSTALL)
+    return data
+
+
+def _repair(fresh: Path, manifest: Manifest, target: Path) -> None:
+    """Moves the files that `target` lacks or has damaged out of `fresh`, one rename each; the marker last."""
+    for path in damaged_files(target, manifest):
+        (target / path).parent.mkdir(parents=True, exist_ok=True)
+        (fresh / path).replace(target / path)
+    (fresh / MARKER).replace(target / MARKER)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` last, where the system can do that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sweep(models: Path) -> None:
+    """Removes temporary folders that killed processes left."""
+    for path in models.glob(".mini-*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _explained(models: Path, manifest: Manifest) -> Generator[None, None, None]:
+    """Turns a failed write into a `MiniError` that says which folder, why, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        needed = sum(file.size for file in manifest.expanded) / 1e6
+        full = error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+        raise MiniError(
+            f"{models} cannot take the expanded model ({needed:.0f} MB): {error.strerror or error}",
+            ("free some space there" if full else "make it writable") + ", or set SOSIE_CACHE to another folder",
+        ) from error

@@ -1,0 +1,115 @@
+"""Calibration: impostors of a character's own description, rendered without any guide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.judging import calibration_path, generator_digest
+from sosie.api.session import Session
+from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
+from sosie.core.errors import EngineError
+from sosie.core.finding import has_errors
+from sosie.core.plan import without_guides
+from sosie.files.images import read_image
+from sosie.scorers.cohort import Cohort, save_cohort
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sosie.faces.encoders import Encoder
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A cohort that was made: its file, how many impostors it holds, how many had no face."""
+
+    path: Path
+    cohort: str
+    n: int
+    without_face: int
+
+
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """Impostors of `character` under `recipe`: `n` images, from `seed`, on `engine`."""
+
+    character: Character
+    recipe: Recipe
+    n: int = 60
+    seed: int = 0
+    engine: str = "diffusers"
+
+
+def calibrate(session: Session, request: CalibrationRequest) -> Iterator[Progress | Finding | Calibration]:
+    """Renders the impostors (those that the store holds are not rendered again) and writes the cohort."""
+    recipe, character = without_guides(request.recipe), request.character
+    assets = resolve_assets(session.workspace, recipe)
+    engine = open_engine(session, request.engine, recipe, character)
+    try:
+        plans = _plans(request, recipe, assets)
+        findings = engine.check(plans[0])
+        yield from findings
+        if has_errors(findings):
+            return
+        run = session.store.begin_run("calibrate", {"character": character.name, "recipe": recipe.name, "n": request.n})
+        rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in session.judges[0]}
+        for planned in plans:
+            stored = session.store.find_render(planned.id, engine.name)
+            if stored is None:
+                for event in engine.run([planned]):
+                    if isinstance(event, Render):
+                        stored = session.store.add_render(event)
+                    else:
+                        yield event
+            if stored is None:
+                raise EngineError(f"plan {planned.id[:12]} gave no image")
+            _embed(session, stored.image, rows)
+            yield Progress(planned, "calibrate", planned.draw.index + 1, request.n)
+        yield _save(session, request, generator_digest(request.recipe, assets), rows)
+        session.store.end_run(run, "done")
+    finally:
+        engine.close()
+
+
+def _plans(request: CalibrationRequest, recipe: Recipe, assets: dict[str, str]) -> list[Plan]:
+    prompts = recipe.calibration.prompts
+    asked = Request(recipe.name, request.character.name, seed=request.seed)
+    return [
+        plan(recipe, request.character, replace(asked, prompt=prompts[index % len(prompts)]), Draw(index), assets)
+        for index in range(request.n)
+    ]
+
+
+def _embed(session: Session, image: Path, rows: dict[str, list[NDArray[np.float32]]]) -> None:
+    pixels = np.asarray(read_image(image))
+    faces = session.detector.detect(pixels)
+    if faces:
+        for name, encoder in session.judges[0].items():
+            rows[name].append(encoder.embed(pixels, faces[0]))
+
+
+def _save(
+    session: Session, request: CalibrationRequest, generator: str, rows: dict[str, list[NDArray[np.float32]]]
+) -> Calibration:
+    encoders: dict[str, Encoder] = dict(session.judges[0])
+    n = len(next(iter(rows.values())))
+    if not n:
+        raise EngineError(f"none of the {request.n} impostors shows a face, so no threshold can be set")
+    name = f"{request.character.name}/{request.recipe.name}"
+    cohort = Cohort(
+        name,
+        generator,
+        request.character.prompt_description,
+        {judge: encoder.sha256 for judge, encoder in encoders.items()},
+        {judge: np.stack(values) for judge, values in rows.items()},
+        "",
+    )
+    path = calibration_path(session, request.character, request.recipe)
+    save_cohort(cohort, path)
+    return Calibration(path, name, n, request.n - n)

@@ -1,0 +1,205 @@
+"""Generate: images of a character that pass, delivered with their evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sosie import __version__
+from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.judging import make_judge
+from sosie.api.prompts import PromptLine
+from sosie.api.session import Session
+from sosie.core import Character, Finding, Progress, Recipe, Request
+from sosie.core.errors import CheckFailedError, DeliveryError, UsageError
+from sosie.core.finding import has_errors
+from sosie.doctor.models import check_assets
+from sosie.doctor.output import check_output
+from sosie.files.images import read_image
+from sosie.lab.report import Report, Row, write_report
+from sosie.loop.attempts import Attempt, Bench, Task, first_plans, run
+
+if TYPE_CHECKING:
+    from sosie.provenance.keys import SigningKey
+
+MAX_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be delivered: `n` images a prompt line, into `out`, within `attempts` x n tries.
+
+    `provenance` False delivers bare images; the record keeps that choice.
+    """
+
+    character: Character
+    recipe: Recipe
+    prompts: tuple[PromptLine, ...]
+    n: int
+    seed: int
+    out: Path
+    attempts: int = 8
+    engine: str = "diffusers"
+    provenance: bool = True
+    negative_prompt: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Delivered:
+    """An attempt, and where its image lies: delivered if kept, else in the store."""
+
+    attempt: Attempt
+    image: Path
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The end of a run: how many were kept of each prompt, and the pictures to look at."""
+
+    kept: tuple[tuple[Task, int], ...]
+    sheet: Path
+    page: Path
+
+    @property
+    def short(self) -> tuple[tuple[Task, int], ...]:
+        """The prompts that did not get all their images."""
+        return tuple((task, count) for task, count in self.kept if count < task.n)
+
+
+def generate(session: Session, order: Order) -> Iterator[Finding | Progress | Delivered | Summary]:
+    """Checks, then attempts until every prompt has its images or its budget is spent.
+
+    Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
+    """
+    findings = [*check_assets(session.workspace, order.recipe), *_check_room(order)]
+    if has_errors(findings):
+        yield from findings
+        raise _stopped(findings)
+    assets = resolve_assets(session.workspace, order.recipe)
+    tasks = _tasks(order)
+    engine = open_engine(session, order.engine, order.recipe, order.character)
+    try:
+        bench = make_judge(session, order.character, order.recipe, assets)
+        findings += bench.findings
+        for task in tasks:
+            findings += engine.check(first_plans(task, assets)[0])
+        findings = list(dict.fromkeys(findings))
+        yield from findings
+        if has_errors(findings):
+            raise _stopped(findings)
+        started = session.store.begin_run("generate", _arguments(order))
+        session.store.add_findings(started, findings)
+        yield from _deliver_all(session, order, tasks, Bench(engine, bench.judge, session.store, assets), started)
+    finally:
+        engine.close()
+
+
+def _deliver_all(
+    session: Session, order: Order, tasks: Sequence[Task], bench: Bench, started: int
+) -> Iterator[Progress | Delivered | Summary]:
+    key = _signing_key(session) if order.provenance else None
+    done: list[Delivered] = []
+    kept = dict.fromkeys(tasks, 0)
+    outcome = "interrupted"
+    try:
+        for event in run(tasks, bench):
+            if isinstance(event, Progress):
+                yield event
+                continue
+            image = event.stored.image
+            if event.verdict.outcome == "keep":
+                image = _deliver(session, order, event, started, key)
+                kept[event.task] += 1
+            done.append(Delivered(event, image))
+            yield done[-1]
+        outcome = "done"
+        sheet, page = write_report(_report(session, order, bench, done), order.out)
+        yield Summary(tuple(kept.items()), sheet, page)
+    finally:
+        session.store.end_run(started, outcome)
+        session.store.sweep()
+
+
+def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key: SigningKey | None) -> Path:
+    """Writes one kept image to the output folder; the record of it is written first."""
+    from sosie.provenance.manifest import Claim, write_signed, write_unsigned
+
+    name = "-".join(part for part in (order.character.name, attempt.task.name, attempt.plan.id[:8]) if part)
+    target = order.out / f"{name}.png"
+    session.store.record_delivery(started, attempt.stored.id, target, key is not None)
+    image = read_image(attempt.stored.image)
+    if key is None:
+        write_unsigned(image, target)
+        return target
+    models = tuple((asset.name, asset.sha256) for asset in attempt.plan.assets)
+    claim = Claim(attempt.plan.id, attempt.plan.recipe, attempt.stored.engine, models, __version__)
+    write_signed(image, target, claim, key)
+    return target
+
+
+def _report(session: Session, order: Order, bench: Bench, done: Sequence[Delivered]) -> Report:
+    rows = tuple(
+        Row(
+            item.attempt.stored.image,
+            item.image.name if item.attempt.verdict.outcome == "keep" else "",
+            item.attempt.plan,
+            item.attempt.scorecard,
+            item.attempt.verdict,
+            item.attempt.stored.seconds,
+        )
+        for item in done
+    )
+    references = tuple(session.reference_paths(order.character).values())
+    return Report(order.character.name, references, rows, bench.judge.gate)
+
+
+def _tasks(order: Order) -> list[Task]:
+    if not 1 <= order.n <= MAX_IMAGES:
+        raise UsageError(f"-n {order.n} is out of range: 1 to {MAX_IMAGES}")
+    if order.attempts < 1:
+        raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
+    tasks: list[Task] = []
+    for line in order.prompts:
+        width, height = line.width_height
+        seed = order.seed if line.seed is None else line.seed
+        request = Request(
+            order.recipe.name, order.character.name, line.prompt, order.negative_prompt, seed, width, height
+        )
+        tasks.append(Task(line.name, order.recipe, order.character, request, order.n, order.attempts * order.n))
+    return tasks
+
+
+def _check_room(order: Order) -> list[Finding]:
+    return check_output(order.out, order.n * len(order.prompts), order.recipe.width * order.recipe.height)
+
+
+def _arguments(order: Order) -> dict[str, object]:
+    return {
+        "character": order.character.name,
+        "recipe": order.recipe.name,
+        "prompts": [line.prompt for line in order.prompts],
+        "n": order.n,
+        "seed": order.seed,
+        "attempts": order.attempts,
+        "engine": order.engine,
+        "provenance": order.provenance,
+    }
+
+
+def _signing_key(session: Session) -> SigningKey:
+    from sosie.provenance.keys import ensure_key, load_key
+
+    own = session.workspace.config.provenance
+    if own.certificate or own.private_key:
+        return load_key(session.workspace.path(own.certificate), session.workspace.path(own.private_key))
+    return ensure_key(session.workspace.state / "keys")
+
+
+def _stopped(findings: Sequence[Finding]) -> CheckFailedError:
+    errors = [finding for finding in findings if finding.severity == "error"]
+    return CheckFailedError(f"nothing was rendered: {len(errors)} of the checks before the run found an error")
+
+
+__all__ = ["Delivered", "DeliveryError", "Order", "Summary", "generate"]

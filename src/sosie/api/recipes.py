@@ -1,0 +1,99 @@
+"""Recipes: the shipped ones, the workspace's own, and what can be said of one without a model."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import sosie
+from sosie.core import Character, Finding, Recipe
+from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.plan import fill
+from sosie.core.schema import load_toml
+from sosie.core.workspace import Workspace, check_name
+from sosie.doctor.models import check_assets
+
+
+@dataclass(frozen=True)
+class RecipeFile:
+    """A recipe by name: its file, and whether it is shipped or the workspace's own."""
+
+    name: str
+    path: Path
+    shipped: bool
+
+
+def shipped_folder() -> Path:
+    """The recipes that come with Sosie: inside the package, or beside `src/` in a checkout."""
+    package = Path(sosie.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parents[1] / "recipes"
+
+
+def list_recipes(workspace: Workspace) -> dict[str, RecipeFile]:
+    """Every recipe by name; a workspace's own hides a shipped one of the same name."""
+    shipped = {path.stem: RecipeFile(path.stem, path, True) for path in sorted(shipped_folder().glob("*.toml"))}
+    own = {path.stem: RecipeFile(path.stem, path, False) for path in sorted(workspace.recipes.glob("*.toml"))}
+    return {**shipped, **own}
+
+
+def find_recipe(workspace: Workspace, name: str) -> RecipeFile:
+    """A recipe by name; the error names the nearest one."""
+    recipes = list_recipes(workspace)
+    if name not in recipes:
+        raise NotFoundError(f"recipe '{name}' does not exist{nearest(name, recipes)}", "sosie recipe list")
+    return recipes[name]
+
+
+def load_recipe(workspace: Workspace, name: str) -> Recipe:
+    """Reads a recipe strictly."""
+    return read_recipe(find_recipe(workspace, name).path)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe file strictly; its prompt's fields and its ranges too."""
+    recipe = load_toml(Recipe, path)
+    complaints = [
+        (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
+        (bool(recipe.stages), "it has no [[stages]]"),
+        (0 < recipe.acceptance.fmr < 1, f"acceptance.fmr = {recipe.acceptance.fmr} is not between 0 and 1"),
+    ]
+    for index, stage in enumerate(recipe.stages):
+        complaints += [
+            (1 <= stage.sampler.steps <= 1000, f"stages[{index}].sampler.steps is not 1 to 1000"),
+            (stage.sampler.cfg >= 1, f"stages[{index}].sampler.cfg is below 1"),
+            *(
+                (0 <= guide.scale <= 2, f"stages[{index}] has a guide with a scale outside 0 to 2")
+                for guide in stage.guides
+            ),
+        ]
+    for right, complaint in complaints:
+        if not right:
+            raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
+    fill(recipe.prompt, Character("x", "fictional", True), "x")
+    return recipe
+
+
+def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
+    """Copies a recipe into the workspace under a new name, to be edited; never overwrites."""
+    check_name(new_name)
+    source = find_recipe(workspace, name).path
+    target = workspace.recipes / f"{new_name}.toml"
+    if target.exists():
+        raise UsageError(f"recipe '{new_name}' exists already: {target}", f"sosie recipe copy {name} OTHER-NAME")
+    text = source.read_text(encoding="utf-8").replace(f'name = "{name}"', f'name = "{new_name}"', 1)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(target)
+    return target
+
+
+def check_recipe(workspace: Workspace, name: str) -> list[Finding]:
+    """Everything that keeps a recipe from running here, found in one go."""
+    try:
+        recipe = load_recipe(workspace, name)
+    except SosieError as error:
+        return [Finding("SOS-R001", "error", name, error.message, error.hint)]
+    return check_assets(workspace, recipe)

@@ -1,0 +1,35 @@
+"""Scoring images of any origin against a character."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sosie.api.judging import make_judge
+from sosie.api.session import Session
+from sosie.core import Character, Finding, Recipe, Scorecard, Verdict
+from sosie.core.errors import BadImageError
+from sosie.files.images import read_image
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An image and what was found of it."""
+
+    image: Path
+    scorecard: Scorecard
+    verdict: Verdict
+
+
+def score(session: Session, images: Sequence[Path], character: Character, recipe: Recipe) -> Iterator[Finding | Judged]:
+    """Judges each image by the recipe's rules; a file that is no image gives SOS-F001 instead."""
+    bench = make_judge(session, character, recipe, None)
+    yield from bench.findings
+    for path in images:
+        try:
+            image = read_image(path)
+        except BadImageError as error:
+            yield Finding("SOS-F001", "error", str(path), error.message, error.hint)
+        else:
+            yield Judged(path, *bench.judge(image))

@@ -1,0 +1,172 @@
+"""`sosie generate`: images of a character that pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sosie.cli.lines import image_line, table
+from sosie.cli.options import common, session
+from sosie.cli.output import Output
+from sosie.core import Finding, Progress, Scorecard, Verdict
+from sosie.core.errors import UsageError
+from sosie.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sosie.api.generate import Delivered, Order, Summary
+
+
+@click.command("generate")
+@click.argument("character")
+@click.argument("prompt", required=False)
+@click.option(
+    "--prompts",
+    "file",
+    type=click.Path(path_type=Path),
+    help="A txt, csv or jsonl file: prompt, name, seed, size a line.",
+)
+@click.option("-n", "n", type=int, default=1, show_default=True, help="Images that must pass (of each prompt).")
+@click.option("--recipe", "recipe_name", help="The recipe. Default: the character's, else mini.")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="0 to 2^63-1; the same seed gives the same images."
+)
+@click.option("--size", help="WIDTHxHEIGHT in pixels. Default: the recipe's.")
+@click.option("--negative", "negative_prompt", help="The negative prompt. Default: the recipe's.")
+@click.option(
+    "--attempts", type=int, default=8, show_default=True, help="Tries an image, on average: the budget is attempts x n."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Where images and report go. Default: outputs/CHARACTER.")
+@click.option("--engine", default="diffusers", show_default=True, help="What renders: diffusers, or fake (for tests).")
+@click.option(
+    "--provenance/--no-provenance", default=True, show_default=True, help="Sign each image with a C2PA manifest."
+)
+@common
+def command(
+    character: str, prompt: str | None, file: Path | None, output: Output, workspace: Workspace, **flags: Any
+) -> int:
+    """Make images of CHARACTER doing PROMPT, and deliver those that pass.
+
+    Every attempt is recorded: the same command again does only what is missing. Exit 1 means
+    that some prompt did not get all its images within the budget.
+    """
+    from sosie.api.generate import Summary, generate
+
+    with session(workspace) as opened:
+        order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
+        done: list[Delivered] = []
+        summary: Summary | None = None
+        with output.progress():
+            for event in generate(opened, order):
+                if isinstance(event, Finding):
+                    output.finding(event)
+                elif isinstance(event, Progress):
+                    _show_progress(output, order, done, event)
+                elif isinstance(event, Summary):
+                    summary = event
+                else:
+                    done.append(event)
+                    _show_attempt(output, event)
+    return _finish(output, summary, done) if summary else 2
+
+
+def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
+    from sosie.api.characters import load_character
+    from sosie.api.generate import Order
+    from sosie.api.recipes import load_recipe
+
+    character = load_character(workspace, name)
+    recipe = load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
+    return Order(
+        character,
+        recipe,
+        prompts,
+        flags["n"],
+        flags["seed"],
+        flags["out"] or workspace.root / "outputs" / name,
+        flags["attempts"],
+        flags["engine"],
+        flags["provenance"],
+        flags["negative_prompt"],
+    )
+
+
+def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[Any, ...]:
+    from sosie.api.prompts import PromptLine, parse_size, read_prompts
+
+    if size:
+        parse_size(size)
+    if prompt is not None and file is not None:
+        raise UsageError("both PROMPT and --prompts were given; expected one of them", "sosie generate --help")
+    if file is not None:
+        return tuple(replace(line, size=line.size or size or "") for line in read_prompts(file))
+    if prompt is not None and not prompt.strip():
+        raise UsageError(
+            "the prompt is empty; expected a text, or no PROMPT for the recipe's own", "sosie generate --help"
+        )
+    return (PromptLine(prompt or "", size=size or ""),)
+
+
+def _show_progress(output: Output, order: Order, done: list[Delivered], event: Progress) -> None:
+    kept = sum(item.attempt.verdict.outcome == "keep" for item in done)
+    wanted = order.n * len(order.prompts)
+    step = "loading the model" if event.phase == "load" else f"step {event.step} of {event.steps}"
+    text = f"{kept} of {wanted} kept, attempt {len(done) + 1}: {step}"
+    output.step(text, kept + (event.step / event.steps if event.phase != "load" else 0) * 0.9, wanted)
+
+
+def _show_attempt(output: Output, item: Delivered) -> None:
+    attempt = item.attempt
+    kept = attempt.verdict.outcome == "keep"
+    if output.as_json:
+        plan = attempt.plan
+        origin = {
+            "plan": plan.id,
+            "parent": plan.draw.parent or None,
+            "seed": plan.seed,
+            "attempt": plan.draw.attempt,
+            "seconds": round(attempt.stored.seconds, 3),
+        }
+        output.line(image_line(item.image, attempt.scorecard, attempt.verdict, origin))
+    elif kept:
+        output.data(str(item.image))
+    if not kept:
+        output.say(
+            f"✗ attempt {attempt.plan.draw.attempt + 1} of image {attempt.plan.draw.index + 1}: "
+            + "; ".join(attempt.verdict.reasons)
+        )
+    elif output.verbose:
+        output.say(f"✓ {item.image.name}" + (" (from the store)" if attempt.resumed else ""))
+
+
+def _finish(output: Output, summary: Summary, done: list[Delivered]) -> int:
+    if not output.quiet:
+        output.console.print(table([_table_row(item) for item in done]))
+        output.say(f"contact sheet: {summary.sheet}")
+        output.say(f"report: {summary.page}")
+    for task, kept in summary.short:
+        failed = Counter(
+            score.name
+            for item in done
+            if item.attempt.task == task and item.attempt.verdict.outcome != "keep"
+            for score in item.attempt.scorecard.scores
+            if score.passed is False
+        )
+        why = ", ".join(f"{name} {count} times" for name, count in failed.most_common()) or "nothing could be measured"
+        name = task.name or task.request.prompt
+        what = f"prompt '{name}'" if name else "the request"
+        output.error(
+            f"{what} stayed short: {kept} of {task.n} images passed within {task.budget} attempts (failed: {why})",
+            "raise --attempts, try another --seed or prompt, or look at the report",
+        )
+    return 1 if summary.short else 0
+
+
+def _table_row(item: Delivered) -> tuple[str, Scorecard, Verdict, float | None]:
+    attempt = item.attempt
+    kept = attempt.verdict.outcome == "keep"
+    name = item.image.name if kept else f"{attempt.plan.id[:8]} (store)"
+    return name, attempt.scorecard, attempt.verdict, attempt.stored.seconds

@@ -1,0 +1,69 @@
+"""`sosie new`: a character from reference images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sosie.cli.options import common, session
+from sosie.cli.output import Output
+from sosie.core.errors import UsageError
+from sosie.core.workspace import Workspace
+
+
+@click.command("new")
+@click.argument("character")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--likeness", type=click.Choice(["fictional", "consented"]), help="Whose face it is. Asked for if left out."
+)
+@click.option(
+    "--adult", is_flag=True, default=None, help="Declare that the character is an adult. Asked for if left out."
+)
+@click.option("--description", help="What a prompt says of them: 'a young woman, auburn braided hair'.")
+@click.option("--trigger", default="", help="The token that a character LoRA was trained on.")
+@click.option("--mark", "marks", multiple=True, help="A distinguishing mark; may be given several times.")
+@click.option("--recipe", default="", help="The character's default recipe.")
+@click.option("--replace", is_flag=True, help="Replace a character of that name; its calibration stays.")
+@common
+def command(
+    character: str, images: tuple[Path, ...], output: Output, workspace: Workspace, replace: bool, **details: Any
+) -> int:
+    """Make CHARACTER from reference IMAGES.
+
+    Each image is checked (one face, size, sharpness, duplicates, other people); what would do
+    harm is left out, with the reason.
+    """
+    from sosie.api.characters import CharacterFile, new_character
+
+    likeness = details["likeness"] or _ask(
+        "Is the likeness fictional or consented", "--likeness", ("fictional", "consented")
+    )
+    adult = details["adult"] or _ask("Is the character an adult", "--adult", ("yes", "no")) == "yes"
+    description = details["description"]
+    if description is None:
+        description = click.prompt("Description for prompts", default="", err=True) if sys.stdin.isatty() else ""
+    file = CharacterFile(
+        character, likeness, adult, description, details["trigger"], tuple(details["marks"]), details["recipe"]
+    )
+    with session(workspace) as opened:
+        made = new_character(opened, file, images, replace)
+    for finding in made.report.findings:
+        output.finding(finding)
+    kept = len(made.character.references)
+    if output.as_json:
+        left_out = [{"code": f.code, "image": f.subject, "message": f.message} for f in made.report.findings]
+        output.line({"character": character, "folder": str(made.folder), "references": kept, "findings": left_out})
+    else:
+        output.say(f"✓ {character}: {kept} of {len(images)} images became references")
+        output.data(str(made.folder))
+    return 1 if any(finding.severity != "info" for finding in made.report.findings) else 0
+
+
+def _ask(question: str, flag: str, choices: tuple[str, ...]) -> Any:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{flag} is missing, and there is no terminal to ask at", f"add {flag} to the command")
+    return click.prompt(question, type=click.Choice(choices), err=True)

@@ -1,0 +1,95 @@
+"""Output: data on stdout, prose and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from sosie.core.finding import Finding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+
+MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
+
+
+class Output:
+    """What `--json`, `-q` and `-v` mean. Holds the terminal's progress bar while one is shown."""
+
+    def __init__(self, as_json: bool, quiet: bool, verbose: bool) -> None:
+        self.as_json = as_json
+        self.quiet = quiet
+        self.verbose = verbose
+        self._bars: Bars | None = None
+        self._console: Console | None = None
+
+    @property
+    def console(self) -> Console:
+        """stderr, with colours where it is a terminal and NO_COLOR is not set."""
+        if self._console is None:
+            from rich.console import Console
+
+            self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        return self._console
+
+    def line(self, value: dict[str, Any]) -> None:
+        """One JSON object on stdout."""
+        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        sys.stdout.flush()
+
+    def data(self, text: str) -> None:
+        """One line of plain data on stdout."""
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def say(self, text: str, style: str = "") -> None:
+        """Prose on stderr, unless `-q`."""
+        if not self.quiet:
+            self.console.print(text, style=style or None, markup=False)
+
+    def finding(self, finding: Finding) -> None:
+        """A finding on stderr; infos with `-v` only, warnings unless `-q`, errors always."""
+        if finding.severity == "info" and not self.verbose:
+            return
+        if finding.severity != "error" and self.quiet:
+            return
+        mark, style = MARKS[finding.severity]
+        self.console.print(f"{mark} {finding.severity} {finding.code}: {finding.message}", style=style, markup=False)
+        if finding.hint:
+            self.console.print(f"  hint: {finding.hint}", markup=False)
+
+    @contextmanager
+    def progress(self) -> Generator[None]:
+        """A progress bar while the block runs, where stderr is a terminal."""
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            bars.add_task("starting", total=1)
+            self._bars = bars
+            try:
+                yield
+            finally:
+                self._bars = None
+
+    def step(self, description: str, done: float, total: float) -> None:
+        """Moves the progress bar."""
+        if self._bars is not None:
+            self._bars.update(self._bars.task_ids[0], description=description, completed=done, total=total)
+
+    @staticmethod
+    def error(message: str, hint: str = "") -> None:
+        """`error: ...` and `hint: ...` on stderr."""
+        sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))

@@ -1,0 +1,52 @@
+"""`sosie score`: images of any origin against a character."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from sosie.cli.lines import image_line, table
+from sosie.cli.options import common, session
+from sosie.cli.output import Output
+from sosie.core import Finding
+from sosie.core.workspace import Workspace
+
+UNKNOWN = {"plan": None, "parent": None, "seed": None, "attempt": None, "seconds": None}
+
+
+@click.command("score")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--character", required=True, help="Whom the images are to show.")
+@click.option("--recipe", "recipe_name", help="Whose rules and cohort apply. Default: the character's, else mini.")
+@common
+def command(
+    images: tuple[Path, ...], character: str, recipe_name: str | None, output: Output, workspace: Workspace
+) -> int:
+    """Judge IMAGES, of any origin, against a character.
+
+    Exit 1 if one does not pass, or is not an image.
+    """
+    from sosie.api.characters import load_character
+    from sosie.api.recipes import load_recipe
+    from sosie.api.score import Judged, score
+
+    whom = load_character(workspace, character)
+    recipe = load_recipe(workspace, recipe_name or whom.recipe or "mini")
+    judged: list[Judged] = []
+    bad = 0
+    with session(workspace) as opened, output.progress():
+        for event in score(opened, images, whom, recipe):
+            if isinstance(event, Finding):
+                output.finding(event)
+                bad += event.code == "SOS-F001"
+                continue
+            judged.append(event)
+            output.step(f"judged {event.image.name}", len(judged), len(images))
+            if output.as_json:
+                output.line(image_line(event.image, event.scorecard, event.verdict, UNKNOWN))
+            else:
+                output.data(f"{event.image}\t{event.verdict.outcome}\t{'; '.join(event.verdict.reasons)}")
+    if judged and not output.quiet and not output.as_json:
+        output.console.print(table([(item.image.name, item.scorecard, item.verdict, None) for item in judged]))
+    return 1 if bad or any(item.verdict.outcome != "keep" for item in judged) else 0

@@ -1,0 +1,91 @@
+"""A workspace: the folder that holds characters, models, recipes and the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sosie.core.errors import NotFoundError, UsageError, nearest
+from sosie.core.schema import load_toml
+
+
+@dataclass(frozen=True)
+class JudgeConfig:
+    """A plugged-in judge: any ArcFace-layout ONNX file (112x112 RGB in, an embedding out)."""
+
+    onnx: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class ProvenanceConfig:
+    """The user's own signing certificate and key, PEM files; empty: Sosie makes a key."""
+
+    certificate: str = ""
+    private_key: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """`sosie.toml`. `models` maps a name to a path."""
+
+    models: dict[str, str] = field(default_factory=dict[str, str])
+    judges: dict[str, JudgeConfig] = field(default_factory=dict[str, JudgeConfig])
+    provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder and its configuration. Relative paths in `sosie.toml` start at the folder."""
+
+    root: Path
+    config: Config
+
+    @property
+    def characters(self) -> Path:
+        """One folder a character."""
+        return self.root / "characters"
+
+    @property
+    def models(self) -> Path:
+        """Model files and folders, found by name."""
+        return self.root / "models"
+
+    @property
+    def recipes(self) -> Path:
+        """The user's own recipes; they win over the shipped ones."""
+        return self.root / "recipes"
+
+    @property
+    def state(self) -> Path:
+        """Store, logs and keys."""
+        return self.root / ".sosie"
+
+    def path(self, text: str) -> Path:
+        """A path from `sosie.toml`."""
+        return self.root / Path(text).expanduser()
+
+    def character_folder(self, name: str) -> Path:
+        """The folder of a character that exists; the error names the nearest one."""
+        check_name(name)
+        folder = self.characters / name
+        if not (folder / "character.toml").is_file():
+            known = sorted(p.parent.name for p in self.characters.glob("*/character.toml"))
+            hint = f"sosie new {name} IMAGES..."
+            raise NotFoundError(f"character '{name}' does not exist in {self.characters}{nearest(name, known)}", hint)
+        return folder
+
+
+def open_workspace(root: Path) -> Workspace:
+    """The workspace at `root`; a missing `sosie.toml` means the defaults, a wrong one is an error."""
+    if not root.is_dir():
+        raise NotFoundError(f"the workspace {root} is not a folder", f"mkdir -p {root}")
+    file = root / "sosie.toml"
+    return Workspace(root, load_toml(Config, file) if file.exists() else Config())
+
+
+def check_name(name: str) -> str:
+    """A name that is safe as a folder on every system: letters, digits, `-` and `_`, 1 to 64."""
+    if not (0 < len(name) <= 64 and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
+        raise UsageError(f"'{name}' is not a name: expected 1 to 64 letters, digits, '-' or '_'")
+    return name

@@ -1,0 +1,26 @@
+"""Checks that every file a recipe names exists, and that its family is known."""
+
+from __future__ import annotations
+
+from sosie.core import Finding, Recipe
+from sosie.core.errors import SosieError, nearest
+from sosie.core.plan import asset_names
+from sosie.core.workspace import Workspace
+from sosie.families import families
+from sosie.files.library import find_asset
+
+
+def check_assets(workspace: Workspace, recipe: Recipe) -> list[Finding]:
+    """A finding for each missing file (SOS-R002) and unknown family (SOS-R003)."""
+    findings: list[Finding] = []
+    known = {family.name for family in families()}
+    for stage in recipe.stages:
+        if stage.family not in known:
+            message = f"family '{stage.family}' is not known{nearest(stage.family, known)}"
+            findings.append(Finding("SOS-R003", "error", recipe.name, message, f"sosie recipe show {recipe.name}"))
+    for name in asset_names(recipe):
+        try:
+            find_asset(workspace, name)
+        except SosieError as error:
+            findings.append(Finding("SOS-R002", "error", recipe.name, error.message, error.hint))
+    return findings

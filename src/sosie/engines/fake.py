@@ -1,0 +1,49 @@
+"""The fake engine: pictures without a model, for tests and for trying the loop.
+
+Its pictures are the character's own references, brightened a little by the seed; every fourth
+seed gives a grey page, so that there is something to reject.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from sosie.core import Environment, Finding, Plan, Progress, Render
+
+
+class FakeEngine:
+    """Keeps the Engine protocol. `references` maps SHA-256 to the file of a reference image."""
+
+    name = "fake"
+
+    def __init__(self, references: Mapping[str, Path]) -> None:
+        self._references = references
+
+    def check(self, plan: Plan) -> list[Finding]:
+        """A plan without references cannot be faked."""
+        if plan.character.references:
+            return []
+        message = f"character '{plan.character.name}' has no references, which the fake engine draws from"
+        return [Finding("SOS-E005", "error", plan.character.name, message, "sosie new CHARACTER IMAGES...")]
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        """One picture a plan; the same seed gives the same picture."""
+        from PIL import Image, ImageEnhance
+
+        for plan in plans:
+            yield Progress(plan, "generate", 1, 2)
+            size = (plan.width, plan.height)
+            if plan.seed % 4 == 3:
+                image = Image.new("RGB", size, (128, 128, 128))
+            else:
+                reference = plan.character.references[plan.seed % len(plan.character.references)]
+                with Image.open(self._references[reference.sha256]) as source:
+                    image = source.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                image = ImageEnhance.Brightness(image).enhance(0.95 + (plan.seed >> 8) % 100 / 1000)
+            yield Progress(plan, "generate", 2, 2)
+            yield Render(image, plan, self.name, Environment(platform.python_version(), "any", "none", ()), 0.0)
+
+    def close(self) -> None:
+        """Nothing is held."""

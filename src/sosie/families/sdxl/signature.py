@@ -1,0 +1,167 @@
+"""How files of SDXL are known from their headers.
+
+Numbers: the text encoders' states are 768 + 1280 = 2048 wide, the pooled text and six size
+embeddings of 256 make 1280 + 1536 = 2816 inputs of the added embedding ("adm"); the refiner has
+one text encoder (1280) and five embeddings (2560). A *reduced* SDXL has every part under the same
+names with smaller widths. Pony, Illustrious and other fine-tunes have the very same header.
+
+Sources: diffusers `loaders/single_file_utils.py`, `loaders/unet.py`, `models/controlnets/`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sosie.files.signature import Mark, Part, Variant
+
+TEXT, ADM = 2048, 2816
+REFINER_TEXT, REFINER_ADM = 1280, 2560
+SD15_TEXT = 768
+IMAGE_CHANNELS = (4, 8, 9)
+"""Latent; latent + edited latent (pix2pix); latent + masked latent + mask (inpaint)."""
+
+
+def _variants(conv_in: str) -> tuple[Variant, ...]:
+    """What the first convolution and marker keys tell; single files carry the latter."""
+    return (
+        Variant("inpaint", (Mark(conv_in, 1, (9,)),)),
+        Variant("pix2pix", (Mark(conv_in, 1, (8,)),)),
+        Variant("v-prediction", (Mark("v_pred"),)),
+        Variant("v-prediction", (Mark("edm_vpred.sigma_max"),)),
+        Variant("edm", (Mark("edm_mean"),)),
+    )
+
+
+_SGM = "model.diffusion_model."
+_BIG_G = "conditioner.embedders.{}.model.transformer.resblocks.9.mlp.c_proj.bias"
+
+CHECKPOINTS = (
+    Part(
+        "checkpoint",
+        "single file",
+        (
+            Mark(_BIG_G.format(1)),
+            Mark(f"{_SGM}label_emb.0.0.weight", 1, (ADM,)),
+            Mark(f"{_SGM}input_blocks.0.0.weight", 1, IMAGE_CHANNELS),
+            Mark(f"{_SGM}input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", 1, (TEXT,)),
+        ),
+        variants=_variants(f"{_SGM}input_blocks.0.0.weight"),
+    ),
+    Part(
+        "checkpoint",
+        "single file",
+        (
+            Mark(_BIG_G.format(0)),
+            Mark(f"{_SGM}label_emb.0.0.weight", 1, (REFINER_ADM,)),
+            Mark(f"{_SGM}input_blocks.0.0.weight", 0, (384,)),
+        ),
+        variant="refiner",
+    ),
+)
+
+SGM_UNET = Part(
+    "denoiser",
+    "single file",
+    (
+        Mark("label_emb.0.0.weight", 1, (ADM,)),
+        Mark("input_blocks.0.0.weight", 1, IMAGE_CHANNELS),
+        Mark("input_blocks.4.1.transformer_blocks.0.attn2.to_k.weight", 1, (TEXT,)),
+        Mark("output_blocks.*"),
+    ),
+    absent=("conditioner.*", "cond_stage_model.*"),
+    prefixes=("", _SGM),
+    variants=_variants("input_blocks.0.0.weight"),
+)
+
+
+def _unet(to_k: Mark, adm: Mark, variants: tuple[Variant, ...], variant: str) -> Part:
+    marks = (to_k, adm, Mark("conv_in.weight", 1, IMAGE_CHANNELS), Mark("up_blocks.*"))
+    # Kolors projects its own text encoder; SVD has attention in its first block.
+    absent = ("controlnet_cond_embedding.*", "encoder_hid_proj.*", "down_blocks.0.attentions.*")
+    return Part("denoiser", "diffusers", marks, absent, variants=variants, variant=variant)
+
+
+_TO_K = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+_ADM = "add_embedding.linear_1.weight"
+
+UNETS = (
+    _unet(Mark(_TO_K, 1, (TEXT,)), Mark(_ADM, 1, (ADM,)), _variants("conv_in.weight"), "base"),
+    _unet(Mark(_TO_K, 1, (REFINER_TEXT,)), Mark(_ADM, 1, (REFINER_ADM,)), (), "refiner"),
+    _unet(Mark(_TO_K, 1, below=TEXT), Mark(_ADM, 1, below=ADM), (), "reduced"),
+)
+
+
+def _controlnet(adm: Mark, variant: str) -> Part:
+    marks = (Mark("controlnet_cond_embedding.conv_in.weight"), adm, Mark("conv_in.weight", 1, (4,)))
+    union = Variant("union", (Mark("control_add_embedding.linear_1.weight"),))
+    return Part("controlnet", "diffusers", marks, absent=("up_blocks.*",), variants=(union,), variant=variant)
+
+
+CONTROLNETS = (
+    _controlnet(Mark(_ADM, 1, (ADM,)), "base"),
+    _controlnet(Mark(_ADM, 1, below=ADM), "reduced"),
+)
+
+FACES = (
+    ("faceid-plus", "image_proj.perceiver_resampler.proj_in.weight"),
+    ("full", "image_proj.proj.3.weight"),
+    ("faceid", "image_proj.proj.0.weight"),
+    ("plus", "image_proj.latents"),
+)
+"""Kinds of IP-Adapter by a tensor of their projection, as diffusers tells them apart."""
+
+IP_ADAPTERS = tuple(
+    Part(
+        "ip-adapter",
+        "ip-adapter",
+        (dataclasses.replace(width, name="ip_adapter.1.to_k_ip.weight", axis=1), Mark("image_proj.*")),
+        variants=tuple(Variant(kind + suffix, (Mark(name),)) for kind, name in FACES),
+        variant="base" + suffix,
+    )
+    # An adapter for SD 1.5 is 768 wide, so a reduced one is known only below that.
+    for width, suffix in ((Mark("", sizes=(TEXT,)), ""), (Mark("", below=SD15_TEXT), ", reduced"))
+)
+
+
+def _vae(layout: str, block: str, widths: Mark, variant: str) -> Part:
+    marks = (
+        Mark("decoder.conv_in.weight", 1, (4,)),
+        dataclasses.replace(widths, name="decoder.conv_in.weight"),
+        Mark(f"decoder.{block}.norm1.weight"),
+        Mark("post_quant_conv.weight", 0, (4,)),
+    )
+    return Part("vae", layout, marks, variant=variant)
+
+
+VAES = tuple(
+    _vae(layout, block, widths, variant)
+    for layout, block in (("diffusers", "mid_block.resnets.0"), ("single file", "mid.block_1"))
+    for widths, variant in ((Mark("", sizes=(512,)), "base"), (Mark("", below=512), "reduced"))
+)
+
+
+def _text_encoder(width: Mark, variant: str) -> Part:
+    marks = (
+        dataclasses.replace(width, name="embeddings.token_embedding.weight", axis=1),
+        Mark("embeddings.position_embedding.weight", 0, (77,)),
+        Mark("encoder.layers.0.self_attn.q_proj.weight"),
+    )
+    projected = Variant(f"{variant}, projected", (Mark("text_projection.weight"),))
+    return Part(
+        "text-encoder",
+        "transformers",
+        marks,
+        absent=("vision_model.*",),
+        prefixes=("text_model.", ""),
+        variants=(projected,) if variant == "reduced" else (),
+        variant=variant,
+    )
+
+
+TEXT_ENCODERS = (
+    _text_encoder(Mark("", sizes=(768,)), "CLIP-L"),
+    _text_encoder(Mark("", sizes=(1280,)), "CLIP-bigG"),
+    _text_encoder(Mark("", below=768), "reduced"),
+)
+
+PARTS = (*CHECKPOINTS, SGM_UNET, *UNETS, *CONTROLNETS, *IP_ADAPTERS, *VAES, *TEXT_ENCODERS)

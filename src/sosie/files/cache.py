@@ -1,0 +1,14 @@
+"""Where Sosie keeps what it can make again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from platformdirs import user_cache_dir
+
+
+def cache_folder() -> Path:
+    """`SOSIE_CACHE`, or the user's cache folder for Sosie; absolute, and it may not exist yet."""
+    named = os.environ.get("SOSIE_CACHE")
+    return Path(named).expanduser().absolute() if named else Path(user_cache_dir("sosie", appauthor=False))

@@ -1,0 +1,270 @@
+"""What a model file is, told from its header alone: one family, unknown, broken, or ambiguous."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from sosie.core.errors import BadModelError
+from sosie.files.safetensors import BITS, Header, TensorInfo, read_header
+from sosie.files.signature import Claim, Signed, claims, nearest_part
+
+STORAGE = {
+    "F64": "fp64",
+    "F32": "fp32",
+    "F16": "fp16",
+    "BF16": "bf16",
+    "F8_E4M3": "fp8_e4m3",
+    "F8_E5M2": "fp8_e5m2",
+    "I8": "int8",
+    "U8": "uint8",
+}
+"""What people call a dtype; others are called as the format calls them, in small letters."""
+
+DENOISERS = ("unet", "transformer")
+"""The component of a diffusers folder that decides its family."""
+
+WEIGHTLESS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor")
+"""Endings of the classes of components that hold no tensors."""
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """A model that is known: what it is for and how it is stored.
+
+    `role` is `pipeline` for a whole diffusers folder, else a role of `signature.Part`. `layout`
+    is how its keys are named. `storage` is the dtype that most of its bytes have, `parameters`
+    the number of its tensors' elements (a tensor's `NAME_scale` does not count), `bytes` its size
+    on the disk.
+    """
+
+    path: Path
+    role: str
+    family: str
+    variant: str
+    layout: str
+    storage: str
+    parameters: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """Exactly one family knows it."""
+
+    model: ModelFile
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        m = self.model
+        size = f"{m.parameters / 1e6:,.1f} M parameters, {m.bytes / 1e6:,.1f} MB"
+        return f"{m.path} is of family {m.family}: {m.role}, {m.variant}; {m.layout}, {m.storage}, {size}"
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """Whole and valid, but of no known family. `nearest` is the family that comes nearest, or empty."""
+
+    path: Path
+    nearest: str
+    because: str
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        near = f"nearest is {self.nearest} because {self.because}" if self.nearest else self.because
+        return f"{self.path} is of no known family: {near}"
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Not whole or not valid: why, and what to do."""
+
+    path: Path
+    why: str
+    hint: str
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        return self.why
+
+
+@dataclass(frozen=True)
+class Ambiguous:
+    """Several families know it: what it would be in each."""
+
+    path: Path
+    candidates: tuple[ModelFile, ...]
+
+    @property
+    def message(self) -> str:
+        """One sentence for people."""
+        return f"{self.path} could be of family {' or '.join(model.family for model in self.candidates)}"
+
+
+Identification = Known | Unknown | Broken | Ambiguous
+
+
+def identify(path: Path, families: Sequence[Signed]) -> Identification:
+    """Says what `path`, a safetensors file or a diffusers folder, is.
+
+    Reads headers and JSON only. Raises `NotFoundError` if nothing is there; everything else that
+    can be wrong is an answer.
+    """
+    try:
+        if path.is_dir():
+            return _identify_folder(path, families)
+        header = read_header(path)
+        return _answer(path, header, families, path.stat().st_size)
+    except BadModelError as error:
+        return Broken(path, error.message, error.hint)
+    except OSError as error:
+        return Broken(path, f"{error.filename or path} cannot be read: {error.strerror or error}", "")
+
+
+def _answer(path: Path, header: Header, families: Sequence[Signed], size: int) -> Identification:
+    if not header.tensors:
+        return Broken(path, f"{path} holds no tensors", "get the model as a .safetensors file with its weights")
+    models = tuple(_model(path, header, claim, size) for claim in claims(header, families))
+    if len(models) > 1:
+        return Ambiguous(path, models)
+    if models:
+        return Known(models[0])
+    near = nearest_part(header, families)
+    if near is None:
+        first = next(iter(header.tensors))
+        return Unknown(path, "", f"none of its {len(header.tensors)} tensors is known (the first is {first[:80]!r})")
+    return Unknown(path, near.family, near.because)
+
+
+def _model(path: Path, header: Header, claim: Claim, size: int) -> ModelFile:
+    part = claim.part
+    return ModelFile(
+        path=path,
+        role=part.role,
+        family=claim.family,
+        variant=claim.variant,
+        layout=part.layout,
+        storage=_storage(header),
+        parameters=_parameters(header),
+        bytes=size,
+    )
+
+
+def _parameters(header: Header) -> int:
+    tensors = header.tensors
+    scales = {name for name in tensors if name.endswith("_scale") and name.removesuffix("_scale") in tensors}
+    return sum(math.prod(info.shape) for name, info in tensors.items() if name not in scales)
+
+
+def _storage(header: Header) -> str:
+    sizes: Counter[str] = Counter()
+    for info in header.tensors.values():
+        sizes[info.dtype] += math.prod(info.shape) * BITS[info.dtype]
+    dtype = sizes.most_common(1)[0][0]
+    return STORAGE.get(dtype, dtype.lower())
+
+
+def _identify_folder(folder: Path, families: Sequence[Signed]) -> Identification:
+    """By its denoiser; every other component must be there and whole."""
+    if not (folder / "model_index.json").is_file():
+        return Unknown(folder, "", "a diffusers folder holds model_index.json, and this one does not")
+    headers = {name: _component_header(folder / name) for name in _components(folder)}
+    denoiser = next((name for name in DENOISERS if name in headers), None)
+    if denoiser is None:
+        return Unknown(folder, "", f"model_index.json names none of {' or '.join(DENOISERS)}")
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    answer = _answer(folder, headers[denoiser], families, size)
+    if isinstance(answer, Known):
+        return Known(_pipeline(answer.model, headers))
+    if isinstance(answer, Ambiguous):
+        return Ambiguous(folder, tuple(_pipeline(model, headers) for model in answer.candidates))
+    return answer
+
+
+def _pipeline(denoiser: ModelFile, headers: dict[str, Header]) -> ModelFile:
+    variant = denoiser.variant
+    config = _json_object(denoiser.path / "scheduler" / "scheduler_config.json", missing={})
+    if config.get("prediction_type") == "v_prediction" and "v-prediction" not in variant:
+        variant = f"{variant}, v-prediction"
+    parameters = sum(map(_parameters, headers.values()))
+    return dataclasses.replace(denoiser, role="pipeline", variant=variant, parameters=parameters)
+
+
+def _components(folder: Path) -> list[str]:
+    """The components in model_index.json that hold tensors; each has a folder."""
+    names: list[str] = []
+    for name, entry in _json_object(folder / "model_index.json").items():
+        if name.startswith("_") or not isinstance(entry, list):
+            continue
+        kinds = cast("list[Any]", entry)
+        if len(kinds) != 2 or not isinstance(kinds[1], str) or kinds[1].endswith(WEIGHTLESS):
+            continue
+        if not _is_plain(name) or not (folder / name).is_dir():
+            raise BadModelError(f"{folder} lacks the component {name[:80]!r} that model_index.json names", _AGAIN)
+        names.append(name)
+    return names
+
+
+def _component_header(folder: Path) -> Header:
+    """The tensors of all the files that a component's weights are spread over."""
+    tensors: dict[str, TensorInfo] = {}
+    for file in _weights(folder):
+        tensors.update(read_header(file).tensors)
+    return Header(MappingProxyType(tensors), MappingProxyType({}))
+
+
+def _weights(folder: Path) -> list[Path]:
+    """The component's file, or its shards by their index; files of a variant (fp16) only if there is no other."""
+    for base in ("diffusion_pytorch_model", "model"):
+        if (folder / f"{base}.safetensors").is_file():
+            return [folder / f"{base}.safetensors"]
+        index = folder / f"{base}.safetensors.index.json"
+        if index.is_file():
+            return _shards(index)
+    found = sorted(folder.glob("*.safetensors"))
+    if not found:
+        raise BadModelError(f"{folder} holds no .safetensors file", "get the model with safetensors weights")
+    return found[:1]
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map: Any = _json_object(index).get("weight_map")
+    names: set[Any] = set(cast("dict[str, Any]", weight_map).values()) if isinstance(weight_map, dict) else set()
+    if not names or not all(isinstance(name, str) and _is_plain(name) for name in names):
+        raise BadModelError(f"{index} has no weight_map of tensors to files", _AGAIN)
+    shards = [index.with_name(name) for name in sorted(names)]
+    for shard in shards:
+        if not shard.is_file():
+            raise BadModelError(f"{shard} is missing; {index.name} names it", _AGAIN)
+    return shards
+
+
+def _is_plain(name: str) -> bool:
+    """True for the name of something in a folder, false for a path that leads out of it."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
+def _json_object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A JSON file's object; `missing` is the answer where there is no such file."""
+    if missing is not None and not path.is_file():
+        return missing
+    try:
+        table: Any = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", _AGAIN) from None
+    if not isinstance(table, dict):
+        raise BadModelError(f"{path} is not a JSON object", _AGAIN)
+    return cast("dict[str, Any]", table)
+
+
+_AGAIN = "download the folder again"

@@ -1,0 +1,200 @@
+"""The header of a safetensors file, read without trusting a byte of it.
+
+Format: 8 bytes little-endian length N, N bytes of JSON, then the tensors' bytes without gaps
+(https://github.com/huggingface/safetensors, "Format"). So `8 + N + last offset` is the file's
+size, which shows a download that stopped early without reading it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+from sosie.core.errors import BadModelError, NotFoundError, nearest
+
+MAX_HEADER = 10_000_000
+"""Longest header in bytes that is read; the largest known models have less than 1 MB."""
+
+MAX_AXES = 32
+
+BITS = {
+    **dict.fromkeys(("F4",), 4),
+    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
+    **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
+    **dict.fromkeys(("U32", "I32", "F32"), 32),
+    **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
+}
+"""Bits of one element, by the format's name of the dtype."""
+
+_AGAIN = "download the file again and compare its SHA-256 with the publisher's"
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A tensor's dtype (a key of `BITS`), shape, and where its bytes start and end after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: its tensors by name, and its free text metadata."""
+
+    tensors: Mapping[str, TensorInfo]
+    metadata: Mapping[str, str]
+
+
+def read_header(path: Path) -> Header:
+    """Reads and checks the header of the safetensors file `path`; no tensor is read.
+
+    Raises `NotFoundError` if there is no file, and `BadModelError` for one that is not whole and
+    valid; that is the only other error, whatever the file holds.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadModelError(f"{path} is not a file; a .safetensors file was expected")
+        with path.open("rb") as stream:
+            start = stream.read(8)
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length < 2 or length > min(MAX_HEADER, status.st_size - 8):
+                raise _not_safetensors(path, start + stream.read(1024), status.st_size)
+            text = stream.read(length)
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except OSError as error:
+        raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
+    header = parse_header(text, str(path))
+    _check_layout(header, str(path), status.st_size - 8 - length)
+    return header
+
+
+def parse_header(text: bytes, where: str) -> Header:
+    """The header from its JSON bytes; `where` is named in errors. Offsets are checked one by one, not as a whole."""
+    try:
+        table: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise BadModelError(f"{where}: the header is not valid JSON: {str(error)[:200]}", _AGAIN) from None
+    if not isinstance(table, dict) or not text.startswith(b"{"):
+        raise BadModelError(f"{where}: the header is not a JSON object", _AGAIN)
+    entries = cast("dict[str, Any]", table)
+    metadata = _texts(entries.pop("__metadata__", None))
+    if metadata is None:
+        raise BadModelError(f"{where}: __metadata__ in the header is not a table of texts", _AGAIN)
+    tensors = {name: _tensor(name, entry, where) for name, entry in entries.items()}
+    return Header(MappingProxyType(tensors), MappingProxyType(metadata))
+
+
+def _texts(value: Any) -> dict[str, str] | None:
+    """The value as a table of texts (null is an empty one), or None if it is something else."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        return None
+    table = cast("dict[str, Any]", value)
+    return table if all(isinstance(text, str) for text in table.values()) else None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in table:
+            raise ValueError(f"key {name!r} is there twice")
+        table[name] = value
+    return table
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
+    """One entry of the header, every field checked for type, range and agreement."""
+
+    def bad(why: str) -> BadModelError:
+        return BadModelError(f"{where}: tensor {name[:200]!r} {why}", _AGAIN)
+
+    if not isinstance(entry, dict):
+        raise bad("is not described by a JSON object")
+    fields = cast("dict[str, Any]", entry)
+    if missing := {"dtype", "shape", "data_offsets"} - set(fields):
+        raise bad(f"has no {sorted(missing)[0]}")
+    dtype, shape, offsets = fields["dtype"], _naturals(fields["shape"]), _naturals(fields["data_offsets"])
+    if not isinstance(dtype, str) or dtype not in BITS:
+        raise bad(f"has the unknown dtype {str(dtype)[:40]!r}{nearest(str(dtype)[:40], BITS)}")
+    if shape is None or len(shape) > MAX_AXES:
+        raise bad(f"has a shape that is not a list of at most {MAX_AXES} sizes")
+    if offsets is None or len(offsets) != 2 or offsets[0] > offsets[1]:
+        raise bad("has data_offsets that are not [start, end]")
+    bits, found = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
+    if bits != 8 * found:
+        needed = f"{-(-bits // 8):,}" if True else ''
+        raise bad(f"has {found:,} bytes; {dtype} {list(shape)} takes {needed}")
+    return TensorInfo(dtype, shape, (offsets[0], offsets[1]))
+
+
+def _naturals(value: Any) -> tuple[int, ...] | None:
+    """The value as whole numbers from 0 to 2^63 - 1, or None if it is not a list of such."""
+    if not isinstance(value, list):
+        return None
+    numbers = cast("list[Any]", value)
+    right = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers)
+    return tuple(numbers) if right else None
+
+
+def _check_layout(header: Header, where: str, available: int) -> None:
+    """The tensors follow one another without gap or overlap and fill the `available` bytes."""
+    end, before = 0, ""
+    for name, info in sorted(header.tensors.items(), key=lambda item: item[1].offsets):
+        if info.offsets[0] != end:
+            what = "overlaps" if info.offsets[0] < end else "leaves a gap after"
+            place = f"tensor {before[:200]!r}" if before else "the header"
+            raise BadModelError(f"{where}: tensor {name[:200]!r} {what} {place}", _AGAIN)
+        end, before = info.offsets[1], name
+    if available < end:
+        raise BadModelError(
+            f"{where} is truncated: {available:,} of {end:,} bytes of tensors are there ({available / end:.0%})", _AGAIN
+        )
+    if available > end:
+        raise BadModelError(f"{where} has {available - end:,} bytes after its last tensor", _AGAIN)
+
+
+def _not_safetensors(path: Path, start: bytes, size: int) -> BadModelError:
+    """What a file is that does not begin as safetensors, told from its first kilobyte."""
+    text = start.decode("utf-8", errors="replace").lstrip("\ufeff \t\r\n").lower()
+    if text.startswith(("<!doctype", "<html", "<head", "<?xml")):
+        return BadModelError(
+            f"{path} is a web page, not a model: the download saved a log-in, licence or error page",
+            "open the link in a browser, then download the file itself with a token",
+        )
+    if text.startswith("version https://git-lfs"):
+        found = re.search(r"^size (\d{1,15})$", text, re.MULTILINE)
+        real = f" (of {int(found[1]):,} bytes)" if found else ""
+        return BadModelError(f"{path} is a Git LFS pointer, not the file{real} that it points to", "git lfs pull")
+    for magic, name in _OTHER_FORMATS.items():
+        if start.startswith(magic):
+            return BadModelError(f"{path} is {name}, not safetensors", "get the model as a .safetensors file")
+    if not start.strip(b"\0"):
+        return BadModelError(f"{path} begins with zeros: {size:,} bytes that were never written", _AGAIN)
+    length = int.from_bytes(start[:8], "little")
+    if len(start) >= 8 and size - 8 < length <= MAX_HEADER:
+        return BadModelError(f"{path} is truncated: {size:,} bytes, and its header alone has {length:,}", _AGAIN)
+    return BadModelError(f"{path} is not a safetensors file: its first bytes are no header length", _AGAIN)
+
+
+_OTHER_FORMATS = {
+    b"GGUF": "a GGUF file",
+    b"PK\x03\x04": "a PyTorch checkpoint (.bin, .ckpt or .pt; a pickle can run code)",
+    b"\x80": "a Python pickle (it can run code)",
+    b"{": "a JSON file",
+}

@@ -1,0 +1,108 @@
+"""Attempts: one plan after another until a task has its images or its budget is spent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sosie.core import Character, Draw, Engine, Plan, Progress, Recipe, Request, Scorecard, Verdict, plan
+from sosie.files.images import read_image
+from sosie.loop.judge import Judge
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sosie.store import Store, StoredRender
+
+
+@dataclass(frozen=True)
+class Task:
+    """`n` images of one character for one request, within `budget` attempts in all."""
+
+    name: str
+    recipe: Recipe
+    character: Character
+    request: Request
+    n: int
+    budget: int
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """One finished attempt of a task: what was planned, made, measured and decided.
+
+    `resumed` is True when the store already held the image.
+    """
+
+    task: Task
+    plan: Plan
+    stored: StoredRender
+    scorecard: Scorecard
+    verdict: Verdict
+    resumed: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What the loop works with: an engine, a judge, the store, and the assets' digests."""
+
+    engine: Engine
+    judge: Judge
+    store: Store
+    assets: Mapping[str, str]
+
+
+def run(tasks: Sequence[Task], bench: Bench) -> Iterator[Progress | Attempt]:
+    """Works through the tasks in order; every attempt is recorded before it is yielded."""
+    for task in tasks:
+        yield from _run_task(task, bench)
+
+
+def first_plans(task: Task, assets: Mapping[str, str]) -> list[Plan]:
+    """The first attempt's plan of each image of a task."""
+    return [plan(task.recipe, task.character, task.request, Draw(index), assets) for index in range(task.n)]
+
+
+def _run_task(task: Task, bench: Bench) -> Iterator[Progress | Attempt]:
+    pending = {index: Draw(index) for index in range(task.n)}
+    spent = 0
+    while pending and spent < task.budget:
+        draws = list(pending.values())[: task.budget - spent]
+        plans = [plan(task.recipe, task.character, task.request, draw, bench.assets) for draw in draws]
+        spent += len(plans)
+        for event in _attempt(task, plans, bench):
+            yield event
+            if isinstance(event, Attempt):
+                draw = event.plan.draw
+                if event.verdict.outcome == "keep":
+                    del pending[draw.index]
+                else:
+                    pending[draw.index] = Draw(draw.index, draw.attempt + 1, event.plan.id)
+
+
+def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Iterator[Progress | Attempt]:
+    missing: list[Plan] = []
+    for planned in plans:
+        stored = bench.store.find_render(planned.id, bench.engine.name)
+        if stored is None:
+            missing.append(planned)
+        else:
+            yield _judged(task, planned, stored, bench, None)
+    if not missing:
+        return
+    for event in bench.engine.run(missing):
+        if isinstance(event, Progress):
+            yield event
+        else:
+            stored = bench.store.add_render(event)
+            yield _judged(task, event.plan, stored, bench, event.image)
+
+
+def _judged(task: Task, planned: Plan, stored: StoredRender, bench: Bench, image: Image | None) -> Attempt:
+    """Takes the verdict from the store, or scores the image and records it."""
+    known = bench.store.find_scorecard(stored.id, bench.judge.id)
+    if known is None:
+        known = bench.judge(image if image is not None else read_image(stored.image))
+        bench.store.add_scorecard(stored.id, bench.judge.id, *known)
+    return Attempt(task, planned, stored, *known, resumed=image is None)

@@ -1,0 +1,111 @@
+"""How an image becomes a file: encoded without its private metadata, and written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sosie.core.errors import DeliveryError, UsageError, nearest
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MIME = {".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp"}
+MODES = ("RGB", "RGBA", "L")
+
+_HINTS = {
+    errno.ENOSPC: "free some space, or choose another folder",
+    getattr(errno, "EDQUOT", -1): "your disk quota is used up: free some space, or choose another folder",
+    errno.EROFS: "the file system is read-only: choose another folder",
+    errno.EACCES: "choose a folder that you may write to",
+    errno.EPERM: "choose a folder that you may write to",
+    errno.ENOENT: "make the folder first, or choose another one",
+    errno.EISDIR: "a folder has this name: choose another name",
+}
+
+
+def mime_of(target: Path) -> str:
+    """The MIME type that the suffix of `target` asks for; `UsageError` for any other suffix."""
+    suffix = target.suffix.lower()
+    if suffix not in MIME:
+        raise UsageError(f"{target.name}: images are written as .png, .jpg or .webp{nearest(suffix, MIME)}")
+    return MIME[suffix]
+
+
+def encode(image: Image, mime: str, xmp: str = "") -> bytes:
+    """The image (mode RGB, RGBA or L) as a file: PNG and WebP lossless, JPEG at quality 95 without subsampling.
+
+    Of the metadata that the image carries only its colour profile is kept: comments may hold
+    prompts. `xmp` is an XMP packet to put in, or empty. Raises `UsageError` for another mode.
+    """
+    allowed = ("RGB", "L") if mime == "image/jpeg" else MODES
+    if image.mode not in allowed:
+        raise UsageError(
+            f"an image of mode {image.mode} cannot be written as {mime} (expected {', '.join(allowed)})",
+            "write it as .png" if image.mode in MODES else "convert it to RGB first",
+        )
+    options: dict[str, Any] = {}
+    if "icc_profile" in image.info:
+        options["icc_profile"] = image.info["icc_profile"]
+    bare = image.copy()
+    bare.info = {}
+    if mime == "image/png":
+        options["pnginfo"] = _png_text(xmp)
+    elif xmp:
+        options["xmp"] = xmp.encode()
+    if mime == "image/jpeg":
+        options |= {"quality": 95, "subsampling": 0}
+    if mime == "image/webp":
+        options |= {"lossless": True, "exact": True}
+    buffer = io.BytesIO()
+    bare.save(buffer, mime.removeprefix("image/").upper(), **options)
+    return buffer.getvalue()
+
+
+def _png_text(xmp: str) -> Any:
+    from PIL.PngImagePlugin import PngInfo
+
+    chunks = PngInfo()
+    if xmp:
+        chunks.add_itxt("XML:com.adobe.xmp", xmp)
+    return chunks
+
+
+def deliver(data: bytes, target: Path) -> None:
+    """Writes `data` to `target` (replaced if it exists): after any crash it is the old file or the whole new one.
+
+    The bytes go to a hidden file in the same folder, reach the disk, and are then renamed.
+    Raises `DeliveryError` with the path, the system's reason and a hint; no part file is left.
+    """
+    part = target.with_name(f".sosie-{secrets.token_hex(8)}.part")
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise DeliveryError(
+            f"{target} could not be written: {error.strerror or error}",
+            _HINTS.get(error.errno or 0, "choose another folder"),
+        ) from None
+    _sync_folder(target.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself durable, where the system can open folders."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

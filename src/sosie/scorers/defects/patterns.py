@@ -1,0 +1,195 @@
+"""Line patterns over the whole image: straight, slanted, grids, and wavy ones.
+
+A pattern that a generator leaves lies over everything, also over what is calm: skin, sky, a plain
+wall. Bricks, shelves and striped shirts are regular too, but stay in their place. So the image is
+cut into tiles; in each tile's spectrum (Hann window) the peaks are marked that stand out from
+their ring of equal period and from half and double that period along their direction, which an
+edge does not. The value is the share of the calm tiles that have the same peak: for `lines` at the
+same frequency and direction, for `waves` at the same period in any direction, since the lines of
+a wavy pattern turn from tile to tile. Where a face is known, it must have the pattern too.
+Longer periods are looked for in the image at half, quarter and eighth of its size.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sosie.core.score import Score
+from sosie.scorers.defects.check import Check
+from sosie.scorers.sample import Sample
+
+LINES = Check("lines", 0.5, "share of the calm tiles", 0.0, 1.0)
+WAVES = Check("waves", 0.5, "share of the calm tiles", 0.0, 1.0)
+CHECKS = (LINES, WAVES)
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float32]
+
+_TILE = 32
+_LEVELS = 4
+_LEAST = 2 * _TILE
+"""A level is measured while its shorter side has this many pixels."""
+_ACROSS = 17
+"""About this many tiles lie along the longer side, overlapping or apart."""
+_CLIP = 14.0
+"""The residual is clipped here, in levels, so that strong edges of the scene do not drown a weak pattern."""
+_AMPLITUDE = 0.8
+"""A weaker peak is not visible, in levels."""
+_OVER_RING = 4.0
+"""A peak is at least so many times the median magnitude of its ring."""
+_OVER_OCTAVE = 1.4
+"""A peak is at least so many times the magnitude at 0.6 and 1.6 of its frequency."""
+_CALM = 0.3
+"""The share of the tiles, the calmest first, in which a pattern must show."""
+_FACE_WEIGHT = 2.0
+"""A face has detail of its own: a pattern in half as many of its tiles counts in full."""
+_BAND = 1.2
+"""Wavy lines of one period spread by this factor to both sides."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """The peaks at one size of the image.
+
+    `peaks` [tiles, 32, 17] marks them by frequency (cycles a tile, as in `rfft2`); `calm` and `face` [tiles]
+    mark the calm tiles and those whose centre lies in the face; one pixel here is `scale` pixels of the image.
+    """
+
+    scale: int
+    peaks: Bools
+    calm: Bools
+    face: Bools
+
+    def shares(self, marks: Bools) -> npt.NDArray[np.float64]:
+        """The value of each column of `marks` [tiles, n]: share of the calm tiles, held down by the face's."""
+        calm = marks[self.calm].mean(axis=0)
+        if not self.face.any():
+            return calm
+        return np.minimum(calm, _FACE_WEIGHT * marks[self.face].mean(axis=0))
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """The strongest pattern: its share, period in pixels, and direction in degrees (0 = horizontal lines)."""
+
+    share: float = 0.0
+    period: float = 0.0
+    angle: float = 0.0
+    crossed: bool = False
+
+
+def scores(sample: Sample) -> list[Score]:
+    """`lines` and `waves`: the share of the calm tiles with one pattern. `waves` sees straight lines too."""
+    if min(sample.height, sample.width) < _LEAST:
+        why = f"the image is smaller than {_LEAST} pixels"
+        return [LINES.unmeasured(why), WAVES.unmeasured(why)]
+    found = list(levels(sample))
+    straight = max((_straight(level) for level in found), key=lambda pattern: pattern.share)
+    wavy = max((_wavy(level) for level in found), key=lambda pattern: pattern.share)
+    kind = "a line pattern" if straight.share >= 0.8 * wavy.share else "wavy lines"
+    return [
+        LINES.score(straight.share, f"{_named(straight)} every {straight.period:.0f} px"),
+        WAVES.score(wavy.share, f"{kind} about every {wavy.period:.0f} px"),
+    ]
+
+
+def levels(sample: Sample) -> Iterator[Level]:
+    """The peaks at full, half, quarter and eighth size, as far as the image is large enough."""
+    cv2: Any = importlib.import_module("cv2")
+    luma: Any = sample.luma
+    for step in range(_LEVELS):
+        residual = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), _TILE / 8), -_CLIP, _CLIP)
+        yield _level(residual, 2**step, sample)
+        size = luma.shape[1] // 2, luma.shape[0] // 2
+        if min(size) < _LEAST:
+            return
+        luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
+
+
+def _level(residual: Floats, scale: int, sample: Sample) -> Level:
+    step = max(_TILE // 4, (max(residual.shape) - _TILE) // (_ACROSS - 1))
+    view = np.lib.stride_tricks.sliding_window_view(residual, (_TILE, _TILE))[::step, ::step]
+    tiles = view.reshape(-1, _TILE, _TILE)
+    restless = tiles.std(axis=(1, 2))
+    inside: Bools = np.zeros(view.shape[:2], dtype=np.bool_)
+    if sample.main_face is not None:
+        left, top, width, height = sample.main_face.box
+        rows = _near(view.shape[0], step, (top + height / 2) / scale, 0.4 * height / scale)
+        inside = rows[:, None] & _near(view.shape[1], step, (left + width / 2) / scale, 0.4 * width / scale)
+    return Level(scale, _peaks(tiles, scale), restless <= np.quantile(restless, _CALM), inside.reshape(-1))
+
+
+def _near(count: int, step: int, centre: float, reach: float) -> Bools:
+    """Which of `count` tiles in a row have their middle within `reach` of `centre`."""
+    return np.abs(np.arange(count) * step + _TILE / 2 - centre) <= reach
+
+
+_FY, _FX = np.meshgrid(np.fft.fftfreq(_TILE, 1 / _TILE), np.fft.rfftfreq(_TILE, 1 / _TILE), indexing="ij")
+_RADIUS = np.hypot(_FY, _FX)
+_RING = np.minimum(np.rint(_RADIUS).astype(int), _TILE // 2)
+_WINDOW = np.outer(np.hanning(_TILE + 1)[:-1], np.hanning(_TILE + 1)[:-1]).astype(np.float32)
+_LOWEST = 4.5
+"""Lower frequencies (cycles a tile) are left to the next level: the window's main lobe is 2 wide."""
+
+
+def _highest(scale: int) -> float:
+    """The highest frequency of a level: up to Nyquist at full size, an octave above the lowest at others."""
+    return _TILE / 2 + 0.5 if scale == 1 else 2.2 * _LOWEST
+
+
+def _peaks(tiles: npt.NDArray[np.floating], scale: int) -> Bools:
+    magnitude = np.abs(np.fft.rfft2(tiles * _WINDOW)).astype(np.float32)
+    ring = np.zeros_like(magnitude)
+    for radius in range(int(_LOWEST), _TILE // 2 + 1):
+        near = abs(_RING - radius) <= 1
+        ring[:, np.equal(_RING, radius)] = np.median(magnitude[:, near], axis=1, keepdims=True)
+    lower, upper = magnitude[:, *_scaled(0.6)], magnitude[:, *_scaled(1.6)]
+    upper = np.where(1.6 * _RADIUS > _TILE / 2, 0, upper)
+    return (
+        (np.clip(_RADIUS, _LOWEST, _highest(scale)) == _RADIUS)
+        & (magnitude >= _AMPLITUDE * _WINDOW.sum() / 2)
+        & (magnitude >= _OVER_RING * ring)
+        & (magnitude >= _OVER_OCTAVE * np.maximum(lower, upper))
+    )
+
+
+def _scaled(factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """The indices of `factor` times each frequency, in the same direction."""
+    half = _TILE // 2
+    row = np.clip(np.rint(_FY * factor), 1 - half, half).astype(np.intp) % _TILE
+    return row, np.clip(np.rint(_FX * factor), 0, half).astype(np.intp)
+
+
+def _straight(level: Level) -> Pattern:
+    shares = level.shares(level.peaks.reshape(len(level.peaks), -1))
+    best = int(shares.argmax())
+    angles = np.degrees(np.arctan2(-_FX, _FY)).ravel() % 180
+    apart = np.abs(angles - angles[best])
+    across = (np.minimum(apart, 180 - apart) > 60) & (np.abs(_RADIUS.ravel() - _RADIUS.ravel()[best]) < 1.5)
+    share = float(shares[best])
+    period = level.scale * _TILE / max(float(_RADIUS.ravel()[best]), 1.0)
+    return Pattern(share, period, float(angles[best]), bool((shares[across] >= 0.5 * share).any()))
+
+
+def _wavy(level: Level) -> Pattern:
+    radii = np.arange(_LOWEST + 0.5, _highest(level.scale) - 0.4, 0.5)
+    bands = [(radius / _BAND <= _RADIUS) & (radius * _BAND >= _RADIUS) for radius in radii]
+    shares = level.shares(np.stack([level.peaks[:, band].any(axis=1) for band in bands], axis=1))
+    best = int(shares.argmax())
+    return Pattern(float(shares[best]), level.scale * _TILE / float(radii[best]))
+
+
+def _named(pattern: Pattern) -> str:
+    if pattern.crossed:
+        return "a grid"
+    for angle, name in ((0, "horizontal lines"), (90, "vertical lines"), (180, "horizontal lines")):
+        if math.isclose(pattern.angle, angle, abs_tol=8):
+            return name
+    return f"lines at {pattern.angle:.0f} degrees"

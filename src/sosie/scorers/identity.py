@@ -1,0 +1,198 @@
+"""The identity scorer: how like the character, by judges that did not guide the image."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sosie.core import CohortRate, Score
+from sosie.core.schema import digest
+from sosie.faces.encoders import similarity
+from sosie.scorers.cohort import Cohort, choose_thresholds, rate
+
+if TYPE_CHECKING:
+    from sosie.faces.encoders import Encoder
+    from sosie.scorers.sample import Sample
+
+MAX_YAW = 60.0
+MIN_INTEROCULAR = 12.0
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """An encoder that guided the image: the name its recipe uses and the SHA-256 of its weights."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeGate:
+    """One judge, the character's template [d] in its space, and its threshold (None: no cohort)."""
+
+    encoder: Encoder
+    template: NDArray[np.float32]
+    threshold: float | None
+    rate: CohortRate | None
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Cosine similarities rise with likeness, distances fall."""
+        return self.encoder.metric == "cosine"
+
+    def measure(self, embedding: NDArray[np.float32]) -> float:
+        """The judge's value for one face."""
+        return similarity(self.encoder.metric, self.template, embedding)
+
+
+@dataclass(frozen=True, eq=False)
+class Gate:
+    """Everything that identity is judged by: the same gate gives the same scores for an image.
+
+    `absent` names judges that cannot judge and why (not installed, or they guided the image).
+    `joint` is the share of the cohort that passes all judges together, `others` the same against
+    other people.
+    """
+
+    judges: tuple[JudgeGate, ...]
+    absent: Mapping[str, str]
+    guided_by: tuple[str, ...] = ()
+    joint: CohortRate | None = None
+    others: CohortRate | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """SHA-256 over judges, templates and thresholds."""
+        parts = [
+            [g.encoder.name, g.encoder.sha256, g.template.round(6).tobytes().hex(), g.threshold] for g in self.judges
+        ]
+        return digest([parts, dict(self.absent), list(self.guided_by), self.joint, self.others])
+
+
+def build_gate(
+    templates: Mapping[str, tuple[Encoder, NDArray[np.float32]]],
+    absent: Mapping[str, str],
+    guides: tuple[Guidance, ...],
+    cohorts: tuple[Cohort | None, Cohort | None],
+    fmr: float,
+) -> Gate:
+    """The gate for a character.
+
+    `templates` maps each installed judge to its encoder and the character's template; `cohorts`
+    are the one that sets the thresholds and the one of other people (either may be missing).
+    A judge whose weights guided the image, or that the cohort does not know, does not judge.
+    """
+    names = tuple(guide.name for guide in guides)
+    guiding = {guide.sha256: guide.name for guide in guides}
+    hard, others = cohorts
+    absent = dict(absent)
+    open_judges: dict[str, JudgeGate] = {}
+    for name, (encoder, template) in templates.items():
+        if encoder.sha256 in guiding:
+            absent[name] = f"it guided the image (as {guiding[encoder.sha256]}), so it cannot judge it"
+        else:
+            open_judges[name] = JudgeGate(encoder, template, None, None)
+    known = {name: gate for name, gate in open_judges.items() if hard is not None and _knows(hard, gate)}
+    if hard is None or not known:
+        return Gate(tuple(open_judges.values()), absent, names)
+    scores = {name: _cohort_scores(hard, gate) for name, gate in known.items()}
+    thresholds = choose_thresholds({name: _oriented(known[name], values) for name, values in scores.items()}, fmr)
+    gated = {
+        name: replace(gate, threshold=_threshold(gate, thresholds[name])) if name in known else gate
+        for name, gate in open_judges.items()
+    }
+    gated = {
+        name: replace(gate, rate=rate(hard.name, _passes(gate, scores[name]))) if name in known else gate
+        for name, gate in gated.items()
+    }
+    judging = {name: gated[name] for name in known}
+    beside = _joint(others, judging) if others is not None and others.sha256 != hard.sha256 else None
+    return Gate(tuple(gated.values()), absent, names, _joint(hard, judging), beside)
+
+
+def score_identity(sample: Sample, gate: Gate) -> list[Score]:
+    """One score a judge for the largest face of the image, and one for each absent judge."""
+    face = sample.faces[0] if sample.faces else None
+    reason = ""
+    if face is None:
+        reason = "no face was found"
+    elif face.interocular < MIN_INTEROCULAR:
+        reason = (
+            f"the face is too small: {face.interocular:.0f} px between the eyes, at least {MIN_INTEROCULAR:.0f} needed"
+        )
+    elif abs(face.yaw) > MAX_YAW:
+        reason = f"the face is turned {abs(face.yaw):.0f} degrees, at most {MAX_YAW:.0f} can be judged"
+    scores: list[Score] = []
+    for judge in gate.judges:
+        value = None
+        if face is not None and not reason:
+            value = round(judge.measure(judge.encoder.embed(sample.pixels, face)), 4)
+        scores.append(_score(judge, value, reason, gate))
+    scores += [
+        Score("identity", name, None, None, None, why, guided_by=gate.guided_by) for name, why in gate.absent.items()
+    ]
+    return scores
+
+
+def _score(judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Score:
+    passed: bool | None = None
+    if value is not None and judge.threshold is None:
+        reason = "no cohort knows this judge, so its value has no threshold: run `sosie calibrate CHARACTER`"
+    elif value is not None and judge.threshold is not None:
+        passed = value >= judge.threshold if judge.higher_is_better else value <= judge.threshold
+        sign = "below" if judge.higher_is_better else "above"
+        reason = "" if passed else f"{judge.encoder.name} {value:.3f} is {sign} {judge.threshold:.3f}"
+    return Score(
+        kind="identity",
+        name=judge.encoder.name,
+        value=value,
+        threshold=judge.threshold,
+        passed=passed,
+        reason=reason,
+        unit="cosine" if judge.higher_is_better else "distance",
+        low=-1.0 if judge.higher_is_better else 0.0,
+        high=1.0 if judge.higher_is_better else 2.0,
+        higher_is_better=judge.higher_is_better,
+        rate=judge.rate,
+        joint=gate.joint,
+        others=gate.others,
+        guided_by=gate.guided_by,
+    )
+
+
+def _knows(cohort: Cohort, gate: JudgeGate) -> bool:
+    return cohort.encoders.get(gate.encoder.name) == gate.encoder.sha256
+
+
+def _cohort_scores(cohort: Cohort, gate: JudgeGate) -> NDArray[np.float64]:
+    rows = cohort.embeddings[gate.encoder.name]
+    return np.array([gate.measure(row) for row in rows], np.float64)
+
+
+def _oriented(gate: JudgeGate, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    return values if gate.higher_is_better else -values
+
+
+def _threshold(gate: JudgeGate, oriented: float) -> float:
+    return oriented if gate.higher_is_better else -oriented
+
+
+def _passes(gate: JudgeGate, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    threshold = math.inf if gate.threshold is None else _threshold(gate, gate.threshold)
+    return _oriented(gate, values) >= threshold
+
+
+def _joint(cohort: Cohort, judges: Mapping[str, JudgeGate]) -> CohortRate | None:
+    judging = {name: gate for name, gate in judges.items() if _knows(cohort, gate)}
+    if len(judging) < len(judges) or not judging:
+        return None
+    together = np.ones(cohort.n, np.bool_)
+    for gate in judging.values():
+        together &= _passes(gate, _cohort_scores(cohort, gate))
+    return rate(cohort.name, together)

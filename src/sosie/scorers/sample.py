@@ -1,0 +1,57 @@
+"""One image, prepared once for all scorers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from sosie.core.errors import BadImageError
+
+if TYPE_CHECKING:
+    from sosie.faces.detect import Face
+
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+"""The weights of red, green and blue in luma, ITU-R BT.601 (what JPEG and OpenCV use)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """An image and the faces found in it.
+
+    `pixels` is uint8 RGB [h,w,3]; `faces` are all faces of the detector, in any order. Two samples
+    are equal only if they are the same object. Raises `BadImageError` for pixels of another kind.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    faces: tuple[Face, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
+            found = f"{self.pixels.dtype} {list(self.pixels.shape)}"
+            raise BadImageError(f"an image of {found} cannot be scored; expected uint8 [h,w,3] RGB")
+        if 0 in self.pixels.shape:
+            raise BadImageError("an image without pixels cannot be scored")
+
+    @property
+    def height(self) -> int:
+        """Height in pixels."""
+        return self.pixels.shape[0]
+
+    @property
+    def width(self) -> int:
+        """Width in pixels."""
+        return self.pixels.shape[1]
+
+    @cached_property
+    def luma(self) -> npt.NDArray[np.float32]:
+        """Luma by Rec. 601 (`LUMA`), float32 [h,w], 0 to 255."""
+        return self.pixels.astype(np.float32) @ LUMA
+
+    @cached_property
+    def main_face(self) -> Face | None:
+        """The face of the largest box, or None."""
+        return max(self.faces, key=lambda face: face.box[2] * face.box[3], default=None)

@@ -1,0 +1,144 @@
+"""Content-addressed raw images: `images/ab/<sha256>.png`, whole or not there.
+
+An image is written to a temporary in its own folder, synced, renamed, and the folder synced: after
+that neither a killed process nor a power cut can take it away or leave half of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sosie.store.faults import disk_fault
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Measured on 1024-px renders: level 1 takes 0.4 of the default level's time and gives 3 % (with
+# grain) to 25 % (without) more bytes.
+_COMPRESSION = 1
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as it is stored: PNG bytes, their SHA-256, and the digest of the pixels."""
+
+    data: bytes
+    sha256: str
+    pixels: str
+    width: int
+    height: int
+
+
+def pixels_digest(image: Image) -> str:
+    """SHA-256 over `WIDTHxHEIGHT:MODE` and the raw decoded pixels, 64 hex digits.
+
+    Two images with one digest are equal bit for bit, whatever file they came from.
+    """
+    return _digest(image.size, image.mode, image.tobytes())
+
+
+def _digest(size: tuple[int, int], mode: str, raw: bytes) -> str:
+    whole = hashlib.sha256(f"{size[0]}x{size[1]}:{mode}\n".encode())
+    whole.update(raw)
+    return whole.hexdigest()
+
+
+def encode(image: Image) -> Encoded:
+    """`image` as PNG, pixels only: no profile, comment or other metadata it may carry."""
+    from PIL import Image as PillowImage
+
+    raw = image.tobytes()
+    clean = PillowImage.frombytes(image.mode, image.size, raw)
+    out = io.BytesIO()
+    clean.save(out, "PNG", compress_level=_COMPRESSION)
+    data = out.getvalue()
+    return Encoded(data, hashlib.sha256(data).hexdigest(), _digest(image.size, image.mode, raw), *image.size)
+
+
+def path_of(folder: Path, sha256: str) -> Path:
+    """Where the image of this digest lies below the folder of all images."""
+    return folder / sha256[:2] / f"{sha256}.png"
+
+
+def complaint(folder: Path, sha256: str) -> str:
+    """Why the image cannot be used ("is missing", ...), or nothing if its bytes are as recorded."""
+    path = path_of(folder, sha256)
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        raise disk_fault(path, error) from error
+    return "" if found == sha256 else f"is damaged: its SHA-256 is {found[:12]}..."
+
+
+def write(folder: Path, image: Encoded) -> Path:
+    """Makes the image durable and returns its path; one that is there and sound is kept.
+
+    A kept file gets the time of now, so that a sweep takes it for new. Raises `StoreError`.
+    """
+    path = path_of(folder, image.sha256)
+    if not complaint(folder, image.sha256):
+        try:
+            os.utime(path)
+            return path
+        except FileNotFoundError:
+            pass  # swept by another process since: written again below
+        except OSError as error:
+            raise disk_fault(path, error) from error
+    temporary = path.with_name(f".{image.sha256}.{secrets.token_hex(8)}.tmp")
+    try:
+        make_folder(path.parent)
+        try:
+            with temporary.open("xb") as file:
+                file.write(image.data)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(path.parent)
+    except OSError as error:
+        raise disk_fault(path, error) from error
+    return path
+
+
+def make_folder(folder: Path) -> None:
+    """Makes `folder` durable; its parent must exist. Raises `OSError`."""
+    if not folder.is_dir():
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes the names in `folder` durable. Windows has no such call and needs none."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def older_than(folder: Path, age: float) -> Iterator[tuple[Path, float]]:
+    """Every file below `folder` last written over `age` seconds ago, with that time (epoch)."""
+    limit = time.time() - age
+    for pattern in (".*.tmp", "*.png"):
+        for path in folder.glob(f"??/{pattern}"):
+            try:
+                written = path.stat().st_mtime
+            except FileNotFoundError:
+                continue
+            if written < limit:
+                yield path, written

@@ -1,0 +1,341 @@
+"""The store of a workspace: nothing is delivered that is not recorded here, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+from sosie.core import Environment, Finding, Plan, Render, Score, Scorecard, Verdict
+from sosie.core.errors import StoreError
+from sosie.core.schema import digest, from_table
+from sosie.store import faults, images
+from sosie.store.catalogue import Catalogue, as_json, as_text, now
+
+TABLES = (
+    "models",
+    "environments",
+    "runs",
+    "findings",
+    "plans",
+    "plan_models",
+    "images",
+    "renders",
+    "scorecards",
+    "scores",
+    "deliveries",
+)
+
+_RENDER = """
+SELECT r.id, p.json, r.engine, r.image, i.pixels, r.seconds, e.json
+FROM renders r JOIN plans p ON p.id = r.plan JOIN images i ON i.sha256 = r.image
+JOIN environments e ON e.id = r.environment WHERE r.plan = ? AND r.engine = ?
+"""
+
+
+@dataclass(frozen=True)
+class StoredRender:
+    """A render that is safe on disk. `image` is the PNG file, `sha256` the digest of its bytes.
+
+    `pixels` is `pixels_digest` of the decoded image: equal pixels are equal bit for bit. The
+    plan is the one first stored: a later request that resolves to the same content is not kept.
+    """
+
+    id: int
+    plan: Plan
+    engine: str
+    image: Path
+    sha256: str
+    pixels: str
+    seconds: float
+    environment: Environment
+
+
+class Store:
+    """The folder `.sosie/` of a workspace: `images/` and `catalogue.sqlite`.
+
+    Several processes may hold one store at once; within a process, one `Store` for each thread.
+    Every method raises `StoreError`; what was finished before it is kept.
+    """
+
+    def __init__(self, folder: Path, catalogue: Catalogue) -> None:
+        self.folder = folder
+        self._images = folder / "images"
+        self._catalogue = catalogue
+
+    @staticmethod
+    def open(folder: Path) -> Store:
+        """Opens the store in `folder`, made or migrated if need be; the folder's parent must exist."""
+        path = folder / "catalogue.sqlite"
+        try:
+            images.make_folder(folder)
+            images.make_folder(folder / "images")
+        except OSError as error:
+            raise faults.disk_fault(folder, error) from error
+        for place in (folder, folder / "images", path):
+            if place.exists() and not os.access(place, os.W_OK):
+                raise faults.read_only(place)
+        return Store(folder, Catalogue(path))
+
+    def close(self) -> None:
+        """Frees the catalogue; the store cannot be used after."""
+        self._catalogue.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def begin_run(self, command: str, arguments: Mapping[str, Any]) -> int:
+        """Records that a command began and returns the run's number; secrets are not arguments."""
+        sql = "INSERT INTO runs (command, arguments, started) VALUES (?, ?, ?)"
+        return self._catalogue.insert(
+            sql, as_text(command), as_json({name: _plain(value) for name, value in arguments.items()}), now()
+        )
+
+    def end_run(self, run: int, outcome: str) -> None:
+        """Records how a run ended; a run without an end was killed or still goes on."""
+        sql = "UPDATE runs SET finished = ?, outcome = ? WHERE id = ? RETURNING id"
+        if not self._catalogue.row(sql, now(), as_text(outcome), run):
+            raise StoreError(f"{self._catalogue.path} has no run {run}; expected one that begin_run gave")
+
+    def add_findings(self, run: int, findings: Iterable[Finding]) -> None:
+        """Records what checks said in a run, all of them or none."""
+        with self._catalogue.write():
+            self._insert_findings(run, findings)
+
+    def findings(self, run: int | None = None) -> tuple[Finding, ...]:
+        """The findings of a run, in order; without one, the store's own: which images were lost and why."""
+        sql = "SELECT code, severity, subject, message, hint FROM findings WHERE run IS ? ORDER BY id"
+        return tuple(Finding(*row) for row in self._catalogue.rows(sql, run))
+
+    def add_render(self, render: Render) -> StoredRender:
+        """Stores a render: the image first, then its records in one transaction.
+
+        For a plan and engine that are stored already, the stored render is returned and nothing
+        is written. The image is kept as it is, pixels only.
+        """
+        if stored := self.find_render(render.plan.id, render.engine):
+            return stored
+        image = images.encode(render.image)
+        images.write(self._images, image)
+        with self._catalogue.write():
+            if stored := self._row(render.plan.id, render.engine):
+                return stored  # another process was faster
+            # Again: a sweep may have taken the file since. It deletes under this lock, so now it stays.
+            path = images.write(self._images, image)
+            number = self._insert_render(render, image)
+        return StoredRender(
+            id=number,
+            plan=render.plan,
+            engine=render.engine,
+            image=path,
+            sha256=image.sha256,
+            pixels=image.pixels,
+            seconds=render.seconds,
+            environment=render.environment,
+        )
+
+    def find_render(self, plan_id: str, engine: str) -> StoredRender | None:
+        """The stored render of a plan by an engine, its image checked byte for byte, or None.
+
+        If the image is missing or damaged, all renders that have it are dropped with their
+        scorecards, and `findings()` says why; deliveries stay on record.
+        """
+        stored = self._row(plan_id, engine)
+        if stored is None or not images.complaint(self._images, stored.sha256):
+            return stored
+        with self._catalogue.write():
+            stored = self._row(plan_id, engine)
+            if stored and (why := images.complaint(self._images, stored.sha256)):
+                self._drop(stored, why)
+                return None
+        return stored
+
+    def add_scorecard(self, render_id: int, gate: str, scorecard: Scorecard, verdict: Verdict) -> None:
+        """Records how a render was judged by `gate` (the digest of the rules and judges used).
+
+        A gate judges a render once: a second scorecard for the same pair is not kept.
+        """
+        for score in scorecard.scores:
+            _expect_finite(render_id, score)
+        with self._catalogue.write():
+            card = self._catalogue.row(
+                "INSERT INTO scorecards (render, gate, outcome, reasons, created) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (render, gate) DO NOTHING RETURNING id",
+                *(render_id, as_text(gate), verdict.outcome, as_json(verdict.reasons), now()),
+            )
+            if card:
+                self._catalogue.insert_many(
+                    "INSERT INTO scores VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(card[0], position, *_score_row(score)) for position, score in enumerate(scorecard.scores)],
+                )
+
+    def find_scorecard(self, render_id: int, gate: str) -> tuple[Scorecard, Verdict] | None:
+        """The scorecard and verdict that `add_scorecard` stored, equal to them, or None."""
+        rows = self._catalogue.rows(
+            "SELECT c.outcome, c.reasons, s.json FROM scorecards c LEFT JOIN scores s ON s.scorecard = c.id "
+            "WHERE c.render = ? AND c.gate = ? ORDER BY s.position",
+            *(render_id, as_text(gate)),
+        )
+        if not rows:
+            return None
+        outcome, reasons, _ = rows[0]
+        where = f"{self._catalogue.path}: a score of render {render_id}"
+        scores = tuple(from_table(Score, json.loads(text), where) for _, _, text in rows if text is not None)
+        return Scorecard(scores), Verdict(outcome, tuple(json.loads(reasons)))
+
+    def record_delivery(self, run: int, render_id: int, path: Path, provenance: bool) -> None:
+        """Records that a render's image was delivered at `path`, with or without a manifest."""
+        with self._catalogue.write():
+            sql = "SELECT r.plan, i.pixels FROM renders r JOIN images i ON i.sha256 = r.image WHERE r.id = ?"
+            render = self._catalogue.row(sql, render_id)
+            if render is None:
+                raise StoreError(f"{self._catalogue.path} has no render {render_id}; expected one that is stored")
+            self._catalogue.insert(
+                "INSERT INTO deliveries (run, render, plan, pixels, path, provenance, created) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *(run, render_id, *render, as_text(path), int(provenance), now()),
+            )
+
+    def children(self, plan_id: str) -> tuple[Plan, ...]:
+        """The stored plans that name `plan_id` as their parent (retries, repairs), oldest first."""
+        sql = "SELECT json FROM plans WHERE parent = ? ORDER BY created, id"
+        return tuple(Plan.from_json(json.loads(text)) for (text,) in self._catalogue.rows(sql, plan_id))
+
+    def sweep(self, age: float = 86400.0) -> tuple[Path, ...]:
+        """Deletes what killed processes left: temporaries and images without a render.
+
+        Only files last written over `age` seconds ago, and no image that is older than this
+        catalogue: that belongs to one that was moved aside. Returns what was deleted.
+        """
+        born = self._catalogue.row("SELECT applied FROM migrations WHERE version = 1")[0]
+        made_here = datetime.fromisoformat(born).timestamp()
+        swept: list[Path] = []
+        for path, written in images.older_than(self._images, age):
+            if path.suffix == ".png" and (written < made_here or self._is_used(path)):
+                continue
+            with self._catalogue.write():
+                if self._is_used(path):
+                    continue
+                try:
+                    # Written again since it was listed: somebody is about to record it.
+                    if path.stat().st_mtime == written:
+                        path.unlink()
+                        swept.append(path)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise faults.disk_fault(path, error) from error
+        return tuple(swept)
+
+    def counts(self) -> dict[str, int]:
+        """The number of rows in each table."""
+        return {table: self._catalogue.row(f"SELECT count(*) FROM {table}")[0] for table in TABLES}  # noqa: S608
+
+    def _row(self, plan_id: str, engine: str) -> StoredRender | None:
+        row = self._catalogue.row(_RENDER, plan_id, engine)
+        if row is None:
+            return None
+        number, plan, name, sha256, pixels, seconds, environment = row
+        return StoredRender(
+            id=number,
+            plan=Plan.from_json(json.loads(plan)),
+            engine=name,
+            image=images.path_of(self._images, sha256),
+            sha256=sha256,
+            pixels=pixels,
+            seconds=seconds,
+            environment=from_table(Environment, json.loads(environment), str(self._catalogue.path)),
+        )
+
+    def _is_used(self, path: Path) -> bool:
+        return self._catalogue.row("SELECT 1 FROM renders WHERE image = ?", path.stem) is not None
+
+    def _drop(self, stored: StoredRender, why: str) -> None:
+        lost = Finding(
+            code="SOS-S001",
+            severity="warning",
+            subject=str(stored.image),
+            message=f"the image of plan {stored.plan.id[:12]} {why}; expected the file that was stored, "
+            "so its render is taken for not done",
+            hint="run the same command again to render it anew",
+        )
+        self._catalogue.rows("DELETE FROM renders WHERE image = ?", stored.sha256)
+        self._catalogue.rows("DELETE FROM images WHERE sha256 = ?", stored.sha256)
+        self._insert_findings(None, [lost])
+
+    def _insert_findings(self, run: int | None, findings: Iterable[Finding]) -> None:
+        self._catalogue.insert_many(
+            "INSERT INTO findings (run, code, severity, subject, message, hint) VALUES (?, ?, ?, ?, ?, ?)",
+            [(run, f.code, f.severity, *map(as_text, (f.subject, f.message, f.hint))) for f in findings],
+        )
+
+    def _insert_render(self, render: Render, image: images.Encoded) -> int:
+        insert, plan = self._catalogue.insert, render.plan
+        insert(
+            "INSERT INTO plans VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            *(plan.id, as_json(plan), as_text(plan.recipe), as_text(plan.character.name), as_text(plan.prompt)),
+            *(plan.seed, plan.draw.parent or None, now()),
+        )
+        for model in _models(plan):
+            insert("INSERT INTO models (sha256, name, role) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", *model)
+            insert(
+                "INSERT INTO plan_models SELECT ?, id FROM models WHERE sha256 = ? AND name = ? AND role = ? "
+                "ON CONFLICT DO NOTHING",
+                *(plan.id, *model),
+            )
+        environment = digest(render.environment)
+        insert(
+            "INSERT INTO environments VALUES (?, ?) ON CONFLICT DO NOTHING", environment, as_json(render.environment)
+        )
+        insert(
+            "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            *(image.sha256, image.pixels, image.width, image.height, len(image.data)),
+        )
+        return insert(
+            "INSERT INTO renders (plan, engine, image, environment, seconds, created) VALUES (?, ?, ?, ?, ?, ?)",
+            *(plan.id, render.engine, image.sha256, environment, render.seconds, now()),
+        )
+
+
+def _models(plan: Plan) -> list[tuple[str, str, str]]:
+    """Digest, name and role of every file that a plan uses."""
+    roles: dict[tuple[str, str], None] = {}
+    for stage in plan.stages:
+        roles[stage.model, "model"] = None
+        for guide in stage.guides:
+            roles[guide.weights, "guide"] = None
+            roles[guide.encoder, "encoder"] = None
+    return [(plan.asset(name).sha256, as_text(name), role) for name, role in roles]
+
+
+def _plain(argument: Any) -> Any:
+    """An argument as JSON can hold it: paths and the like as text."""
+    if isinstance(argument, list | tuple):
+        return [_plain(item) for item in cast("list[Any]", argument)]
+    return argument if argument is None or isinstance(argument, bool | int | float | str) else as_text(argument)
+
+
+def _score_row(score: Score) -> tuple[Any, ...]:
+    passed = None if score.passed is None else int(score.passed)
+    return score.kind, as_text(score.name), score.value, score.threshold, passed, as_json(score)
+
+
+def _expect_finite(render_id: int, score: Score) -> None:
+    rates = [rate for rate in (score.rate, score.joint, score.others) if rate]
+    numbers = [score.value, score.threshold, score.low, score.high, *(n for r in rates for n in (r.fmr, r.upper95))]
+    if bad := [number for number in numbers if number is not None and not math.isfinite(number)]:
+        raise StoreError(
+            f"score '{score.name}' of render {render_id} holds {bad[0]}; expected finite numbers, "
+            "or no value and the reason why"
+        )

@@ -1,0 +1,75 @@
+"""Fixtures: a workspace with the example character, and the command line in process."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples" / "mira"
+DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of local generation are skipped where torch or the embedded model is not installed."""
+    missing = [name for name in ("torch", "diffusers", "sosie_mini") if importlib.util.find_spec(name) is None]
+    for item in items:
+        if missing and item.get_closest_marker("local"):
+            item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))
+
+
+@pytest.fixture(scope="session")
+def references() -> list[Path]:
+    """The twelve CC0 renders of the example character."""
+    return sorted(EXAMPLES.glob("*.jpg"))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def sosie(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs the command line in this process, through the entry point that users call."""
+    from sosie.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        capfd.readouterr()
+        monkeypatch.setattr("sys.argv", ["sosie", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capfd.readouterr()
+        code = stop.value.code
+        return Outcome(int(code) if isinstance(code, int) else 1, out, err)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def _made(tmp_path_factory: pytest.TempPathFactory, references: list[Path]) -> Path:
+    from sosie.api.characters import CharacterFile, new_character
+    from sosie.api.session import Session
+    from sosie.core.workspace import open_workspace
+
+    root = tmp_path_factory.mktemp("workspace")
+    with Session(open_workspace(root)) as session:
+        new_character(session, CharacterFile("mira", "fictional", True, DESCRIPTION), references)
+    return root
+
+
+@pytest.fixture
+def workspace(tmp_path: Path, _made: Path) -> Path:
+    """A fresh workspace that holds the character `mira`."""
+    root = tmp_path / "workspace"
+    shutil.copytree(_made, root)
+    return root

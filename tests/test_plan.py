@@ -1,0 +1,178 @@
+"""Plans: pure, hashed by content, and exactly reproduced from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sosie.core import (
+    Acceptance,
+    Character,
+    Draw,
+    Guide,
+    Plan,
+    Recipe,
+    Reference,
+    Request,
+    Sampler,
+    Stage,
+    derive_seed,
+    plan,
+)
+from sosie.core.errors import ConfigError, NotFoundError, UsageError
+from sosie.core.plan import asset_names, fill, without_guides
+
+GUIDE = Guide("faceid", "mini:adapter.safetensors", "mini:encoder.onnx")
+RECIPE = Recipe(
+    "r", (Stage("generate", "sdxl", "mini", Sampler(), (GUIDE,)),), "portrait of {description}, {prompt}", 256, 256
+)
+MIRA = Character("mira", "fictional", True, "a woman", references=(Reference("references/00.jpg", "a" * 64),))
+ASSETS = {name: hashlib.sha256(name.encode()).hexdigest() for name in asset_names(RECIPE)}
+
+texts = st.text(max_size=20)
+samplers = st.builds(
+    Sampler,
+    name=texts,
+    schedule=st.sampled_from(["model", "karras"]),
+    steps=st.integers(1, 100),
+    cfg=st.floats(1, 20),
+)
+guides = st.builds(
+    Guide, kind=st.just("faceid"), weights=texts, encoder=texts, scale=st.floats(0, 2), references=st.integers(1, 9)
+)
+stages = st.builds(
+    Stage,
+    kind=st.just("generate"),
+    family=texts,
+    model=texts,
+    sampler=samplers,
+    guides=st.lists(guides, max_size=2).map(tuple),
+)
+characters = st.builds(
+    Character,
+    name=texts,
+    likeness=st.sampled_from(["fictional", "consented"]),
+    adult=st.just(True),
+    description=texts,
+    trigger=texts,
+    marks=st.lists(texts, max_size=2).map(tuple),
+    recipe=texts,
+    references=st.lists(st.builds(Reference, file=texts, sha256=texts), max_size=3).map(tuple),
+)
+requests = st.builds(Request, recipe=texts, character=texts, prompt=texts, seed=st.integers(0, 2**63 - 1))
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Any resolved plan."""
+    recipe = Recipe("r", tuple(draw(st.lists(stages, min_size=1, max_size=2))), "{prompt}", 256, 512)
+    assets = {name: draw(st.sampled_from(["", "0" * 64, "f" * 64])) for name in asset_names(recipe)}
+    return plan(
+        recipe, draw(characters), draw(requests), Draw(draw(st.integers(0, 5)), draw(st.integers(0, 5))), assets
+    )
+
+
+def leaves(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every scalar in plain JSON."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in leaves(item, (*path, key))]
+    if isinstance(value, list):
+        return [leaf for index, item in enumerate(value) for leaf in leaves(item, (*path, index))]
+    return [path]
+
+
+def changed(value: Any) -> Any:
+    """A different value of the same type."""
+    if isinstance(value, bool):
+        return not value
+    if value in ("model", "karras"):
+        return "karras" if value == "model" else "model"
+    if value in ("fictional", "consented"):
+        return "consented" if value == "fictional" else "fictional"
+    return value + "x" if isinstance(value, str) else value + 1
+
+
+@given(plans())
+def test_a_plan_comes_back_from_json_with_the_same_id(original: Plan) -> None:
+    again = Plan.from_json(json.loads(json.dumps(original.to_json())))
+    assert again == original
+    assert again.id == original.id
+
+
+@given(plans(), st.data())
+def test_the_id_changes_if_and_only_if_the_content_changes(original: Plan, data: st.DataObject) -> None:
+    table = original.to_json()
+    paths = [path for path in leaves(table) if path[-1] not in ("kind",)]
+    path = data.draw(st.sampled_from(paths))
+    place: Any = table
+    for key in path[:-1]:
+        place = place[key]
+    if place[path[-1]] is None:
+        place[path[-1]] = "x" if path[-1] == "negative_prompt" else 64
+    else:
+        place[path[-1]] = changed(place[path[-1]])
+    mutated = Plan.from_json(table)
+    if path[0] == "requested":
+        assert mutated.id == original.id
+    else:
+        assert mutated.id != original.id
+
+
+def test_the_number_of_images_and_the_output_folder_are_no_part_of_a_plan() -> None:
+    names = {field.name for field in dataclasses.fields(Plan)} | {field.name for field in dataclasses.fields(Request)}
+    assert not names & {"n", "out", "engine", "folder", "budget"}
+
+
+def test_the_seed_is_63_bits_of_sha256_of_seed_index_and_attempt() -> None:
+    expected = int.from_bytes(hashlib.sha256(b"7:2:1").digest()[:8], "big") >> 1
+    assert derive_seed(7, 2, 1) == expected < 2**63
+    assert len({derive_seed(7, index, attempt) for index in range(20) for attempt in range(20)}) == 400
+
+
+def test_a_retry_is_a_new_plan_that_names_its_parent() -> None:
+    first = plan(RECIPE, MIRA, Request("r", "mira", "x"), Draw(0, 0), ASSETS)
+    second = plan(RECIPE, MIRA, Request("r", "mira", "x"), Draw(0, 1, first.id), ASSETS)
+    assert second.draw.parent == first.id
+    assert second.id != first.id
+    assert second.seed != first.seed
+
+
+@pytest.mark.parametrize(
+    ("template", "character", "prompt", "expected"),
+    [
+        ("portrait of {description}, {prompt}", MIRA, "smiling", "portrait of a woman, smiling"),
+        ("portrait of {description}, {prompt}", MIRA, "", "portrait of a woman"),
+        ("photo, {trigger}, {prompt}", MIRA, "x", "photo, x"),
+        ("{prompt}", MIRA, "  braces {stay} as they are ", "braces {stay} as they are"),
+    ],
+)
+def test_empty_parts_of_a_prompt_are_dropped(template: str, character: Character, prompt: str, expected: str) -> None:
+    assert fill(template, character, prompt) == expected
+
+
+def test_an_unknown_field_in_a_prompt_names_the_nearest_one() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'description'"):
+        fill("a {descripton}", MIRA, "")
+
+
+@pytest.mark.parametrize("size", [(100, 256), (256, 8), (256, 8200)])
+def test_a_size_that_no_model_can_draw_is_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="multiple of 8"):
+        plan(RECIPE, MIRA, Request("r", "mira", width=size[0], height=size[1]), Draw(), ASSETS)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(NotFoundError, match="mini:encoder"):
+        plan(RECIPE, MIRA, Request("r", "mira"), Draw(), {k: v for k, v in ASSETS.items() if "encoder" not in k})
+
+
+def test_impostors_are_rendered_without_any_guide() -> None:
+    assert all(not stage.guides for stage in without_guides(RECIPE).stages)
+    assert RECIPE.stages[0].guides
+    assert Acceptance().fmr == 0.05
