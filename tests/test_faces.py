@@ -89,14 +89,17 @@ def test_points_that_coincide_have_a_yaw_and_no_division_by_zero() -> None:
 def test_a_large_photo_gives_the_same_face_in_its_own_pixels(detector: Detector, pictures: list[np.ndarray]) -> None:
     small = detector.detect(pictures[0])[0]
     large = detector.detect(np.asarray(Image.fromarray(pictures[0]).resize((4096, 4096))))[0]
-    assert np.abs(large.points / 8 - small.points).max() < 3
+    assert np.abs(large.points / 8 - small.points).max() < 8
     assert large.interocular == pytest.approx(small.interocular * 8, rel=0.03)
 
 
 def test_a_render_of_256_pixels_is_enough(detector: Detector, pictures: list[np.ndarray], faces: list[Face]) -> None:
+    sface = SFace()
     for picture, face in zip(pictures, faces, strict=True):
-        (small,) = detector.detect(np.asarray(Image.fromarray(picture).resize((256, 256))))
-        assert np.abs(small.points * 2 - face.points).max() < 12
+        half = np.asarray(Image.fromarray(picture).resize((256, 256)))
+        (small,) = detector.detect(half)
+        assert np.linalg.norm(small.points * 2 - face.points, axis=1).mean() < 0.2 * face.interocular
+        assert similarity("cosine", sface.embed(half, small), sface.embed(picture, face)) > 0.85
 
 
 def test_faces_come_largest_first(detector: Detector, pictures: list[np.ndarray]) -> None:
@@ -211,12 +214,12 @@ def test_an_aligned_face_has_its_points_on_the_template(
 
 
 def test_a_large_face_is_averaged_and_not_sampled(pictures: list[np.ndarray], faces: list[Face]) -> None:
-    large = np.asarray(Image.fromarray(pictures[0]).resize((4096, 4096), Image.Resampling.BICUBIC)).astype(np.int16)
-    noise = np.random.default_rng(0).normal(0, 60, large.shape[:2])[:, :, np.newaxis]
-    noisy = np.clip(large + noise, 0, 255).astype(np.uint8)
+    large = np.asarray(Image.fromarray(pictures[0]).resize((2048, 2048), Image.Resampling.BICUBIC))
+    signs = np.indices(large.shape[:2]).sum(axis=0) % 2 * 2 - 1
+    checkered = np.clip(large + 60 * signs[:, :, np.newaxis], 0, 255).astype(np.uint8)
+    points = (faces[0].points + np.float32(0.5)) * 4 - np.float32(0.5)
     clean = align(pictures[0], faces[0].points).astype(np.int16)
-    points = (faces[0].points + np.float32(0.5)) * 8 - np.float32(0.5)
-    assert np.abs(align(noisy, points) - clean).mean() < 6
+    assert np.abs(align(checkered, points) - clean).mean() < 6
 
 
 # --- encoders ---
@@ -305,8 +308,8 @@ def test_an_arcface_model_is_fed_rgb_between_minus_one_and_one(
     encoder = ArcFaceOnnx("mine", onnx_model(tmp_path / "mine.onnx", [1, 3, 112, 112]))
     raw = encoder.embed(pictures[0], faces[0], normalise=False)
     expected = (align(pictures[0], faces[0].points).astype(np.float32).mean(axis=(1, 2)) - 127.5) / 127.5
-    assert raw.shape == (1, 112) or raw.shape == (112,)
-    assert np.allclose(raw.ravel(), expected, atol=1e-4)
+    assert raw.shape == (112,)
+    assert np.allclose(raw, expected, atol=1e-4)
     normalised = encoder.embed(pictures[0], faces[0])
     assert normalised.shape == (112,)
     assert np.allclose(normalised, expected / np.linalg.norm(expected), atol=1e-5)

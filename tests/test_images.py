@@ -103,7 +103,7 @@ def test_a_png_with_flipped_bytes_is_refused(tmp_path: Path) -> None:
 def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(declared_png(width, height))
-    with pytest.raises(BadImageError, match="declares .* pixels; expected at most 100,000,000 pixels"):
+    with pytest.raises(BadImageError, match=r"declares .* pixels; expected at most 100,000,000 pixels"):
         read_image(path)
 
 
@@ -190,9 +190,11 @@ def test_damage_anywhere_is_an_image_or_one_error(
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(bytes(content))
     try:
-        assert read_image(path, max_pixels=100_000).mode == "RGB"
-    except BadImageError as error:
-        assert error.hint
+        image = read_image(path, max_pixels=100_000)
+    except BadImageError:
+        return
+    assert image.mode == "RGB"
+    assert image.width * image.height <= 100_000
 
 
 def test_names_are_told_by_their_suffix() -> None:

@@ -446,6 +446,12 @@ def test_a_file_that_two_families_know_is_ambiguous_and_names_both(tmp_path: Pat
     assert "family sdxl or sd15" in answer.message
 
 
+def test_a_file_that_two_parts_of_one_family_match_is_the_first_of_them(tmp_path: Path) -> None:
+    parts = tuple(Part("vae", "diffusers", (Mark("decoder.conv_in.weight"),), variant=name) for name in ("a", "b"))
+    answer = identify(write(tmp_path / "m.safetensors", VAE), (Family("one", "One", "elsewhere", parts),))
+    assert known(answer).variant == "a"
+
+
 def test_a_truncated_or_empty_file_is_broken_and_says_why(tmp_path: Path) -> None:
     path = write(tmp_path / "m.safetensors", UNET)
     os.truncate(path, path.stat().st_size // 2)

@@ -362,7 +362,7 @@ def test_a_flipped_bit_in_any_region_of_a_png_is_never_valid(tmp_path: Path, key
     target = tmp_path / "image.png"
     write_signed(picture(24), target, CLAIM, key)
     data = target.read_bytes()
-    states = {i: verify(changed(target, i)).state for i in range(8, len(data), 7)}
+    states = {i: verify(changed(target, i)).state for i in range(8, len(data), 13)}
     assert "valid" not in states.values()
     pixels, text = data.index(b"IDAT") + 4, data.index(b"DigitalSourceType=")
     manifest, plan = data.index(b"caBX") + 4, data.index(PLAN_ID.encode())
@@ -553,6 +553,23 @@ def test_what_is_no_image_gets_a_clear_answer(tmp_path: Path) -> None:
         assert report.findings[0].message.startswith("cannot be read as an image: ")
 
 
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_file_cut_into_a_million_chunks_is_refused_at_once(tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"image{suffix}"
+    write_unsigned(picture(), target)
+    data, many = target.read_bytes(), 1_000_000
+    if suffix == ".png":
+        data = data[:33] + (b"\0\0\0\0teSt" + zlib.crc32(b"teSt").to_bytes(4, "big")) * many + data[33:]
+    else:
+        body = data[8:] + b"teSt\0\0\0\0" * many
+        data = b"RIFF" + len(body).to_bytes(4, "little") + body
+    target.write_bytes(data)
+    start = time.perf_counter()
+    report = verify(target)
+    assert (report.state, codes(report)) == ("unreadable", {"SOS-P002"})
+    assert time.perf_counter() - start < 5
+
+
 def test_an_image_bomb_is_not_decoded(tmp_path: Path) -> None:
     write_unsigned(picture(), tmp_path / "bomb.png")
     data = bytearray((tmp_path / "bomb.png").read_bytes())
@@ -663,7 +680,7 @@ def _make_key(folders: list[Path], barrier: Any, answers: Any) -> None:
 def test_two_processes_at_once_make_one_key_and_both_use_it(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     barrier, answers = context.Barrier(2), context.Queue()
-    folders = [tmp_path / str(i) for i in range(8)]
+    folders = [tmp_path / str(i) for i in range(5)]
     processes = [context.Process(target=_make_key, args=(folders, barrier, answers)) for _ in range(2)]
     for process in processes:
         process.start()

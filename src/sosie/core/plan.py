@@ -165,9 +165,7 @@ def fill(template: str, character: Character, prompt: str) -> str:
                 raise ConfigError(f"prompt template {template!r}: unknown field '{name}'{nearest(name, values)}")
         if names and not any(values[name] for name in names):
             continue
-        parts.append(
-            functools.reduce(lambda text, name: text.replace("{" + name + "}", values[name]), names, part).strip()
-        )
+        parts.append(_replace(part, values).strip())
     return ", ".join(part for part in parts if part)
 
 

@@ -140,7 +140,7 @@ class ArcFaceOnnx:
         Without, it is what the model gives: InstantID and its like were trained on that.
         """
         raw = self._run(align(image, face.points))
-        return unit(raw) if normalise else raw
+        return unit(raw) if normalise else raw[0]
 
     def _run(self, crop: Image8) -> Vector:
         blob = (crop.astype(np.float32) - 127.5) / 127.5

@@ -138,7 +138,7 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
         raise bad("has data_offsets that are not [start, end]")
     bits, found = math.prod(shape) * BITS[dtype], offsets[1] - offsets[0]
     if bits != 8 * found:
-        needed = f"{-(-bits // 8):,}" if True else ''
+        needed = f"{-(-bits // 8):,}" if bits < 2**66 else "more than any file holds"
         raise bad(f"has {found:,} bytes; {dtype} {list(shape)} takes {needed}")
     return TensorInfo(dtype, shape, (offsets[0], offsets[1]))
 

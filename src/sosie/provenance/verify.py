@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import stat
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from sosie.core.finding import Finding
 from sosie.provenance.binding import Reading, read
+from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, too_many_chunks
 from sosie.provenance.manifest import PLAN_LABEL
 
 if TYPE_CHECKING:
@@ -72,11 +72,14 @@ class Report:
 def verify(path: Path, own: SigningKey | None = None) -> Report:
     """Reads and checks the manifest of `path`; `own` is this workspace's key, to recognise its images.
 
-    Never raises for what a file is or holds. Limits: a regular file of at most 512 MiB.
+    Never raises for what a file is or holds. Limits: a regular file of at most 512 MiB and 50 000 chunks.
     """
     if problem := _unfit(path):
         return Report("unreadable", findings=(problem,))
     try:
+        if too_many_chunks(path):
+            message = f"more than {MAX_CHUNKS} chunks: no ordinary image is cut so small"
+            return Report("unreadable", findings=(Finding("SOS-P002", "error", str(path), message),))
         reading = read(path)
         intact = reading.outcome != "read" or manifest_chunk_intact(path)
         ours = _is_own(path, reading, own) if own else None
@@ -85,29 +88,6 @@ def verify(path: Path, own: SigningKey | None = None) -> Report:
     if reading.outcome == "read":
         return _judge(path, reading, intact, ours)
     return _without_manifest(path, reading)
-
-
-def manifest_chunk_intact(path: Path) -> bool:
-    """False if the checksum of a PNG's manifest chunk (`caBX`) is wrong; True for anything else.
-
-    The signature does not cover the manifest's own padding; in a PNG the checksum does.
-    """
-    with path.open("rb") as file:
-        return all(
-            zlib.crc32(b"caBX" + file.read(length)) == int.from_bytes(file.read(4), "big")
-            for kind, length in _png_chunks(file)
-            if kind == b"caBX"
-        )
-
-
-def _png_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Type and length of every chunk up to the image data, with the file placed at its data."""
-    if file.read(8) != b"\x89PNG\r\n\x1a\n":
-        return
-    while len(header := file.read(8)) == 8 and header[4:] not in (b"IDAT", b"IEND"):
-        start, length = file.tell(), int.from_bytes(header[:4], "big")
-        yield header[4:], length
-        file.seek(start + length + 4)
 
 
 def _unfit(path: Path) -> Finding | None:

@@ -94,7 +94,7 @@ UNETS = (
 def _controlnet(adm: Mark, variant: str) -> Part:
     marks = (Mark("controlnet_cond_embedding.conv_in.weight"), adm, Mark("conv_in.weight", 1, (4,)))
     union = Variant("union", (Mark("control_add_embedding.linear_1.weight"),))
-    return Part("controlnet", "diffusers", marks, absent=("up_blocks.*",), variants=(union,), variant=variant)
+    return Part("controlnet", "diffusers", marks, variants=(union,), variant=variant)
 
 
 CONTROLNETS = (

@@ -50,6 +50,8 @@ _CALM = 0.3
 """The share of the tiles, the calmest first, in which a pattern must show."""
 _FACE_WEIGHT = 2.0
 """A face has detail of its own: a pattern in half as many of its tiles counts in full."""
+_DOUBT = 2
+"""So many tiles without the pattern are added, so that a few tiles alone make no large share."""
 _BAND = 1.2
 """Wavy lines of one period spread by this factor to both sides."""
 
@@ -69,7 +71,7 @@ class Level:
 
     def shares(self, marks: Bools) -> npt.NDArray[np.float64]:
         """The value of each column of `marks` [tiles, n]: share of the calm tiles, held down by the face's."""
-        calm = marks[self.calm].mean(axis=0)
+        calm = marks[self.calm].sum(axis=0) / (self.calm.sum() + _DOUBT)
         if not self.face.any():
             return calm
         return np.minimum(calm, _FACE_WEIGHT * marks[self.face].mean(axis=0))

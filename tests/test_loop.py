@@ -1,0 +1,156 @@
+"""The loop: attempts until enough is kept, every one recorded, none made twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sosie.core import (
+    Acceptance,
+    Character,
+    Environment,
+    Finding,
+    Plan,
+    Progress,
+    Recipe,
+    Render,
+    Request,
+    Score,
+    Scorecard,
+    Stage,
+    Verdict,
+)
+from sosie.core.errors import EngineError
+from sosie.loop.attempts import Attempt, Bench, Task, run
+from sosie.store import Store
+
+RECIPE = Recipe("r", (Stage("generate", "sdxl", "m"),), "{prompt}", 64, 64)
+MIRA = Character("mira", "fictional", True)
+ENVIRONMENT = Environment("3", "any", "none", ())
+
+
+class CountingEngine:
+    """Renders noise of the plan's seed; breaks after `limit` images."""
+
+    name = "counting"
+
+    def __init__(self, limit: int = 1000) -> None:
+        self.made: list[str] = []
+        self.limit = limit
+
+    def check(self, plan: Plan) -> list[Finding]:
+        return []
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        for plan in plans:
+            if len(self.made) >= self.limit:
+                raise EngineError("broken on purpose")
+            self.made.append(plan.id)
+            noise = np.random.default_rng(plan.seed).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            yield Render(Image.fromarray(noise), plan, self.name, ENVIRONMENT, 0.1)
+
+    def close(self) -> None:
+        pass
+
+
+class EveryThird:
+    """A judge that keeps an image if its first pixel says so: one in three."""
+
+    id = "gate"
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, image: Image.Image) -> tuple[Scorecard, Verdict]:
+        self.calls += 1
+        value = float(np.asarray(image)[0, 0, 0])
+        passed = value % 3 == 0
+        card = Scorecard((Score("defect", "pixel", value, 0.0, passed),))
+        return card, Verdict("keep") if passed else Verdict("retry", ("pixel",))
+
+
+def attempts(store: Store, engine: CountingEngine, judge: Any, n: int = 4, budget: int = 32) -> list[Attempt]:
+    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), n, budget)
+    return [event for event in run([task], Bench(engine, judge, store, {"m": "0" * 64})) if isinstance(event, Attempt)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / ".sosie") as opened:
+        yield opened
+
+
+def test_the_loop_stops_when_n_images_are_kept(store: Store) -> None:
+    made = attempts(store, CountingEngine(), EveryThird())
+    kept = [item for item in made if item.verdict.outcome == "keep"]
+    assert sorted(item.plan.draw.index for item in kept) == [0, 1, 2, 3]
+    assert len(made) > 4
+
+
+def test_a_retry_names_the_plan_that_it_replaces(store: Store) -> None:
+    made = attempts(store, CountingEngine(), EveryThird())
+    by_id = {item.plan.id: item for item in made}
+    retries = [item for item in made if item.plan.draw.attempt]
+    assert retries
+    for item in retries:
+        parent = by_id[item.plan.draw.parent]
+        assert parent.verdict.outcome == "retry"
+        assert (parent.plan.draw.index, parent.plan.draw.attempt + 1) == (item.plan.draw.index, item.plan.draw.attempt)
+
+
+def test_the_budget_is_never_exceeded(store: Store) -> None:
+    judge = EveryThird()
+    judge.__class__ = type(
+        "Never", (EveryThird,), {"__call__": lambda self, image: (Scorecard(()), Verdict("retry", ("no",)))}
+    )
+    made = attempts(store, CountingEngine(), judge, n=3, budget=7)
+    assert len(made) == 7
+    assert {item.verdict.outcome for item in made} == {"retry"}
+
+
+def test_the_same_command_again_renders_and_scores_nothing(store: Store) -> None:
+    first = attempts(store, CountingEngine(), EveryThird())
+    engine, judge = CountingEngine(), EveryThird()
+    again = attempts(store, engine, judge)
+    assert (engine.made, judge.calls) == ([], 0)
+    assert [(a.plan.id, a.verdict, a.scorecard, a.stored.pixels) for a in again] == [
+        (a.plan.id, a.verdict, a.scorecard, a.stored.pixels) for a in first
+    ]
+    assert all(item.resumed for item in again)
+
+
+def test_a_broken_run_goes_on_where_it_stopped_and_ends_the_same(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(EngineError):
+        attempts(store, CountingEngine(limit=3), EveryThird())
+    engine = CountingEngine()
+    resumed = attempts(store, engine, EveryThird())
+    with Store.open(tmp_path / "other") as other:
+        whole = CountingEngine()
+        straight = attempts(other, whole, EveryThird())
+    assert {item.plan.id for item in resumed} == {item.plan.id for item in straight}
+    assert len(engine.made) == len(whole.made) - 3
+
+
+def test_new_rules_judge_the_stored_images_again_without_rendering(store: Store) -> None:
+    attempts(store, CountingEngine(), EveryThird())
+    engine, judge = CountingEngine(), EveryThird()
+    judge.id = "another gate"
+    made = attempts(store, engine, judge)
+    assert engine.made == []
+    assert judge.calls == len(made)
+
+
+def test_another_seed_is_other_work(store: Store) -> None:
+    engine = CountingEngine()
+    judge = EveryThird()
+    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), 1, 3)
+    bench = Bench(engine, judge, store, {"m": "0" * 64})
+    list(run([task, replace(task, request=replace(task.request, seed=6))], bench))
+    assert len(set(engine.made)) == len(engine.made)
+    assert Acceptance().fmr == RECIPE.acceptance.fmr
