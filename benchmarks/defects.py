@@ -119,6 +119,7 @@ def clean(bench: Bench, base: list[Pixels]) -> None:
         )
     scenes: dict[str, Callable[[int, int], Pixels]] = {
         "clean: fractal texture": lambda size, seed: inject.fractal(size, seed, (0.8, 1.0, 1.3)[seed % 3]),
+        "clean: fractal texture, out of focus": lambda size, seed: sized(inject.fractal(size // 2, seed), size),
         "clean: brick wall, a figure before it": lambda size, seed: inject.bricks(size, seed, figure=True),
         "clean: brick wall and nothing else": lambda size, seed: inject.bricks(size, seed, figure=False),
     }
@@ -145,9 +146,9 @@ def noise(bench: Bench, images: list[Pixels]) -> None:
         some = images if size == 256 else images[::4]
         noisy = [inject.noise(sized(image, size), sigma, seed) for seed, image in enumerate(some)]
         bench.measure(["noise"], f"sigma {sigma}, {size} px", noisy)
-    for grain in (2, 4):
-        coarse = [inject.noise(image, 20, seed, grain) for seed, image in enumerate(images)]
-        bench.measure(["noise"], f"sigma 20, grains of {grain} px, 256 px", coarse)
+    for grain, sigma in itertools.product((2, 4), (8, 12, 20)):
+        coarse = [inject.noise(image, sigma, seed, grain) for seed, image in enumerate(images)]
+        bench.measure(["noise"], f"sigma {sigma}, grains of {grain} px, 256 px", coarse)
 
 
 def striped(image: Pixels, amplitude: float, period: float, seed: int) -> Pixels:
@@ -164,6 +165,9 @@ def patterns(bench: Bench, images: list[Pixels]) -> None:
         some = [sized(image, size) for image in (images if size < 1024 else images[::2])]
         lined = [striped(image, amplitude, period, seed) for seed, image in enumerate(some)]
         bench.measure(both, f"straight, ±{amplitude}, period {period}, {size} px", lined)
+    for angle, profile in itertools.product((0.0, 90.0, 4.0, 20.0, 45.0), ("sine", "square", "thin")):
+        lined = [inject.lines(sized(image, 512), 6, 8, angle, profile) for image in images]
+        bench.measure(both, f"straight at {angle:.0f} degrees, {profile}, ±6, period 8, 512 px", lined)
     for size, amplitude, (period, long) in itertools.product(
         (256, 512), (6, 8, 12), ((5, 48), (8, 96), (12, 128), (20, 160))
     ):

@@ -30,13 +30,12 @@ def save(path: Path, image: Image.Image, **options: object) -> Path:
     return path
 
 
-def declared_png(width: int, height: int) -> bytes:
-    """A PNG of a few bytes that declares any size."""
+def png_with_header(header: bytes) -> bytes:
+    """A PNG of a few bytes with any header chunk, whose checksums are right."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
 
 
@@ -99,10 +98,17 @@ def test_a_png_with_flipped_bytes_is_refused(tmp_path: Path) -> None:
         read_image(path)
 
 
+def test_what_pillow_reports_in_another_way_is_the_same_error(tmp_path: Path) -> None:
+    path = tmp_path / "face.png"
+    path.write_bytes(png_with_header(b"\0\0\0"))  # a ValueError, neither OSError nor UnidentifiedImageError
+    with pytest.raises(BadImageError, match="damaged or cut short"):
+        read_image(path)
+
+
 @pytest.mark.parametrize(("width", "height"), [(12_000, 9_000), (13_000, 13_000), (60_000, 60_000)])
 def test_an_image_bomb_is_refused_before_it_is_decoded(tmp_path: Path, width: int, height: int) -> None:
     path = tmp_path / "bomb.png"
-    path.write_bytes(declared_png(width, height))
+    path.write_bytes(png_with_header(struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)))
     with pytest.raises(BadImageError, match=r"declares .* pixels; expected at most 100,000,000 pixels"):
         read_image(path)
 
@@ -146,10 +152,15 @@ def test_sixteen_bit_grey_is_scaled_and_not_clipped(tmp_path: Path) -> None:
         assert np.array_equal(pixels[0, :, 0], np.arange(256))
 
 
-def test_thirty_two_bit_samples_are_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "depth.tiff", Image.fromarray(np.zeros((4, 4), dtype=np.float32)))
-    with pytest.raises(BadImageError, match="samples of 32 bits"):
-        read_image(path)
+def test_thirty_two_bit_samples_and_lab_colours_are_refused(tmp_path: Path) -> None:
+    for image in (
+        Image.fromarray(np.zeros((4, 4), dtype=np.float32)),
+        Image.new("I", (4, 4)),
+        Image.new("LAB", (4, 4)),
+    ):
+        path = save(tmp_path / "depth.tiff", image)
+        with pytest.raises(BadImageError, match=f"pixels of mode {image.mode}; expected grey, RGB or CMYK"):
+            read_image(path)
 
 
 def test_cmyk_becomes_rgb(tmp_path: Path) -> None:

@@ -89,6 +89,9 @@ def test_each_bad_image_is_left_out_for_its_own_reason(tmp_path: Path, detector:
         "resaved.jpg": "SOS-C006",
         "stranger.png": "SOS-C007",
     }
+    messages = {item.path.name: item.finding.message for item in report.left_out}
+    assert f"same file as {EXAMPLES[0]}" in messages["copy.jpg"]
+    assert f"same picture as {EXAMPLES[1]}" in messages["resaved.jpg"]
     for item in report.left_out:
         assert item.finding.severity == "warning"
         assert item.finding.subject == str(item.path)

@@ -252,6 +252,21 @@ sosie_mini.folder()
         assert not leftover.exists()
 
 
+def test_the_folder_takes_its_name_in_one_rename_when_all_is_in_it(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, renamed = Path.rename, []
+
+    def watched(path: Path, target: Path) -> Path:
+        assert not target.exists()
+        assert cache.damaged_files(path, tiny.manifest) == []
+        assert (path / cache.MARKER).read_text() == tiny.manifest.digest
+        renamed.append(target)
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", watched)
+    folder = tiny.folder()
+    assert renamed == [folder]
+
+
 def test_a_failure_in_the_middle_leaves_neither_folder_nor_temporary(
     tiny: Tiny, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -306,10 +321,12 @@ def test_a_flipped_bit_that_left_size_and_time_alone_is_found_by_verify_and_by_t
     assert file.read_bytes() == good
 
 
-def test_a_folder_without_its_marker_is_not_trusted(tiny: Tiny) -> None:
+@pytest.mark.parametrize("marker", [None, "", "of another manifest"])
+def test_a_folder_without_its_marker_is_not_trusted_and_gets_it_back(tiny: Tiny, marker: str | None) -> None:
     folder = tiny.folder()
     (folder / cache.MARKER).unlink()
-    (folder / "model_index.json").write_text("[]")
+    if marker is not None:
+        (folder / cache.MARKER).write_text(marker)
     tiny.folder()
     assert (folder / "model_index.json").read_text() == "{}"
     assert (folder / cache.MARKER).read_text() == tiny.manifest.digest

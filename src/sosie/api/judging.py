@@ -5,26 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from sosie.api.session import Session
+from sosie.api.templates import judge_templates
 from sosie.core import Character, Finding, Recipe
-from sosie.core.errors import BadImageError, NotFoundError, SosieError
+from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.plan import without_guides
 from sosie.core.schema import digest
-from sosie.faces.encoders import template
-from sosie.files.images import read_image
 from sosie.files.library import find_model
 from sosie.loop.judge import Judge
 from sosie.scorers.cohort import Cohort, load_cohort
 from sosie.scorers.identity import Guidance, build_gate
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from sosie.faces.encoders import Encoder
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +36,17 @@ def make_judge(session: Session, character: Character, recipe: Recipe, assets: M
     guides = _guides(recipe, assets) if assets is not None else ()
     own, stale = _own_cohort(session, character, recipe, assets)
     shipped = _shipped_cohort(session, recipe)
-    templates = _templates(session, character, encoders)
+    paths, folder = session.reference_paths(character), session.workspace.state / "templates"
+    templates = judge_templates(character, paths, encoders, session.detector, folder)
     gate = build_gate(templates, absent, guides, (own or shipped, shipped), recipe.acceptance.fmr)
     judge = Judge(session.detector, gate, recipe.acceptance, retryable=assets is not None)
     findings = [*stale, *(_absent(name, why, recipe) for name, why in gate.absent.items())]
+    if own is None and shipped is not None:
+        message = (
+            f"'{character.name}' is judged by the shipped cohort ({shipped.name}), not by people of its description"
+        )
+        hint = f"sosie calibrate {character.name} --recipe {recipe.name}"
+        findings.append(Finding("SOS-J004", "info", character.name, message, hint))
     for entry in gate.judges:
         if entry.threshold is None:
             message = f"judge '{entry.encoder.name}' has no threshold: no cohort of recipe '{recipe.name}' knows it"
@@ -102,23 +100,6 @@ def _shipped_cohort(session: Session, recipe: Recipe) -> Cohort | None:
     except NotFoundError:
         return None
     return load_cohort(path) if path is not None else None
-
-
-def _templates(
-    session: Session, character: Character, encoders: Mapping[str, Encoder]
-) -> dict[str, tuple[Encoder, NDArray[np.float32]]]:
-    """Each judge's template: the mean over the faces of all references."""
-    pixels = [np.asarray(read_image(path)) for path in session.reference_paths(character).values()]
-    faces = [(image, found[0]) for image in pixels if (found := session.detector.detect(image))]
-    if not faces:
-        raise BadImageError(
-            f"no face was found in any of the {len(pixels)} references of '{character.name}'",
-            f"sosie new {character.name} IMAGES... --replace",
-        )
-    return {
-        name: (encoder, template(encoder.metric, [encoder.embed(image, face) for image, face in faces]))
-        for name, encoder in encoders.items()
-    }
 
 
 def _absent(name: str, why: str, recipe: Recipe) -> Finding:

@@ -27,3 +27,28 @@ def list_(output: Output, workspace: Workspace) -> None:
             )
         else:
             output.data(f"{model.name}\t{model.source}\t{model.licence or 'licence unknown'}\t{model.summary}")
+
+
+@command.command("show")
+@click.argument("names", nargs=-1, required=True)
+@common
+def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
+    """Say what models are, from their headers: a name, a path, or MODEL:FILE.
+
+    Exit 1 if one is broken, unknown or ambiguous.
+    """
+    from sosie.api.models import show_model
+    from sosie.core.schema import to_table
+    from sosie.files.model_file import Known
+
+    worst = 0
+    for name in names:
+        path, found = show_model(workspace, name)
+        answer = type(found).__name__.lower()
+        worst = max(worst, int(not isinstance(found, Known)))
+        if output.as_json:
+            details = to_table(found.model) if isinstance(found, Known) else {"path": path, "message": found.message}
+            output.line({"name": name, "answer": answer, **details, "path": str(path)})
+        else:
+            output.data(found.message)
+    return worst

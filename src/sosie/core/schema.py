@@ -99,13 +99,15 @@ def _expect(right: bool, where: str, at: str, expected: str, value: Any) -> None
 
 
 def to_table(value: Any) -> Any:
-    """A dataclass as plain dicts, lists and scalars, in declaration order."""
+    """A dataclass as plain dicts, lists and scalars, in declaration order; a path as text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_table(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, tuple | list):
         return [to_table(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
         return {key: to_table(item) for key, item in cast("dict[str, Any]", value).items()}
+    if isinstance(value, Path):
+        return str(value)
     return value
 
 

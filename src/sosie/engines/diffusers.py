@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Environment, Finding, Guide, Plan, Progress, Render, Stage
+from sosie.core.errors import NotFoundError, nearest
 from sosie.engines.worker import Worker
+from sosie.families import families
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,7 +109,10 @@ class DiffusersEngine:
 
 
 def _on_diffusers(family: str) -> Any:
-    return importlib.import_module(f"sosie.families.{family}.on_diffusers")
+    known = {item.name: item for item in families()}
+    if family not in known:
+        raise NotFoundError(f"family '{family}' is not known{nearest(family, known)}", "sosie recipe check RECIPE")
+    return importlib.import_module(f"{known[family].package}.on_diffusers")
 
 
 def _installed(name: str) -> bool:

@@ -85,8 +85,8 @@ class DlibResNet:
     """dlib's ResNet (King 2017, CC0), 128-d, compared by Euclidean distance (0.6 in dlib's docs).
 
     The chip is cut by YuNet's five points, not by dlib's landmark predictor: on 256 px renders of
-    eight people the ROC-AUC own against other was 0.970 this way, 0.956 with the predictor on a
-    square around the face and 0.900 with it on YuNet's box. 80 to 160 ms a face on one core.
+    eight people the ROC-AUC own against other was 0.969 this way, 0.956 with the predictor on a
+    square around the face and 0.900 with it on YuNet's box. 160 ms a face on one core.
     """
 
     name = "dlib"

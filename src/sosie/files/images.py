@@ -58,7 +58,7 @@ def read_image(path: Path, *, max_pixels: int = 100_000_000) -> Image.Image:
     Of an animation or a multi-page file the first picture is taken; EXIF orientation is applied;
     16-bit greyscale is scaled to 8 bit; alpha is composited on white; CMYK is converted without
     colour management. Raises BadImageError for anything that is no such image, is damaged or cut
-    short, has samples of 32 bits, or declares more than `max_pixels` pixels (checked before
+    short, has samples of 32 bits or Lab colours, or declares more than `max_pixels` pixels (checked before
     anything is decoded; Pillow itself refuses above twice its `MAX_IMAGE_PIXELS`, 179 million).
     """
     if not path.is_file():
@@ -103,9 +103,9 @@ def _upright_rgb(path: Path, image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         samples = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((samples * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        message = f"{path}: has samples of 32 bits (mode {image.mode}); expected 8 or 16 bits"
-        raise BadImageError(message, "export it with 8 bits per channel")
+    if image.mode in ("I", "F", "LAB"):
+        message = f"{path}: has pixels of mode {image.mode}; expected grey, RGB or CMYK of 8 or 16 bits"
+        raise BadImageError(message, "export it as RGB with 8 bits per channel")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sosie.core.errors import NotFoundError, nearest
+from sosie.core.errors import BadModelError, NotFoundError, nearest
 from sosie.core.workspace import Workspace
 
 SUFFIXES = ("", ".safetensors", ".onnx")
@@ -36,7 +36,12 @@ def installed_models(workspace: Workspace) -> dict[str, InstalledModel]:
     for entry in importlib.metadata.entry_points(group="sosie.models"):
         packaged: Any = entry.load()
         models[entry.name] = InstalledModel(
-            entry.name, entry.value.split(":")[0], packaged.folder, packaged.licence, packaged.summary, packaged.cohort
+            entry.name,
+            entry.value.split(":")[0],
+            _unpacked(entry.name, packaged.folder),
+            packaged.licence,
+            packaged.summary,
+            packaged.cohort,
         )
     if workspace.models.is_dir():
         for path in sorted(workspace.models.iterdir()):
@@ -76,5 +81,18 @@ def _there(path: Path) -> Callable[[], Path]:
         if not path.exists():
             raise NotFoundError(f"the model file {path} does not exist", "sosie model list")
         return path
+
+    return locate
+
+
+def _unpacked(name: str, folder: Callable[[], Path]) -> Callable[[], Path]:
+    """A package's own errors, which it raises with `message` and `hint`, as ours."""
+
+    def locate() -> Path:
+        try:
+            return folder()
+        except Exception as error:
+            message = f"the embedded model '{name}' could not be unpacked: {getattr(error, 'message', error)}"
+            raise BadModelError(message, getattr(error, "hint", f"install the package of '{name}' again")) from error
 
     return locate

@@ -1,8 +1,11 @@
-"""Noise over the whole image, told from texture by where it is: everywhere, also where it is calm.
+"""Noise over the whole image, told from texture by where it is and by its spectrum.
 
-The estimate in one tile is the median absolute value of the diagonal detail of the Haar wavelet
-over 0.6745 (Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"): edges and
-slopes hardly enter it. Texture still does, so the image's value is a low quantile over its tiles.
+The level in one tile is the median absolute value of the diagonal detail of the Haar wavelet over
+0.6745 (Donoho and Johnstone 1994, "Ideal spatial adaptation by wavelet shrinkage"): edges and
+slopes hardly enter it. Noise is everywhere, also where the image is calm, so the level of the
+image is a low quantile over its tiles. Where texture fills the whole image, scale tells it from
+noise: with every halving of the image white noise falls by half and the noise of a coarse grain
+rises first, while texture (spectrum 1/f to the power of about 1) stays much the same.
 """
 
 from __future__ import annotations
@@ -14,37 +17,70 @@ from sosie.core.score import Score
 from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
 
-NOISE = Check("noise", 5.0, "levels (sigma of luma)", 0.0, 128.0)
+NOISE = Check("noise", 4.5, "levels (sigma of luma)", 0.0, 128.0)
 CHECKS = (NOISE,)
+
+Floats = npt.NDArray[np.floating]
 
 _TILE = 16
 """Side of a tile in detail coefficients: 32 pixels."""
+_LEAST = 4 * _TILE
+"""The shorter side of an image that can be measured, in pixels."""
+_SCALES = 3
 _CALM = 0.25
-"""The image's noise is this quantile of its tiles' noise."""
+"""The level of the image is this quantile of its tiles' levels."""
 _CLIPPED = 0.2
 """A tile with a larger share of black or white pixels hides its noise and is not counted."""
+_TEXTURE = 1.4
+"""Texture falls by less than this factor when the image is halved; white noise falls by 2."""
+_GRAIN = 2.2
+"""Texture rises by less than this factor when the image is halved; coarse grain by more."""
 
 
 def scores(sample: Sample) -> list[Score]:
     """`noise`: the standard deviation of luma noise in the calm parts of the image, in levels."""
-    if min(sample.height, sample.width) < 4 * _TILE:
-        return [NOISE.unmeasured(f"the image is smaller than {4 * _TILE} pixels")]
-    sigma = noise_level(sample.luma)
-    return [NOISE.score(sigma, f"noise of sigma {sigma:.0f} over the whole image")]
+    if min(sample.height, sample.width) < _LEAST:
+        return [NOISE.unmeasured(f"the image is smaller than {_LEAST} pixels")]
+    sigma, grain = noise_level(sample.luma)
+    coarse = f", grains of about {grain} px" if grain > 1 else ""
+    return [NOISE.score(sigma, f"noise of sigma {sigma:.0f} over the whole image{coarse}")]
 
 
-def noise_level(luma: npt.NDArray[np.float32]) -> float:
-    """Sigma in levels of `luma` [h,w], both at least 64."""
+def noise_level(luma: Floats) -> tuple[float, int]:
+    """Sigma of the noise in `luma` [h,w], both at least 64, in levels, and its grain in pixels (1, 2 or 4)."""
+    levels: list[float] = []
+    while len(levels) < _SCALES and min(luma.shape) >= _LEAST:
+        levels.append(_level(luma))
+        luma = _halved(luma)
+    fine = levels[0]
+    if len(levels) > 1:
+        # Of white noise, 1 - (1.4 / 2)^2 of the power is left, for which the divisor makes up.
+        left = max(0.0, levels[0] ** 2 - (_TEXTURE * levels[1]) ** 2)
+        fine = (left / (1 - (_TEXTURE / 2) ** 2)) ** 0.5
+    found = [(fine, 1)]
+    for step in range(1, len(levels)):
+        if levels[step] >= _GRAIN * levels[step - 1]:
+            found.append((levels[step], 2**step))
+    return max(found)
+
+
+def _level(luma: Floats) -> float:
     height, width = (side // (2 * _TILE) * 2 * _TILE for side in luma.shape)
     even = luma[:height, :width]
     a, b, c, d = even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]
     sigmas = np.median(_tiles(np.abs(a - b - c + d) / 2), axis=2) / 0.6745
-    clipped = _tiles(((even <= 2) | (even >= 253)).reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3)))
-    counted = sigmas[clipped.mean(axis=2) <= _CLIPPED]
+    clipped = _tiles(_halved(((even <= 2) | (even >= 253)).astype(np.float32))).mean(axis=2)
+    counted = sigmas[clipped <= _CLIPPED]
     return float(np.quantile(counted if counted.size else sigmas, _CALM))
 
 
-def _tiles(plane: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+def _halved(plane: Floats) -> Floats:
+    """The mean of every two by two pixels."""
+    height, width = (side // 2 * 2 for side in plane.shape)
+    return plane[:height, :width].reshape(height // 2, 2, width // 2, 2).mean(axis=(1, 3))
+
+
+def _tiles(plane: Floats) -> Floats:
     """`plane` [h,w] as [rows, columns, _TILE * _TILE]."""
     rows, columns = plane.shape[0] // _TILE, plane.shape[1] // _TILE
     return plane.reshape(rows, _TILE, columns, _TILE).swapaxes(1, 2).reshape(rows, columns, -1)

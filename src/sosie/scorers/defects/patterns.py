@@ -25,8 +25,8 @@ from sosie.core.score import Score
 from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
 
-LINES = Check("lines", 0.5, "share of the calm tiles", 0.0, 1.0)
-WAVES = Check("waves", 0.5, "share of the calm tiles", 0.0, 1.0)
+LINES = Check("lines", 0.45, "share of the calm tiles", 0.0, 1.0)
+WAVES = Check("waves", 0.45, "share of the calm tiles", 0.0, 1.0)
 CHECKS = (LINES, WAVES)
 
 Bools = npt.NDArray[np.bool_]
@@ -48,8 +48,8 @@ _OVER_OCTAVE = 1.4
 """A peak is at least so many times the magnitude at 0.6 and 1.6 of its frequency."""
 _CALM = 0.3
 """The share of the tiles, the calmest first, in which a pattern must show."""
-_FACE_WEIGHT = 2.0
-"""A face has detail of its own: a pattern in half as many of its tiles counts in full."""
+_FACE_WEIGHT = 3.0
+"""A face has detail of its own: a pattern in a third of its tiles counts in full."""
 _DOUBT = 2
 """So many tiles without the pattern are added, so that a few tiles alone make no large share."""
 _BAND = 1.2
@@ -137,7 +137,7 @@ _FY, _FX = np.meshgrid(np.fft.fftfreq(_TILE, 1 / _TILE), np.fft.rfftfreq(_TILE, 
 _RADIUS = np.hypot(_FY, _FX)
 _RING = np.minimum(np.rint(_RADIUS).astype(int), _TILE // 2)
 _WINDOW = np.outer(np.hanning(_TILE + 1)[:-1], np.hanning(_TILE + 1)[:-1]).astype(np.float32)
-_LOWEST = 4.5
+_LOWEST = 4.0
 """Lower frequencies (cycles a tile) are left to the next level: the window's main lobe is 2 wide."""
 
 

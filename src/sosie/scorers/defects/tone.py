@@ -13,7 +13,7 @@ from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
 
 BLANK = Check("blank", 0.97, "share of pixels", 0.0, 1.0)
-FLAT = Check("flat", 9.0, "levels", 0.0, 128.0, higher_is_better=True)
+FLAT = Check("flat", 6.0, "levels", 0.0, 128.0, higher_is_better=True)
 CHECKS = (BLANK, FLAT)
 
 _SAME = 10
@@ -25,8 +25,8 @@ _SIZE = 128
 def scores(sample: Sample) -> list[Score]:
     """`blank`: the share of the image in its median colour. `flat`: the detail in levels.
 
-    Detail is the standard deviation of luma about its surroundings (gaussian, sigma 1/8 of the
-    side): a soft gradient has none, and neither has a picture drawn to one grey.
+    Detail is the standard deviation of luma about its surroundings (gaussian, sigma 1/32 of the
+    side): a blur has none, and neither has a picture drawn to one grey.
     """
     cv2: Any = importlib.import_module("cv2")
     small = cv2.resize(sample.pixels, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
@@ -34,7 +34,7 @@ def scores(sample: Sample) -> list[Score]:
     colour = np.median(pixels, axis=(0, 1))
     share = float((np.abs(pixels - colour).max(axis=2) <= _SAME).mean())
     luma = cv2.resize(sample.luma, (_SIZE, _SIZE), interpolation=cv2.INTER_AREA)
-    detail = float((luma - cv2.GaussianBlur(luma, (0, 0), _SIZE / 8)).std())
+    detail = float((luma - cv2.GaussianBlur(luma, (0, 0), _SIZE / 32)).std())
     return [
         BLANK.score(share, f"the image is {_named(colour)} and nothing else"),
         FLAT.score(detail, f"hardly any contrast or detail ({detail:.1f} levels)"),
