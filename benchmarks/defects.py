@@ -194,6 +194,7 @@ def text(bench: Bench, images: list[Pixels]) -> None:
 
 
 def faces(bench: Bench, images: list[Pixels]) -> None:
+    images = [sized(image, 512) for image in images]
     found = [(image, bench.sample(image).main_face) for image in images]
     seen = [(image, face.box) for image, face in found if face is not None]
     scenes = [inject.bricks(512, s, figure=False) for s in bench.seeds(10)]

@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from sosie.core.errors import BadModelError
 from sosie.lab.statistics import auc, wilson
-from sosie.scorers.cohort import Cohort, choose_thresholds, clopper_pearson_upper, load_cohort, rate, save_cohort
+from sosie.scorers.cohort import (
+    Cohort,
+    choose_thresholds,
+    clopper_pearson_upper,
+    load_cohort,
+    nearest_in_description,
+    rate,
+    save_cohort,
+)
 
 
 def passing(scores: dict[str, np.ndarray], thresholds: dict[str, float]) -> int:
@@ -60,10 +68,10 @@ def test_no_match_in_n_pairs_means_less_than_three_in_n() -> None:
 
 def test_a_cohort_file_comes_back_whole(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
-    cohort = Cohort("mini", "g", "a woman", {"sface": "1" * 64}, {"sface": rows}, "")
+    cohort = Cohort("mini", "g", ("a woman",), {"sface": "1" * 64}, {"sface": rows}, "")
     save_cohort(cohort, tmp_path / "c.npz")
     again = load_cohort(tmp_path / "c.npz")
-    assert (again.name, again.generator, again.description, again.n) == ("mini", "g", "a woman", 7)
+    assert (again.name, again.generator, again.descriptions, again.n) == ("mini", "g", ("a woman",), 7)
     assert np.array_equal(again.embeddings["sface"], rows)
     assert len(again.sha256) == 64
     assert not list(tmp_path.glob(".*"))
@@ -102,3 +110,14 @@ def test_auc_counts_ties_half() -> None:
     assert auc([2, 3], [0, 1]) == 1.0
     assert auc([1], [1]) == 0.5
     assert auc([0, 1], [2, 3]) == 0.0
+
+
+def test_the_nearest_impostors_are_those_that_share_the_most_words() -> None:
+    texts = ("an old man, white hair", "a young woman, red hair", "a young woman, black hair", "a young man, red hair")
+    rows = np.arange(8, dtype=np.float32).reshape(4, 2)
+    cohort = Cohort("c", "", texts, {"sface": "1"}, {"sface": rows}, "x")
+    nearest = nearest_in_description(cohort, "young woman with Red hair", 2)
+    assert nearest.descriptions == (texts[1], texts[2])
+    assert np.array_equal(nearest.embeddings["sface"], rows[[1, 2]])
+    assert nearest.sha256 != cohort.sha256
+    assert nearest_in_description(cohort, "anybody", 4) is cohort

@@ -1,6 +1,6 @@
-"""Makes the cohort of impostors that sosie-mini ships: 500 people that nobody asked for.
+"""Makes the cohort of impostors that sosie-mini ships: 2,000 people that nobody asked for.
 
-    python make_cohort.py render IMAGES/ [--n 500] [--device cpu|cuda]     needs torch
+    python make_cohort.py render IMAGES/ [--n 2000] [--device cpu|cuda]     needs torch
     python make_cohort.py embed IMAGES/ cohort.npz                         needs sosie[judges]
 
 Each image is drawn by `mini` from a random description and a random scene, without any identity
@@ -13,6 +13,7 @@ import argparse
 import random
 from pathlib import Path
 
+BATCH = 8
 AGES = ("young", "middle-aged", "old")
 SKINS = ("fair", "light", "brown", "dark")
 STYLES = ("short {} hair", "long {} hair", "braided {} hair", "short curly {} hair", "short spiky {} hair")
@@ -68,10 +69,10 @@ def scene(draw: random.Random) -> str:
     return f"{draw.choice(EXPRESSIONS)}, {draw.choice(LIGHTS)}, {place} background, {draw.choice(POSES)}"
 
 
-def prompts(n: int) -> list[str]:
-    """The n prompts, the same at every call."""
+def people(n: int) -> list[tuple[str, str]]:
+    """n descriptions and scenes, the same at every call; the first k of n are those of k."""
     draw = random.Random(20261125)
-    return [f"portrait of a {person(draw)}, {scene(draw)}" for _ in range(n)]
+    return [(person(draw), scene(draw)) for _ in range(n)]
 
 
 def render(folder: Path, texts: list[str], device: str) -> None:
@@ -88,15 +89,21 @@ def render(folder: Path, texts: list[str], device: str) -> None:
     )
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(device)
-    for index, text in enumerate(texts):
-        target = folder / f"{index:04d}.png"
-        if not target.exists():
-            generator = torch.Generator("cpu").manual_seed(derive_seed(1, index, 0))
-            image = pipeline(
-                text, width=256, height=256, num_inference_steps=20, guidance_scale=3.5, generator=generator
-            ).images[0]
-            image.save(target)
-            print(f"{index + 1} of {len(texts)}", flush=True)
+    missing = [index for index in range(len(texts)) if not (folder / f"{index:04d}.png").exists()]
+    for start in range(0, len(missing), BATCH):
+        batch = missing[start : start + BATCH]
+        seeds = [torch.Generator("cpu").manual_seed(derive_seed(1, index, 0)) for index in batch]
+        images = pipeline(
+            [texts[index] for index in batch],
+            width=256,
+            height=256,
+            num_inference_steps=20,
+            guidance_scale=3.5,
+            generator=seeds,
+        ).images
+        for index, image in zip(batch, images, strict=True):
+            image.save(folder / f"{index:04d}.png", compress_level=1)
+        print(f"{start + len(batch)} of {len(missing)}", flush=True)
 
 
 def embed(folder: Path, target: Path) -> None:
@@ -111,16 +118,19 @@ def embed(folder: Path, target: Path) -> None:
     detector, (encoders, absent) = Detector(), judge_encoders({})
     assert not absent, absent
     rows: dict[str, list[np.ndarray]] = {name: [] for name in encoders}
-    images = sorted(folder.glob("*.png"))
-    for path in images:
+    shown: list[str] = []
+    images = sorted(folder.glob("[0-9]*.*"))
+    described = people(len(images))
+    for path, (description, _) in zip(images, described, strict=True):
         pixels = np.asarray(read_image(path))
         faces = detector.detect(pixels)
         if len(faces) == 1:
+            shown.append(description)
             for name, encoder in encoders.items():
                 rows[name].append(encoder.embed(pixels, faces[0]))
     shas = {name: encoder.sha256 for name, encoder in encoders.items()}
     stacked = {name: np.stack(values) for name, values in rows.items()}
-    cohort = Cohort("mini: random people, no guide", "", "random descriptions", shas, stacked, "")
+    cohort = Cohort("mini: random people, no guide", "", tuple(shown), shas, stacked, "")
     save_cohort(cohort, target)
     print(f"{cohort.n} of {len(images)} images show one face; {target}: {target.stat().st_size >> 10} KiB")
 
@@ -131,11 +141,12 @@ def main() -> None:
     parser.add_argument("step", choices=("render", "embed"))
     parser.add_argument("images", type=Path)
     parser.add_argument("cohort", type=Path, nargs="?", default=Path("cohort.npz"))
-    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--n", type=int, default=2000)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     if options.step == "render":
-        render(options.images, prompts(options.n), options.device)
+        texts = [f"portrait of a {who}, {where}" for who, where in people(options.n)]
+        render(options.images, texts, options.device)
     else:
         embed(options.images, options.cohort)
 

@@ -105,7 +105,7 @@ def _save(
     cohort = Cohort(
         name,
         generator,
-        request.character.prompt_description,
+        (request.character.prompt_description,),
         {judge: encoder.sha256 for judge, encoder in encoders.items()},
         {judge: np.stack(values) for judge, values in rows.items()},
         "",

@@ -14,8 +14,10 @@ from sosie.core.plan import without_guides
 from sosie.core.schema import digest
 from sosie.files.library import find_model
 from sosie.loop.judge import Judge
-from sosie.scorers.cohort import Cohort, load_cohort
+from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
 from sosie.scorers.identity import Guidance, build_gate
+
+NEAREST = 300
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,8 @@ def make_judge(session: Session, character: Character, recipe: Recipe, assets: M
     shipped = _shipped_cohort(session, recipe)
     paths, folder = session.reference_paths(character), session.workspace.state / "templates"
     templates = judge_templates(character, paths, encoders, session.detector, folder)
-    gate = build_gate(templates, absent, guides, (own or shipped, shipped), recipe.acceptance.fmr)
+    hard = own or (shipped and nearest_in_description(shipped, character.prompt_description, NEAREST))
+    gate = build_gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
     judge = Judge(session.detector, gate, recipe.acceptance, retryable=assets is not None)
     findings = [*stale, *(_absent(name, why, recipe) for name, why in gate.absent.items())]
     if own is None and shipped is not None:
@@ -84,7 +87,7 @@ def _own_cohort(
     except SosieError as error:
         return None, [Finding("SOS-J003", "warning", character.name, error.message, hint)]
     why = ""
-    if cohort.description != character.prompt_description:
+    if cohort.descriptions != (character.prompt_description,):
         why = "the description has changed"
     elif assets is not None and cohort.generator != generator_digest(recipe, assets):
         why = f"recipe '{recipe.name}' or its model has changed"

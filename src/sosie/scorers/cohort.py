@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,6 @@ from sosie.core.errors import BadModelError
 
 Vectors = NDArray[np.float32]
 STEP = 1e-4
-META = ("name", "generator", "description")
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,12 +34,13 @@ class Cohort:
 
     `name` is how a score names it; `encoders` maps a judge to the SHA-256 of its weights: an
     embedding by other weights says nothing. `generator` is the digest of the stages and weights
-    that rendered it (empty: the cohort lies beside its model), `description` whom they show.
+    that rendered it (empty: the cohort lies beside its model), `descriptions` whom the images
+    show: one a row, or a single one for all.
     """
 
     name: str
     generator: str
-    description: str
+    descriptions: tuple[str, ...]
     encoders: Mapping[str, str]
     embeddings: Mapping[str, Vectors]
     sha256: str
@@ -58,17 +59,21 @@ def load_cohort(path: Path) -> Cohort:
             meta = json.loads(str(archive["meta"]))
             encoders = {str(name): str(sha) for name, sha in meta["encoders"].items()}
             embeddings = {name: np.asarray(archive[name], np.float32) for name in encoders}
-        names = [str(meta[key]) for key in META]
+        name, generator = str(meta["name"]), str(meta["generator"])
+        descriptions = tuple(str(text) for text in meta["descriptions"])
     except Exception as error:  # a hostile archive can fail in many ways, none of them ours
         raise BadModelError(f"{path} is not a cohort: {error}", "sosie calibrate CHARACTER") from None
     if len({len(rows) for rows in embeddings.values()}) > 1 or any(rows.ndim != 2 for rows in embeddings.values()):
         raise BadModelError(f"{path} is damaged: its judges saw different images", "sosie calibrate CHARACTER")
-    return Cohort(names[0], names[1], names[2], encoders, embeddings, hashlib.sha256(data).hexdigest())
+    cohort = Cohort(name, generator, descriptions, encoders, embeddings, hashlib.sha256(data).hexdigest())
+    if len(descriptions) not in (1, cohort.n):
+        raise BadModelError(f"{path} is damaged: {len(descriptions)} descriptions for {cohort.n} images")
+    return cohort
 
 
 def save_cohort(cohort: Cohort, path: Path) -> None:
     """Writes a cohort file, whole or not at all."""
-    meta = {key: getattr(cohort, key) for key in META}
+    meta = {"name": cohort.name, "generator": cohort.generator, "descriptions": list(cohort.descriptions)}
     arrays = cast("dict[str, Any]", {name: np.asarray(rows, np.float32) for name, rows in cohort.embeddings.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -77,6 +82,31 @@ def save_cohort(cohort: Cohort, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
+
+
+def nearest_in_description(cohort: Cohort, description: str, count: int) -> Cohort:
+    """The `count` images whose descriptions share the most words with `description`.
+
+    An image of the same age, sex, skin and hair is a harder impostor than a random person. The
+    whole cohort if it holds no more, or if its images are not described one by one.
+    """
+    if cohort.n <= count or len(cohort.descriptions) < cohort.n:
+        return cohort
+    wanted = _words(description)
+    shared = np.array([len(wanted & _words(text)) for text in cohort.descriptions])
+    rows = np.sort(np.argsort(-shared, kind="stable")[:count])
+    return Cohort(
+        f"{cohort.name}, the {count} nearest in description",
+        cohort.generator,
+        tuple(cohort.descriptions[row] for row in rows),
+        cohort.encoders,
+        {judge: values[rows] for judge, values in cohort.embeddings.items()},
+        hashlib.sha256(f"{cohort.sha256}:{rows.tolist()}".encode()).hexdigest(),
+    )
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(re.findall(r"[a-z]+", text.lower()))
 
 
 def rate(name: str, matches: NDArray[np.bool_]) -> CohortRate:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 NO_FACE = Check("no_face", 1.0, "faces", 0.0, 99.0, higher_is_better=True)
 SEVERAL_FACES = Check("several_faces", 0.3, "side of the largest face", 0.0, 1.0)
-CUT_OFF_FACE = Check("cut_off_face", 0.0, "face widths", -2.0, 10.0, higher_is_better=True)
+CUT_OFF_FACE = Check("cut_off_face", 0.04, "face widths", -2.0, 10.0, higher_is_better=True)
 CHECKS = (NO_FACE, SEVERAL_FACES, CUT_OFF_FACE)
 
 _POINT_MARGIN = 0.15

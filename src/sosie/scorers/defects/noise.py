@@ -10,6 +10,8 @@ rises first, while texture (spectrum 1/f to the power of about 1) stays much the
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +19,7 @@ from sosie.core.score import Score
 from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
 
-NOISE = Check("noise", 4.5, "levels (sigma of luma)", 0.0, 128.0)
+NOISE = Check("noise", 4.8, "levels (sigma of luma)", 0.0, 128.0)
 CHECKS = (NOISE,)
 
 Floats = npt.NDArray[np.floating]
@@ -57,11 +59,8 @@ def noise_level(luma: Floats) -> tuple[float, int]:
         # Of white noise, 1 - (1.4 / 2)^2 of the power is left, for which the divisor makes up.
         left = max(0.0, levels[0] ** 2 - (_TEXTURE * levels[1]) ** 2)
         fine = (left / (1 - (_TEXTURE / 2) ** 2)) ** 0.5
-    found = [(fine, 1)]
-    for step in range(1, len(levels)):
-        if levels[step] >= _GRAIN * levels[step - 1]:
-            found.append((levels[step], 2**step))
-    return max(found)
+    risen = [(here, 2**step) for step, (finer, here) in enumerate(pairwise(levels), 1) if here >= _GRAIN * finer]
+    return max([(fine, 1), *risen])
 
 
 def _level(luma: Floats) -> float:

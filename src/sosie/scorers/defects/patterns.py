@@ -26,7 +26,7 @@ from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
 
 LINES = Check("lines", 0.45, "share of the calm tiles", 0.0, 1.0)
-WAVES = Check("waves", 0.45, "share of the calm tiles", 0.0, 1.0)
+WAVES = Check("waves", 0.52, "share of the calm tiles", 0.0, 1.0)
 CHECKS = (LINES, WAVES)
 
 Bools = npt.NDArray[np.bool_]
