@@ -378,3 +378,24 @@ def test_the_workspace_comes_from_the_environment_too(
     monkeypatch.setenv("SOSIE_WORKSPACE", str(workspace))
     assert "did you mean 'mira'" in sosie("score", "x.png", "--character", "mirra").err
     assert sosie("recipe", "list", "--workspace", workspace / "nowhere").code == 2
+
+
+def test_a_plugged_in_judge_needs_a_cohort_and_never_judges_what_it_guided(
+    sosie: Sosie, workspace: Path, tmp_path: Path, references: list[Path]
+) -> None:
+    import sosie_mini
+
+    (workspace / "sosie.toml").write_text(f'[judges.own]\nonnx = "{sosie_mini.folder() / "id_encoder.onnx"}"\n')
+    scored = sosie("score", references[0], "--character", "mira", "--workspace", workspace, "--json")
+    judge = next(item for item in lines(scored.out)[0]["scores"]["identity"] if item["judge"] == "own")
+    assert judge["value"] > 0.5
+    assert (judge["threshold"], judge["pass"]) == (None, None)
+    assert lines(scored.out)[0]["verdict"] == "reject"
+    assert "SOS-J002" in scored.err
+    made = sosie("generate", "mira", "--engine", "fake", "--out", tmp_path / "o", "--workspace", workspace, "--json")
+    assert made.code == 0, made.err
+    judge = next(item for item in lines(made.out)[0]["scores"]["identity"] if item["judge"] == "own")
+    assert (judge["value"], judge["pass"]) == (None, None)
+    assert "it guided the image (as mini:id_encoder.onnx)" in judge["reason"]
+    (workspace / "sosie.toml").write_text('[judges.sface]\nonnx = "x.onnx"\n')
+    assert sosie("score", references[0], "--character", "mira", "--workspace", workspace).code == 2

@@ -70,7 +70,7 @@ def scene(draw: random.Random) -> str:
 
 
 def people(n: int) -> list[tuple[str, str]]:
-    """n descriptions and scenes, the same at every call; the first k of n are those of k."""
+    """The first n descriptions and scenes, the same at every call: the first k of n are those of k."""
     draw = random.Random(20261125)
     return [(person(draw), scene(draw)) for _ in range(n)]
 

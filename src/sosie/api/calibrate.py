@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,7 @@ class CalibrationRequest:
     engine: str = "diffusers"
 
 
-def calibrate(session: Session, request: CalibrationRequest) -> Iterator[Progress | Finding | Calibration]:
+def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progress | Finding | Calibration]:
     """Renders the impostors (those that the store holds are not rendered again) and writes the cohort."""
     recipe, character = without_guides(request.recipe), request.character
     assets = resolve_assets(session.workspace, recipe)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +68,7 @@ class Summary:
         return tuple((task, count) for task, count in self.kept if count < task.n)
 
 
-def generate(session: Session, order: Order) -> Iterator[Finding | Progress | Delivered | Summary]:
+def generate(session: Session, order: Order) -> Generator[Finding | Progress | Delivered | Summary]:
     """Checks, then attempts until every prompt has its images or its budget is spent.
 
     Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
@@ -98,7 +98,7 @@ def generate(session: Session, order: Order) -> Iterator[Finding | Progress | De
 
 def _deliver_all(
     session: Session, order: Order, tasks: Sequence[Task], bench: Bench, started: int
-) -> Iterator[Progress | Delivered | Summary]:
+) -> Generator[Progress | Delivered | Summary]:
     key = _signing_key(session) if order.provenance else None
     done: list[Delivered] = []
     kept = dict.fromkeys(tasks, 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,9 @@ class Judged:
     verdict: Verdict
 
 
-def score(session: Session, images: Sequence[Path], character: Character, recipe: Recipe) -> Iterator[Finding | Judged]:
+def score(
+    session: Session, images: Sequence[Path], character: Character, recipe: Recipe
+) -> Generator[Finding | Judged]:
     """Judges each image by the recipe's rules; a file that is no image gives SOS-F001 instead."""
     bench = make_judge(session, character, recipe, None)
     yield from bench.findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -39,8 +40,12 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     whom = load_character(workspace, character)
     recipe = load_recipe(workspace, recipe_name or whom.recipe or "mini")
     findings: list[Finding] = []
-    with session(workspace) as opened, output.progress():
-        for event in calibrate(opened, CalibrationRequest(whom, recipe, **flags)):
+    with (
+        session(workspace) as opened,
+        output.progress(),
+        closing(calibrate(opened, CalibrationRequest(whom, recipe, **flags))) as events,
+    ):
+        for event in events:
             if isinstance(event, Finding):
                 findings.append(event)
                 output.finding(event)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,8 @@ def command(
         order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
         done: list[Delivered] = []
         summary: Summary | None = None
-        with output.progress():
-            for event in generate(opened, order):
+        with output.progress(), closing(generate(opened, order)) as events:
+            for event in events:
                 if isinstance(event, Finding):
                     output.finding(event)
                 elif isinstance(event, Progress):

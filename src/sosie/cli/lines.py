@@ -65,6 +65,7 @@ def _defect(score: Score) -> dict[str, Any]:
 
 def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table:
     """Image, verdict, identity by each judge with its threshold, defects, seconds."""
+    from rich.markup import escape
     from rich.table import Table
 
     judges = list(dict.fromkeys(score.name for _, card, _, _ in rows for score in card.of("identity")))
@@ -77,7 +78,7 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
         cells = [_value(by_name.get(judge)) for judge in judges]
         defects = [score.name for score in card.of("defect") if not score.passed]
         shown.add_row(
-            image,
+            escape(image),
             "[green]✓ keep[/]" if verdict.outcome == "keep" else f"[red]✗ {verdict.outcome}[/]",
             *cells,
             ", ".join(defects) or "none",

@@ -98,7 +98,7 @@ def _identity(score: Score) -> str:
     sign = "≥" if score.higher_is_better else "≤"
     return (
         f'<tr><td>{escape(score.name)}<td class="n {"pass" if score.passed else "fail"}">'
-        f"{score.value:.3f} {'✓ passes' if score.passed else '✗ fails'}"
+        f'<abbr title="{"passes" if score.passed else "fails"}">{"✓" if score.passed else "✗"}</abbr> {score.value:.3f}'
         f'<td class="n">{sign} {score.threshold:.3f}<td class="n">{rate}</tr>'
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -53,7 +53,7 @@ class Bench:
     assets: Mapping[str, str]
 
 
-def run(tasks: Sequence[Task], bench: Bench) -> Iterator[Progress | Attempt]:
+def run(tasks: Sequence[Task], bench: Bench) -> Generator[Progress | Attempt]:
     """Works through the tasks in order; every attempt is recorded before it is yielded."""
     for task in tasks:
         yield from _run_task(task, bench)
@@ -64,7 +64,7 @@ def first_plans(task: Task, assets: Mapping[str, str]) -> list[Plan]:
     return [plan(task.recipe, task.character, task.request, Draw(index), assets) for index in range(task.n)]
 
 
-def _run_task(task: Task, bench: Bench) -> Iterator[Progress | Attempt]:
+def _run_task(task: Task, bench: Bench) -> Generator[Progress | Attempt]:
     pending = {index: Draw(index) for index in range(task.n)}
     spent = 0
     while pending and spent < task.budget:
@@ -81,7 +81,7 @@ def _run_task(task: Task, bench: Bench) -> Iterator[Progress | Attempt]:
                     pending[draw.index] = Draw(draw.index, draw.attempt + 1, event.plan.id)
 
 
-def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Iterator[Progress | Attempt]:
+def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progress | Attempt]:
     missing: list[Plan] = []
     for planned in plans:
         stored = bench.store.find_render(planned.id, bench.engine.name)

@@ -56,7 +56,7 @@ def load_cohort(path: Path) -> Cohort:
     data = path.read_bytes()
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            meta = json.loads(str(archive["meta"]))
+            meta: dict[str, Any] = json.loads(str(archive["meta"]))
             encoders = {str(name): str(sha) for name, sha in meta["encoders"].items()}
             embeddings = {name: np.asarray(archive[name], np.float32) for name in encoders}
         name, generator = str(meta["name"]), str(meta["generator"])
@@ -94,14 +94,14 @@ def nearest_in_description(cohort: Cohort, description: str, count: int) -> Coho
         return cohort
     wanted = _words(description)
     shared = np.array([len(wanted & _words(text)) for text in cohort.descriptions])
-    rows = np.sort(np.argsort(-shared, kind="stable")[:count])
+    rows: list[int] = np.sort(np.argsort(-shared, kind="stable")[:count]).tolist()
     return Cohort(
         f"{cohort.name}, the {count} nearest in description",
         cohort.generator,
         tuple(cohort.descriptions[row] for row in rows),
         cohort.encoders,
         {judge: values[rows] for judge, values in cohort.embeddings.items()},
-        hashlib.sha256(f"{cohort.sha256}:{rows.tolist()}".encode()).hexdigest(),
+        hashlib.sha256(f"{cohort.sha256}:{rows}".encode()).hexdigest(),
     )
 
 

@@ -171,13 +171,16 @@ def _scaled(factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
 
 def _straight(level: Level) -> Pattern:
     shares = level.shares(level.peaks.reshape(len(level.peaks), -1))
+    down, across = _FY.ravel(), _FX.ravel()
     best = int(shares.argmax())
-    angles = np.degrees(np.arctan2(-_FX, _FY)).ravel() % 180
-    apart = np.abs(angles - angles[best])
-    across = (np.minimum(apart, 180 - apart) > 60) & (np.abs(_RADIUS.ravel() - _RADIUS.ravel()[best]) < 1.5)
     share = float(shares[best])
-    period = level.scale * _TILE / max(float(_RADIUS.ravel()[best]), 1.0)
-    return Pattern(share, period, float(angles[best]), bool((shares[across] >= 0.5 * share).any()))
+    # The frequency lies between those of the transform: take the middle of the marked ones around the best.
+    near = shares * (np.hypot(down - down[best], across - across[best]) < 1.5)
+    fy, fx = (float((near * axis).sum()) / max(float(near.sum()), 1e-9) for axis in (down, across))
+    radius = max(math.hypot(fy, fx), 1.0)
+    aside = (np.abs(fy * down + fx * across) < 0.3 * radius**2) & (np.abs(_RADIUS.ravel() - radius) < 1.5)
+    crossed = bool((shares[aside] >= 0.5 * share).any())
+    return Pattern(share, level.scale * _TILE / radius, math.degrees(math.atan2(-fx, fy)) % 180, crossed)
 
 
 def _wavy(level: Level) -> Pattern:
@@ -194,4 +197,4 @@ def _named(pattern: Pattern) -> str:
     for angle, name in ((0, "horizontal lines"), (90, "vertical lines"), (180, "horizontal lines")):
         if math.isclose(pattern.angle, angle, abs_tol=8):
             return name
-    return f"lines at {pattern.angle:.0f} degrees"
+    return f"lines at about {pattern.angle:.0f} degrees"
