@@ -141,6 +141,18 @@ def test_noise_is_found_and_its_sigma_and_grain_measured(grain: int) -> None:
         assert ("grains" in score.reason) == (grain > 1)
 
 
+def test_noise_is_measured_beside_black_where_it_is_clipped() -> None:
+    image = clean(0).copy()
+    image[:, :128] = 0
+    assert judged(inject.noise(image, 12, 0), "noise").value == pytest.approx(12 * 0.8, rel=0.15)
+
+
+def test_what_is_grainy_in_a_part_of_the_image_only_is_texture() -> None:
+    image = inject.noise(clean(0), 20, 0)
+    image[:100] = clean(0)[:100]
+    assert judged(image, "noise").passed is True
+
+
 def test_texture_that_fills_the_image_is_not_noise() -> None:
     for seed in range(6):
         assert judged(inject.fractal(256, seed, (0.8, 1.0, 1.3)[seed % 3]), "noise").passed is True

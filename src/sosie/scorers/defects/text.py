@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from functools import cache
 from typing import Any
 
@@ -53,7 +52,6 @@ def _letters(word: str) -> int:
 def _reader() -> Any:
     """The process's one reader: quiet, on one thread."""
     rapidocr: Any = importlib.import_module("rapidocr")
-    logging.getLogger("RapidOCR").setLevel(logging.CRITICAL)
     return rapidocr.RapidOCR(
         params={
             "Global.log_level": "critical",
