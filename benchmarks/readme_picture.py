@@ -30,12 +30,12 @@ def main(run: str, prompts: str, target: str) -> None:
             row.paste(image.convert("RGB"), (x, 0))
         draw.text((x, TILE + 5), scenes[path.stem.split("-")[1]].replace(" background", ""), "#1c1c1e", text)
         for place, judge in enumerate(line["scores"]["identity"]):
-            sign = "≥" if judge["higher_is_better"] else "≤"
-            words = f"{judge['judge']} {judge['value']:.2f} {sign} {judge['threshold']:.2f}"
-            draw.text((x + place * 128, TILE + 23), words, "#1a7f37", bold)
+            bound = "min" if judge["higher_is_better"] else "max"
+            words = f"{judge['judge']} {judge['value']:.2f} ({bound} {judge['threshold']:.2f})"
+            draw.text((x + place * 132, TILE + 23), words, "#1a7f37", bold)
         joint = line["scores"]["identity"][0]["joint"]
         draw.text((x, TILE + 42), f"{100 * joint['fmr']:.1f} % of {joint['n']} impostors pass both", "#6e6e73", text)
-    row.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(target, optimize=True)
+    row.save(target, optimize=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
+PIPED_WIDTH = 160
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
 
 
@@ -33,7 +34,8 @@ class Output:
         if self._console is None:
             from rich.console import Console
 
-            self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+            width = None if sys.stderr.isatty() else PIPED_WIDTH
+            self._console = Console(stderr=True, highlight=False, soft_wrap=True, width=width)
         return self._console
 
     def line(self, value: dict[str, Any]) -> None:

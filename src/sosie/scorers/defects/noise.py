@@ -51,9 +51,10 @@ def scores(sample: Sample) -> list[Score]:
 def noise_level(luma: Floats) -> tuple[float, int]:
     """Sigma of the noise in `luma` [h,w], both at least 64, in levels, and its grain in pixels (1, 2 or 4)."""
     levels: list[float] = []
+    clipped: Floats = ((luma <= 2) | (luma >= 253)).astype(np.float32)
     while len(levels) < _SCALES and min(luma.shape) >= _LEAST:
-        levels.append(_level(luma))
-        luma = _halved(luma)
+        levels.append(_level(luma, clipped))
+        luma, clipped = _halved(luma), _halved(clipped)
     fine = levels[0]
     if len(levels) > 1:
         # Of white noise, 1 - (1.4 / 2)^2 of the power is left, for which the divisor makes up.
@@ -63,13 +64,13 @@ def noise_level(luma: Floats) -> tuple[float, int]:
     return max([(fine, 1), *risen])
 
 
-def _level(luma: Floats) -> float:
+def _level(luma: Floats, clipped: Floats) -> float:
+    """The level of `luma` [h,w]; `clipped` [h,w] is the share of black and white pixels at each place."""
     height, width = (side // (2 * _TILE) * 2 * _TILE for side in luma.shape)
     even = luma[:height, :width]
     a, b, c, d = even[::2, ::2], even[::2, 1::2], even[1::2, ::2], even[1::2, 1::2]
     sigmas = np.median(_tiles(np.abs(a - b - c + d) / 2), axis=2) / 0.6745
-    clipped = _tiles(_halved(((even <= 2) | (even >= 253)).astype(np.float32))).mean(axis=2)
-    counted = sigmas[clipped <= _CLIPPED]
+    counted = sigmas[_tiles(_halved(clipped[:height, :width])).mean(axis=2) <= _CLIPPED]
     return float(np.quantile(counted if counted.size else sigmas, _CALM))
 
 
