@@ -91,7 +91,11 @@ def test_kill_9_at_any_moment_and_the_same_command_does_only_the_missing_work(wo
 
 def test_an_interrupt_exits_130_and_says_how_to_go_on(workspace: Path, tmp_path: Path) -> None:
     process = subprocess.Popen(
-        command(workspace, tmp_path / "out"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(workspace, tmp_path / "out"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background ignores it
     )
     assert process.stdout is not None
     process.stdout.readline()
