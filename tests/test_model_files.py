@@ -797,3 +797,10 @@ def test_answers_are_frozen(tmp_path: Path) -> None:
     with pytest.raises(TypeError):
         read_header(tmp_path / "m.safetensors").tensors["x"] = None  # type: ignore[index]
     assert issubclass(BadModelError, SosieError)
+
+
+def test_a_header_of_too_many_tensors_is_refused_before_it_is_parsed() -> None:
+    entry = '"t%d":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}'
+    text = "{" + ",".join(entry % index for index in range(20_001)) + "}"
+    with pytest.raises(BadModelError, match="more than 20,000 tensors"):
+        parse_header(text.encode(), "many.safetensors")
