@@ -1,9 +1,12 @@
-"""`sosie model`: list and show."""
+"""`sosie model`: list, show, convert and strip."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
+from sosie.cli.model_convert import convert_command
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.workspace import Workspace
@@ -11,7 +14,7 @@ from sosie.core.workspace import Workspace
 
 @click.group("model")
 def command() -> None:
-    """List and show models."""
+    """List, show, convert and strip models."""
 
 
 @command.command("list")
@@ -52,3 +55,24 @@ def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
         else:
             output.data(found.message)
     return worst
+
+
+@command.command("strip")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@common
+def strip(model: Path, out: Path, output: Output, workspace: Workspace) -> None:
+    """Write the header of MODEL to OUT, without any weight: names, shapes, dtypes.
+
+    A few kilobytes in place of gigabytes, to be attached to a bug report.
+    """
+    from sosie.api.models import strip_model
+
+    header = strip_model(workspace, model, out)
+    if output.as_json:
+        output.line({"path": str(model), "out": str(out), "tensors": len(header.tensors)})
+    else:
+        output.data(str(out))
+
+
+command.add_command(convert_command)

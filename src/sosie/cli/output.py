@@ -53,9 +53,9 @@ class Output:
         if not self.quiet:
             self.console.print(text, style=style or None, markup=False)
 
-    def finding(self, finding: Finding) -> None:
-        """A finding on stderr; infos with `-v` only, warnings unless `-q`, errors always."""
-        if finding.severity == "info" and not self.verbose:
+    def finding(self, finding: Finding, always: bool = False) -> None:
+        """A finding on stderr; infos with `-v` (or `always`) only, warnings unless `-q`, errors always."""
+        if finding.severity == "info" and not (self.verbose or (always and not self.quiet)):
             return
         if finding.severity != "error" and self.quiet:
             return

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,20 +11,11 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from sosie.core.errors import BadModelError
-from sosie.files.safetensors import BITS, Header, TensorInfo, read_header
+from sosie.files.gguf import read_gguf
+from sosie.files.pickled import is_pickled, read_pickled
+from sosie.files.safetensors import Header, TensorInfo, read_header
 from sosie.files.signature import Claim, Signed, claims, nearest_part
-
-STORAGE = {
-    "F64": "fp64",
-    "F32": "fp32",
-    "F16": "fp16",
-    "BF16": "bf16",
-    "F8_E4M3": "fp8_e4m3",
-    "F8_E5M2": "fp8_e5m2",
-    "I8": "int8",
-    "U8": "uint8",
-}
-"""What people call a dtype; others are called as the format calls them, in small letters."""
+from sosie.files.storage import parameters, storage, unpacked
 
 DENOISERS = ("unet", "transformer")
 """The component of a diffusers folder that decides its family."""
@@ -40,9 +29,12 @@ class ModelFile:
     """A model that is known: what it is for and how it is stored.
 
     `role` is `pipeline` for a whole diffusers folder, else a role of `signature.Part`. `layout`
-    is how its keys are named. `storage` is the dtype that most of its bytes have, `parameters`
-    the number of its tensors' elements (a tensor's `NAME_scale` does not count), `bytes` its size
-    on the disk.
+    is how its keys are named. `storage` is a name of `sosie.files.storage`, `parameters` how many
+    numbers it holds (packed ones count, scales do not), `bytes` its size on the disk.
+
+    What its kind is known to have: `expected_parameters` of a whole model (0: not known),
+    `fingerprint`, the name of a small tensor in it that tells files apart which share a header, and
+    `plain_file`, the published file in bf16; both may be empty.
     """
 
     path: Path
@@ -53,6 +45,9 @@ class ModelFile:
     storage: str
     parameters: int
     bytes: int
+    expected_parameters: int = 0
+    fingerprint: str = ""
+    plain_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,63 +110,93 @@ Identification = Known | Unknown | Broken | Ambiguous
 
 
 def identify(path: Path, families: Sequence[Signed]) -> Identification:
-    """Says what `path`, a safetensors file or a diffusers folder, is.
+    """Says what `path` is: a safetensors, GGUF or pickled file, or a diffusers folder.
 
-    Reads headers and JSON only. Raises `NotFoundError` if nothing is there; everything else that
-    can be wrong is an answer.
+    Reads headers, opcodes and JSON only, and runs nothing. Raises `NotFoundError` if nothing is
+    there; everything else that can be wrong is an answer.
     """
+    return identify_and_read(path, families)[0]
+
+
+def identify_and_read(path: Path, families: Sequence[Signed]) -> tuple[Identification, Header | None]:
+    """As `identify`, with the header of a single file; None for a folder, or for a file that has none."""
+    header = None
     try:
         if path.is_dir():
-            return _identify_folder(path, families)
-        header = read_header(path)
-        return _answer(path, header, families, path.stat().st_size)
+            return _identify_folder(path, families), None
+        header, kind = read_any_header(path)
+        return identify_header(path, header, path.stat().st_size, families, kind), header
     except BadModelError as error:
-        return Broken(path, error.message, error.hint)
+        return Broken(path, error.message, error.hint), header
     except OSError as error:
-        return Broken(path, f"{error.filename or path} cannot be read: {error.strerror or error}", "")
+        return Broken(path, f"{error.filename or path} cannot be read: {error.strerror or error}", ""), header
 
 
-def _answer(path: Path, header: Header, families: Sequence[Signed], size: int) -> Identification:
+def read_any_header(path: Path) -> tuple[Header, str]:
+    """The header of a file of any known format, and the storage where only the format tells it, else empty.
+
+    Raises `NotFoundError` if there is no file, `BadModelError` for one that is not whole and valid.
+    """
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(512) if path.is_file() else b""
+    except OSError:
+        start = b""
+    if start.startswith(b"GGUF"):
+        return _gguf_header(path)
+    if is_pickled(start):
+        return read_pickled(path).header, ""
+    return read_header(path), ""
+
+
+def _gguf_header(path: Path) -> tuple[Header, str]:
+    gguf = read_gguf(path)
+    if gguf.bytes < gguf.expected:
+        share = f"{gguf.bytes:,} of {gguf.expected:,} bytes are there ({gguf.bytes / gguf.expected:.0%})"
+        raise BadModelError(f"{path} is truncated: {share}", "download the file again")
+    return gguf.header, f"gguf-{gguf.storage}"
+
+
+def identify_header(
+    path: Path, header: Header, size: int, families: Sequence[Signed], kind: str = ""
+) -> Identification:
+    """Says what a file of `size` bytes with this header is; `path` is only named.
+
+    `kind` is its storage where the header does not tell it.
+    """
     if not header.tensors:
         return Broken(path, f"{path} holds no tensors", "get the model as a .safetensors file with its weights")
-    models = tuple(_model(path, header, claim, size) for claim in claims(header, families))
+    kind = kind or storage(header)
+    logical = unpacked(header)
+    models = tuple(_model(path, header, claim, (kind, size)) for claim in claims(logical, families))
     if len(models) > 1:
         return Ambiguous(path, models)
     if models:
         return Known(models[0])
-    near = nearest_part(header, families)
+    near = nearest_part(logical, families)
     if near is None:
         first = next(iter(header.tensors))
         return Unknown(path, "", f"none of its {len(header.tensors)} tensors is known (the first is {first[:80]!r})")
     return Unknown(path, near.family, near.because)
 
 
-def _model(path: Path, header: Header, claim: Claim, size: int) -> ModelFile:
+def _model(path: Path, header: Header, claim: Claim, stored: tuple[str, int]) -> ModelFile:
     part = claim.part
+    # Only the part's own variant shares a header with others; the rest are known by marks of their own.
+    fingerprint = claim.prefix + part.fingerprint if part.fingerprint and claim.variant == part.variant else ""
     return ModelFile(
         path=path,
         role=part.role,
         family=claim.family,
         variant=claim.variant,
         layout=part.layout,
-        storage=_storage(header),
-        parameters=_parameters(header),
-        bytes=size,
+        storage=stored[0],
+        parameters=parameters(header),
+        bytes=stored[1],
+        expected_parameters=claim.parameters,
+        fingerprint=fingerprint if fingerprint in header.tensors else "",
+        plain_file=part.plain_file,
     )
-
-
-def _parameters(header: Header) -> int:
-    tensors = header.tensors
-    scales = {name for name in tensors if name.endswith("_scale") and name.removesuffix("_scale") in tensors}
-    return sum(math.prod(info.shape) for name, info in tensors.items() if name not in scales)
-
-
-def _storage(header: Header) -> str:
-    sizes: Counter[str] = Counter()
-    for info in header.tensors.values():
-        sizes[info.dtype] += math.prod(info.shape) * BITS[info.dtype]
-    dtype = sizes.most_common(1)[0][0]
-    return STORAGE.get(dtype, dtype.lower())
 
 
 def _identify_folder(folder: Path, families: Sequence[Signed]) -> Identification:
@@ -183,7 +208,7 @@ def _identify_folder(folder: Path, families: Sequence[Signed]) -> Identification
     if denoiser is None:
         return Unknown(folder, "", f"model_index.json names none of {' or '.join(DENOISERS)}")
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    answer = _answer(folder, headers[denoiser], families, size)
+    answer = identify_header(folder, headers[denoiser], size, families)
     if isinstance(answer, Known):
         return Known(_pipeline(answer.model, headers))
     if isinstance(answer, Ambiguous):
@@ -196,8 +221,14 @@ def _pipeline(denoiser: ModelFile, headers: dict[str, Header]) -> ModelFile:
     config = _json_object(denoiser.path / "scheduler" / "scheduler_config.json", missing={})
     if config.get("prediction_type") == "v_prediction" and "v-prediction" not in variant:
         variant = f"{variant}, v-prediction"
-    parameters = sum(map(_parameters, headers.values()))
-    return dataclasses.replace(denoiser, role="pipeline", variant=variant, parameters=parameters)
+    return dataclasses.replace(
+        denoiser,
+        role="pipeline",
+        variant=variant,
+        parameters=sum(map(parameters, headers.values())),
+        expected_parameters=0,
+        fingerprint="",
+    )
 
 
 def _components(folder: Path) -> list[str]:

@@ -19,6 +19,9 @@ from typing import Any, cast
 
 from sosie.core.errors import BadModelError, NotFoundError, nearest
 
+MAX_TENSORS = 20_000
+"""The largest models have some 3,000; parsing more would take memory and seconds."""
+
 MAX_HEADER = 10_000_000
 """Longest header in bytes that is read; the largest known models have less than 1 MB."""
 
@@ -81,6 +84,8 @@ def read_header(path: Path) -> Header:
 
 def parse_header(text: bytes, where: str) -> Header:
     """The header from its JSON bytes; `where` is named in errors. Offsets are checked one by one, not as a whole."""
+    if text.count(b'"data_offsets"') > MAX_TENSORS:
+        raise BadModelError(f"{where}: its header names more than {MAX_TENSORS:,} tensors; no known model has so many")
     try:
         table: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:

@@ -6,13 +6,29 @@ Three answers differ: no family claims the file, one does, several do.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
+import dataclasses
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sosie.files.safetensors import Header
+from sosie.files.safetensors import Header, TensorInfo
+from sosie.files.storage import UNKNOWN_SIZE
 
-Role = Literal["checkpoint", "denoiser", "vae", "text-encoder", "controlnet", "ip-adapter"]
+Role = Literal[
+    "checkpoint",
+    "denoiser",
+    "vae",
+    "text-encoder",
+    "image-encoder",
+    "controlnet",
+    "ip-adapter",
+    "instantid",
+    "upscaler",
+]
+
+COMFY = "model.diffusion_model."
+"""The prefix of a denoiser's tensors in single files that can hold other parts too."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +47,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Variant:
-    """A name for files of a part that also have all these marks."""
+    """A name for files of a part that also have all these marks; `parameters` where they differ from the part's."""
 
     name: str
     marks: tuple[Mark, ...]
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,10 @@ class Part:
 
     `prefixes` are the beginnings that all names of `marks` may have. `absent` are names, written
     in full or with a `*` at the end, that another kind of file has. The first of `variants` that
-    matches names the variant, else `variant` does.
+    matches names the variant, else `variant` does. `parameters` is how many numbers a whole model
+    of this kind has (0: sizes differ, or not known). `fingerprint` is a small tensor by whose bytes
+    files can be told apart that share a header. `plain_file` is the published file in bf16, with its
+    size, to take where a packed one cannot be loaded.
     """
 
     role: Role
@@ -53,6 +73,18 @@ class Part:
     prefixes: tuple[str, ...] = ("",)
     variants: tuple[Variant, ...] = ()
     variant: str = "base"
+    parameters: int = 0
+    fingerprint: str = ""
+    plain_file: str = ""
+
+
+def bundled(part: Part, *others: Mark) -> Part:
+    """A denoiser's part as it stands in a single file that also has `others` (full names)."""
+    marks = tuple(dataclasses.replace(mark, name=COMFY + mark.name) for mark in part.marks)
+    variants = tuple(dataclasses.replace(variant, parameters=0) for variant in part.variants)
+    return dataclasses.replace(
+        part, role="checkpoint", marks=(*marks, *others), prefixes=("",), variants=variants, parameters=0
+    )
 
 
 class Signed(Protocol):
@@ -81,6 +113,8 @@ class Claim:
     family: str
     part: Part
     variant: str
+    prefix: str = ""
+    parameters: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,79 +126,98 @@ class Near:
 
 
 def claims(header: Header, families: Iterable[Signed]) -> list[Claim]:
-    """One claim for each family that knows the header, by the first of its parts that matches."""
+    """One claim for each family that knows the header, by the first of its parts that matches.
+
+    A size of `UNKNOWN_SIZE` fits every mark of a part and none of a variant. Takes O(marks * log(tensors)).
+    """
+    names = _Names(header)
     found: list[Claim] = []
     for family in families:
         for part in family.parts:
-            prefix = _prefix(header, part)
+            prefix = _prefix(names, part)
             if prefix is not None:
-                found.append(Claim(family.name, part, _variant(header, part, prefix)))
+                variant, parameters = _variant(names, part, prefix)
+                found.append(Claim(family.name, part, variant, prefix, parameters))
                 break
     return found
 
 
 def nearest_part(header: Header, families: Iterable[Signed]) -> Near | None:
-    """The part with the largest share of its marks in the header; None if none has any."""
-    best: tuple[float, Near] | None = None
+    """The part with the largest share of its marks in the header, and of those most; None if none has any."""
+    names = _Names(header)
+    best: tuple[tuple[float, int], Near] | None = None
     for family in families:
         for part in family.parts:
             for prefix in part.prefixes:
-                misses = [miss for mark in part.marks if (miss := _miss(header, prefix, mark))]
-                share = 1 - len(misses) / len(part.marks)
-                if share > 0 and (best is None or share > best[0]):
-                    near = f"it has {len(part.marks) - len(misses)} of the {len(part.marks)} marks"
+                misses = [miss for mark in part.marks if (miss := _miss(names, prefix, mark))]
+                held = len(part.marks) - len(misses)
+                rank = (held / len(part.marks), held)
+                if held and (best is None or rank > best[0]):
+                    near = f"it has {held} of the {len(part.marks)} marks"
                     kind = f"{part.role} of {family.title} ({part.layout})"
-                    why = misses[0] if misses else _intruder(header, part)
-                    best = share, Near(family.name, f"{near} of a known {kind}, but {why}")
+                    why = misses[0] if misses else _intruder(names, part)
+                    best = rank, Near(family.name, f"{near} of a known {kind}, but {why}")
     return None if best is None else best[1]
 
 
-def _prefix(header: Header, part: Part) -> str | None:
+class _Names:
+    """The tensors of a header, with a quick answer to "is there a name that begins so"."""
+
+    def __init__(self, header: Header) -> None:
+        self.tensors: Mapping[str, TensorInfo] = header.tensors
+        self._sorted = sorted(header.tensors)
+
+    def first(self, name: str) -> str | None:
+        """The name of a tensor that `name` (exact, or a beginning and `*`) means."""
+        if not name.endswith("*"):
+            return name if name in self.tensors else None
+        at = bisect.bisect_left(self._sorted, name[:-1])
+        found = self._sorted[at] if at < len(self._sorted) else ""
+        return found if found and found.startswith(name[:-1]) else None
+
+
+def _prefix(names: _Names, part: Part) -> str | None:
     """The prefix under which `part` matches, or None."""
-    if _intruder(header, part):
+    if _intruder(names, part):
         return None
     for prefix in part.prefixes:
-        if not any(_miss(header, prefix, mark) for mark in part.marks):
+        if not any(_miss(names, prefix, mark) for mark in part.marks):
             return prefix
     return None
 
 
-def _variant(header: Header, part: Part, prefix: str) -> str:
+def _variant(names: _Names, part: Part, prefix: str) -> tuple[str, int]:
+    """The variant's name, and how many parameters a whole file of it has."""
+    # The marks of a bundled denoiser's variants stand under the denoiser's prefix, others under none.
+    places = (prefix, "", COMFY)
     for variant in part.variants:
-        if all(not _miss(header, prefix, mark) or not _miss(header, "", mark) for mark in variant.marks):
-            return variant.name
-    return part.variant
+        if all(any(not _miss(names, place, mark, certain=True) for place in places) for mark in variant.marks):
+            return variant.name, variant.parameters or part.parameters
+    return part.variant, part.parameters
 
 
-def _intruder(header: Header, part: Part) -> str:
+def _intruder(names: _Names, part: Part) -> str:
     """Why `absent` forbids the part, or empty."""
     for name in part.absent:
-        if _first(header, name) is not None:
+        if names.first(name) is not None:
             return f"it also has '{name}', which that has not"
     return ""
 
 
-def _miss(header: Header, prefix: str, mark: Mark) -> str:
-    """Why the header lacks the mark, or empty."""
+def _miss(names: _Names, prefix: str, mark: Mark, certain: bool = False) -> str:
+    """Why the header lacks the mark, or empty. A size that is not known misses only if `certain`."""
     name = prefix + mark.name
-    found = _first(header, name)
+    found = names.first(name)
     if found is None:
         return f"it lacks '{name}'"
     if not mark.sizes and not mark.below:
         return ""
-    shape = header.tensors[found].shape
+    shape = names.tensors[found].shape
     size = shape[mark.axis] if mark.axis < len(shape) else None
-    if size is not None and (size in mark.sizes or size < mark.below):
+    if size is not None and (size in mark.sizes or 0 <= size < mark.below or (size == UNKNOWN_SIZE and not certain)):
         return ""
     return f"'{name}' has the shape {list(shape)}, expected {_expected(mark)} on axis {mark.axis}"
 
 
 def _expected(mark: Mark) -> str:
     return " or ".join(map(str, mark.sizes)) if mark.sizes else f"less than {mark.below}"
-
-
-def _first(header: Header, name: str) -> str | None:
-    """The name of a tensor that `name` (exact, or a beginning and `*`) means."""
-    if not name.endswith("*"):
-        return name if name in header.tensors else None
-    return next((tensor for tensor in header.tensors if tensor.startswith(name[:-1])), None)

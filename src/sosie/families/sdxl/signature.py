@@ -5,6 +5,8 @@ embeddings of 256 make 1280 + 1536 = 2816 inputs of the added embedding ("adm");
 one text encoder (1280) and five embeddings (2560). A *reduced* SDXL has every part under the same
 names with smaller widths. Pony, Illustrious and other fine-tunes have the very same header.
 
+Its VAE and text encoders are those of other families too and belong to `autoencoders` and `clip`.
+
 Sources: diffusers `loaders/single_file_utils.py`, `loaders/unet.py`, `models/controlnets/`.
 """
 
@@ -12,13 +14,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from sosie.files.signature import Mark, Part, Variant
+from sosie.files.signature import COMFY, Mark, Part, Variant
 
 TEXT, ADM = 2048, 2816
 REFINER_TEXT, REFINER_ADM = 1280, 2560
 SD15_TEXT = 768
 IMAGE_CHANNELS = (4, 8, 9)
 """Latent; latent + edited latent (pix2pix); latent + masked latent + mask (inpaint)."""
+
+
+UNET_PARAMETERS, REFINER_PARAMETERS = 2_567_463_684, 2_259_526_660
 
 
 def _variants(conv_in: str) -> tuple[Variant, ...]:
@@ -32,8 +37,13 @@ def _variants(conv_in: str) -> tuple[Variant, ...]:
     )
 
 
-_SGM = "model.diffusion_model."
+_SGM = COMFY
 _BIG_G = "conditioner.embedders.{}.model.transformer.resblocks.9.mlp.c_proj.bias"
+
+_REFINER = (
+    Mark("label_emb.0.0.weight", 1, (REFINER_ADM,)),
+    Mark("input_blocks.0.0.weight", 0, (384,)),
+)
 
 CHECKPOINTS = (
     Part(
@@ -52,8 +62,7 @@ CHECKPOINTS = (
         "single file",
         (
             Mark(_BIG_G.format(0)),
-            Mark(f"{_SGM}label_emb.0.0.weight", 1, (REFINER_ADM,)),
-            Mark(f"{_SGM}input_blocks.0.0.weight", 0, (384,)),
+            *(dataclasses.replace(mark, name=_SGM + mark.name) for mark in _REFINER),
         ),
         variant="refiner",
     ),
@@ -71,22 +80,34 @@ SGM_UNET = Part(
     absent=("conditioner.*", "cond_stage_model.*"),
     prefixes=("", _SGM),
     variants=_variants("input_blocks.0.0.weight"),
+    parameters=UNET_PARAMETERS,
 )
 
 
-def _unet(to_k: Mark, adm: Mark, variants: tuple[Variant, ...], variant: str) -> Part:
+SGM_REFINER = Part(
+    "denoiser",
+    "single file",
+    _REFINER,
+    absent=("conditioner.*", "cond_stage_model.*"),
+    prefixes=("", _SGM),
+    variant="refiner",
+    parameters=REFINER_PARAMETERS,
+)
+
+
+def _unet(to_k: Mark, adm: Mark, variants: tuple[Variant, ...], variant: str, parameters: int = 0) -> Part:
     marks = (to_k, adm, Mark("conv_in.weight", 1, IMAGE_CHANNELS), Mark("up_blocks.*"))
     # Kolors projects its own text encoder; SVD has attention in its first block.
     absent = ("controlnet_cond_embedding.*", "encoder_hid_proj.*", "down_blocks.0.attentions.*")
-    return Part("denoiser", "diffusers", marks, absent, variants=variants, variant=variant)
+    return Part("denoiser", "diffusers", marks, absent, variants=variants, variant=variant, parameters=parameters)
 
 
 _TO_K = "down_blocks.1.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 _ADM = "add_embedding.linear_1.weight"
 
 UNETS = (
-    _unet(Mark(_TO_K, 1, (TEXT,)), Mark(_ADM, 1, (ADM,)), _variants("conv_in.weight"), "base"),
-    _unet(Mark(_TO_K, 1, (REFINER_TEXT,)), Mark(_ADM, 1, (REFINER_ADM,)), (), "refiner"),
+    _unet(Mark(_TO_K, 1, (TEXT,)), Mark(_ADM, 1, (ADM,)), _variants("conv_in.weight"), "base", UNET_PARAMETERS),
+    _unet(Mark(_TO_K, 1, (REFINER_TEXT,)), Mark(_ADM, 1, (REFINER_ADM,)), (), "refiner", REFINER_PARAMETERS),
     _unet(Mark(_TO_K, 1, below=TEXT), Mark(_ADM, 1, below=ADM), (), "reduced"),
 )
 
@@ -123,45 +144,15 @@ IP_ADAPTERS = tuple(
 )
 
 
-def _vae(layout: str, block: str, widths: Mark, variant: str) -> Part:
-    marks = (
-        Mark("decoder.conv_in.weight", 1, (4,)),
-        dataclasses.replace(widths, name="decoder.conv_in.weight"),
-        Mark(f"decoder.{block}.norm1.weight"),
-        Mark("post_quant_conv.weight", 0, (4,)),
-    )
-    return Part("vae", layout, marks, variant=variant)
-
-
-VAES = tuple(
-    _vae(layout, block, widths, variant)
-    for layout, block in (("diffusers", "mid_block.resnets.0"), ("single file", "mid.block_1"))
-    for widths, variant in ((Mark("", sizes=(512,)), "base"), (Mark("", below=512), "reduced"))
+INSTANTID = Part(
+    "instantid",
+    "ip-adapter",
+    (
+        Mark("ip_adapter.1.to_k_ip.weight", 1, (TEXT,)),
+        Mark("image_proj.latents"),
+        Mark("image_proj.proj_in.weight", 1, (512,)),
+    ),
 )
+"""InstantID's adapter takes a face embedding of 512 numbers where IP-Adapter Plus takes an image's tokens."""
 
-
-def _text_encoder(width: Mark, variant: str) -> Part:
-    marks = (
-        dataclasses.replace(width, name="embeddings.token_embedding.weight", axis=1),
-        Mark("embeddings.position_embedding.weight", 0, (77,)),
-        Mark("encoder.layers.0.self_attn.q_proj.weight"),
-    )
-    projected = Variant(f"{variant}, projected", (Mark("text_projection.weight"),))
-    return Part(
-        "text-encoder",
-        "transformers",
-        marks,
-        absent=("vision_model.*",),
-        prefixes=("text_model.", ""),
-        variants=(projected,) if variant == "reduced" else (),
-        variant=variant,
-    )
-
-
-TEXT_ENCODERS = (
-    _text_encoder(Mark("", sizes=(768,)), "CLIP-L"),
-    _text_encoder(Mark("", sizes=(1280,)), "CLIP-bigG"),
-    _text_encoder(Mark("", below=768), "reduced"),
-)
-
-PARTS = (*CHECKPOINTS, SGM_UNET, *UNETS, *CONTROLNETS, *IP_ADAPTERS, *VAES, *TEXT_ENCODERS)
+PARTS = (*CHECKPOINTS, SGM_UNET, SGM_REFINER, *UNETS, *CONTROLNETS, INSTANTID, *IP_ADAPTERS)

@@ -1,0 +1,66 @@
+"""LoRAs: what a file is, and its exact conversion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sosie.core import Finding
+from sosie.core.errors import UsageError
+from sosie.core.workspace import Workspace
+from sosie.doctor.loras import check_lora
+from sosie.files.library import find_asset
+from sosie.files.lora import Coverage, Lora, Outcome, coverage, outcomes, read_lora
+from sosie.files.lora.convert import Converted, convert
+from sosie.files.lora.coverage import base_header
+from sosie.files.lora.merging import Merged, merge_check
+from sosie.files.lora.modules import table_of
+
+
+@dataclass(frozen=True)
+class LoraReport:
+    """A LoRA file, how it covers the base (None if neither base nor family is known), and findings."""
+
+    lora: Lora
+    coverage: Coverage | None
+    outcomes: tuple[Outcome, ...]
+    findings: tuple[Finding, ...]
+
+
+def show_lora(
+    workspace: Workspace, name: str, base: str | None = None, asked_for: str | None = None, trained_on: str = ""
+) -> LoraReport:
+    """What a LoRA is, by name or path. `base` is a family's name, a model's name or a path.
+
+    Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
+    """
+    path = find_asset(workspace, name)
+    lora = read_lora(path, trained_on)
+    against = _base(workspace, base)
+    cover = None
+    if against is not None or lora.family:
+        cover = coverage(lora, base_header(against) if isinstance(against, Path) else against)
+    findings = check_lora(path, against, asked_for, trained_on)
+    return LoraReport(lora, cover, outcomes(lora), tuple(findings))
+
+
+def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite: bool = False) -> Converted:
+    """Writes a LoRA in another layout, exactly, to `out`, as seen from the current folder.
+
+    What it raises and refuses: see `sosie.files.lora.convert`.
+    """
+    if not out.parent.is_dir():
+        raise UsageError(f"the folder {out.parent} does not exist", f"mkdir -p {out.parent}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"{out} does not end in .safetensors", f"{out.with_suffix('.safetensors')}")
+    return convert(find_asset(workspace, name), out, to, overwrite)
+
+
+def check_merge(workspace: Workspace, one: Path, other: Path, base: str) -> Merged:
+    """Merges two LoRAs into real weights of a base and compares them."""
+    return merge_check(one, other, find_asset(workspace, base))
+
+
+def _base(workspace: Workspace, base: str | None) -> Path | str | None:
+    """A family's name as it is, anything else as the file or folder of a model."""
+    return base if base is None or table_of(base) else find_asset(workspace, base)

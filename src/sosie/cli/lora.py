@@ -1,0 +1,143 @@
+"""`sosie lora`: show and convert."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sosie.cli.options import common
+from sosie.cli.output import Output
+from sosie.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sosie.api.loras import LoraReport
+
+LAYOUTS = ("comfy", "diffusers", "kohya", "split", "fused")
+
+
+@click.group("lora")
+def command() -> None:
+    """Show LoRAs, and convert them exactly."""
+
+
+@command.command("show")
+@click.argument("names", nargs=-1, required=True)
+@click.option("--base", metavar="MODEL", help="The model to compare with: zimage, sdxl, a model's name or a path.")
+@click.option("--for", "asked_for", metavar="MODEL", help="The model that it shall run on: base, turbo, or a name.")
+@click.option("--trained-on", default="", metavar="MODEL", help="What it was trained on, if its metadata is silent.")
+@common
+def show(
+    names: tuple[str, ...],
+    base: str | None,
+    asked_for: str | None,
+    trained_on: str,
+    output: Output,
+    workspace: Workspace,
+) -> int:
+    """Say what LoRAs are, from their headers: layout, rank, alpha, what they fit, who would drop what.
+
+    Exit 1 if there is a warning or an error.
+    """
+    from sosie.api.loras import show_lora
+
+    worst = 0
+    for name in names:
+        report = show_lora(workspace, name, base, asked_for, trained_on)
+        worst = max(worst, int(any(finding.severity != "info" for finding in report.findings)))
+        if output.as_json:
+            output.line(_line(name, report))
+            continue
+        for line in _prose(report):
+            output.data(line)
+        for finding in report.findings:
+            output.finding(finding)
+    return worst
+
+
+@command.command("convert")
+@click.argument("name")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--to", type=click.Choice(LAYOUTS), required=True, help="The layout of the new file.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
+@click.option("--merge-check", "base", metavar="BASE", help="Prove it: merge both files into weights of this model.")
+@common
+def convert(name: str, out: Path, output: Output, workspace: Workspace, **options: Any) -> int:
+    """Write LoRA NAME to OUT in another layout, equal to the last bit, or refuse with the reason.
+
+    comfy is read by every current loader. Exit 1 if --merge-check finds a difference.
+    """
+    from sosie.api.loras import check_merge, convert_lora
+
+    base: str | None = options["base"]
+    done = convert_lora(workspace, name, out, options["to"], options["overwrite"])
+    line: dict[str, Any] = {"path": str(done.path), "to": done.to, "tensors": done.tensors, "notes": list(done.notes)}
+    for note in done.notes:
+        output.say(note)
+    error = 0.0
+    if base is not None:
+        merged = check_merge(workspace, done.source.path, out, base)
+        error = merged.error
+        line["merge"] = {"modules": list(merged.modules), "numbers": merged.numbers, "error": error}
+        output.say(
+            f"merged into {', '.join(merged.modules)}: largest difference {error:g} in {merged.numbers:,} numbers"
+        )
+    output.line(line) if output.as_json else output.data(str(done.path))
+    return int(error != 0)
+
+
+def _line(name: str, report: LoraReport) -> dict[str, Any]:
+    lora, cover = report.lora, report.coverage
+    return {
+        "name": name,
+        "path": str(lora.path),
+        "role": "lora",
+        "family": lora.family or None,
+        "variant": lora.variant or None,
+        "nearest": lora.nearest or None,
+        "layout": lora.layout.name,
+        "algorithms": list(lora.algorithms),
+        "ranks": list(lora.ranks),
+        "alpha": {"source": lora.alpha_source, "scales": [_number(scale) for scale in lora.scales]},
+        "trained_on": lora.trained_on,
+        "triggers": list(lora.training.triggers),
+        "software": lora.training.software or None,
+        "coverage": None
+        if cover is None
+        else {"matched": cover.matched, "total": cover.total, "untouched": len(cover.untouched)},
+        "loaders": [
+            {"loader": o.loader, "result": o.result, "dropped": len(o.dropped), "because": o.because}
+            for o in report.outcomes
+        ],
+        "findings": [
+            {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in report.findings
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """A number that JSON can hold; NaN and infinity become null."""
+    return value if value - value == 0 else None
+
+
+def _prose(report: LoraReport) -> list[str]:
+    lora, cover = report.lora, report.coverage
+    ranks = ", ".join(str(rank) for rank in lora.ranks[:8]) or "none"
+    scales = ", ".join(f"{scale:g}" for scale in lora.scales[:8]) or "1"
+    alpha = {"key": "in the file", "metadata": "in the metadata only", "none": "none (= rank)"}[lora.alpha_source]
+    lines = [
+        f"{lora.path}: {' + '.join(lora.algorithms)} for {lora.family or 'an unknown model'}",
+        f"  layout      {lora.layout.title}",
+        f"  rank        {ranks}; alpha {alpha}, alpha / rank {scales}",
+        f"  trained on  {lora.trained_on}",
+        f"  triggers    {', '.join(lora.training.triggers) or 'not named'}",
+    ]
+    if cover is not None:
+        lines.append(
+            f"  matches     {cover.matched} of {cover.total} tensors; {len(cover.untouched)} modules untouched"
+        )
+    for outcome in report.outcomes:
+        tail = f", {len(outcome.dropped)} tensors dropped" if outcome.dropped else ""
+        lines.append(f"  {outcome.loader:<25} {outcome.result}{tail}")
+    return lines

@@ -1,0 +1,88 @@
+"""Every code that a finding can have: its title, and its section of `docs/findings`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import sosie
+from sosie.core.errors import NotFoundError, nearest
+
+COMMON = {
+    "SOS-C001": "An offered reference is not an image",
+    "SOS-C002": "An offered reference shows no face",
+    "SOS-C003": "An offered reference shows several faces",
+    "SOS-C004": "The face in a reference is too small",
+    "SOS-C005": "The face in a reference is blurred",
+    "SOS-C006": "A reference is there twice",
+    "SOS-C007": "A reference shows another person than the others",
+    "SOS-C008": "There are fewer than three references",
+    "SOS-C010": "A character's file is incomplete or wrong",
+    "SOS-D001": "The output folder cannot be written to",
+    "SOS-D002": "The disk is too small for the output",
+    "SOS-E001": "A stage cannot run on this engine",
+    "SOS-E002": "A sampler is not known",
+    "SOS-E003": "A sampler does not have this schedule",
+    "SOS-E004": "Packages that generate on this machine are not installed",
+    "SOS-E005": "The fake engine has no references to draw from",
+    "SOS-F001": "A file to be scored is not an image",
+    "SOS-J001": "A judge does not judge",
+    "SOS-J002": "A judge has no threshold",
+    "SOS-J003": "A calibration is out of date or damaged",
+    "SOS-J004": "A shipped cohort sets the thresholds",
+    "SOS-P001": "A file cannot be read as an image",
+    "SOS-P002": "A file is too large, or cut into too many chunks, to be checked",
+    "SOS-P003": "An image has no C2PA manifest",
+    "SOS-P004": "An image was changed after it was signed",
+    "SOS-P005": "A manifest was changed or does not hold",
+    "SOS-P006": "A signer's certificate is on no public trust list",
+    "SOS-P007": "A signer's certificate is out of its dates",
+    "SOS-P008": "An image's XMP says that AI made it",
+    "SOS-P009": "An image is signed by this workspace's key",
+    "SOS-P010": "An image is signed by another key than this workspace's",
+    "SOS-P011": "An image was made by other software",
+    "SOS-P012": "An image names a manifest that is kept elsewhere",
+    "SOS-R001": "A recipe is not valid",
+    "SOS-R002": "A file that a recipe names does not exist",
+    "SOS-R003": "A recipe's family is not known",
+    "SOS-S001": "A stored image is missing or damaged",
+}
+"""The codes that have no table in a module of their own."""
+
+PARAGRAPHS = ("cause", "proof", "cure")
+"""The three parts of a section, in this order; each begins with its name: `**Cause.**`."""
+
+
+def titles() -> dict[str, str]:
+    """Code to title, in the order of the codes."""
+    from sosie.doctor import dataset, disk, loras, machine, model_files, pickles
+
+    tables = [COMMON, *(module.CODES for module in (dataset, disk, loras, machine, model_files, pickles))]
+    return dict(sorted((code, title) for table in tables for code, title in table.items()))
+
+
+def sections_folder() -> Path:
+    """The Markdown files, one a letter: inside the package, or beside `src/` in a checkout."""
+    package = Path(sosie.__file__).parent
+    inside = package / "findings"
+    return inside if inside.is_dir() else package.parents[1] / "docs" / "findings"
+
+
+def explanation(code: str) -> str:
+    """The Markdown section of `code`, from its heading on; `NotFoundError` names the nearest code."""
+    known = titles()
+    if code not in known:
+        raise NotFoundError(f"'{code}' is no finding's code{nearest(code, known)}", "docs/findings lists them all")
+    file = sections_folder() / f"{code[4]}.md"
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    found = re.search(rf"^## {code}: .*?(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise NotFoundError(f"{file} has no section for {code}; expected one for every code", "install Sosie again")
+    return found[0].strip() + "\n"
+
+
+def paragraphs(section: str) -> dict[str, str]:
+    """Cause, proof and cure of a section (`explanation`), each as one line without its name; those that are there."""
+    parts = [" ".join(part.split()) for part in section.split("\n\n")]
+    marks = {name: f"**{name.capitalize()}.** " for name in PARAGRAPHS}
+    return {name: part.removeprefix(mark) for name, mark in marks.items() for part in parts if part.startswith(mark)}

@@ -1,0 +1,35 @@
+"""The findings about training sets: code -> title."""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    "SOS-T001": "the folder has no images",
+    "SOS-T002": "an image cannot be read",
+    "SOS-T003": "too few images for a character",
+    "SOS-T004": "only a part of the images was looked at",
+    "SOS-T010": "captions are missing",
+    "SOS-T011": "captions are empty",
+    "SOS-T012": "a caption names an image that is not there",
+    "SOS-T013": "a caption file cannot be read",
+    "SOS-T014": "an image has two different captions",
+    "SOS-T015": "the trigger token is missing in captions",
+    "SOS-T016": "images share one caption",
+    "SOS-T017": "captions are generic",
+    "SOS-T018": "the trigger token is an ordinary word",
+    "SOS-T019": "no trigger token was given",
+    "SOS-T020": "the crop to a bucket cuts much away",
+    "SOS-T021": "images are smaller than their bucket",
+    "SOS-T023": "a face is blurred",
+    "SOS-T024": "the same picture is there twice",
+    "SOS-T025": "no face was found",
+    "SOS-T026": "several faces were found",
+    "SOS-T027": "an image seems to show somebody else",
+    "SOS-T028": "a face is too small to learn from",
+    "SOS-T030": "close-ups only: the body cannot be learned",
+    "SOS-T031": "full bodies only: the face cannot be learned",
+    "SOS-T032": "frontal heads only",
+    "SOS-T033": "heads are turned to one side only",
+    "SOS-T034": "too few good faces",
+    "SOS-T040": "fp16 for a family that overflows it",
+    "SOS-T049": "faces were not looked at",
+}

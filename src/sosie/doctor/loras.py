@@ -1,0 +1,225 @@
+"""Checks of a LoRA file: what it is, what it fits, who would drop what, and whether alpha is what it seems."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from sosie.core import Finding, Severity
+from sosie.core.errors import SosieError
+from sosie.files.lora import Coverage, Lora, coverage, outcomes, read_lora
+from sosie.files.lora.coverage import base_header
+from sosie.files.lora.loaders import COMFY_OLD
+from sosie.files.lora.modules import Module, table_of
+from sosie.files.lora.training import UNKNOWN, lineage, plain
+
+CODES: dict[str, str] = {
+    "SOS-L001": "The LoRA file is broken, or it is no LoRA",
+    "SOS-L002": "The LoRA is for a family that is not known",
+    "SOS-L003": "No tensor of the LoRA matches the base",
+    "SOS-L004": "Only some tensors of the LoRA match the base",
+    "SOS-L005": "How much of the LoRA matches the base, and in which layout",
+    "SOS-L006": "A loader would drop a part of the LoRA without an error",
+    "SOS-L007": "An old loader would drop a part of the LoRA",
+    "SOS-L008": "A loader would refuse the LoRA",
+    "SOS-L009": "The base that the LoRA is compared with cannot be read",
+    "SOS-L010": "The stated alpha is not in the file and was never applied",
+    "SOS-L011": "Alpha stands in the metadata only, which ComfyUI ignores",
+    "SOS-L012": "Alpha in the tensors and alpha in the metadata differ",
+    "SOS-L013": "Alpha is zero, negative or not a number",
+    "SOS-L014": "rsLoRA scales by the square root of the rank",
+    "SOS-L020": "The LoRA was trained on another variant than it is asked for",
+    "SOS-L021": "Which base the LoRA was trained on is unknown",
+    "SOS-L022": "The LoRA's trigger words",
+    "SOS-L030": "Tensors of one adapter do not fit each other",
+    "SOS-L031": "The file holds tensors that are no LoRA's",
+    "SOS-L032": "A weight is changed twice",
+}
+"""Finding code -> title."""
+
+
+def check_lora(
+    path: Path, base: Path | str | None = None, asked_for: str | None = None, trained_on: str = ""
+) -> list[Finding]:
+    """Everything that can be said of the LoRA `path` from its header, alpha scalars and metadata.
+
+    `base` is a model's file or folder, or a family's name; by default the LoRA's own family.
+    `asked_for` names the model that it shall run on (by default `base`'s file name), `trained_on`
+    what the user says it was trained on. Never raises a `SosieError`: it becomes a finding.
+    """
+    try:
+        lora = read_lora(path, trained_on)
+    except SosieError as error:
+        return [Finding("SOS-L001", "error", str(path), error.message, error.hint)]
+    findings = [*_family(lora), *_tensors(lora)]
+    try:
+        findings += _coverage(lora, base)
+    except SosieError as error:
+        findings.append(_finding(lora, "SOS-L009", "error", f"not compared with a base: {error.message}", error.hint))
+    wanted = asked_for or (base.name if isinstance(base, Path) else "")
+    return [*findings, *_loaders(lora), *_alpha(lora), *_training(lora, wanted)]
+
+
+def _finding(lora: Lora, code: str, severity: Severity, message: str, hint: str = "") -> Finding:
+    return Finding(code, severity, str(lora.path), f"{lora.path.name}: {message}", hint)
+
+
+def _convert(lora: Lora) -> str:
+    return f"sosie lora convert {lora.path} OUT.safetensors --to comfy"
+
+
+def _family(lora: Lora) -> list[Finding]:
+    if lora.family:
+        return []
+    near = f", nearest is {lora.nearest}" if lora.nearest else ""
+    message = f"a LoRA for a model that Sosie does not know{near}: {lora.because}"
+    return [_finding(lora, "SOS-L002", "error", message, "use it with the model that it was trained for")]
+
+
+def _tensors(lora: Lora) -> list[Finding]:
+    findings: list[Finding] = []
+    broken = [adapter for adapter in lora.adapters if adapter.problem]
+    if broken:
+        first = f"{plain(broken[0].name, 120)}: {broken[0].problem}"
+        message = f"{len(broken)} of {len(lora.adapters)} adapters cannot be used, first {first}"
+        findings.append(_finding(lora, "SOS-L030", "error", message, "get the file again from its source"))
+    if lora.strangers:
+        message = (
+            f"{len(lora.strangers)} tensors are no LoRA's, first {plain(lora.strangers[0], 120)}; no loader reads them"
+        )
+        findings.append(_finding(lora, "SOS-L031", "warning", message, "ask its maker what they are"))
+    seen: set[Module] = set()
+    twice = [module for adapter in lora.adapters for module in adapter.targets if module in seen or seen.add(module)]
+    if twice:
+        message = f"{len(twice)} weights are changed twice (split and fused names), first {twice[0].name}"
+        hint = "loaders differ: some add both, some take one; get it in one layout"
+        findings.append(_finding(lora, "SOS-L032", "error", message, hint))
+    return findings
+
+
+def _coverage(lora: Lora, base: Path | str | None) -> list[Finding]:
+    if base is None and not lora.family:
+        return []
+    found = coverage(lora, base_header(base) if isinstance(base, Path) else base)
+    name = base.name if isinstance(base, Path) else _title(base or lora.family)
+    if found.matched == found.total:
+        return [_finding(lora, "SOS-L005", "info", f"{found.message} {name}, {lora.layout.title}; {_how(lora)}")]
+    detail = _detail(found)
+    if not found.matched:
+        message = f"none of its {found.total} tensors matches {name}{detail}"
+        return [_finding(lora, "SOS-L003", "error", message, "use it with the model that it was trained for")]
+    message = f"{found.message} {name}{detail}; the others have no effect"
+    return [_finding(lora, "SOS-L004", "warning", message, "use it with the model that it was trained for")]
+
+
+def _title(family: str) -> str:
+    table = table_of(family)
+    return table.title if table else family
+
+
+def _how(lora: Lora) -> str:
+    """Who loads it as it is."""
+    good = [outcome.loader for outcome in outcomes(lora) if outcome.result == "loads"]
+    return f"loads as is in {', '.join(good)}" if good else "no loader that was tried reads all of it as is"
+
+
+def _detail(found: Coverage) -> str:
+    texts: list[str] = []
+    for names, what in ((found.misfits, "have another size there"), (found.foreign, "do not exist there")):
+        if names:
+            texts.append(f"{len(names)} modules {what}, first {plain(names[0], 120)}")
+    return f" ({'; '.join(texts)})" if texts else ""
+
+
+_OLD: tuple[str, Severity] = ("SOS-L007", "info")
+_NOW: tuple[str, Severity] = ("SOS-L006", "warning")
+
+
+def _loaders(lora: Lora) -> list[Finding]:
+    findings: list[Finding] = []
+    total = len(lora.header.tensors)
+    for outcome in outcomes(lora):
+        if outcome.result == "fails":
+            message = f"{outcome.loader} refuses it: {outcome.because}"
+            findings.append(_finding(lora, "SOS-L008", "warning", message, _convert(lora)))
+        elif outcome.dropped:
+            old = outcome.loader == COMFY_OLD
+            first = plain(outcome.dropped[0], 120)
+            message = (
+                f"{outcome.loader} drops {len(outcome.dropped)} of {total} tensors, first {first}: {outcome.because}"
+            )
+            hint = "update ComfyUI, or " + _convert(lora).replace("--to comfy", "--to fused") if old else _convert(lora)
+            code, severity = _OLD if old else _NOW
+            findings.append(_finding(lora, code, severity, message, hint))
+    return findings
+
+
+def _alpha(lora: Lora) -> list[Finding]:
+    findings: list[Finding] = []
+    stated, rank, peft = lora.training.alpha, max(lora.ranks, default=0), lora.training.peft
+    bad = [value for value in lora.alphas.values() if not math.isfinite(value) or value <= 0]
+    if bad:
+        message = f"alpha is {bad[0]:g} in {len(bad)} adapters, expected above 0; there the LoRA does nothing, or harm"
+        findings.append(_finding(lora, "SOS-L013", "error", message, "get the file again, or ask its maker for alpha"))
+    if lora.alpha_source == "none" and rank and stated is not None and stated != rank:
+        message = (
+            f"its metadata states alpha {stated:g} at rank {rank}, but it holds no alpha tensor: every loader takes "
+            f"alpha = rank, and so (very probably) did its training"
+        )
+        hint = f"do not write alpha {stated:g} into it: that would change its strength to {stated / rank:g}"
+        findings.append(_finding(lora, "SOS-L010", "warning", message, hint))
+    differing = [s for s in lora.scales if s != 1]
+    if lora.alpha_source == "metadata" and differing:
+        message = (
+            f"alpha stands in the metadata only: diffusers applies alpha / rank = {differing[0]:g}, "
+            "ComfyUI ignores it and applies 1"
+        )
+        findings.append(_finding(lora, "SOS-L011", "warning", message, _convert(lora)))
+    if lora.alpha_source == "key" and (other := _contradiction(lora)):
+        findings.append(_finding(lora, "SOS-L012", "warning", other, _convert(lora)))
+    if any(alpha.rslora for alpha in peft.values()):
+        message = "it is an rsLoRA: alpha / sqrt(rank) counts, and only diffusers knows that from its metadata"
+        findings.append(_finding(lora, "SOS-L014", "warning", message, _convert(lora)))
+    return findings
+
+
+def _contradiction(lora: Lora) -> str:
+    """What the metadata says of an adapter's alpha, if its tensor says otherwise."""
+    for adapter in lora.adapters:
+        stored = lora.training.peft.get(adapter.prefix.part)
+        alpha = lora.alpha(adapter)
+        if stored is not None and alpha.source == "key" and adapter.targets:
+            value = stored.of(adapter.targets[0].name)
+            if value != alpha.value:
+                return (
+                    f"alpha of {plain(adapter.name, 120)} is {alpha.value:g} as a tensor and {value:g} in the metadata"
+                )
+    return ""
+
+
+def _training(lora: Lora, wanted: str) -> list[Finding]:
+    findings: list[Finding] = []
+    training, asked = lora.training, lineage(wanted)
+    if lora.family == "zimage" and training.base == UNKNOWN:
+        message = "nobody says which Z-Image it was trained on (Base, Turbo and De-Turbo LoRAs look the same)"
+        findings.append(_finding(lora, "SOS-L021", "info", message, "say it: --trained-on turbo, de-turbo or base"))
+    if lora.family == "zimage" and training.lineage and asked and not _kin(training.lineage, asked):
+        first = "Turbo, then De-Turbo" if training.lineage == "turbo" else "De-Turbo, then Turbo"
+        first = "Base" if training.lineage == "base" else first
+        message = (
+            f"trained on {_TITLES[training.lineage]} ({plain(training.base)}), asked to run on {_TITLES[asked]}: "
+            "it loads, but its effect there is a matter of luck"
+        )
+        findings.append(_finding(lora, "SOS-L020", "warning", message, f"try it on {first} first"))
+    words = ", ".join(training.triggers)
+    message = f"trigger words: {words}" if words else "its metadata names no trigger word"
+    findings.append(_finding(lora, "SOS-L022", "info", message, "" if words else "ask its maker for the trigger word"))
+    return findings
+
+
+_TITLES = {"base": "Z-Image Base", "turbo": "Z-Image Turbo", "de-turbo": "Z-Image De-Turbo"}
+
+
+def _kin(one: str, other: str) -> bool:
+    """True for a variant and itself, and for Turbo and De-Turbo, which descends from it."""
+    return one == other or "base" not in (one, other)

@@ -1,0 +1,108 @@
+"""Tiny reads into a model file: values that no trained model has, in a file whose header is right.
+
+A download that reserved its space and stopped is as long as the whole file, with zeros where nothing
+was written; a training run that went wrong saves NaN. Both load without an error and give black images.
+"""
+
+from __future__ import annotations
+
+import array
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from sosie.core import Finding
+from sosie.core.errors import BadModelError
+from sosie.files.known import read_tensor
+from sosie.files.safetensors import Header, TensorInfo
+
+CODES: dict[str, str] = {
+    "SOS-F120": "A model file holds NaN or infinite weights",
+    "SOS-F121": "A model file is all zeros where it was probed",
+    "SOS-F122": "Some weights of a model file are all zeros",
+    "SOS-F123": "A model file could not be probed",
+}
+
+SAMPLES = 12
+"""Tensors that are looked at, evenly spaced over the file."""
+
+READ = 65_536
+"""Bytes that are read of each."""
+
+LEAST = 1024
+"""Bytes of the smallest tensor that is looked at: smaller ones may well be zero."""
+
+EXPONENTS: dict[str, tuple[Literal["H", "I"], int]] = {
+    "F16": ("H", 0x7C00),
+    "BF16": ("H", 0x7F80),
+    "F32": ("I", 0x7F800000),
+}
+"""The dtypes that can be looked into: their unsigned type and the exponent that NaN and infinity have."""
+
+PACKED = ("U8", "I8", "F8_E4M3", "F8_E5M2")
+"""Dtypes of which only zeros are looked for."""
+
+
+def probe(path: Path, header: Header) -> list[Finding]:
+    """SOS-F120 to F123 from at most `SAMPLES` reads of `READ` bytes of the safetensors file `path`.
+
+    All-zero samples are an error if all are, and a warning if some are (a model may have been
+    trained from zeros there). No finding means only that nothing was found.
+    """
+    names = _sample(header)
+    bad: list[str] = []
+    zero: list[str] = []
+    try:
+        for name in names:
+            info = header.tensors[name]
+            data = read_tensor(path, info.offsets, READ)
+            if not data.strip(b"\0"):
+                zero.append(name)
+            elif _has_no_number(info.dtype, data):
+                bad.append(name)
+    except BadModelError as error:
+        return [Finding("SOS-F123", "warning", str(path), error.message, error.hint)]
+    findings: list[Finding] = []
+    if bad:
+        message = f"{path} holds NaN or infinity in {_listed(bad, names)}; finite numbers were expected"
+        findings.append(Finding("SOS-F120", "error", str(path), message, "take an earlier save, or download it again"))
+    if zero and len(zero) == len(names):
+        message = f"{path} is all zeros in {_listed(zero, names)}: its weights were never written"
+        findings.append(Finding("SOS-F121", "error", str(path), message, _AGAIN))
+    elif zero:
+        message = f"{path} is all zeros in {_listed(zero, names)}: a part may never have been written"
+        findings.append(Finding("SOS-F122", "warning", str(path), message, _AGAIN))
+    return findings
+
+
+def _sample(header: Header) -> list[str]:
+    """Names of weights in the order of their place in the file, evenly spaced, the last one among them."""
+
+    def fits(name: str, info: TensorInfo) -> bool:
+        looked_at = info.dtype in EXPONENTS or info.dtype in PACKED
+        return looked_at and name.endswith("weight") and info.offsets[1] - info.offsets[0] >= LEAST
+
+    names = sorted((n for n, i in header.tensors.items() if fits(n, i)), key=lambda n: header.tensors[n].offsets)
+    if len(names) <= SAMPLES:
+        return names
+    return [names[round(i * (len(names) - 1) / (SAMPLES - 1))] for i in range(SAMPLES)]
+
+
+def _has_no_number(dtype: str, data: bytes) -> bool:
+    """True if one of the values is NaN or infinite."""
+    if dtype not in EXPONENTS:
+        return False
+    kind, exponent = EXPONENTS[dtype]
+    values: array.array[int] = array.array(kind)
+    values.frombytes(data[: len(data) // values.itemsize * values.itemsize])
+    if sys.byteorder == "big":
+        values.byteswap()
+    return any(value & exponent == exponent for value in set(values))
+
+
+def _listed(some: Sequence[str], probed: Sequence[str]) -> str:
+    return f"{len(some)} of {len(probed)} probed tensors (the first is {some[0][:80]!r})"
+
+
+_AGAIN = "download the file again and compare its SHA-256 with the publisher's"

@@ -1,0 +1,8 @@
+"""FLUX.1 of Black Forest Labs: dev, schnell, fill and the tools."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.flux1.signature import PARTS
+
+FAMILY = Family(name="flux1", title="FLUX.1", package=__name__, parts=PARTS)

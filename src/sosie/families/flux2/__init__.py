@@ -1,0 +1,8 @@
+"""FLUX.2 of Black Forest Labs: dev and klein."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.flux2.signature import PARTS
+
+FAMILY = Family(name="flux2", title="FLUX.2", package=__name__, parts=PARTS)

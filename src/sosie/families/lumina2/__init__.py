@@ -1,0 +1,8 @@
+"""Lumina-Image 2.0 (Qin et al. 2025, arXiv:2503.21758) and its fine-tunes."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.lumina2.signature import PARTS
+
+FAMILY = Family(name="lumina2", title="Lumina-Image 2.0", package=__name__, parts=PARTS)

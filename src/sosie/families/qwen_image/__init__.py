@@ -1,0 +1,8 @@
+"""Qwen-Image (Wu et al. 2025, arXiv:2508.02324), its editing models, and its text encoder Qwen2.5-VL."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.qwen_image.signature import PARTS
+
+FAMILY = Family(name="qwen_image", title="Qwen-Image", package=__name__, parts=PARTS)

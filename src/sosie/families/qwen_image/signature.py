@@ -1,0 +1,64 @@
+"""How files of Qwen-Image are known from their headers.
+
+Numbers: width 3072 = 24 heads of 128, 60 double blocks; text from Qwen2.5-VL-7B, 3584 wide. The
+editing models (Edit, Edit-2509, Edit-2511) share the header. Single files keep the names of diffusers.
+Its VAE is Wan's and belongs to `autoencoders`.
+
+Sources: diffusers `models/transformers/transformer_qwenimage.py`, ComfyUI `model_detection.py`.
+"""
+
+from __future__ import annotations
+
+from sosie.files.signature import COMFY, Mark, Part, Variant
+
+WIDTH, TEXT = 3072, 3584
+PARAMETERS = 20_430_401_088
+
+TRANSFORMER = Part(
+    "denoiser",
+    "diffusers",
+    (
+        Mark("txt_norm.weight", 0, (TEXT,)),
+        Mark("img_in.bias", 0, (WIDTH,)),
+        Mark("transformer_blocks.0.img_mod.1.bias", 0, (6 * WIDTH,)),
+    ),
+    absent=("controlnet_blocks.*",),
+    prefixes=("", COMFY),
+    variants=(Variant("layered", (Mark("time_text_embed.addition_t_embedding.*"),)),),
+    variant="image or edit (the same header)",
+    parameters=PARAMETERS,
+)
+
+CONTROLNET = Part(
+    "controlnet",
+    "diffusers",
+    (
+        Mark("txt_norm.weight", 0, (TEXT,)),
+        Mark("controlnet_x_embedder.bias", 0, (WIDTH,)),
+        Mark("controlnet_blocks.0.bias", 0, (WIDTH,)),
+    ),
+)
+
+
+def _encoder(prefix: str) -> Part:
+    marks = (
+        Mark(f"{prefix}.norm.weight", 0, (TEXT,)),
+        Mark(f"{prefix}.layers.0.self_attn.k_proj.bias", 0, (512,)),
+        Mark(f"{prefix}.layers.27.input_layernorm.weight", 0, (TEXT,)),
+    )
+    seeing = Variant("Qwen2.5-VL-7B", (Mark("visual.*"),)), Variant("Qwen2.5-VL-7B", (Mark("model.visual.*"),))
+    return Part("text-encoder", "transformers", marks, variants=seeing, variant="Qwen2.5-7B without its eyes")
+
+
+GGUF_ENCODER = Part(
+    "text-encoder",
+    "llama.cpp",
+    (
+        Mark("output_norm.weight", 0, (TEXT,)),
+        Mark("blk.0.attn_k.bias", 0, (512,)),
+        Mark("blk.27.attn_norm.weight", 0, (TEXT,)),
+    ),
+    variant="Qwen2.5-7B without its eyes",
+)
+
+PARTS = (TRANSFORMER, CONTROLNET, GGUF_ENCODER, _encoder("model"), _encoder("model.language_model"))

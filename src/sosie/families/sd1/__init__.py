@@ -1,0 +1,8 @@
+"""Stable Diffusion 1.x (Rombach et al. 2022, arXiv:2112.10752) and its fine-tunes."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.sd1.signature import PARTS
+
+FAMILY = Family(name="sd1", title="Stable Diffusion 1", package=__name__, parts=PARTS)

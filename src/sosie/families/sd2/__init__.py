@@ -1,0 +1,8 @@
+"""Stable Diffusion 2.x and its fine-tunes: OpenCLIP-H instead of CLIP-L, noise or velocity predicted."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.sd2.signature import PARTS
+
+FAMILY = Family(name="sd2", title="Stable Diffusion 2", package=__name__, parts=PARTS)

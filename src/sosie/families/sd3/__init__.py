@@ -1,0 +1,8 @@
+"""Stable Diffusion 3 and 3.5 (Esser et al. 2024, arXiv:2403.03206)."""
+
+from __future__ import annotations
+
+from sosie.families import Family
+from sosie.families.sd3.signature import PARTS
+
+FAMILY = Family(name="sd3", title="Stable Diffusion 3", package=__name__, parts=PARTS)

@@ -1,0 +1,82 @@
+"""Variants that share a header, told apart by the bytes of one small tensor.
+
+The table is a JSON file that users extend: `{"FAMILY": {"SHA-256": "VARIANT"}}`. The digest is over the
+tensor's dtype and bytes, so a copy in another dtype is another entry. At most `MAX_TENSOR` bytes of a
+model are read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any, cast
+
+from sosie.core.errors import BadModelError, ConfigError
+from sosie.files.safetensors import Header
+
+MAX_TENSOR = 65_536
+"""Bytes; the fingerprint of Z-Image, a norm of 3840 numbers, has 7,680 in bf16."""
+
+MAX_TABLE = 4_000_000
+"""Bytes of the longest table that is read."""
+
+Table = dict[str, dict[str, str]]
+
+
+def fingerprint(path: Path, header: Header, tensor: str) -> str:
+    """The digest, 64 hex digits, of one tensor of the safetensors file `path`.
+
+    Raises `BadModelError` if the tensor is not there, is larger than `MAX_TENSOR` or cannot be read.
+    """
+    info = header.tensors.get(tensor)
+    if info is None:
+        raise BadModelError(f"{path} has no tensor {tensor!r}")
+    data = read_tensor(path, info.offsets, MAX_TENSOR)
+    if len(data) != info.offsets[1] - info.offsets[0]:
+        raise BadModelError(f"{path}: tensor {tensor!r} is larger than {MAX_TENSOR:,} bytes or not all there")
+    return hashlib.sha256(info.dtype.encode() + b"\0" + data).hexdigest()
+
+
+def read_tensor(path: Path, offsets: tuple[int, int], limit: int) -> bytes:
+    """The first bytes, at most `limit`, of what stands at `offsets` after the header of a safetensors file."""
+    try:
+        with path.open("rb") as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little") + offsets[0]
+            stream.seek(start)
+            return stream.read(min(limit, offsets[1] - offsets[0]))
+    except (OSError, OverflowError, ValueError) as error:
+        raise BadModelError(f"{path} cannot be read: {error}") from None
+
+
+def read_known(table: Path) -> Table:
+    """The table in the file `table`; a missing file is an empty one. Raises `ConfigError` for a damaged one."""
+    try:
+        with table.open("rb") as stream:
+            text = stream.read(MAX_TABLE + 1)
+        found: Any = json.loads(text) if len(text) <= MAX_TABLE else None
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{table} cannot be read as JSON: {str(error)[:200]}") from None
+    if not isinstance(found, dict) or not all(_is_texts(entry) for entry in cast("dict[str, Any]", found).values()):
+        raise ConfigError(f"{table} is not a table of families, each with digests and variants")
+    return cast("Table", found)
+
+
+def remember(table: Path, family: str, digest: str, variant: str) -> None:
+    """Adds one entry to the file `table`, which is made or replaced as a whole."""
+    entries = read_known(table)
+    entries.setdefault(family, {})[digest] = variant
+    table.parent.mkdir(parents=True, exist_ok=True)
+    part = table.with_name(f".{table.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        part.replace(table)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(text, str) for text in cast("dict[str, Any]", value).values())
