@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 	$(BIN)/python tests/other_pythons.py
 
 install: $(VENV)/.installed

@@ -44,11 +44,14 @@ def run(python: str, folder: Path) -> int:
         str(ROOT),
         str(ROOT / "packages" / "sosie-mini"),
         "pytest",
+        "pytest-xdist",
         "hypothesis",
     ]
     subprocess.run(install, check=True)
     return subprocess.run(
-        [own, "-m", "pytest", "-m", "not local", "-p", "no:cacheprovider"], cwd=ROOT, check=False
+        [own, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-m", "not local", "-p", "no:cacheprovider"],
+        cwd=ROOT,
+        check=False,
     ).returncode
 
 
