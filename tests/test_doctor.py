@@ -211,3 +211,23 @@ def test_a_published_pickle_becomes_safetensors(sosie: Sosie, workspace: Path, t
     made = load_file(tmp_path / "ip.safetensors")
     assert np.array_equal(made["image_proj.w"], np.arange(6.0, dtype=np.float32).reshape(2, 3))
     assert set(made) == {"image_proj.w", "ip_adapter.1.b"}
+
+
+def test_a_variant_that_no_header_tells_is_said_once_and_known_from_then_on(
+    sosie: Sosie, workspace: Path, tmp_path: Path
+) -> None:
+    from sosie.files.strip import read_stripped
+
+    stored = next(path for path in (Path(__file__).parent / "fixtures" / "headers").glob("zimage-single.json.gz"))
+    header, _ = read_stripped(stored)
+    tensors = {name: (info.dtype, list(info.shape)) for name, info in header.tensors.items()}
+    path = write_header(tmp_path / "z.safetensors", tensors)
+    before = lines(sosie("doctor", path, "--json", "--workspace", workspace).out)[0]
+    assert "SOS-F106" in codes(before)
+    assert sosie("model", "add", path, "--variant", "Z-Image Turbo", "--workspace", workspace).code == 0
+    after = lines(sosie("doctor", path, "--json", "--workspace", workspace).out)[0]
+    assert after["variant"] == "Z-Image Turbo"
+    assert "SOS-F106" not in codes(after)
+    refused = sosie("model", "add", "mini", "--variant", "x", "--workspace", workspace)
+    assert refused.code == 2
+    assert "no variant to be told" in refused.err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from sosie.api.characters import load_character
+from sosie.api.models import known_table
 from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
@@ -109,7 +110,7 @@ def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
         return Checkup(
             subject, "lora", str(path), "lora", lora.family, lora.variant, lora.layout.title, findings=findings
         )
-    answer, found = check_model_file(path, workspace.state / "known.json")
+    answer, found = check_model_file(path, known_table(workspace))
     if isinstance(answer, Known):
         m = answer.model
         return Checkup(

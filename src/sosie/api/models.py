@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from sosie.core.errors import UsageError
 from sosie.core.workspace import Workspace
 from sosie.families import families
+from sosie.files.known import fingerprint, remember
 from sosie.files.library import InstalledModel, find_asset, installed_models
-from sosie.files.model_file import Identification, identify
+from sosie.files.model_file import Identification, Known, identify, identify_and_read
 from sosie.files.safetensors import Header
 from sosie.files.strip import strip
 
@@ -27,3 +29,22 @@ def show_model(workspace: Workspace, name: str) -> tuple[Path, Identification]:
 def strip_model(workspace: Workspace, model: Path, out: Path) -> Header:
     """Writes a safetensors file's header, without its weights, to `out`; returns the header."""
     return strip(workspace.path(str(model)), out)
+
+
+def known_table(workspace: Workspace) -> Path:
+    """The workspace's own table of variants that share a header."""
+    return workspace.root / "known.json"
+
+
+def add_variant(workspace: Workspace, name: str, variant: str) -> str:
+    """Remembers that files with this model's fingerprint are `variant`; returns the fingerprint.
+
+    Raises `UsageError` for a model whose header tells its variant already, or that is not known.
+    """
+    path = find_asset(workspace, name)
+    answer, header = identify_and_read(path, families())
+    if not isinstance(answer, Known) or header is None or not answer.model.fingerprint:
+        raise UsageError(f"{path} has no variant to be told: {answer.message}", f"sosie model show {name}")
+    digest = fingerprint(path, header, answer.model.fingerprint)
+    remember(known_table(workspace), answer.model.family, digest, variant)
+    return digest

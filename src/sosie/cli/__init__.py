@@ -18,7 +18,7 @@ COMMANDS = {
     "score": "Judge images of any origin against a character.",
     "calibrate": "Make a character's own cohort of impostors.",
     "recipe": "List, show, copy and check recipes.",
-    "model": "List, show, convert and strip models.",
+    "model": "List, show, add, convert and strip models.",
     "lora": "Show LoRAs, and convert them exactly.",
     "doctor": "Say what things are, and what is wrong with them.",
     "verify": "Read and check an image's provenance.",

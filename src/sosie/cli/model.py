@@ -1,4 +1,4 @@
-"""`sosie model`: list, show, convert and strip."""
+"""`sosie model`: list, show, add, convert and strip."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sosie.core.workspace import Workspace
 
 @click.group("model")
 def command() -> None:
-    """List, show, convert and strip models."""
+    """List, show, add, convert and strip models."""
 
 
 @command.command("list")
@@ -55,6 +55,24 @@ def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
         else:
             output.data(found.message)
     return worst
+
+
+@command.command("add")
+@click.argument("name")
+@click.option("--variant", required=True, help="What it is, for example 'Z-Image Turbo'.")
+@common
+def add(name: str, variant: str, output: Output, workspace: Workspace) -> None:
+    """Say once which variant a model is whose header cannot tell; files like it are known from then on.
+
+    One small tensor is read for its fingerprint, kept in `known.json` of the workspace.
+    """
+    from sosie.api.models import add_variant
+
+    digest = add_variant(workspace, name, variant)
+    if output.as_json:
+        output.line({"name": name, "variant": variant, "fingerprint": digest})
+    else:
+        output.data(f"{digest}\t{variant}")
 
 
 @command.command("strip")

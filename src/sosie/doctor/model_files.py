@@ -133,7 +133,7 @@ def _told_apart(answer: Known, header: Header, known: Path | None) -> tuple[Know
     if variant:
         return Known(dataclasses.replace(model, variant=variant)), []
     message = f"{subject}: no header tells {model.variant}; the fingerprint of its {model.fingerprint} is {digest[:16]}"
-    hint = "say once which it is (sosie model add), and files with this fingerprint are known from then on"
+    hint = f"say once which it is: sosie model add {subject} --variant NAME"
     return answer, [Finding("SOS-F106", "info", subject, message, hint)]
 
 
