@@ -20,7 +20,7 @@ from sosie.files.pickle_machine import Machine
 from sosie.files.pickle_records import PickleError, shown
 from sosie.files.safetensors import BITS
 
-MAX_PICKLE = 8 * 2**20
+MAX_PICKLE = 4 * 2**20
 """Longest pickle in bytes; one with 2,500 tensors has about 400 kB."""
 
 MAX_DIRECTORY = 2 * 2**20
