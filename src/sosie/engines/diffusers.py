@@ -112,12 +112,12 @@ class DiffusersEngine:
 
 
 def _busy() -> bool:
-    """Whether others use half of this machine: then threads that wait for each other should sleep.
+    """Whether more is running than this machine has cores: then waiting threads should sleep.
 
     Read once, when torch loads OpenMP; pixels do not depend on it. 6 steps of `mini` on two cores
     took 1.1 s spinning and 2.0 s sleeping on an idle machine, 6.2 s and 2.5 s beside two busy processes.
     """
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > (os.cpu_count() or 1) / 2
+    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1)
 
 
 def _on_diffusers(family: str) -> Any:
