@@ -13,12 +13,12 @@ from sosie.api.judging import make_judge
 from sosie.api.prompts import PromptLine
 from sosie.api.session import Session
 from sosie.core import Character, Finding, Progress, Recipe, Request
-from sosie.core.errors import CheckFailedError, DeliveryError, UsageError
+from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.doctor.models import check_assets
 from sosie.doctor.output import check_output
 from sosie.files.images import read_image
-from sosie.lab.report import Report, Row, write_report
+from sosie.lab.report import Report, Row
 from sosie.loop.attempts import Attempt, Bench, Task, first_plans, run
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ def _deliver_all(
             done.append(Delivered(event, image))
             yield done[-1]
         outcome = "done"
+        from sosie.lab.publish import write_report
+
         sheet, page = write_report(_report(session, order, bench, done), order.out)
         yield Summary(tuple(kept.items()), sheet, page)
     finally:
@@ -200,6 +202,3 @@ def _signing_key(session: Session) -> SigningKey:
 def _stopped(findings: Sequence[Finding]) -> CheckFailedError:
     errors = [finding for finding in findings if finding.severity == "error"]
     return CheckFailedError(f"nothing was rendered: {len(errors)} of the checks before the run found an error")
-
-
-__all__ = ["Delivered", "DeliveryError", "Order", "Summary", "generate"]

@@ -1,4 +1,4 @@
-"""The report of a run: a contact sheet to look at and a page to read."""
+"""The report of a run: what the contact sheet and the page show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Plan, Score, Scorecard, Verdict
-from sosie.core.errors import DeliveryError
 from sosie.scorers.identity import Gate
 
 
@@ -40,27 +39,6 @@ class Report:
     def kept(self) -> tuple[Row, ...]:
         """The delivered ones, in order."""
         return tuple(row for row in self.rows if row.kept)
-
-
-def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes `contact-sheet.png` and `index.html` into `folder`, whole or not at all each."""
-    from sosie.lab.page import page_html
-    from sosie.lab.sheet import contact_sheet
-
-    sheet, page = folder / "contact-sheet.png", folder / "index.html"
-    try:
-        part = folder / ".contact-sheet.part.png"
-        contact_sheet(report).save(part)
-        part.replace(sheet)
-        part = folder / ".index.part.html"
-        part.write_text(page_html(report), encoding="utf-8")
-        part.replace(page)
-    except OSError as error:
-        raise DeliveryError(
-            f"the report could not be written to {folder}: {error.strerror or error}; the images are safe in the store",
-            "free some space and run the same command again: only what is missing is done",
-        ) from None
-    return sheet, page
 
 
 def describe(score: Score) -> str:
