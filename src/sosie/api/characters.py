@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from sosie.core.character import Likeness
 from sosie.core.errors import ConfigError, DeliveryError, UsageError
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
-from sosie.files.images import is_image_name
+from sosie.files.images import image_digest, is_image_name
 
 if TYPE_CHECKING:
     from sosie.faces.references import ReferenceReport
@@ -54,9 +54,7 @@ def load_character(workspace: Workspace, name: str) -> Character:
     images = sorted(path for path in (folder / "references").glob("*") if is_image_name(path))
     if not images:
         raise ConfigError(f"character '{name}' has no images in {folder / 'references'}", f"sosie new {name} IMAGES...")
-    references = tuple(
-        Reference(f"references/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()) for path in images
-    )
+    references = tuple(Reference(f"references/{path.name}", image_digest(path)) for path in images)
     return Character(
         name, file.likeness, file.adult, file.description, file.trigger, file.marks, file.recipe, references
     )
@@ -126,8 +124,6 @@ def _write(details: CharacterFile, images: Sequence[Path], target: Path) -> None
 
 
 def _toml(details: CharacterFile) -> str:
-    import json
-
     lines = [
         f"name = {json.dumps(details.name)}",
         f"likeness = {json.dumps(details.likeness)}  # fictional or consented",
@@ -143,6 +139,4 @@ def _toml(details: CharacterFile) -> str:
 
 def _text(value: str) -> str:
     """A TOML basic string: JSON's escapes are a subset of TOML's, except for DEL."""
-    import json
-
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

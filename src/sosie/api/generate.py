@@ -19,7 +19,7 @@ from sosie.doctor.models import check_assets
 from sosie.doctor.output import check_output
 from sosie.files.images import read_image
 from sosie.lab.report import Report, Row
-from sosie.loop.attempts import Attempt, Bench, Task, first_plans, run
+from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 
 if TYPE_CHECKING:
     from sosie.provenance.keys import SigningKey
@@ -84,7 +84,7 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
         bench = make_judge(session, order.character, order.recipe, assets)
         findings += bench.findings
         for task in tasks:
-            findings += engine.check(first_plans(task, assets)[0])
+            findings += engine.check(first_plan(task, assets))
         findings = list(dict.fromkeys(findings))
         yield from findings
         if has_errors(findings):

@@ -59,9 +59,9 @@ def run(tasks: Sequence[Task], bench: Bench) -> Generator[Progress | Attempt]:
         yield from _run_task(task, bench)
 
 
-def first_plans(task: Task, assets: Mapping[str, str]) -> list[Plan]:
-    """The first attempt's plan of each image of a task."""
-    return [plan(task.recipe, task.character, task.request, Draw(index), assets) for index in range(task.n)]
+def first_plan(task: Task, assets: Mapping[str, str]) -> Plan:
+    """The first attempt at a task's first image: what an engine checks before the run."""
+    return plan(task.recipe, task.character, task.request, Draw(), assets)
 
 
 def _run_task(task: Task, bench: Bench) -> Generator[Progress | Attempt]:
