@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from sosie.core import (
     Acceptance,
     Character,
+    CharacterLora,
     Draw,
     Guide,
+    LoraUse,
     Plan,
     Recipe,
     Reference,
@@ -26,14 +28,19 @@ from sosie.core import (
     plan,
 )
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
-from sosie.core.plan import asset_names, fill, without_guides
+from sosie.core.plan import asset_names, needed_stages, resolve_stages, without_guides
+from sosie.core.prompt import fill, with_trigger
 
 GUIDE = Guide("faceid", "mini:adapter.safetensors", "mini:encoder.onnx")
 RECIPE = Recipe(
-    "r", (Stage("generate", "sdxl", "mini", Sampler(), (GUIDE,)),), "portrait of {description}, {prompt}", 256, 256
+    "r",
+    (Stage("generate", "sdxl", "mini", sampler=Sampler(), guides=(GUIDE,)),),
+    "portrait of {description}, {prompt}",
+    256,
+    256,
 )
 MIRA = Character("mira", "fictional", True, "a woman", references=(Reference("references/00.jpg", "a" * 64),))
-ASSETS = {name: hashlib.sha256(name.encode()).hexdigest() for name in asset_names(RECIPE)}
+ASSETS = {name: hashlib.sha256(name.encode()).hexdigest() for name in asset_names(RECIPE.stages)}
 
 texts = st.text(max_size=20)
 samplers = st.builds(
@@ -72,7 +79,7 @@ requests = st.builds(Request, recipe=texts, character=texts, prompt=texts, seed=
 def plans(draw: st.DrawFn) -> Plan:
     """Any resolved plan."""
     recipe = Recipe("r", tuple(draw(st.lists(stages, min_size=1, max_size=2))), "{prompt}", 256, 512)
-    assets = {name: draw(st.sampled_from(["", "0" * 64, "f" * 64])) for name in asset_names(recipe)}
+    assets = {name: draw(st.sampled_from(["", "0" * 64, "f" * 64])) for name in asset_names(recipe.stages)}
     return plan(
         recipe, draw(characters), draw(requests), Draw(draw(st.integers(0, 5)), draw(st.integers(0, 5))), assets
     )
@@ -95,6 +102,8 @@ def changed(value: Any) -> Any:
         return "karras" if value == "model" else "model"
     if value in ("fictional", "consented"):
         return "consented" if value == "fictional" else "fictional"
+    if value == "auto":
+        return "fp32"
     return value + "x" if isinstance(value, str) else value + 1
 
 
@@ -108,7 +117,7 @@ def test_a_plan_comes_back_from_json_with_the_same_id(original: Plan) -> None:
 @given(plans(), st.data())
 def test_the_id_changes_if_and_only_if_the_content_changes(original: Plan, data: st.DataObject) -> None:
     table = original.to_json()
-    paths = [path for path in leaves(table) if path[-1] not in ("kind",)]
+    paths = [path for path in leaves(table) if path[-1] not in ("kind", "keypoints")]
     path = data.draw(st.sampled_from(paths))
     place: Any = table
     for key in path[:-1]:
@@ -143,22 +152,114 @@ def test_a_retry_is_a_new_plan_that_names_its_parent() -> None:
     assert second.seed != first.seed
 
 
+def texts_of(description: str = "a woman", trigger: str = "", prompt: str = "") -> dict[str, str]:
+    return {"description": description, "trigger": trigger, "prompt": prompt}
+
+
 @pytest.mark.parametrize(
-    ("template", "character", "prompt", "expected"),
+    ("template", "values", "expected"),
     [
-        ("portrait of {description}, {prompt}", MIRA, "smiling", "portrait of a woman, smiling"),
-        ("portrait of {description}, {prompt}", MIRA, "", "portrait of a woman"),
-        ("photo, {trigger}, {prompt}", MIRA, "x", "photo, x"),
-        ("{prompt}", MIRA, "  braces {stay} as they are ", "braces {stay} as they are"),
+        ("portrait of {description}, {prompt}", texts_of(prompt="smiling"), "portrait of a woman, smiling"),
+        ("portrait of {description}, {prompt}", texts_of(), "portrait of a woman"),
+        ("photo, {trigger}, {prompt}", texts_of(prompt="x"), "photo, x"),
+        ("{prompt}", texts_of(prompt="braces {stay} as they are"), "braces {stay} as they are"),
     ],
 )
-def test_empty_parts_of_a_prompt_are_dropped(template: str, character: Character, prompt: str, expected: str) -> None:
-    assert fill(template, character, prompt) == expected
+def test_empty_parts_of_a_prompt_are_dropped(template: str, values: dict[str, str], expected: str) -> None:
+    assert fill(template, values) == expected
 
 
 def test_an_unknown_field_in_a_prompt_names_the_nearest_one() -> None:
     with pytest.raises(ConfigError, match="did you mean 'description'"):
-        fill("a {descripton}", MIRA, "")
+        fill("a {descripton}", texts_of())
+
+
+OWN = CharacterLora("loras/elena.safetensors", "sdxl", "c" * 64, 0.9, "elenax")
+WITH_LORA = dataclasses.replace(
+    RECIPE,
+    stages=(
+        dataclasses.replace(RECIPE.stages[0], loras=(LoraUse("character", 0.5), LoraUse("film.safetensors", 0.3))),
+    ),
+)
+
+
+def planned(recipe: Recipe, character: Character, prompt: str = "smiling", draw: Draw | None = None) -> Plan:
+    names = asset_names(needed_stages(recipe, character))
+    return plan(recipe, character, Request("r", "mira", prompt), draw or Draw(), dict.fromkeys(names, "d" * 64))
+
+
+def test_the_characters_lora_takes_its_place_with_weight_and_trigger() -> None:
+    elena = dataclasses.replace(MIRA, name="elena", loras=(OWN, dataclasses.replace(OWN, family="zimage")))
+    made = planned(WITH_LORA, elena)
+    assert made.stages[0].loras == (
+        LoraUse("characters/elena/loras/elena.safetensors", 0.45, "elenax"),
+        LoraUse("film.safetensors", 0.3),
+    )
+    assert made.prompt == "elenax, portrait of a woman, smiling"
+    assert made.character.loras == (OWN, dataclasses.replace(OWN, family="zimage"))
+    assert "characters/elena/loras/elena.safetensors" in [asset.name for asset in made.assets]
+
+
+def test_without_an_own_lora_the_place_stays_empty_and_no_trigger_is_said() -> None:
+    made = planned(WITH_LORA, dataclasses.replace(MIRA, trigger="elenax"))
+    assert [use.file for use in made.stages[0].loras] == ["film.safetensors"]
+    assert made.prompt == "portrait of a woman, smiling"
+
+
+def test_a_lora_that_a_recipe_does_not_use_is_no_part_of_the_plan() -> None:
+    assert planned(RECIPE, dataclasses.replace(MIRA, loras=(OWN,))).id == planned(RECIPE, MIRA).id
+
+
+@pytest.mark.parametrize("prompt", ["Elenax smiling", "smiling, elenax"])
+def test_a_trigger_that_the_prompt_says_already_is_not_said_twice(prompt: str) -> None:
+    made = planned(WITH_LORA, dataclasses.replace(MIRA, loras=(OWN,)), prompt)
+    assert made.prompt.lower().count("elenax") == 1
+
+
+def test_a_trigger_inside_another_word_does_not_count() -> None:
+    assert with_trigger("selenaxis", ["elenax"]) == "elenax, selenaxis"
+
+
+DETAIL = Stage("detail", "sdxl", "mini", prompt="face of {description}", guides=(GUIDE,))
+MENDING = dataclasses.replace(RECIPE, repair=(DETAIL,))
+
+
+def test_a_repair_runs_the_repairs_stages_on_its_parents_image() -> None:
+    first = planned(MENDING, MIRA)
+    mended = planned(MENDING, MIRA, draw=Draw(0, 1, first.id, "e" * 64))
+    assert [stage.kind for stage in mended.stages] == ["detail"]
+    assert mended.source == "e" * 64
+    assert mended.stages[0].prompt == "face of a woman"
+    assert mended.draw.is_repair
+    assert mended.id != planned(MENDING, MIRA, draw=Draw(0, 1, first.id, "f" * 64)).id
+
+
+def test_stages_can_be_chosen_for_an_image_from_elsewhere() -> None:
+    upscaling = Stage("upscale", "esrgan", "4x")
+    recipe = dataclasses.replace(MENDING, stages=(RECIPE.stages[0], upscaling))
+    asked = Request("r", "mira", source="e" * 64, width=333, height=101)
+    assert [s.kind for s in resolve_stages(recipe, MIRA, asked)] == ["detail", "upscale"]
+    chosen = dataclasses.replace(asked, stages=("detail",))
+    assert [s.kind for s in resolve_stages(recipe, MIRA, chosen)] == ["detail"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (Request("r", "mira", source="e" * 64, stages=("detial",)), "did you mean 'detail'"),
+        (Request("r", "mira", source="e" * 64, stages=("generate",)), "no stage 'generate'"),
+        (Request("r", "mira", stages=("detail",)), "an image to work on"),
+    ],
+)
+def test_stages_that_cannot_be_run_are_refused(request_: Request, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        resolve_stages(MENDING, MIRA, request_)
+
+
+def test_each_stage_of_a_plan_has_a_seed_of_its_own_and_the_first_has_the_plans() -> None:
+    made = planned(RECIPE, MIRA)
+    assert made.stage_seed(0) == made.seed
+    assert len({made.stage_seed(index) for index in range(9)}) == 9
 
 
 @pytest.mark.parametrize("size", [(100, 256), (256, 8), (256, 8200)])
@@ -175,4 +276,6 @@ def test_a_missing_file_is_named() -> None:
 def test_impostors_are_rendered_without_any_guide() -> None:
     assert all(not stage.guides for stage in without_guides(RECIPE).stages)
     assert RECIPE.stages[0].guides
+    assert [use.file for use in without_guides(WITH_LORA).stages[0].loras] == ["film.safetensors"]
+    assert not without_guides(MENDING).repair
     assert Acceptance().fmr == 0.05

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sosie
-from sosie.core import Character, Finding, Recipe
+from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
-from sosie.core.plan import fill
+from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
 from sosie.doctor.models import check_assets
@@ -71,7 +71,7 @@ def read_recipe(path: Path) -> Recipe:
     for right, complaint in complaints:
         if not right:
             raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
-    fill(recipe.prompt, Character("x", "fictional", True), "x")
+    fill(recipe.prompt, dict.fromkeys(FIELDS, "x"))
     return recipe
 
 

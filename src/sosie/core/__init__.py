@@ -1,10 +1,21 @@
 """The nouns: frozen dataclasses that know nothing of torch, files or networks."""
 
-from sosie.core.character import Character, Reference
+from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
 from sosie.core.finding import Finding, Severity
 from sosie.core.plan import Asset, Draw, Plan, Request, derive_seed, plan
-from sosie.core.recipe import Acceptance, Guide, Recipe, Sampler, Stage
+from sosie.core.recipe import (
+    Acceptance,
+    Detail,
+    Guide,
+    Keypoints,
+    LoraUse,
+    Recipe,
+    RecipeFile,
+    Sampler,
+    Stage,
+    Upscale,
+)
 from sosie.core.render import Engine, Environment, Progress, Render
 from sosie.core.score import CohortRate, Outcome, Score, Scorecard, Verdict
 
@@ -12,16 +23,21 @@ __all__ = [
     "Acceptance",
     "Asset",
     "Character",
+    "CharacterLora",
     "CohortRate",
+    "Detail",
     "Draw",
     "Engine",
     "Environment",
     "Finding",
     "Guide",
+    "Keypoints",
+    "LoraUse",
     "Outcome",
     "Plan",
     "Progress",
     "Recipe",
+    "RecipeFile",
     "Reference",
     "Render",
     "Request",
@@ -31,6 +47,7 @@ __all__ = [
     "Severity",
     "SosieError",
     "Stage",
+    "Upscale",
     "Verdict",
     "derive_seed",
     "plan",

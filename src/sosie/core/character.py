@@ -17,6 +17,22 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class CharacterLora:
+    """A LoRA that was trained on the character, for one family.
+
+    `file` is its path inside the character's folder; `trained_on` names the model it was trained
+    on, or is empty. `trigger` empty means the character's own.
+    """
+
+    file: str
+    family: str
+    sha256: str
+    weight: float = 1.0
+    trigger: str = ""
+    trained_on: str = ""
+
+
+@dataclass(frozen=True)
 class Character:
     """A fictional or consenting adult, as `character.toml` describes them.
 
@@ -33,6 +49,11 @@ class Character:
     marks: tuple[str, ...] = ()
     recipe: str = ""
     references: tuple[Reference, ...] = ()
+    loras: tuple[CharacterLora, ...] = ()
+
+    def lora_name(self, lora: CharacterLora) -> str:
+        """The name by which a plan asks for a LoRA's file: its path inside the workspace."""
+        return f"characters/{self.name}/{lora.file}"
 
     @property
     def prompt_description(self) -> str:

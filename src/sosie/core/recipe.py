@@ -6,30 +6,57 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 StageKind = Literal["generate", "refine", "detail", "upscale"]
-GuideKind = Literal["faceid"]
+GuideKind = Literal["faceid", "faceid-plus-v2", "instantid"]
+Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "beta"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Commercial = Literal["yes", "no", "ask"]
+
+CHARACTER_LORA = "character"
+"""The name by which a recipe asks for the character's own LoRA of the stage's family."""
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The sampler of a stage, by the name the field uses (`euler`, `dpmpp_2m`, ...).
+    """The sampler of a stage, by the names the field uses (`euler`, `dpmpp_2m`, ...).
 
-    `schedule` spaces the noise levels: `model` keeps what the model was trained with, `karras`
-    is Karras et al. 2022. `cfg` is the guidance scale (1 switches guidance off).
+    `schedule` spaces the noise levels: `model` keeps what the model was trained with, `karras` is
+    Karras et al. 2022. `cfg` is the guidance scale (1 switches guidance off). `denoise` is how
+    much of the noise a stage that works on an image adds and removes, 0 to 1 (1: from pure
+    noise). `shift` is the timestep shift of flow models; 0 keeps the model's own.
     """
 
     name: str = "euler"
-    schedule: Literal["model", "karras"] = "model"
+    schedule: Schedule = "model"
     steps: int = 25
     cfg: float = 5.0
+    denoise: float = 1.0
+    shift: float = 0.0
+
+
+@dataclass(frozen=True)
+class Keypoints:
+    """A ControlNet that is fed the five points of the face as a picture, in InstantID's manner.
+
+    `start` and `end` are shares of the steps, 0 to 1, in which it acts with `scale`. `stick` and
+    `radius` are the width of the limbs and the radius of the discs, in pixels of the picture.
+    """
+
+    controlnet: str
+    scale: float = 0.8
+    start: float = 0.0
+    end: float = 1.0
+    stick: float = 4.0
+    radius: float = 10.0
 
 
 @dataclass(frozen=True)
 class Guide:
     """An identity guide: what makes the model draw this face.
 
-    `weights` and `encoder` name files: a path, or `MODEL:FILE` for a file inside a model.
-    `scale` is 0 (no effect) to 1 (full). `references` is how many of the character's
-    references, the most frontal first, give the mean embedding.
+    `weights`, `encoder`, `image_encoder` (CLIP, of `faceid-plus-v2`), `lora` (FaceID's own, with
+    `lora_weight`) and the key points' ControlNet name files: a path, or `MODEL:FILE` for a file
+    inside a model. `scale` is 0 (no effect) to 1 (full). `references` is how many of the
+    character's references, the most frontal first, give the mean embedding; 1 takes the best alone.
     """
 
     kind: GuideKind
@@ -37,17 +64,76 @@ class Guide:
     encoder: str
     scale: float = 0.85
     references: int = 4
+    image_encoder: str = ""
+    lora: str = ""
+    lora_weight: float = 0.65
+    keypoints: Keypoints | None = None
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """A LoRA of a stage: a file, or `character` for the character's own, and its weight (-4 to 4).
+
+    `trigger` is what the prompt must say for it to act; the character's own LoRA brings its own.
+    """
+
+    file: str
+    weight: float = 1.0
+    trigger: str = ""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How a `detail` stage draws the face anew.
+
+    The working square is `margin` times the head's size and is drawn at `size` px. The mask is an
+    ellipse around the face, grown by `dilate` and softened by `feather` (shares of the face's
+    width); `parser`, a face-parsing ONNX file, replaces it. Faces with fewer than `min_face` px
+    between the eyes or turned by more than `max_yaw` degrees are left alone. A composite whose
+    colour changes across the seam by more than `seam` (CIEDE2000) is refused.
+    """
+
+    size: int = 1024
+    margin: float = 2.0
+    dilate: float = 0.08
+    feather: float = 0.12
+    parser: str = ""
+    min_face: float = 12.0
+    max_yaw: float = 60.0
+    seam: float = 4.0
+
+
+@dataclass(frozen=True)
+class Upscale:
+    """How an `upscale` stage enlarges: exactly `factor` times, in tiles of `tile` px that overlap."""
+
+    factor: float = 2.0
+    tile: int = 512
+    overlap: int = 32
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One step of a recipe, run by one family."""
+    """One step of a recipe, run by one family.
+
+    `text_encoder` and `vae` name files where they are not part of `model`. `prompt` is a template
+    of its own, or empty for the recipe's. `clip_skip` leaves out that many of the last layers of
+    CLIP. `detail` and `upscale` count in stages of that kind.
+    """
 
     kind: StageKind
     family: str
     model: str
+    text_encoder: str = ""
+    vae: str = ""
+    precision: Precision = "auto"
+    clip_skip: int = 0
+    prompt: str = ""
+    loras: tuple[LoraUse, ...] = ()
     sampler: Sampler = field(default_factory=Sampler)
     guides: tuple[Guide, ...] = ()
+    detail: Detail = field(default_factory=Detail)
+    upscale: Upscale = field(default_factory=Upscale)
 
 
 @dataclass(frozen=True)
@@ -72,11 +158,32 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class RecipeFile:
+    """Where a file that the stages name comes from, and under what terms.
+
+    `name` is the name in the stages, `role` what the doctor must recognise it as (empty: any).
+    `source` is `hf:OWNER/REPO:FILE`, `civitai:NUMBER`, a URL, or empty where the user brings it.
+    `bytes` and `sha256` are 0 and empty where they are not known in advance. `commercial` says
+    whether images made with it may be sold under `licence`.
+    """
+
+    name: str
+    role: str = ""
+    source: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    licence: str = ""
+    commercial: Commercial = "ask"
+
+
+@dataclass(frozen=True)
 class Recipe:
     """Stages in order, the prompt's frame, the size in pixels, and the rules of acceptance.
 
     `prompt` is a template with the fields `{description}`, `{trigger}` and `{prompt}`; a part
-    between commas whose fields are all empty is dropped.
+    between commas whose fields are all empty is dropped. `repair` are the stages that mend an
+    image which fails by its identity alone, before a new one is drawn. `files` says where the
+    stages' files come from.
     """
 
     name: str
@@ -86,5 +193,11 @@ class Recipe:
     height: int
     summary: str = ""
     negative_prompt: str = ""
+    repair: tuple[Stage, ...] = ()
     acceptance: Acceptance = field(default_factory=Acceptance)
     calibration: Calibration = field(default_factory=Calibration)
+    files: tuple[RecipeFile, ...] = ()
+
+    def source_of(self, name: str) -> RecipeFile | None:
+        """What the recipe says of the file that a stage calls `name`."""
+        return next((file for file in self.files if file.name == name), None)

@@ -35,13 +35,19 @@ class Progress:
 
 @dataclass(frozen=True, eq=False)
 class Render:
-    """An image (mode RGB), its plan, and the engine and environment that made it in `seconds`."""
+    """An image (mode RGB), its plan, and the engine and environment that made it in `seconds`.
+
+    `findings` is what the stages had to say; one of severity `error` keeps the image from being
+    delivered. `measures` are what they measured, by name (`detail.seam`, in CIEDE2000).
+    """
 
     image: Image
     plan: Plan
     engine: str
     environment: Environment
     seconds: float
+    findings: tuple[Finding, ...] = ()
+    measures: tuple[tuple[str, float], ...] = ()
 
 
 class Engine(Protocol):

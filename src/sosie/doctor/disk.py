@@ -14,7 +14,7 @@ from typing import Literal
 
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError
-from sosie.core.plan import asset_names
+from sosie.core.plan import asset_names, needed_stages
 from sosie.core.workspace import Workspace
 from sosie.files.library import find_asset
 
@@ -248,7 +248,7 @@ def _unknown(plan: DiskPlan) -> list[Finding]:
 def check_leftovers(folder: Path) -> list[Finding]:
     """SOS-D016 for partial downloads below `folder`; links are not followed, at most 100,000 entries are looked at."""
     sizes: list[tuple[int, str]] = []
-    for path in _files(folder):
+    for path in files_below(folder):
         if path.name.lower().endswith(PARTIAL_SUFFIXES):
             try:
                 sizes.append((path.lstat().st_size, str(path)))
@@ -262,7 +262,8 @@ def check_leftovers(folder: Path) -> list[Finding]:
     return [Finding("SOS-D016", "warning", str(folder), message, "finish the downloads, or remove the files")]
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, at most 100,000 of them; links are not followed."""
     seen = 0
     for place, _, names in os.walk(folder, onerror=None, followlinks=False):
         for name in names:
@@ -275,7 +276,7 @@ def _files(folder: Path) -> Iterator[Path]:
 def recipe_files(workspace: Workspace, recipe: Recipe) -> tuple[DiskFile, ...]:
     """The files that `recipe` names, each once, with their sizes where they are there; a folder counts as a whole."""
     files: dict[str, Path | None] = {}
-    for name in asset_names(recipe):
+    for name in asset_names(needed_stages(recipe)):
         try:
             files[name] = find_asset(workspace, name).resolve()
         except SosieError:
@@ -296,7 +297,7 @@ def _size(path: Path) -> int | None:
         if path.is_file():
             return path.stat().st_size
         sizes: dict[tuple[int, int], int] = {}
-        for file in _files(path):
+        for file in files_below(path):
             status = file.stat()
             sizes[status.st_dev, status.st_ino] = status.st_size
         return sum(sizes.values())

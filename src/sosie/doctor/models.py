@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from sosie.core import Finding, Recipe
+from sosie.core import Finding, Recipe, Stage
 from sosie.core.errors import SosieError, nearest
-from sosie.core.plan import asset_names
+from sosie.core.plan import asset_names, needed_stages
 from sosie.core.workspace import Workspace
 from sosie.families import families
 from sosie.files.library import find_asset
 
 
-def check_assets(workspace: Workspace, recipe: Recipe) -> list[Finding]:
-    """A finding for each missing file (SOS-R002) and unknown family (SOS-R003)."""
+def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...] | None = None) -> list[Finding]:
+    """A finding for each missing file (SOS-R002) and unknown family (SOS-R003) of a recipe.
+
+    `stages` are those that will run; None: all that the recipe has.
+    """
+    stages = needed_stages(recipe) if stages is None else stages
     findings: list[Finding] = []
     known = {family.name for family in families()}
-    for stage in recipe.stages:
+    for stage in stages:
         if stage.family not in known:
             message = f"family '{stage.family}' is not known{nearest(stage.family, known)}"
             findings.append(Finding("SOS-R003", "error", recipe.name, message, f"sosie recipe show {recipe.name}"))
-    for name in asset_names(recipe):
+    for name in asset_names(stages):
         try:
             find_asset(workspace, name)
         except SosieError as error:

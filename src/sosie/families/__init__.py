@@ -10,12 +10,22 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
+from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import ConfigError
 from sosie.files.signature import Part
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from sosie.faces.detect import Face
 
 GROUP = "sosie.families"
 
@@ -32,6 +42,74 @@ class Family:
     title: str
     package: str
     parts: tuple[Part, ...]
+
+
+class Faces(Protocol):
+    """What a stage may ask about faces. Engines run where OpenCV is missing: this is where it is not."""
+
+    def embedding(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
+        """What the guide's adapter is fed: float32 [d], scaled as its encoder gives it."""
+        ...
+
+    def crops(self, guide: Guide, plan: Plan) -> Sequence[Image]:
+        """The aligned faces (RGB, 224x224) of the guide's references, for adapters that look at pictures."""
+        ...
+
+    def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
+        """The character's face in an image that may show others, or why it is to be left alone."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class StageInput:
+    """What a family is given to run one stage of a plan.
+
+    `index` is the stage's place in the plan; `source` is the image of the stage before it (RGB), or None for a
+    stage that draws from noise. `paths` maps the plan's asset names to local files;
+    `on_step(done, steps)` is called after each step.
+    """
+
+    stage: Stage
+    plan: Plan
+    index: int
+    source: Image | None
+    paths: Mapping[str, Path]
+    faces: Faces
+    on_step: Callable[[int, int], None]
+
+    @property
+    def prompt(self) -> str:
+        """The stage's own text, or the plan's."""
+        return self.stage.prompt or self.plan.prompt
+
+    @property
+    def seed(self) -> int:
+        """The stage's seed, 63 bits."""
+        return self.plan.stage_seed(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class StageOutput:
+    """The image of a stage (RGB), what is to be said of it, and what was measured, by name.
+
+    A finding of severity `error` refuses the stage's work: `image` is then the source, unchanged.
+    """
+
+    image: Image
+    findings: tuple[Finding, ...] = ()
+    measures: tuple[tuple[str, float], ...] = ()
+
+
+class Runner(Protocol):
+    """What a family's `on_diffusers.Runner` can do. Made with `(device, memory)`; holds weights until `close`."""
+
+    def run(self, given: StageInput) -> StageOutput:
+        """Runs one stage. Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails."""
+        ...
+
+    def close(self) -> None:
+        """Frees the weights."""
+        ...
 
 
 @cache
