@@ -28,6 +28,8 @@ from sosie.core import (
 )
 from sosie.core.errors import EngineError
 from sosie.loop.attempts import Attempt, Bench, Task, run
+from sosie.loop.judge import Judge, Origin
+from sosie.scorers.identity import Gate
 from sosie.store import Store
 
 RECIPE = Recipe("r", (Stage("generate", "sdxl", "m"),), "{prompt}", 64, 64)
@@ -67,7 +69,7 @@ class EveryThird:
     def __init__(self) -> None:
         self.calls = 0
 
-    def __call__(self, image: Image.Image) -> tuple[Scorecard, Verdict]:
+    def __call__(self, image: Image.Image, origin: Origin) -> tuple[Scorecard, Verdict]:
         self.calls += 1
         value = float(np.asarray(image)[0, 0, 0])
         passed = value % 3 == 0
@@ -107,7 +109,7 @@ def test_a_retry_names_the_plan_that_it_replaces(store: Store) -> None:
 def test_the_budget_is_never_exceeded(store: Store) -> None:
     judge = EveryThird()
     judge.__class__ = type(
-        "Never", (EveryThird,), {"__call__": lambda self, image: (Scorecard(()), Verdict("retry", ("no",)))}
+        "Never", (EveryThird,), {"__call__": lambda self, image, origin: (Scorecard(()), Verdict("retry", ("no",)))}
     )
     made = attempts(store, CountingEngine(), judge, n=3, budget=7)
     assert len(made) == 7
@@ -154,3 +156,106 @@ def test_another_seed_is_other_work(store: Store) -> None:
     list(run([task, replace(task, request=replace(task.request, seed=6))], bench))
     assert len(set(engine.made)) == len(engine.made)
     assert Acceptance().fmr == RECIPE.acceptance.fmr
+
+
+MENDING = replace(RECIPE, repair=(Stage("detail", "sdxl", "m"),))
+
+
+class Mender(EveryThird):
+    """Every image fails by its identity alone; a repaired one passes if `mends`."""
+
+    def __init__(self, mends: bool) -> None:
+        super().__init__()
+        self.mends = mends
+        self.origins: list[Origin] = []
+
+    def __call__(self, image: Image.Image, origin: Origin) -> tuple[Scorecard, Verdict]:
+        self.origins.append(origin)
+        card = Scorecard((Score("identity", "eye", 0.1, 0.5, False),))
+        if origin.is_repair:
+            return card, Verdict("keep") if self.mends else Verdict("retry", ("eye",))
+        return card, Verdict("repair", ("eye",))
+
+
+def mended(store: Store, judge: Mender) -> list[Attempt]:
+    task = Task("t", MENDING, MIRA, Request("r", "mira", "x", seed=5), 1, 4)
+    events = run([task], Bench(CountingEngine(), judge, store, {"m": "0" * 64}))  # type: ignore[arg-type]
+    return [event for event in events if isinstance(event, Attempt)]
+
+
+def test_a_face_is_repaired_on_its_own_image_before_a_new_one_is_drawn(store: Store) -> None:
+    body, repair = mended(store, Mender(mends=True))
+    assert repair.plan.source == body.stored.pixels
+    assert repair.plan.draw.parent == body.plan.id
+    assert [stage.kind for stage in repair.plan.stages] == ["detail"]
+    assert repair.verdict.outcome == "keep"
+
+
+def test_a_repair_that_fails_is_followed_by_a_new_image_not_by_another_repair(store: Store) -> None:
+    made = mended(store, Mender(mends=False))
+    assert [item.plan.draw.is_repair for item in made] == [False, True, False, True]
+    assert [item.plan.draw.attempt for item in made] == [0, 1, 2, 3]
+    assert len({item.plan.seed for item in made}) == 4
+
+
+class Untouched(CountingEngine):
+    """Gives the image back as it was, and says why."""
+
+    def __init__(self, source: Image.Image) -> None:
+        super().__init__()
+        self.source = source
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        said = (Finding("SOS-E021", "warning", "mira", "the face is too small"),)
+        for plan in plans:
+            yield Render(self.source, plan, self.name, ENVIRONMENT, 0.1, said, (("detail.seam", 0.5),))
+
+
+def test_a_given_image_that_no_stage_could_change_is_not_tried_again(store: Store) -> None:
+    source = Image.new("RGB", (64, 64), (9, 9, 9))
+    request = Request("r", "mira", "x", source=store.add_source(source), width=64, height=64)
+    task = Task("t", MENDING, MIRA, request, 1, 8)
+    judge = FinalJudge()
+    events = run([task], Bench(Untouched(source), judge, store, {"m": "0" * 64}))  # type: ignore[arg-type]
+    made = [event for event in events if isinstance(event, Attempt)]
+    assert [item.verdict.outcome for item in made] == ["reject"]
+    assert judge.origins[0].findings[0].code == "SOS-E021"
+
+
+class FinalJudge(Mender):
+    """Asks for a retry unless the origin says that it is useless."""
+
+    def __init__(self) -> None:
+        super().__init__(mends=False)
+
+    def __call__(self, image: Image.Image, origin: Origin) -> tuple[Scorecard, Verdict]:
+        self.origins.append(origin)
+        return Scorecard(()), Verdict("reject" if origin.is_final else "retry", ("no",))
+
+
+SEEN = Score("identity", "sface", 0.4, 0.6, False, "sface 0.400 is below 0.600")
+UNSEEN = Score("identity", "sface", None, 0.6, None, "no face was found")
+FLAW = Score("defect", "noise", 0.4, 0.1, False)
+
+
+@pytest.mark.parametrize(
+    ("scores", "origin", "outcome"),
+    [
+        ((SEEN,), Origin(), "repair"),
+        ((SEEN,), Origin(is_repair=True), "retry"),
+        ((SEEN, FLAW), Origin(), "retry"),
+        ((UNSEEN,), Origin(), "retry"),
+        ((SEEN,), Origin((Finding("SOS-E023", "error", "mira", "a seam shows"),)), "retry"),
+        ((SEEN,), Origin(is_final=True), "reject"),
+        ((replace(SEEN, passed=True),), Origin((Finding("SOS-E023", "error", "mira", "a seam shows"),)), "retry"),
+        ((replace(SEEN, passed=True),), Origin((Finding("SOS-E021", "warning", "mira", "small"),)), "keep"),
+    ],
+)
+def test_only_an_image_that_fails_by_its_face_alone_is_repaired(
+    scores: tuple[Score, ...], origin: Origin, outcome: str
+) -> None:
+    gate = Gate((), {"sface": "not installed"})
+    judge = Judge(None, gate, Acceptance(judges=("sface",)), mends=True)  # type: ignore[arg-type]
+    assert judge.verdict(Scorecard(scores), origin).outcome == outcome
+    if outcome == "repair":
+        assert replace(judge, mends=False).verdict(Scorecard(scores), origin).outcome == "retry"

@@ -39,8 +39,9 @@ from sosie.core import (
     plan,
 )
 from sosie.core.errors import StoreError
+from sosie.files.images import read_image
 from sosie.store import Store, StoredRender, catalogue, images, pixels_digest
-from sosie.store.store import TABLES
+from sosie.store.store import TABLES, Notes
 
 GUIDE = Guide("faceid", "mini:faceid.safetensors", "sface")
 RECIPE = Recipe("mini", (Stage("generate", "sdxl", "mini", guides=(GUIDE,)),), "{prompt}", 64, 64)
@@ -451,7 +452,7 @@ def test_a_later_migration_runs_once_and_keeps_what_is_there(folder: Path, monke
             assert store.find_render(added.plan.id, "fake") == added
     with raw(folder) as database:
         assert database.execute("SELECT * FROM machines").fetchall() == [(1,)]
-        assert database.execute("PRAGMA user_version").fetchone() == (2,)
+        assert database.execute("PRAGMA user_version").fetchone() == (len(steps),)
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -473,7 +474,7 @@ def test_a_catalogue_of_a_newer_sosie_is_refused_and_left_alone(folder: Path) ->
     with raw(folder) as database:
         database.execute("PRAGMA user_version = 99")
     before = (folder / "catalogue.sqlite").read_bytes()
-    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 1") as caught:
+    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 2") as caught:
         Store.open(folder)
     assert "--upgrade" in caught.value.hint
     assert (folder / "catalogue.sqlite").read_bytes() == before
@@ -722,4 +723,47 @@ def test_processes_that_open_a_new_store_at_once_migrate_it_once(folder: Path) -
             worker.finished()
         assert [worker.process.exitcode for worker in workers] == [0] * 4
         with raw(here) as database:
-            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,)]
+            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,)]
+
+
+def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = catalogue.migrations()[:1]
+    with monkeypatch.context() as patch:
+        patch.setattr(catalogue, "migrations", lambda: first)
+        Store.open(folder).close()
+        with raw(folder) as database:
+            assert "notes" not in [row[1] for row in database.execute("PRAGMA table_info(renders)")]
+    with Store.open(folder) as store:
+        added = store.add_render(a_render(1))
+        assert store.find_render(added.plan.id, "fake") == added
+
+
+def test_what_stages_said_and_measured_comes_back(folder: Path) -> None:
+    said = Finding("SOS-E021", "warning", "mira", "the face is small", "a larger picture")
+    render = replace(a_render(1), findings=(said,), measures=(("detail.seam", 1.25),))
+    with Store.open(folder) as store:
+        added = store.add_render(render)
+        assert added.notes == Notes((said,), {"detail.seam": 1.25})
+        assert store.find_render(added.plan.id, "fake") == added
+
+
+def test_an_image_from_elsewhere_is_found_by_its_pixels_and_survives_the_sweep(folder: Path) -> None:
+    with Store.open(folder) as store:
+        image = a_render(7).image
+        pixels = store.add_source(image)
+        assert store.add_source(image) == pixels
+        path = store.find_image(pixels)
+        assert read_image(path).tobytes() == image.convert("RGB").tobytes()
+        os.utime(path, (time.time() + 10, time.time() + 10))
+        assert store.sweep(age=-100.0) == ()
+        path.write_bytes(b"broken")
+        with pytest.raises(StoreError, match="no whole image"):
+            store.find_image(pixels)
+
+
+def test_an_image_that_was_rendered_here_is_found_by_its_pixels(folder: Path) -> None:
+    with Store.open(folder) as store:
+        added = store.add_render(a_render(3))
+        assert store.find_image(added.pixels) == added.image

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from sosie.core import Character, Draw, Engine, Plan, Progress, Recipe, Request, Scorecard, Verdict, plan
 from sosie.files.images import read_image
-from sosie.loop.judge import Judge
+from sosie.loop.judge import Judge, Origin
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """`n` images of one character for one request, within `budget` attempts in all."""
+    """`n` images of one character for one request, within `budget` attempts in all; a repair is one of them."""
 
     name: str
     recipe: Recipe
@@ -74,11 +74,20 @@ def _run_task(task: Task, bench: Bench) -> Generator[Progress | Attempt]:
         for event in _attempt(task, plans, bench):
             yield event
             if isinstance(event, Attempt):
-                draw = event.plan.draw
-                if event.verdict.outcome == "keep":
-                    del pending[draw.index]
+                following = _following(event)
+                if following is None:
+                    del pending[event.plan.draw.index]
                 else:
-                    pending[draw.index] = Draw(draw.index, draw.attempt + 1, event.plan.id)
+                    pending[following.index] = following
+
+
+def _following(attempt: Attempt) -> Draw | None:
+    """What comes after an attempt: nothing, the repair of its image, or a new image."""
+    draw, outcome = attempt.plan.draw, attempt.verdict.outcome
+    if outcome in ("keep", "reject"):
+        return None
+    source = attempt.stored.pixels if outcome == "repair" else ""
+    return Draw(draw.index, draw.attempt + 1, attempt.plan.id, source)
 
 
 def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progress | Attempt]:
@@ -103,6 +112,12 @@ def _judged(task: Task, planned: Plan, stored: StoredRender, bench: Bench, image
     """Takes the verdict from the store, or scores the image and records it."""
     known = bench.store.find_scorecard(stored.id, bench.judge.id)
     if known is None:
-        known = bench.judge(image if image is not None else read_image(stored.image))
+        origin = Origin(stored.notes.findings, planned.draw.is_repair, _is_final(planned, stored))
+        known = bench.judge(image if image is not None else read_image(stored.image), origin)
         bench.store.add_scorecard(stored.id, bench.judge.id, *known)
     return Attempt(task, planned, stored, *known, resumed=image is None)
+
+
+def _is_final(planned: Plan, stored: StoredRender) -> bool:
+    """Whether a given image came back as it was: then no other seed would change it."""
+    return bool(planned.requested.source) and stored.pixels == planned.requested.source

@@ -6,17 +6,20 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from sosie.core import Environment, Finding, Plan, Render, Score, Scorecard, Verdict
 from sosie.core.errors import StoreError
 from sosie.core.schema import digest, from_table
 from sosie.store import faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 TABLES = (
     "models",
@@ -27,16 +30,25 @@ TABLES = (
     "plan_models",
     "images",
     "renders",
+    "sources",
     "scorecards",
     "scores",
     "deliveries",
 )
 
 _RENDER = """
-SELECT r.id, p.json, r.engine, r.image, i.pixels, r.seconds, e.json
+SELECT r.id, p.json, r.engine, r.image, i.pixels, r.seconds, e.json, r.notes
 FROM renders r JOIN plans p ON p.id = r.plan JOIN images i ON i.sha256 = r.image
 JOIN environments e ON e.id = r.environment WHERE r.plan = ? AND r.engine = ?
 """
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What a render's stages said and measured."""
+
+    findings: tuple[Finding, ...] = ()
+    measures: dict[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
@@ -55,6 +67,7 @@ class StoredRender:
     pixels: str
     seconds: float
     environment: Environment
+    notes: Notes
 
 
 class Store:
@@ -143,6 +156,7 @@ class Store:
             pixels=image.pixels,
             seconds=render.seconds,
             environment=render.environment,
+            notes=_notes(render),
         )
 
     def find_render(self, plan_id: str, engine: str) -> StoredRender | None:
@@ -160,6 +174,26 @@ class Store:
                 self._drop(stored, why)
                 return None
         return stored
+
+    def add_source(self, source: Image) -> str:
+        """Stores an image from elsewhere (RGB) that a plan is to work on; the digest of its pixels names it."""
+        image = images.encode(source)
+        with self._catalogue.write():
+            images.write(self._images, image)
+            self._insert_image(image)
+            sql = "INSERT INTO sources VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
+            self._catalogue.insert(sql, image.pixels, image.sha256, now())
+        return image.pixels
+
+    def find_image(self, pixels: str) -> Path:
+        """The stored image whose decoded pixels have that digest; `StoreError` if there is none or it is damaged."""
+        for (sha256,) in self._catalogue.rows("SELECT sha256 FROM images WHERE pixels = ?", pixels):
+            if not images.complaint(self._images, sha256):
+                return images.path_of(self._images, sha256)
+        raise StoreError(
+            f"{self.folder} has no whole image with the pixels {pixels[:12]}; expected one that was stored",
+            "run the same command again to render it anew",
+        )
 
     def add_scorecard(self, render_id: int, gate: str, scorecard: Scorecard, verdict: Verdict) -> None:
         """Records how a render was judged by `gate` (the digest of the rules and judges used).
@@ -246,7 +280,7 @@ class Store:
         row = self._catalogue.row(_RENDER, plan_id, engine)
         if row is None:
             return None
-        number, plan, name, sha256, pixels, seconds, environment = row
+        number, plan, name, sha256, pixels, seconds, environment, notes = row
         return StoredRender(
             id=number,
             plan=Plan.from_json(json.loads(plan)),
@@ -256,10 +290,12 @@ class Store:
             pixels=pixels,
             seconds=seconds,
             environment=from_table(Environment, json.loads(environment), str(self._catalogue.path)),
+            notes=from_table(Notes, json.loads(notes), str(self._catalogue.path)),
         )
 
     def _is_used(self, path: Path) -> bool:
-        return self._catalogue.row("SELECT 1 FROM renders WHERE image = ?", path.stem) is not None
+        sql = "SELECT 1 FROM renders WHERE image = ? UNION SELECT 1 FROM sources WHERE image = ?"
+        return self._catalogue.row(sql, path.stem, path.stem) is not None
 
     def _drop(self, stored: StoredRender, why: str) -> None:
         lost = Finding(
@@ -298,14 +334,22 @@ class Store:
         insert(
             "INSERT INTO environments VALUES (?, ?) ON CONFLICT DO NOTHING", environment, as_json(render.environment)
         )
-        insert(
+        self._insert_image(image)
+        return insert(
+            "INSERT INTO renders (plan, engine, image, environment, seconds, created, notes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *(plan.id, render.engine, image.sha256, environment, render.seconds, now(), as_json(_notes(render))),
+        )
+
+    def _insert_image(self, image: images.Encoded) -> None:
+        self._catalogue.insert(
             "INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             *(image.sha256, image.pixels, image.width, image.height, len(image.data)),
         )
-        return insert(
-            "INSERT INTO renders (plan, engine, image, environment, seconds, created) VALUES (?, ?, ?, ?, ?, ?)",
-            *(plan.id, render.engine, image.sha256, environment, render.seconds, now()),
-        )
+
+
+def _notes(render: Render) -> Notes:
+    return Notes(render.findings, dict(render.measures))
 
 
 def _models(plan: Plan) -> list[tuple[str, str, str]]:
