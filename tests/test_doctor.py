@@ -1,4 +1,4 @@
-"""`sosie doctor`: the stories of a lost week, each answered in a second."""
+"""`sosie doctor`: what is named is found out, file by file; the stories of a lost week are in `test_seven_stories`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def codes(line: dict[str, Any]) -> list[str]:
 
 def write_header(path: Path, tensors: dict[str, tuple[str, list[int]]], size: int | None = None) -> Path:
     """A sparse safetensors file: a true header, no bytes of data on the disk."""
-    widths = {"BF16": 2, "F16": 2, "F32": 4, "U8": 1, "I8": 1, "F8_E4M3": 1, "I32": 4}
+    widths = {"BF16": 2, "F16": 2, "F32": 4, "U8": 1, "I8": 1, "F8_E4M3": 1, "I32": 4, "I64": 8}
     header: dict[str, Any] = {}
     offset = 0
     for name, (dtype, shape) in tensors.items():
@@ -80,26 +80,6 @@ def test_a_web_page_saved_as_a_model_is_called_one(sosie: Sosie, workspace: Path
     assert "web page" in line["findings"][0]["message"]
 
 
-def test_a_truncated_download_is_called_one(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
-    write_header(tmp_path / "t.safetensors", {"layers.0.attention.qkv.weight": ("BF16", [11520, 3840])}, 5000)
-    line = lines(sosie("doctor", tmp_path / "t.safetensors", "--json", "--workspace", workspace).out)[0]
-    assert line["findings"][0]["severity"] == "error"
-    assert "5,000" in line["findings"][0]["message"] or "truncated" in line["findings"][0]["message"]
-
-
-def test_the_incompatible_lora_matches_tensor_for_tensor(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
-    path = zimage_lora(tmp_path / "elena.safetensors")
-    result = sosie("doctor", path, "--json", "--workspace", workspace)
-    line = lines(result.out)[0]
-    assert (line["kind"], line["family"]) == ("lora", "zimage")
-    assert any("480 of 480" in finding["message"] for finding in line["findings"])
-    shown = sosie("lora", "show", path, "--for", "base", "--trained-on", "De-Turbo", "--json", "--workspace", workspace)
-    assert any(
-        finding["severity"] == "warning" and "Turbo" in finding["message"]
-        for finding in lines(shown.out)[0]["findings"]
-    )
-
-
 def test_a_pickle_that_runs_code_is_refused_and_named(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
     path = tmp_path / "evil.bin"
     path.write_bytes(b"\x80\x02cposix\nsystem\n(S'touch " + str(tmp_path / "ran").encode() + b"'\ntR.")
@@ -107,31 +87,6 @@ def test_a_pickle_that_runs_code_is_refused_and_named(sosie: Sosie, workspace: P
     assert "SOS-K" in codes(line)[0]
     assert "posix.system" in line["findings"][0]["message"]
     assert not (tmp_path / "ran").exists()
-
-
-def test_a_new_card_with_an_old_wheel_is_found_from_a_recording(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
-    text = (
-        "name, compute_cap, memory.total [MiB], driver_version\nNVIDIA GeForce RTX 5090, 12.0, 32607 MiB, 575.57.08\n"
-        "torch 2.6.0+cu124\n"
-    )
-    (tmp_path / "smi.txt").write_text(text)
-    line = lines(sosie("doctor", "--from", tmp_path / "smi.txt", "--json", "--workspace", workspace).out)[0]
-    assert line["kind"] == "machine"
-    assert any(finding["severity"] == "error" and "sm_120" in finding["message"] for finding in line["findings"])
-
-
-def test_a_dataset_without_its_trigger_is_found(
-    sosie: Sosie, workspace: Path, references: list[Path], tmp_path: Path
-) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for index, path in enumerate(references[:4]):
-        (folder / path.name).write_bytes(path.read_bytes())
-        (folder / path.name).with_suffix(".txt").write_text(f"a photo of a woman, {index}")
-    result = sosie("doctor", folder, "--trigger", "elena", "--json", "--workspace", workspace)
-    line = lines(result.out)[0]
-    assert line["kind"] == "dataset"
-    assert any("elena" in finding["message"] for finding in line["findings"])
 
 
 def test_recipes_and_characters_are_examined_by_name_and_a_clash_is_asked_about(sosie: Sosie, workspace: Path) -> None:

@@ -502,6 +502,56 @@ def test_fusing_triples_alpha_with_the_rank(tmp_path: Path, rng: np.random.Gener
     assert any("rank 2 became 6" in note for note in done.notes)
 
 
+def test_what_was_fused_comes_apart_again_tensor_for_tensor_with_its_rank_and_alpha(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    source = save(tmp_path / "in.safetensors", zimage(rng, alpha=1.0))
+    convert(source, tmp_path / "fused.safetensors", "fused")
+    done = convert(tmp_path / "fused.safetensors", tmp_path / "back.safetensors", "split")
+    before, after = load(source), load(done.path)
+    assert {name: array.tolist() for name, array in after[0].items()} == {
+        name: array.tolist() for name, array in before[0].items()
+    }
+    assert after[1] == before[1]
+    assert "rank 6 became 2: fused q, k, v were three blocks with zeros between them" in done.notes
+
+
+@pytest.mark.parametrize("damage", ["a number between the blocks", "infinity in the shared factor", "another rank"])
+def test_what_is_no_diagonal_of_three_equal_blocks_keeps_its_rank(
+    tmp_path: Path, rng: np.random.Generator, damage: str
+) -> None:
+    ranks = {"layers.0.attention.qkv": 4 if damage == "another rank" else 6}
+    tensors = zimage(rng, modules=ranks)
+    stem = "diffusion_model.layers.0.attention.qkv"
+    up, down = tensors[f"{stem}.lora_B.weight"][1], tensors[f"{stem}.lora_A.weight"][1]
+    for i in range(3):
+        for j in range(3):
+            if i != j:
+                up[i * D : (i + 1) * D, j * 2 : (j + 1) * 2] = 0
+    if damage == "a number between the blocks":
+        up[D, 0] = 0x3F80
+    elif damage == "infinity in the shared factor":
+        down[0, 0] = 0x7F80
+    done = convert(save(tmp_path / "in.safetensors", tensors), tmp_path / "out.safetensors", "split")
+    name = "diffusion_model.layers.0.attention.to_k.lora_A.weight"
+    assert load(done.path)[0][name].shape == (ranks["layers.0.attention.qkv"], D)
+    assert done.notes == ()
+
+
+def test_loha_that_was_fused_comes_apart_with_its_rank(tmp_path: Path, rng: np.random.Generator) -> None:
+    tensors: Tensors = {}
+    for name in QKV:
+        for factor in "12":
+            tensors[f"diffusion_model.{name}.hada_w{factor}_a"] = stored("BF16", whole(rng, D, 2))
+            tensors[f"diffusion_model.{name}.hada_w{factor}_b"] = stored("BF16", whole(rng, 2, D))
+    source = save(tmp_path / "in.safetensors", tensors)
+    convert(source, tmp_path / "fused.safetensors", "fused")
+    back = convert(tmp_path / "fused.safetensors", tmp_path / "back.safetensors", "split").path
+    before, after = load(source)[0], load(back)[0]
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
 def test_splitting_keeps_alpha_and_rank(tmp_path: Path, rng: np.random.Generator) -> None:
     source = save(tmp_path / "in.safetensors", zimage(rng, "kohya", "down", 1.0, {"layers.0.attention.qkv": 2}))
     convert(source, tmp_path / "out.safetensors", "split")

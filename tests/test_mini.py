@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import EXAMPLES
+from PIL import Image
 
-from sosie.core import Guide, Plan, Recipe, Request, Sampler, Stage, plan
-from sosie.core.errors import BadModelError
-from sosie.core.plan import Draw, asset_names, without_guides
+from sosie.core import (
+    Character,
+    Detail,
+    Draw,
+    Finding,
+    Guide,
+    Keypoints,
+    Plan,
+    Recipe,
+    Request,
+    Sampler,
+    Stage,
+    plan,
+)
+from sosie.core.errors import BadModelError, EngineError
+from sosie.core.plan import asset_names, without_guides
+from sosie.faces.detect import Detector, Face
+from sosie.families import Settings, StageInput, StageOutput
 from sosie.families.sdxl.samplers import SAMPLERS
 
 pytestmark = pytest.mark.local
@@ -28,52 +47,70 @@ def model() -> Path:
     return sosie_mini.folder()
 
 
+class KnownFaces:
+    """Answers what stages ask about faces: a random face a name, and YuNet's detections."""
+
+    def embedding(self, _guide: Guide, plan: Plan) -> np.ndarray[Any, np.dtype[np.float32]]:
+        vector = np.random.default_rng(len(plan.character.name)).normal(size=256).astype(np.float32)
+        return vector / np.linalg.norm(vector)
+
+    def crops(self, _guide: Guide, _plan: Plan) -> list[Image.Image]:
+        return []
+
+    def find(self, image: Image.Image, plan: Plan, _stage: Stage) -> Face | Finding:
+        faces = Detector().detect(np.asarray(image))
+        return faces[0] if faces else Finding("SOS-E020", "warning", plan.character.name, "no face was found")
+
+
 @pytest.fixture(scope="module")
 def runner() -> Iterator[Any]:
     """One runner for the module: the weights are loaded once a set of guides."""
     from sosie.families.sdxl.on_diffusers import Runner
 
-    def identity(_guide: Guide, plan: Plan) -> np.ndarray[Any, np.dtype[np.float32]]:
-        vector = np.random.default_rng(len(plan.character.name)).normal(size=256).astype(np.float32)
-        return vector / np.linalg.norm(vector)
-
-    made = Runner("cpu", identity)
+    made = Runner("cpu", Settings())
     yield made
     made.close()
 
 
+GUIDE = Guide("faceid", "mini:ip-adapter/ip-adapter-faceid_mini.safetensors", "mini:id_encoder.onnx")
+MIRA = Character("mira", "fictional", True, "a young woman")
+
+
 def recipe(sampler: Sampler, guided: bool = True) -> Recipe:
-    guide = Guide("faceid", "mini:ip-adapter/ip-adapter-faceid_mini.safetensors", "mini:id_encoder.onnx")
-    made = Recipe(
-        "t", (Stage("generate", "sdxl", "mini", sampler, (guide,)),), "portrait of {description}, {prompt}", 256, 256
-    )
+    stage = Stage("generate", "sdxl", "mini", sampler=sampler, guides=(GUIDE,))
+    made = Recipe("t", (stage,), "portrait of {description}, {prompt}", 256, 256)
     return made if guided else without_guides(made)
 
 
-def draw(runner: Any, model: Path, recipe: Recipe, name: str = "mira") -> np.ndarray[Any, np.dtype[np.uint8]]:
-    from sosie.core import Character
-
+def run_stage(
+    runner: Any, model: Path, recipe: Recipe, name: str = "mira", source: Image.Image | None = None
+) -> tuple[StageOutput, list[tuple[int, int]]]:
     planned = plan(
         recipe,
-        Character(name, "fictional", True, "a young woman"),
-        Request("t", name, "smiling"),
+        replace(MIRA, name=name),
+        Request("t", name, "smiling", source="f" * 64 if source else ""),
         Draw(),
-        dict.fromkeys(asset_names(recipe), ""),
+        dict.fromkeys(asset_names(recipe.stages), ""),
     )
-    paths = {name: model / name.partition(":")[2] for name in asset_names(recipe)}
+    paths = {name: model / name.partition(":")[2] for name in asset_names(recipe.stages)}
     steps: list[tuple[int, int]] = []
-    image = runner.run(planned.stages[0], planned, paths, lambda done, total: steps.append((done, total)))
-    assert steps == [(step + 1, recipe.stages[0].sampler.steps) for step in range(recipe.stages[0].sampler.steps)]
-    return np.asarray(image)
+    given = StageInput(
+        planned.stages[0], planned, 0, source, paths, KnownFaces(), lambda done, total: steps.append((done, total))
+    )
+    return runner.run(given), steps
+
+
+def draw(runner: Any, model: Path, recipe: Recipe, name: str = "mira") -> np.ndarray[Any, np.dtype[np.uint8]]:
+    output, steps = run_stage(runner, model, recipe, name)
+    count = steps[-1][1]
+    assert steps == [(step + 1, count) for step in range(count)]
+    assert count >= recipe.stages[0].sampler.steps
+    return np.asarray(output.image)
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))
 def test_every_sampler_draws_a_picture(runner: Any, model: Path, name: str) -> None:
-    schedules = ("model", "karras") if SAMPLERS[name].takes_karras else ("model",)
-    pictures = [draw(runner, model, recipe(Sampler(name, schedule, 8, 3.5))) for schedule in schedules]
-    assert all(picture.std() > 25 for picture in pictures)
-    if len(pictures) == 2:
-        assert not np.array_equal(*pictures)
+    assert draw(runner, model, recipe(Sampler(name, "model", 6, 3.5))).std() > 20
 
 
 def test_the_face_guide_changes_the_picture_with_the_face(runner: Any, model: Path) -> None:
@@ -87,6 +124,99 @@ def test_without_guidance_and_without_a_guide_it_draws_too(runner: Any, model: P
     assert guided.std() > 20
     assert plain.std() > 20
     assert not np.array_equal(guided, plain)
+
+
+FACE_PASS = Stage(
+    "detail",
+    "sdxl",
+    "mini",
+    sampler=Sampler("euler", "model", 6, 3.5, denoise=0.6),
+    guides=(replace(GUIDE, kind="instantid", keypoints=Keypoints("mini:controlnet", stick=4.0, radius=4.5)),),
+    detail=Detail(size=256, margin=1.8),
+)
+
+
+def detailed(**changes: Any) -> Recipe:
+    return Recipe("t", (replace(FACE_PASS, **changes),), "portrait of {description}, {prompt}", 256, 256)
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Image.Image:
+    """A reference of the example character, at the model's own scale, in an odd-sized picture."""
+    with Image.open(EXAMPLES / "00.jpg") as image:
+        small = image.convert("RGB").resize((256, 256), Image.Resampling.LANCZOS)
+    canvas = Image.new("RGB", (301, 333), (90, 110, 130))
+    canvas.paste(small, (20, 51))
+    return canvas
+
+
+def test_a_face_pass_draws_the_face_anew_and_nothing_else(runner: Any, model: Path, portrait: Image.Image) -> None:
+    output, steps = run_stage(runner, model, detailed(), "an other", portrait)
+    assert not output.findings
+    before, after = np.asarray(portrait).astype(int), np.asarray(output.image).astype(int)
+    assert after.shape == before.shape
+    changed = np.abs(after - before).max(axis=2) > 0
+    face = Detector().detect(np.asarray(portrait))[0]
+    x, y, w, h = (round(value) for value in face.box)
+    assert changed[y + h // 4 : y + 3 * h // 4, x + w // 4 : x + 3 * w // 4].mean() > 0.9
+    around = np.ones_like(changed)
+    around[max(0, y - h // 2) : y + h + h // 2, max(0, x - w // 2) : x + w + w // 2] = False
+    assert not changed[around].any()
+    assert 0 <= dict(output.measures)["seam"] <= FACE_PASS.detail.seam
+    assert len(steps) == 3  # 0.6 of 6 steps, cut to whole ones
+
+
+def test_another_face_gives_another_picture_of_it(runner: Any, model: Path, portrait: Image.Image) -> None:
+    one, other = (np.asarray(run_stage(runner, model, detailed(), name, portrait)[0].image) for name in ("a", "bc"))
+    assert np.abs(one.astype(int) - other.astype(int)).max() > 20
+
+
+def test_a_new_face_with_a_visible_seam_is_refused_and_the_picture_kept(
+    runner: Any, model: Path, portrait: Image.Image
+) -> None:
+    output, _ = run_stage(runner, model, detailed(detail=replace(FACE_PASS.detail, seam=0.0)), "bc", portrait)
+    assert [(f.code, f.severity) for f in output.findings] == [("SOS-E024", "error")]
+    assert output.image.tobytes() == portrait.tobytes()
+
+
+def test_a_picture_without_a_face_is_left_alone_with_a_finding(runner: Any, model: Path) -> None:
+    empty = Image.new("RGB", (256, 256), (120, 130, 140))
+    output, steps = run_stage(runner, model, detailed(), "mira", empty)
+    assert [(f.code, f.severity) for f in output.findings] == [("SOS-E020", "warning")]
+    assert output.image.tobytes() == empty.tobytes()
+    assert steps == []
+
+
+def test_a_refine_stage_stays_near_its_picture(runner: Any, model: Path, portrait: Image.Image) -> None:
+    refine = replace(FACE_PASS, kind="refine", guides=(GUIDE,), sampler=replace(FACE_PASS.sampler, denoise=0.3))
+    output, _ = run_stage(runner, model, Recipe("t", (refine,), "{prompt}", 256, 256), "mira", portrait)
+    before, after = np.asarray(portrait).astype(int), np.asarray(output.image).astype(int)
+    assert after.shape == before.shape
+    assert 0.5 < np.abs(after - before).mean() < 25
+
+
+def test_a_vae_that_overflows_is_used_again_in_fp32_and_the_finding_says_so(
+    runner: Any, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bf16, with a decoder that gives NaN in bf16 alone, as SDXL's does in fp16."""
+    torch: Any = importlib.import_module("torch")
+    low = recipe(Sampler("euler", "model", 2, 1.0), guided=False)
+    low = replace(low, stages=(replace(low.stages[0], precision="bf16"),))
+    run_stage(runner, model, low)
+    vae = runner._studio.vae
+    stock = vae.decode
+
+    def overflowing(latents: Any, **arguments: Any) -> Any:
+        (pixels,) = stock(latents, **arguments)
+        return (pixels * float("nan") if pixels.dtype == torch.bfloat16 else pixels,)
+
+    monkeypatch.setattr(vae, "decode", overflowing)
+    output, _ = run_stage(runner, model, low)
+    assert [(f.code, f.severity) for f in output.findings] == [("SOS-E026", "warning")]
+    assert np.asarray(output.image).std() > 10
+    monkeypatch.setattr(vae, "decode", lambda latents, **_: (stock(latents)[0] * float("nan"),))
+    with pytest.raises(EngineError, match="NaN or infinity"):
+        run_stage(runner, model, low)
 
 
 def test_a_model_folder_without_its_weights_is_named(runner: Any, model: Path, tmp_path: Path) -> None:

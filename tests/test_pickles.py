@@ -665,6 +665,29 @@ def test_every_tensor_of_a_real_file_comes_out_with_the_same_bytes(zipped: bool,
 
 
 @pytest.mark.local
+@pytest.mark.parametrize("protocol", [3, 4, 5])
+def test_newer_protocols_are_converted_as_far_as_torch_reads_them_and_else_refused_whole(
+    protocol: int, tmp_path: Path
+) -> None:
+    import torch
+
+    path, out = tmp_path / "model.bin", tmp_path / "out.safetensors"
+    torch.save({"w": torch.arange(6.0).reshape(2, 3)}, path, pickle_protocol=protocol)
+    assert [f.code for f in check_pickle(path)] == ["SOS-K012", "SOS-K013"]
+    assert read_pickled(path).protocol == protocol
+    if protocol == 3:
+        convert(path, out)
+        assert read_header(out).tensors == read_pickled(path).header.tensors
+        return
+    with pytest.raises(PickleError) as caught:
+        convert(path, out)
+    assert caught.value.code == "SOS-K020"
+    assert "Unsupported operand" in caught.value.message
+    assert "weights_only" not in caught.value.message  # torch's own message says how to get round it
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.local
 def test_real_files_that_are_no_tables_of_tensors_are_refused(tmp_path: Path) -> None:
     import numpy as np
     import torch

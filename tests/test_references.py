@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,19 @@ from PIL import Image, ImageFilter
 
 from sosie.core.errors import BadImageError
 from sosie.core.finding import has_errors
-from sosie.faces.align import align
-from sosie.faces.detect import Detector
+from sosie.faces.align import ARCFACE_TEMPLATE, align
+from sosie.faces.detect import Detector, Face, Image8
 from sosie.faces.encoders import SFace, Vector, unit
-from sosie.faces.references import ReferenceReport, _outliers, check_references, identity_embedding, sharpness
+from sosie.faces.references import (
+    ReferenceReport,
+    _outliers,
+    check_references,
+    face_crops,
+    identity_embedding,
+    medoid_distances,
+    raw_identity_embedding,
+    sharpness,
+)
 from sosie.files.images import read_image
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples" / "mira").glob("*.jpg"))
@@ -189,3 +199,125 @@ def test_the_guide_takes_what_there_is_and_fails_without_a_face(detector: Detect
         identity_embedding([empty, empty], detector, sface, 5)
     with pytest.raises(ValueError, match="count >= 1"):
         identity_embedding([empty], detector, sface, 0)
+
+
+class Raw:
+    """An encoder that looks up a face's raw embedding by its picture's first pixel."""
+
+    def __init__(self, vectors: Sequence[Vector]) -> None:
+        self._vectors = vectors
+
+    def embed(self, image: Image8, face: Face, *, normalise: bool = True) -> Vector:
+        raw = self._vectors[int(image[0, 0, 0])]
+        return unit(raw) if normalise else raw
+
+
+class Frontal:
+    """A detector that finds one face, turned by a nose that is moved by the second pixel's value."""
+
+    def detect(self, image: Image8) -> tuple[Face, ...]:
+        moved = float(image[0, 1, 0]) / 10
+        points = np.array([[38, 52], [74, 52], [56 + moved, 72], [42, 92], [71, 92]], dtype=np.float32)
+        return (Face((20, 20, 72, 90), points, 0.9),)
+
+
+def pictures(turns: Sequence[float], blurred: Sequence[int] = ()) -> list[Image8]:
+    """One picture a turn, of noise, which is sharp, or of a smooth slope."""
+    rng = np.random.default_rng(1)
+    made: list[Image8] = []
+    for place, turn in enumerate(turns):
+        pixels = rng.integers(0, 256, (112, 112, 3), dtype=np.uint8)
+        if place in blurred:
+            pixels[:] = np.linspace(0, 255, 112, dtype=np.uint8)[:, None, None]
+        pixels[0, 0], pixels[0, 1] = place, int(turn)
+        made.append(pixels)
+    return made
+
+
+def around(centre: Vector, count: int, spread: float, seed: int = 0) -> list[Vector]:
+    rng = np.random.default_rng(seed)
+    return [(centre + rng.normal(size=len(centre)) * spread).astype(np.float32) for _ in range(count)]
+
+
+CENTRE = np.random.default_rng(5).normal(size=64).astype(np.float32)
+
+
+def test_instantids_embedding_has_the_mean_direction_and_the_usual_norm() -> None:
+    vectors = [vector * factor for vector, factor in zip(around(CENTRE, 5, 0.4), (1, 2, 3, 2, 2), strict=True)]
+    images = pictures([0] * 5)
+    found = raw_identity_embedding(images, Frontal(), Raw(vectors), 5)  # type: ignore[arg-type]
+    norms = [np.linalg.norm(vector) for vector in vectors]
+    assert np.linalg.norm(found) == pytest.approx(np.mean(norms), rel=1e-5)
+    assert np.allclose(unit(found), unit(np.mean([unit(vector) for vector in vectors], axis=0)), atol=1e-6)
+    assert np.linalg.norm(np.mean(vectors, axis=0)) < 0.95 * np.mean(norms), "a plain mean is shorter"
+    assert found.dtype == np.float32
+    assert np.allclose(identity_embedding(images, Frontal(), Raw(vectors), 5), unit(found), atol=1e-6)  # type: ignore[arg-type]
+
+
+@given(st.integers(4, 12), st.integers(0, 10**6))
+def test_a_stranger_among_the_references_does_not_guide(count: int, seed: int) -> None:
+    own = around(CENTRE, count, 0.3, seed)
+    place = seed % (count + 1)
+    vectors = [*own[:place], -CENTRE, *own[place:]]
+    # The stranger is the most frontal of all.
+    images = pictures([0 if at == place else 30 for at in range(count + 1)])
+    found = identity_embedding(images, Frontal(), Raw(vectors), 3)  # type: ignore[arg-type]
+    assert float(found @ unit(CENTRE)) > 0.9
+
+
+def test_references_that_agree_are_all_kept_and_of_three_none_is_called_an_outlier() -> None:
+    alike = [*around(CENTRE, 5, 0.02), *around(CENTRE, 1, 0.25)]
+    assert 5 * np.median(medoid_distances(alike)) < max(medoid_distances(alike)) < 0.05
+    images = pictures([0] * 6)
+    assert np.allclose(
+        identity_embedding(images, Frontal(), Raw(alike), 6),  # type: ignore[arg-type]
+        unit(np.mean([unit(vector) for vector in alike], axis=0)),
+        atol=1e-6,
+    )
+    three = [*around(CENTRE, 2, 0.1), -CENTRE]
+    found = identity_embedding(images[:3], Frontal(), Raw(three), 3)  # type: ignore[arg-type]
+    assert np.allclose(found, unit(np.mean([unit(vector) for vector in three], axis=0)), atol=1e-6)
+
+
+def test_distances_are_counted_from_the_one_that_is_most_like_all_others() -> None:
+    vectors = [unit(np.array(v, np.float32)) for v in ([1, 0, 0], [1, 0.5, 0], [1, -0.5, 0], [0, 0, 3])]
+    assert medoid_distances(vectors) == pytest.approx([0, 1 - 2 / 5**0.5, 1 - 2 / 5**0.5, 1], abs=1e-6)
+
+
+def test_one_reference_alone_is_frontal_sharp_and_like_the_others() -> None:
+    vectors = around(CENTRE, 4, 0.35)
+    nearest = int(np.argmin(medoid_distances(vectors)))
+    turns = [20.0] * 4
+    turns[nearest] = 5
+    for blurred in ([], [at for at in range(4) if at != nearest]):
+        found = identity_embedding(pictures(turns, blurred), Frontal(), Raw(vectors), 1)  # type: ignore[arg-type]
+        assert np.allclose(found, unit(vectors[nearest]), atol=1e-6)
+    # The most frontal is left when another one is sharper and nearer to the rest.
+    rest = [at for at in range(4) if at != nearest]
+    turns = [40.0] * 4
+    turns[rest[0]], turns[nearest] = 0, 5
+    found = identity_embedding(pictures(turns, [rest[0]]), Frontal(), Raw(vectors), 1)  # type: ignore[arg-type]
+    assert np.allclose(found, unit(vectors[nearest]), atol=1e-6)
+
+
+def test_the_best_of_the_characters_references_is_one_of_the_most_frontal(detector: Detector, sface: SFace) -> None:
+    pixels = [np.asarray(read_image(path)) for path in EXAMPLES]
+    found = identity_embedding(pixels, detector, sface, 1)
+    alike = [float(found @ sface.embed(picture, detector.detect(picture)[0])) for picture in pixels]
+    assert max(alike) == pytest.approx(1, abs=1e-5)
+    assert abs(detector.detect(pixels[int(np.argmax(alike))])[0].yaw) < 10
+
+
+def test_crops_are_aligned_to_the_template_at_their_size_the_most_frontal_first(detector: Detector) -> None:
+    images = [read_image(path) for path in EXAMPLES]
+    crops = face_crops(images, detector, 3)
+    assert [(crop.size, crop.mode) for crop in crops] == [((224, 224), "RGB")] * 3
+    yaws = [abs(detector.detect(np.asarray(image))[0].yaw) for image in images]
+    frontal = sorted(range(12), key=yaws.__getitem__)[:3]
+    for crop, place in zip(crops, frontal, strict=True):
+        pixels = np.asarray(images[place])
+        assert np.array_equal(np.asarray(crop), align(pixels, detector.detect(pixels)[0].points, 224))
+        (face, *_) = detector.detect(np.asarray(crop))
+        assert np.abs(face.points - ARCFACE_TEMPLATE * 2).mean() < 6
+    with pytest.raises(BadImageError, match="none of the 1 references shows a face"):
+        face_crops([np.zeros((256, 256, 3), np.uint8)], detector, 1)

@@ -15,7 +15,7 @@ from sosie.api.session import Session
 from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
-from sosie.core.plan import without_guides
+from sosie.core.plan import needed_stages, without_guides
 from sosie.files.images import read_image
 from sosie.scorers.cohort import Cohort, save_cohort
 
@@ -49,8 +49,9 @@ class CalibrationRequest:
 def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progress | Finding | Calibration]:
     """Renders the impostors (those that the store holds are not rendered again) and writes the cohort."""
     recipe, character = without_guides(request.recipe), request.character
-    assets = resolve_assets(session.workspace, recipe)
-    engine = open_engine(session, request.engine, recipe, character)
+    stages = needed_stages(recipe, character)
+    assets = resolve_assets(session.workspace, stages)
+    engine = open_engine(session, request.engine, stages, character)
     try:
         plans = _plans(request, recipe, assets)
         findings = engine.check(plans[0])

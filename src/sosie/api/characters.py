@@ -11,15 +11,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.api.session import Session
-from sosie.core import Character, Reference
+from sosie.core import Character, CharacterLora, Reference
 from sosie.core.character import Likeness
 from sosie.core.errors import ConfigError, DeliveryError, UsageError
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
+from sosie.files.digest import asset_digest
 from sosie.files.images import image_digest, is_image_name
 
 if TYPE_CHECKING:
     from sosie.faces.references import ReferenceReport
+
+
+@dataclass(frozen=True)
+class LoraEntry:
+    """`[[loras]]` of `character.toml`: see `core.CharacterLora`; the digest is that of the file."""
+
+    file: str
+    family: str
+    weight: float = 1.0
+    trigger: str = ""
+    trained_on: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,7 @@ class CharacterFile:
     trigger: str = ""
     marks: tuple[str, ...] = ()
     recipe: str = ""
+    loras: tuple[LoraEntry, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -55,8 +69,22 @@ def load_character(workspace: Workspace, name: str) -> Character:
     if not images:
         raise ConfigError(f"character '{name}' has no images in {folder / 'references'}", f"sosie new {name} IMAGES...")
     references = tuple(Reference(f"references/{path.name}", image_digest(path)) for path in images)
+    loras = tuple(_lora(folder, entry) for entry in file.loras)
     return Character(
-        name, file.likeness, file.adult, file.description, file.trigger, file.marks, file.recipe, references
+        name, file.likeness, file.adult, file.description, file.trigger, file.marks, file.recipe, references, loras
+    )
+
+
+def _lora(folder: Path, entry: LoraEntry) -> CharacterLora:
+    path = folder / entry.file
+    if folder.resolve() not in path.resolve().parents:
+        raise ConfigError(f"{folder / 'character.toml'}: LoRA '{entry.file}' lies outside the character's folder")
+    if not path.is_file():
+        raise ConfigError(
+            f"{folder / 'character.toml'}: LoRA {path} does not exist", f"sosie lora add {folder.name} FILE"
+        )
+    return CharacterLora(
+        entry.file, entry.family, asset_digest(path), entry.weight, entry.trigger, entry.trained_on, entry.model
     )
 
 
@@ -128,15 +156,23 @@ def _toml(details: CharacterFile) -> str:
         f"name = {json.dumps(details.name)}",
         f"likeness = {json.dumps(details.likeness)}  # fictional or consented",
         f"adult = {'true' if details.adult else 'false'}",
-        f"description = {_text(details.description)}",
-        f"trigger = {_text(details.trigger)}",
-        f"marks = [{', '.join(_text(mark) for mark in details.marks)}]",
+        f"description = {text(details.description)}",
+        f"trigger = {text(details.trigger)}",
+        f"marks = [{', '.join(text(mark) for mark in details.marks)}]",
     ]
     if details.recipe:
-        lines.append(f"recipe = {_text(details.recipe)}")
+        lines.append(f"recipe = {text(details.recipe)}")
+    return "\n".join(lines) + "\n" + "".join(lora_toml(entry) for entry in details.loras)
+
+
+def lora_toml(entry: LoraEntry) -> str:
+    """The entry as a `[[loras]]` table, to be put at the end of `character.toml`."""
+    lines = ["", "[[loras]]", f"file = {text(entry.file)}", f"family = {text(entry.family)}"]
+    lines += [f"weight = {entry.weight!r}", f"trigger = {text(entry.trigger)}"]
+    lines += [f"{key} = {text(value)}" for key in ("trained_on", "model") if (value := getattr(entry, key))]
     return "\n".join(lines) + "\n"
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     """A TOML basic string: JSON's escapes are a subset of TOML's, except for DEL."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

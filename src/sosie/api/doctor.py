@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from sosie.api.characters import load_character
 from sosie.api.models import known_table
+from sosie.api.needs import check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.workspace import Workspace
+from sosie.doctor.disk import DiskPlan
+from sosie.doctor.leftovers import check_partial, is_partial
+from sosie.doctor.recipe_needs import Purpose, check_plan
 
-Kind = Literal["machine", "model", "lora", "recipe", "character", "dataset"]
+Kind = Literal["machine", "model", "lora", "recipe", "workflow", "character", "dataset"]
 
 MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)
 class Checkup:
-    """What one subject is and what was found. Model fields are empty (parameters 0) where unknown."""
+    """What one subject is and what was found. Model fields are empty (parameters 0) where unknown.
+
+    `disk` is a recipe's disk plan.
+    """
 
     subject: str
     kind: Kind
@@ -33,20 +41,27 @@ class Checkup:
     storage: str = ""
     parameters: int = 0
     findings: tuple[Finding, ...] = ()
+    disk: DiskPlan | None = None
 
 
 @dataclass(frozen=True)
 class Examination:
-    """How to look: recorded `nvidia-smi` text in place of this machine, and a dataset's trigger."""
+    """How to look: recorded `nvidia-smi` text in place of this machine, and what recipes and datasets are for.
+
+    `trigger` is the token that a dataset's captions must hold, `family` what is trained on it.
+    """
 
     machine: Path | None = None
     trigger: str = ""
+    family: str = ""
+    purpose: Purpose = field(default_factory=Purpose)
 
 
 def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Generator[Checkup]:
     """One checkup a subject, or a file below a folder; without subjects, the machine's."""
+    how = replace(how, purpose=check_purpose(workspace, subjects, how))
     if not subjects or how.machine is not None:
-        yield _machine(workspace, how.machine)
+        yield _machine(workspace, subjects, how)
     for subject in subjects:
         yield from _subject(workspace, subject, how)
 
@@ -55,7 +70,7 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
     """An existing path wins, then a recipe's name, then a character's; a clash must be resolved."""
     kind, colon, name = subject.partition(":")
     if colon and kind in ("recipe", "character"):
-        yield _recipe(workspace, name) if kind == "recipe" else _character(workspace, name)
+        yield _recipe(workspace, name, how) if kind == "recipe" else _character(workspace, name)
         return
     path = workspace.path(subject)
     if path.exists():
@@ -68,7 +83,7 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
             f"'{subject}' is both a recipe and a character", f"sosie doctor recipe:{subject} character:{subject}"
         )
     if subject in recipes:
-        yield _recipe(workspace, subject)
+        yield _recipe(workspace, subject, how)
     elif subject in characters:
         yield _character(workspace, subject)
     else:
@@ -78,15 +93,18 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
 
 def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> Generator[Checkup]:
     if path.is_file():
-        yield _recipe_file(workspace, path, subject) if path.suffix == ".toml" else _file(workspace, path, subject)
+        if path.suffix == ".toml":
+            yield _recipe_file(workspace, path, subject, how)
+        else:
+            yield _workflow(workspace, path, subject) if path.suffix == ".json" else _file(workspace, path, subject)
     elif (path / "character.toml").is_file():
         yield _character(workspace, path.name)
     elif (path / "model_index.json").is_file():
         yield _file(workspace, path, subject)
-    elif _is_dataset(path):
+    elif is_dataset(path):
         yield _dataset(path, subject, how)
     else:
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in MODEL_SUFFIXES and file.is_file())
+        files = sorted(file for file in path.rglob("*") if _is_of_a_model(file) and file.is_file())
         if not files:
             wanted = ", ".join(MODEL_SUFFIXES)
             raise NotFoundError(f"{path} holds no model file ({wanted}), no dataset and no character")
@@ -94,23 +112,31 @@ def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> G
             yield _file(workspace, file, str(file))
 
 
+def _is_of_a_model(file: Path) -> bool:
+    return file.suffix.lower() in MODEL_SUFFIXES or is_partial(file)
+
+
 def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
-    """A LoRA if its tensors are named as one, else a model file."""
-    from sosie.doctor.loras import check_lora
+    """A LoRA if its tensors are named as one, else a model file, or the beginning of one."""
+    from sosie.doctor.loras import check_read_lora
     from sosie.doctor.model_files import check_model_file
     from sosie.files.lora import read_lora
     from sosie.files.model_file import Known
+    from sosie.files.safetensors import read_header
 
-    try:
-        lora = read_lora(path) if path.suffix in (".safetensors", ".sft") else None
-    except SosieError:
-        lora = None
+    if is_partial(path):
+        return Checkup(subject, "model", str(path), findings=(check_partial(path),))
+    header = lora = None
+    with suppress(SosieError):
+        if path.suffix in (".safetensors", ".sft"):
+            header = read_header(path)
+            lora = read_lora(path, header=header)
     if lora is not None:
-        findings = tuple(check_lora(path))
+        findings = tuple(check_read_lora(lora))
         return Checkup(
             subject, "lora", str(path), "lora", lora.family, lora.variant, lora.layout.title, findings=findings
         )
-    answer, found = check_model_file(path, known_table(workspace))
+    answer, found = check_model_file(path, known_table(workspace), header)
     if isinstance(answer, Known):
         m = answer.model
         return Checkup(
@@ -119,30 +145,38 @@ def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     return Checkup(subject, "model", str(path), findings=tuple(found))
 
 
-def _recipe(workspace: Workspace, name: str) -> Checkup:
+def _recipe(workspace: Workspace, name: str, how: Examination) -> Checkup:
     path = str(find_recipe(workspace, name).path)
     try:
-        return Checkup(name, "recipe", path, findings=_about_recipe(workspace, load_recipe(workspace, name)))
+        return _of_recipe(workspace, load_recipe(workspace, name), Checkup(name, "recipe", path), how)
     except SosieError as error:
         return Checkup(name, "recipe", path, findings=(_broken_recipe(name, error),))
 
 
-def _recipe_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
+def _recipe_file(workspace: Workspace, path: Path, subject: str, how: Examination) -> Checkup:
     try:
-        return Checkup(subject, "recipe", str(path), findings=_about_recipe(workspace, read_recipe(path)))
+        return _of_recipe(workspace, read_recipe(path), Checkup(subject, "recipe", str(path)), how)
     except SosieError as error:
         return Checkup(subject, "recipe", str(path), findings=(_broken_recipe(subject, error),))
 
 
-def _about_recipe(workspace: Workspace, recipe: Recipe) -> tuple[Finding, ...]:
-    """The recipe's files, and whether this disk holds what they and a hundred images need."""
-    from sosie.doctor.disk import DiskNeeds, OutputImages, check_free, plan_disk, recipe_files
-    from sosie.doctor.models import check_assets
+def _of_recipe(workspace: Workspace, recipe: Recipe, checkup: Checkup, how: Examination) -> Checkup:
+    """The recipe's files, and whether disk and card (unless recorded ones are asked about) are large enough."""
+    from sosie.doctor.recipes import check_recipe
 
-    findings = check_assets(workspace, recipe)
-    outputs = OutputImages(100, recipe.width * recipe.height)
-    plan = plan_disk(DiskNeeds(recipe_files(workspace, recipe), tuple(s.family for s in recipe.stages), outputs))
-    return (*findings, *check_free(plan, workspace.root))
+    findings = check_recipe(workspace, recipe, known=known_table(workspace))
+    plan, more = check_plan(workspace, recipe, how.purpose)
+    if how.machine is None and not how.purpose.quota:
+        more += check_here(workspace, recipe, how.purpose)
+    return replace(checkup, findings=(*findings, *more), disk=plan)
+
+
+def _workflow(workspace: Workspace, path: Path, subject: str) -> Checkup:
+    """A ComfyUI graph: its wires, its files, and what each sampler is put together from."""
+    from sosie.doctor.workflows import check_workflow
+
+    findings = check_workflow(workspace, path, known_table(workspace))
+    return Checkup(subject, "workflow", str(path), findings=tuple(findings))
 
 
 def _broken_recipe(name: str, error: SosieError) -> Finding:
@@ -169,24 +203,21 @@ def _character(workspace: Workspace, name: str) -> Checkup:
 
 def _dataset(path: Path, subject: str, how: Examination) -> Checkup:
     from sosie.doctor.dataset import check_dataset
+    from sosie.doctor.dataset.precision import check_precision
 
     report = check_dataset(path, how.trigger)
-    return Checkup(subject, "dataset", str(path), findings=report.findings)
+    precision = check_precision(how.family, how.purpose.precision)
+    return Checkup(subject, "dataset", str(path), findings=(*report.findings, *precision))
 
 
-def _is_dataset(path: Path) -> bool:
-    """A folder of images with captions: a caption file of the folder, or a text beside an image."""
-    from sosie.files.images import is_image_name
-
-    if any((path / name).is_file() for name in ("captions.jsonl", "metadata.jsonl")):
-        return True
-    return any(is_image_name(file) and file.with_suffix(".txt").is_file() for file in path.iterdir())
-
-
-def _machine(workspace: Workspace, recorded: Path | None) -> Checkup:
+def _machine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Checkup:
+    """The machine that runs this, or a recorded one against what the recipes among the subjects need."""
     from sosie.doctor.machine import Needs, check_machine
     from sosie.doctor.machine_facts import machine_from_file, read_machine
 
-    facts = read_machine(workspace.root) if recorded is None else machine_from_file(recorded)
-    subject = "this machine" if recorded is None else str(recorded)
-    return Checkup(subject, "machine", findings=tuple(check_machine(facts, Needs(gpu=recorded is not None))))
+    if how.machine is None:
+        return Checkup(
+            "this machine", "machine", findings=tuple(check_machine(read_machine(workspace.root), Needs(gpu=False)))
+        )
+    facts, needs = machine_from_file(how.machine), needs_of_all(workspace, subjects, how.purpose)
+    return Checkup(str(how.machine), "machine", findings=tuple(check_machine(facts, needs)))

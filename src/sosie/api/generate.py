@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie import __version__
 from sosie.api.engines import open_engine, resolve_assets
 from sosie.api.judging import make_judge
+from sosie.api.models import known_table
 from sosie.api.prompts import PromptLine
 from sosie.api.session import Session
 from sosie.core import Character, Finding, Progress, Recipe, Request
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
-from sosie.doctor.models import check_assets
+from sosie.core.plan import needed_stages
 from sosie.doctor.output import check_output
+from sosie.doctor.recipes import check_recipe
+from sosie.families import Settings
 from sosie.files.images import read_image
 from sosie.lab.report import Report, Row
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
@@ -25,6 +28,14 @@ if TYPE_CHECKING:
     from sosie.provenance.keys import SigningKey
 
 MAX_IMAGES = 10_000
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image to work on in place of a generated one, and the kinds of stages to run (empty: all that can)."""
+
+    image: Path | None = None
+    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,8 @@ class Order:
     engine: str = "diffusers"
     provenance: bool = True
     negative_prompt: str | None = None
+    given: Given = field(default_factory=Given)
+    settings: Settings = field(default_factory=Settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,13 +86,17 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
 
     Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
     """
-    findings = [*check_assets(session.workspace, order.recipe), *_check_room(order)]
+    tasks = _tasks(session, order)
+    asked = tasks[0].request
+    stages = needed_stages(order.recipe, order.character, asked)
+    known = known_table(session.workspace)
+    findings = check_recipe(session.workspace, order.recipe, order.character, asked, known)
+    findings += _check_room(order)
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
-    assets = resolve_assets(session.workspace, order.recipe)
-    tasks = _tasks(order)
-    engine = open_engine(session, order.engine, order.recipe, order.character)
+    assets = resolve_assets(session.workspace, stages)
+    engine = open_engine(session, order.engine, stages, order.character, order.settings)
     try:
         bench = make_judge(session, order.character, order.recipe, assets)
         findings += bench.findings
@@ -157,17 +174,28 @@ def _report(session: Session, order: Order, bench: Bench, done: Sequence[Deliver
     return Report(order.character.name, references, rows, bench.judge.gate)
 
 
-def _tasks(order: Order) -> list[Task]:
+def _tasks(session: Session, order: Order) -> list[Task]:
     if not 1 <= order.n <= MAX_IMAGES:
         raise UsageError(f"-n {order.n} is out of range: 1 to {MAX_IMAGES}")
     if order.attempts < 1:
         raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
+    source, size = "", None
+    if order.given.image is not None:
+        image = read_image(order.given.image)
+        source, size = session.store.add_source(image), image.size
     tasks: list[Task] = []
     for line in order.prompts:
-        width, height = line.width_height
-        seed = order.seed if line.seed is None else line.seed
+        width, height = size or line.width_height
         request = Request(
-            order.recipe.name, order.character.name, line.prompt, order.negative_prompt, seed, width, height
+            recipe=order.recipe.name,
+            character=order.character.name,
+            prompt=line.prompt,
+            negative_prompt=order.negative_prompt,
+            seed=order.seed if line.seed is None else line.seed,
+            width=width,
+            height=height,
+            source=source,
+            stages=order.given.stages,
         )
         tasks.append(Task(line.name, order.recipe, order.character, request, order.n, order.attempts * order.n))
     return tasks
@@ -187,6 +215,8 @@ def _arguments(order: Order) -> dict[str, object]:
         "attempts": order.attempts,
         "engine": order.engine,
         "provenance": order.provenance,
+        "from": str(order.given.image or ""),
+        "stages": list(order.given.stages),
     }
 
 

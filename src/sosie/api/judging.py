@@ -10,7 +10,7 @@ from sosie.api.session import Session
 from sosie.api.templates import judge_templates
 from sosie.core import Character, Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError
-from sosie.core.plan import without_guides
+from sosie.core.plan import needed_stages, without_guides
 from sosie.core.schema import digest
 from sosie.files.library import find_model
 from sosie.loop.judge import Judge
@@ -42,7 +42,7 @@ def make_judge(session: Session, character: Character, recipe: Recipe, assets: M
     templates = judge_templates(character, paths, encoders, session.detector, folder)
     hard = own or (shipped and nearest_in_description(shipped, character.prompt_description, NEAREST))
     gate = build_gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
-    judge = Judge(session.detector, gate, recipe.acceptance, retryable=assets is not None)
+    judge = Judge(session.detector, gate, recipe.acceptance, assets is not None, mends=bool(recipe.repair))
     findings = [*stale, *(_absent(name, why, recipe) for name, why in gate.absent.items())]
     if own is None and shipped is not None:
         message = (
@@ -70,8 +70,8 @@ def generator_digest(recipe: Recipe, assets: Mapping[str, str]) -> str:
 
 
 def _guides(recipe: Recipe, assets: Mapping[str, str]) -> tuple[Guidance, ...]:
-    names = dict.fromkeys(guide.encoder for stage in recipe.stages for guide in stage.guides)
-    return tuple(Guidance(name, assets[name]) for name in names)
+    names = dict.fromkeys(guide.encoder for stage in needed_stages(recipe) for guide in stage.guides)
+    return tuple(Guidance(name, assets[name]) for name in names if name in assets)
 
 
 def _own_cohort(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import sosie
+from sosie.api.models import known_table
+from sosie.api.stage_ranges import stage_complaints
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
-from sosie.doctor.models import check_assets
+from sosie.doctor.recipes import check_recipe as check
 
 
 @dataclass(frozen=True)
@@ -52,27 +55,35 @@ def load_recipe(workspace: Workspace, name: str) -> Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Reads a recipe file strictly; its prompt's fields and its ranges too."""
+    """Reads a recipe file strictly; its prompts' fields and its ranges too."""
     recipe = load_toml(Recipe, path)
     complaints = [
         (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
         (bool(recipe.stages), "it has no [[stages]]"),
         (0 < recipe.acceptance.fmr < 1, f"acceptance.fmr = {recipe.acceptance.fmr} is not between 0 and 1"),
+        *(
+            (
+                stage.kind in ("refine", "detail"),
+                f"repair[{index}] is a stage '{stage.kind}'; expected detail or refine",
+            )
+            for index, stage in enumerate(recipe.repair)
+        ),
+        *_twice([file.name for file in recipe.files]),
     ]
-    for index, stage in enumerate(recipe.stages):
-        complaints += [
-            (1 <= stage.sampler.steps <= 1000, f"stages[{index}].sampler.steps is not 1 to 1000"),
-            (stage.sampler.cfg >= 1, f"stages[{index}].sampler.cfg is below 1"),
-            *(
-                (0 <= guide.scale <= 2, f"stages[{index}] has a guide with a scale outside 0 to 2")
-                for guide in stage.guides
-            ),
-        ]
+    for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
+        for index, stage in enumerate(stages):
+            complaints += stage_complaints(stage, f"{table}[{index}]")
     for right, complaint in complaints:
         if not right:
             raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
-    fill(recipe.prompt, dict.fromkeys(FIELDS, "x"))
+    for template in (recipe.prompt, *(stage.prompt for stage in (*recipe.stages, *recipe.repair))):
+        fill(template, dict.fromkeys(FIELDS, "x"))
     return recipe
+
+
+def _twice(names: list[str]) -> Iterator[tuple[bool, str]]:
+    for name in dict.fromkeys(names):
+        yield names.count(name) == 1, f"files: '{name}' is there {names.count(name)} times"
 
 
 def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
@@ -91,9 +102,9 @@ def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
 
 
 def check_recipe(workspace: Workspace, name: str) -> list[Finding]:
-    """Everything that keeps a recipe from running here, found in one go."""
+    """Everything that keeps a recipe from running here, or that is worth knowing of it, found in one go."""
     try:
         recipe = load_recipe(workspace, name)
     except SosieError as error:
         return [Finding("SOS-R001", "error", name, error.message, error.hint)]
-    return check_assets(workspace, recipe)
+    return check(workspace, recipe, known=known_table(workspace))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from sosie.core import Character, Guide, Plan
+from sosie.core import Character
 from sosie.core.errors import BadModelError, NotFoundError
-from sosie.core.schema import digest
 from sosie.core.workspace import Workspace
 from sosie.files.digest import asset_digest
-from sosie.files.library import find_asset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from sosie.faces.detect import Detector
     from sosie.faces.encoders import Encoder
@@ -75,20 +72,8 @@ class Session:
         folder = self.workspace.character_folder(character.name)
         return {reference.sha256: folder / reference.file for reference in character.references}
 
-    def guide_embedding(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
-        """The unit embedding [d] that a guide of a plan is fed: the mean of the most frontal references."""
-        from sosie.api.templates import kept
-
-        paths = self.reference_paths(plan.character)
-        key = digest(["guide", list(paths), plan.asset(guide.encoder).sha256, guide.references])
-        return kept(
-            self.workspace.state / "templates" / f"{key[:32]}.npy", partial(self._embed, guide, list(paths.values()))
-        )
-
-    def _embed(self, guide: Guide, paths: list[Path]) -> NDArray[np.float32]:
-        from sosie.faces.encoders import ArcFaceOnnx
-        from sosie.faces.references import identity_embedding
+    def source_image(self, pixels: str) -> Image:
+        """The stored image (RGB) whose decoded pixels have that digest."""
         from sosie.files.images import read_image
 
-        encoder = ArcFaceOnnx(guide.encoder, find_asset(self.workspace, guide.encoder))
-        return identity_embedding([read_image(path) for path in paths], self.detector, encoder, guide.references)
+        return read_image(self.store.find_image(pixels))

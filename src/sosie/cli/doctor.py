@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,46 +10,132 @@ import click
 
 from sosie.cli.options import common
 from sosie.cli.output import Output
+from sosie.core.errors import UsageError
 from sosie.core.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.doctor import Checkup
+    from collections.abc import Sequence
+
+    from sosie.api.doctor import Checkup, Examination
+    from sosie.api.fixes import Fix
+    from sosie.doctor.disk import DiskPlan
 
 
 @click.command("doctor")
 @click.argument("subjects", nargs=-1, metavar="[SUBJECT]...")
 @click.option(
-    "--from", "machine", type=click.Path(path_type=Path), help="Recorded `nvidia-smi` text of another machine."
+    "--from",
+    "machine",
+    type=click.Path(path_type=Path),
+    help="Recorded `nvidia-smi` text of another machine, judged by the needs of the recipes named.",
 )
+@click.option("--quota", metavar="SIZE", help="A recipe's disk plan against a pod's disk: 50GB, 46GiB.")
+@click.option("--training", type=int, default=0, metavar="STEPS", help="Plan a training run on the recipe's model.")
+@click.option(
+    "--precision",
+    type=click.Choice(["bf16", "fp16", "fp32", "fp8"]),
+    help="What a recipe, or a training, computes in. Default: as the recipe says.",
+)
+@click.option("--family", default="", help="What is trained on a dataset, for --precision: zimage, sdxl.")
 @click.option("--trigger", default="", help="The token that a dataset's captions must hold.")
+@click.option("--fix", is_flag=True, help="Mend what can be mended without loss, after asking.")
+@click.option("--yes", is_flag=True, help="The answer to --fix.")
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
 @common
-def command(
-    subjects: tuple[str, ...],
-    machine: Path | None,
-    trigger: str,
-    explain: str | None,
-    output: Output,
-    workspace: Workspace,
-) -> int:
+def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
     """Examine SUBJECTs: model and LoRA files, folders, datasets, recipes, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
     No weight is loaded. Exit 1 if there is a warning or an error.
-    """
-    from sosie.api.doctor import Examination, examine
 
-    if explain is not None:
-        _explain(output, explain)
+    --fix converts LoRAs and pickles beside the original, which stays, and removes partial downloads
+    that were not written to for an hour. Then the exit code is that of what remains.
+    """
+    if flags["explain"] is not None:
+        _explain(output, flags["explain"])
         return 0
+    how = _examination(flags)
+    if flags["fix"]:
+        if not flags["yes"] and not sys.stdin.isatty():
+            raise UsageError("--fix asks first, and there is no terminal to ask at", "add --yes to the command")
+        return _mend(output, workspace, subjects, how, flags["yes"])
+    if flags["yes"]:
+        raise UsageError("--yes is the answer to --fix, which was not given", "sosie doctor SUBJECT --fix --yes")
+    from sosie.api.doctor import examine
+
     worst = 0
-    for checkup in examine(workspace, subjects, Examination(machine, trigger)):
-        worst = max(worst, int(any(finding.severity != "info" for finding in checkup.findings)))
-        if output.as_json:
-            output.line(_line(checkup))
-        else:
-            _show(output, checkup)
+    for checkup in examine(workspace, subjects, how):
+        worst = max(worst, _worst(checkup))
+        _print(output, checkup, how)
     return worst
+
+
+def _examination(flags: dict[str, Any]) -> Examination:
+    from sosie.api.doctor import Examination
+    from sosie.api.needs import parse_bytes
+    from sosie.doctor.recipe_needs import Purpose
+
+    quota = 0 if flags["quota"] is None else parse_bytes(flags["quota"])
+    purpose = Purpose(flags["training"], precision=flags["precision"] or "", quota=quota)
+    return Examination(flags["machine"], flags["trigger"], flags["family"], purpose)
+
+
+def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: Examination, yes: bool) -> int:
+    """Examines, asks, mends and examines again what was touched; as JSON only the fixes and the end."""
+    from sosie.api.doctor import examine
+    from sosie.api.fixes import apply, examine_again, propose
+
+    checkups: list[Checkup] = []
+    for checkup in examine(workspace, subjects, how):
+        checkups.append(checkup)
+        if not output.as_json:
+            _print(output, checkup, how)
+    fixes = propose(checkups)
+    ready = [fix for fix in fixes if not fix.blocked]
+    for fix in fixes:
+        if fix.blocked:
+            _print_fix(output, fix, False, fix.blocked)
+    if ready and not yes and not _agreed(output, ready):
+        ready = []
+    done = [apply(fix) for fix in ready]
+    for one in done:
+        _print_fix(output, one.fix, one.done, one.message)
+    after = list(examine_again(workspace, checkups, done, how))
+    for checkup in after:
+        if output.as_json or checkup not in checkups:
+            _print(output, checkup, how)
+    failed = any(not one.done for one in done)
+    return max([int(failed), *map(_worst, after)])
+
+
+def _agreed(output: Output, fixes: Sequence[Fix]) -> bool:
+    for fix in fixes:
+        output.console.print(f"  {fix.code}: {fix.message}", markup=False)
+    return click.confirm("Do this?" if len(fixes) == 1 else f"Do these {len(fixes)}?", err=True)
+
+
+def _print_fix(output: Output, fix: Fix, done: bool, message: str) -> None:
+    if output.as_json:
+        out = None if fix.out is None else str(fix.out)
+        line = {"kind": "fix", "code": fix.code, "action": fix.action, "path": str(fix.path), "out": out}
+        output.line({**line, "done": done, "message": message})
+    else:
+        output.say(f"{'✓' if done else '✗'} {fix.action} {fix.path}: {message}", "green" if done else "yellow")
+
+
+def _worst(checkup: Checkup) -> int:
+    return int(any(finding.severity != "info" for finding in checkup.findings))
+
+
+def _print(output: Output, checkup: Checkup, how: Examination) -> None:
+    if output.as_json:
+        output.line(_line(checkup))
+    else:
+        _show(output, checkup)
+        if checkup.disk is not None and (output.verbose or how.purpose.quota or how.purpose.training):
+            from sosie.doctor.disk import disk_table
+
+            output.say(disk_table(checkup.disk, how.purpose.quota or None))
 
 
 def _line(checkup: Checkup) -> dict[str, Any]:
@@ -64,7 +151,13 @@ def _line(checkup: Checkup) -> dict[str, Any]:
         **known,
         "parameters": checkup.parameters or None,
         "findings": findings,
+        **({} if checkup.disk is None else {"disk": _disk(checkup.disk)}),
     }
+
+
+def _disk(plan: DiskPlan) -> dict[str, Any]:
+    rows = [{"part": row.name, "bytes": row.bytes, "present": row.present, "how": row.how} for row in plan.rows]
+    return {"rows": rows, "bytes": plan.bytes, "to_come": plan.to_come}
 
 
 def _show(output: Output, checkup: Checkup) -> None:

@@ -13,7 +13,7 @@ import click
 from sosie.cli.lines import image_line, table
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Finding, Progress, Scorecard, Verdict
+from sosie.core import Finding, Plan, Progress, Scorecard, Verdict
 from sosie.core.errors import UsageError
 from sosie.core.workspace import Workspace
 
@@ -40,11 +40,25 @@ if TYPE_CHECKING:
 @click.option(
     "--attempts", type=int, default=8, show_default=True, help="Tries an image, on average: the budget is attempts x n."
 )
+@click.option(
+    "--from",
+    "given",
+    type=click.Path(path_type=Path),
+    help="An image to work on in place of a generated one: the recipe's stages after generate run on it.",
+)
+@click.option("--stages", help="Which stages to run, by kind: detail,upscale. Default: all that can.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where images and report go. Default: outputs/CHARACTER.")
 @click.option("--engine", default="diffusers", show_default=True, help="What renders: diffusers, or fake (for tests).")
 @click.option(
     "--provenance/--no-provenance", default=True, show_default=True, help="Sign each image with a C2PA manifest."
 )
+@click.option(
+    "--memory",
+    default="auto",
+    show_default=True,
+    help="How GPU memory is used: auto, or the name of a mode (see docs/speed.md).",
+)
+@click.option("--compile/--no-compile", default=True, show_default=True, help="Compile for the GPU at the first image.")
 @common
 def command(
     character: str, prompt: str | None, file: Path | None, output: Output, workspace: Workspace, **flags: Any
@@ -76,8 +90,9 @@ def command(
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
     from sosie.api.characters import load_character
-    from sosie.api.generate import Order
+    from sosie.api.generate import Given, Order
     from sosie.api.recipes import load_recipe
+    from sosie.families import Settings
 
     character = load_character(workspace, name)
     recipe = load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
@@ -92,7 +107,13 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
         flags["engine"],
         flags["provenance"],
         flags["negative_prompt"],
+        Given(flags["given"], _kinds(flags["stages"])),
+        Settings(flags["memory"], flags["compile"]),
     )
+
+
+def _kinds(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
 def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[Any, ...]:
@@ -130,17 +151,29 @@ def _show_attempt(output: Output, item: Delivered) -> None:
             "seed": plan.seed,
             "attempt": plan.draw.attempt,
             "seconds": round(attempt.stored.seconds, 3),
+            "path": _path(plan),
+            "prompt": plan.prompt,
+            "measures": attempt.stored.notes.measures,
         }
         output.line(image_line(item.image, attempt.scorecard, attempt.verdict, origin))
     elif kept:
         output.data(str(item.image))
+    for finding in attempt.stored.notes.findings:
+        if finding.severity != "error":
+            output.finding(finding)
     if not kept:
         output.say(
             f"✗ attempt {attempt.plan.draw.attempt + 1} of image {attempt.plan.draw.index + 1}: "
             + "; ".join(attempt.verdict.reasons)
+            + (" (its face is mended next)" if attempt.verdict.outcome == "repair" else "")
         )
     elif output.verbose:
         output.say(f"✓ {item.image.name}" + (" (from the store)" if attempt.resumed else ""))
+
+
+def _path(plan: Plan) -> str:
+    """How the image came about: drawn, mended from its parent's, or worked on from a given one."""
+    return "repair" if plan.draw.is_repair else "given" if plan.source else "generate"
 
 
 def _finish(output: Output, summary: Summary, done: list[Delivered]) -> int:

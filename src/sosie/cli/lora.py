@@ -1,4 +1,4 @@
-"""`sosie lora`: show and convert."""
+"""`sosie lora`: add, show and convert."""
 
 from __future__ import annotations
 
@@ -19,7 +19,50 @@ LAYOUTS = ("comfy", "diffusers", "kohya", "split", "fused")
 
 @click.group("lora")
 def command() -> None:
-    """Show LoRAs, and convert them exactly."""
+    """Give characters their LoRAs, show LoRAs, and convert them exactly."""
+
+
+@command.command("add")
+@click.argument("character")
+@click.argument("file")
+@click.option("--weight", type=float, default=0.7, show_default=True, help="How strongly it acts, -4 to 4.")
+@click.option(
+    "--trigger", default="", help="The word it was trained on. Default: its metadata's, else the character's."
+)
+@click.option("--trained-on", default="", metavar="MODEL", help="What it was trained on, if its metadata is silent.")
+@click.option("--model", default="", help="The only model it is for. Default: all models of its family.")
+@common
+def add(character: str, file: str, output: Output, workspace: Workspace, **terms: Any) -> int:
+    """Give CHARACTER the LoRA in FILE: recipes that ask for the character's LoRA then use it.
+
+    Its trigger is put into every prompt that it acts on. Exit 1 if there is a warning or an error.
+    """
+    from sosie.api.lora_add import Terms, add_lora
+
+    done = add_lora(workspace, character, file, Terms(**terms))
+    for finding in done.findings:
+        output.finding(finding)
+    lora = done.lora
+    if output.as_json:
+        output.line(
+            {
+                "character": character,
+                "path": str(done.path),
+                "family": lora.family,
+                "weight": lora.weight,
+                "trigger": lora.trigger or None,
+                "trained_on": lora.trained_on or None,
+                "sha256": lora.sha256,
+                "findings": [
+                    {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint}
+                    for f in done.findings
+                ],
+            }
+        )
+    else:
+        output.data(str(done.path))
+        output.say(f"trigger: {lora.trigger or 'none'}; weight {lora.weight:g}; family {lora.family}")
+    return int(any(finding.severity != "info" for finding in done.findings))
 
 
 @command.command("show")

@@ -1,4 +1,4 @@
-"""`sosie model`: list, show, add, convert and strip."""
+"""`sosie model`: list, show, add, fetch, convert and strip."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from sosie.cli.model_convert import convert_command
+from sosie.cli.model_fetch import fetch_command
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.workspace import Workspace
@@ -14,7 +15,7 @@ from sosie.core.workspace import Workspace
 
 @click.group("model")
 def command() -> None:
-    """List, show, add, convert and strip models."""
+    """List, show, add, fetch, convert and strip models."""
 
 
 @command.command("list")
@@ -94,3 +95,4 @@ def strip(model: Path, out: Path, output: Output, workspace: Workspace) -> None:
 
 
 command.add_command(convert_command)
+command.add_command(fetch_command)

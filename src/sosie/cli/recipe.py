@@ -77,7 +77,7 @@ def check(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
                 {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in findings
             ]
             output.line({"recipe": name, "findings": rows})
-        elif not findings:
+        elif all(finding.severity == "info" for finding in findings):
             output.data(f"{name}\tok")
     return worst
 

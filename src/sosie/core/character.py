@@ -21,7 +21,8 @@ class CharacterLora:
     """A LoRA that was trained on the character, for one family.
 
     `file` is its path inside the character's folder; `trained_on` names the model it was trained
-    on, or is empty. `trigger` empty means the character's own.
+    on, or is empty. `trigger` empty means the character's own. With `model` it is for that model
+    alone, as its recipes name it; empty: for all models of the family.
     """
 
     file: str
@@ -30,6 +31,7 @@ class CharacterLora:
     weight: float = 1.0
     trigger: str = ""
     trained_on: str = ""
+    model: str = ""
 
 
 @dataclass(frozen=True)

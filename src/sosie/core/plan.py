@@ -242,7 +242,7 @@ def _lora(asked: LoraUse, stage: Stage, character: Character) -> tuple[LoraUse, 
     return tuple(
         LoraUse(character.lora_name(own), own.weight * asked.weight, own.trigger or character.trigger)
         for own in character.loras
-        if own.family == stage.family
+        if own.family == stage.family and own.model in ("", stage.model)
     )
 
 

@@ -37,8 +37,8 @@ class Sampler:
 class Keypoints:
     """A ControlNet that is fed the five points of the face as a picture, in InstantID's manner.
 
-    `start` and `end` are shares of the steps, 0 to 1, in which it acts with `scale`. `stick` and
-    `radius` are the width of the limbs and the radius of the discs, in pixels of the picture.
+    `start` and `end` are shares of the steps, 0 to 1, in which it acts with `scale`. `stick` is half
+    the width of the limbs and `radius` that of the discs, in pixels of the picture.
     """
 
     controlnet: str
@@ -90,17 +90,17 @@ class Detail:
     ellipse around the face, grown by `dilate` and softened by `feather` (shares of the face's
     width); `parser`, a face-parsing ONNX file, replaces it. Faces with fewer than `min_face` px
     between the eyes or turned by more than `max_yaw` degrees are left alone. A composite whose
-    colour changes across the seam by more than `seam` (CIEDE2000) is refused.
+    seam is more severe than `seam` (CIEDE2000; see `faces.blend.Seam`) is refused.
     """
 
     size: int = 1024
-    margin: float = 2.0
-    dilate: float = 0.08
+    margin: float = 1.8
+    dilate: float = 0.04
     feather: float = 0.12
     parser: str = ""
     min_face: float = 12.0
     max_yaw: float = 60.0
-    seam: float = 4.0
+    seam: float = 5.0
 
 
 @dataclass(frozen=True)

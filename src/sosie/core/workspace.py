@@ -27,9 +27,10 @@ class ProvenanceConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """`sosie.toml`. `models` maps a name to a path."""
+    """`sosie.toml`. `models` maps a name to a path; `model_folders` are searched like the workspace's `models/`."""
 
     models: dict[str, str] = field(default_factory=dict[str, str])
+    model_folders: tuple[str, ...] = ()
     judges: dict[str, JudgeConfig] = field(default_factory=dict[str, JudgeConfig])
     provenance: ProvenanceConfig = field(default_factory=ProvenanceConfig)
 

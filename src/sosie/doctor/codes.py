@@ -25,7 +25,21 @@ COMMON = {
     "SOS-E003": "A sampler does not have this schedule",
     "SOS-E004": "Packages that generate on this machine are not installed",
     "SOS-E005": "The fake engine has no references to draw from",
+    "SOS-E006": "A guide with key points has no face to take them from",
+    "SOS-E007": "The working square of a face pass has an odd size",
+    "SOS-E008": "An identity guide is incomplete",
+    "SOS-E009": "A prompt weighs words out of range",
+    "SOS-E020": "There is no face to draw anew",
+    "SOS-E021": "The face is too small to be drawn anew",
+    "SOS-E022": "The face is turned too far to be drawn anew",
+    "SOS-E023": "Two faces are equally like the character",
+    "SOS-E024": "A new face would show a seam",
+    "SOS-E025": "The face-parsing model saw no face",
+    "SOS-E026": "The VAE was used again in fp32",
+    "SOS-E027": "The GPU's memory did not suffice for a mode",
+    "SOS-E028": "How the GPU's memory is used",
     "SOS-F001": "A file to be scored is not an image",
+    "SOS-L023": "A character's LoRA has no trigger word",
     "SOS-J001": "A judge does not judge",
     "SOS-J002": "A judge has no threshold",
     "SOS-J003": "A calibration is out of date or damaged",
@@ -45,6 +59,7 @@ COMMON = {
     "SOS-R001": "A recipe is not valid",
     "SOS-R002": "A file that a recipe names does not exist",
     "SOS-R003": "A recipe's family is not known",
+    "SOS-R004": "A name means several files",
     "SOS-S001": "A stored image is missing or damaged",
 }
 """The codes that have no table in a module of their own."""
@@ -55,9 +70,10 @@ PARAGRAPHS = ("cause", "proof", "cure")
 
 def titles() -> dict[str, str]:
     """Code to title, in the order of the codes."""
-    from sosie.doctor import dataset, disk, loras, machine, model_files, pickles
+    from sosie.doctor import dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows
 
-    tables = [COMMON, *(module.CODES for module in (dataset, disk, loras, machine, model_files, pickles))]
+    modules = (dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows)
+    tables = [COMMON, *(module.CODES for module in modules)]
     return dict(sorted((code, title) for table in tables for code, title in table.items()))
 
 

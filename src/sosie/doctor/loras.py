@@ -51,6 +51,11 @@ def check_lora(
         lora = read_lora(path, trained_on)
     except SosieError as error:
         return [Finding("SOS-L001", "error", str(path), error.message, error.hint)]
+    return check_read_lora(lora, base, asked_for)
+
+
+def check_read_lora(lora: Lora, base: Path | str | None = None, asked_for: str | None = None) -> list[Finding]:
+    """As `check_lora`, of a LoRA that was read already."""
     findings = [*_family(lora), *_tensors(lora)]
     try:
         findings += _coverage(lora, base)

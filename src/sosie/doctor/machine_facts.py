@@ -68,7 +68,7 @@ class MachineFacts:
     """What is known of a machine; None is "not known", and no check concludes anything from it.
 
     `errors` are (code, message, hint) of failures that the text itself records. `live` is False
-    for recorded text, which never speaks of this machine's torch, memory or disk.
+    for recorded text, which speaks of torch, memory and disk only where it says so itself.
     """
 
     gpus: tuple[Gpu, ...] = ()
@@ -99,7 +99,7 @@ def machine_from_file(path: Path) -> MachineFacts:
             content = stream.read(MAX_TEXT + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    hint = "record it on the machine: (nvidia-smi; pip list) > machine.txt"
+    hint = "record it on the machine: (nvidia-smi; pip list; cat /proc/meminfo; df -Pk .) > machine.txt"
     if len(content) > MAX_TEXT:
         raise ConfigError(f"{path} has more than {MAX_TEXT:,} bytes; expected the output of nvidia-smi", hint)
     # PowerShell's `>` writes UTF-16 with a byte order mark.
@@ -114,7 +114,8 @@ def machine_from_smi(text: str) -> MachineFacts:
     """The cards in the text of `nvidia-smi`: its table, `--query-gpu=... --format=csv`, `-q`, or several in a row.
 
     A line that names a torch version (`pip list`, `pip freeze`, `torch.utils.collect_env`) is taken
-    too, and so are CUDA errors. What cannot be read is left out: this never raises.
+    too, and so are memory (`/proc/meminfo`), the first disk of `df -Pk` and CUDA errors. What cannot
+    be read is left out: this never raises.
     """
     lines = [line[:MAX_LINE].rstrip() for line in text[:MAX_TEXT].splitlines()[:MAX_LINES]]
     driver, cuda = _header(lines)
@@ -127,7 +128,8 @@ def machine_from_smi(text: str) -> MachineFacts:
     for pattern, code, message, hint in RECORDED_ERRORS:
         if any(re.search(pattern, line, re.IGNORECASE) for line in lines):
             errors.setdefault(code, (code, message, hint))
-    return MachineFacts(gpus, _recorded_torch(lines), errors=tuple(errors.values()))
+    memory, disk = _recorded_sizes(lines)
+    return MachineFacts(gpus, _recorded_torch(lines), memory, disk, tuple(errors.values()))
 
 
 def compute_of(name: str) -> Version | None:
@@ -223,6 +225,19 @@ def _recorded_torch(lines: Iterable[str]) -> TorchWheel | None:
         if match := re.match(pattern, line):
             return torch_wheel(match[1])
     return None
+
+
+def _recorded_sizes(lines: Iterable[str]) -> tuple[int | None, int | None]:
+    """Memory in MiB and free bytes of the disk, of `/proc/meminfo` and `df` in blocks of 1 kB."""
+    memory = disk = None
+    heading = False
+    for line in lines:
+        total = re.match(r"MemTotal:\s{1,40}(\d{1,15}) kB$", line)
+        memory = memory or (int(total[1]) // 1024 if total else None)
+        row = re.search(r"\s\d{1,15}\s{1,40}\d{1,15}\s{1,40}(\d{1,15})\s{1,40}\d{1,3}%\s", line) if heading else None
+        disk = int(row[1]) * 1024 if row and disk is None else disk
+        heading = re.match(r"Filesystem\s{1,80}(?:1024-blocks|1K-blocks)\s", line) is not None
+    return memory, disk
 
 
 def _mib(text: str) -> int | None:

@@ -35,13 +35,16 @@ TOLERANCE = 0.01
 """Share of the parameters that may differ: programs add or drop a norm, a token or an unused head."""
 
 
-def check_model_file(path: Path, known: Path | None = None) -> tuple[Identification, list[Finding]]:
+def check_model_file(
+    path: Path, known: Path | None = None, header: Header | None = None
+) -> tuple[Identification, list[Finding]]:
     """What `path` is, and what there is to say of it; never raises for what a file holds.
 
-    `known` is the user's table of variants (`sosie.files.known`). A missing path is Broken (SOS-F108).
+    `known` is the user's table of variants (`sosie.files.known`), `header` that of a safetensors file,
+    if it was read already. A missing path is Broken (SOS-F108).
     """
     try:
-        answer, header = identify_and_read(path, families())
+        answer, header = identify_and_read(path, families(), header)
     except NotFoundError as error:
         return Broken(path, error.message, error.hint), [
             Finding("SOS-F108", "error", str(path), error.message, "name a file or folder that is there")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sosie.core import Finding, Recipe, Stage
-from sosie.core.errors import SosieError, nearest
+from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.plan import asset_names, needed_stages
 from sosie.core.workspace import Workspace
 from sosie.families import families
@@ -11,7 +11,7 @@ from sosie.files.library import find_asset
 
 
 def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...] | None = None) -> list[Finding]:
-    """A finding for each missing file (SOS-R002) and unknown family (SOS-R003) of a recipe.
+    """A finding for each missing file (SOS-R002), unknown family (R003) and name that means several files (R004).
 
     `stages` are those that will run; None: all that the recipe has.
     """
@@ -25,6 +25,18 @@ def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...]
     for name in asset_names(stages):
         try:
             find_asset(workspace, name)
+        except UsageError as error:
+            findings.append(Finding("SOS-R004", "error", recipe.name, error.message, error.hint))
         except SosieError as error:
-            findings.append(Finding("SOS-R002", "error", recipe.name, error.message, error.hint))
+            findings.append(Finding("SOS-R002", "error", recipe.name, error.message, _hint(recipe, name) or error.hint))
     return findings
+
+
+def _hint(recipe: Recipe, name: str) -> str:
+    """How to get a file of which the recipe says where it comes from, or that the user brings it; empty if neither."""
+    file = recipe.source_of(name)
+    if file is None:
+        return ""
+    if file.source:
+        return f"it comes from {file.source}: sosie model fetch {recipe.name}"
+    return f'the choice is yours: name your file in sosie.toml under [models]: {name} = "PATH"'

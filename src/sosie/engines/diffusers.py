@@ -9,40 +9,46 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sosie.core import Environment, Finding, Guide, Plan, Progress, Render, Stage
-from sosie.core.errors import NotFoundError, nearest
+from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
+from sosie.core.errors import EngineError, NotFoundError, nearest
 from sosie.engines.worker import Worker
-from sosie.families import families
+from sosie.families import Faces, Runner, Settings, StageInput, StageOutput, families
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
 PACKAGES = ("sosie", "torch", "diffusers", "transformers", "numpy", "onnxruntime", "opencv-python-headless")
 
 
+@dataclass(frozen=True, eq=False)
+class Supplies:
+    """What an engine works with and does not look for itself.
+
+    `paths` maps every asset name of the plans to a local file or folder; `faces` answers what
+    stages ask about faces; `source` gives the image (RGB) whose pixels have a digest.
+    """
+
+    paths: Mapping[str, Path]
+    faces: Faces
+    source: Callable[[str], Image]
+
+
 class DiffusersEngine:
     """Renders plans one at a time, so that an image never depends on what it was batched with.
 
-    `paths` maps every asset name of the plans to a local file or folder; `identity` gives a
-    guide's face embedding. `device` is `auto`, `cpu` or `cuda`.
+    `device` is `auto`, `cpu` or `cuda`.
     """
 
-    def __init__(
-        self,
-        paths: Mapping[str, Path],
-        identity: Callable[[Guide, Plan], NDArray[np.float32]],
-        device: str = "auto",
-    ) -> None:
-        self._paths = paths
-        self._identity = identity
+    def __init__(self, supplies: Supplies, settings: Settings | None = None, device: str = "auto") -> None:
+        self._supplies = supplies
+        self._settings = settings or Settings()
         self._device = device
-        self._runners: dict[str, Any] = {}
+        self._runners: dict[str, Runner] = {}
         self._worker = Worker()
         if _busy():
             os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -70,15 +76,31 @@ class DiffusersEngine:
         """Renders every plan, in order."""
         for plan in plans:
             started = time.monotonic()
-            stage = plan.stages[0]
-            yield Progress(plan, "load", 0, 1)
-            with self._worker.start(partial(self._render, stage, plan)) as job:
-                for step, steps in job.steps():
-                    yield Progress(plan, stage.kind, step, steps)
-                yield Render(job.result(), plan, self.name, self._environment, time.monotonic() - started)
+            image = self._supplies.source(plan.source) if plan.source else None
+            findings: list[Finding] = []
+            measures: list[tuple[str, float]] = []
+            for index, stage in enumerate(plan.stages):
+                yield Progress(plan, "load", 0, 1)
+                with self._worker.start(partial(self._run_stage, index, plan, image)) as job:
+                    for step, steps in job.steps():
+                        yield Progress(plan, stage.kind, step, steps)
+                    output = job.result()
+                image = output.image
+                findings += output.findings
+                measures += [(f"{stage.kind}.{name}", value) for name, value in output.measures]
+                if any(finding.severity == "error" for finding in output.findings):
+                    break
+            if image is None:
+                raise EngineError(f"plan {plan.id[:12]} has no stage")
+            seconds = time.monotonic() - started
+            yield Render(image, plan, self.name, self._environment, seconds, tuple(findings), tuple(measures))
 
-    def _render(self, stage: Stage, plan: Plan, report: Callable[[int, int], None]) -> Image:
-        return self._runner(stage).run(stage, plan, self._paths, report)
+    def _run_stage(
+        self, index: int, plan: Plan, source: Image | None, report: Callable[[int, int], None]
+    ) -> StageOutput:
+        stage, supplies = plan.stages[index], self._supplies
+        given = StageInput(stage, plan, index, source, supplies.paths, supplies.faces, report)
+        return self._runner(stage).run(given)
 
     def close(self) -> None:
         """Frees the weights."""
@@ -87,9 +109,9 @@ class DiffusersEngine:
             runner.close()
         self._runners.clear()
 
-    def _runner(self, stage: Stage) -> Any:
+    def _runner(self, stage: Stage) -> Runner:
         if stage.family not in self._runners:
-            self._runners[stage.family] = _on_diffusers(stage.family).Runner(self._chosen_device, self._identity)
+            self._runners[stage.family] = _on_diffusers(stage.family).Runner(self._chosen_device, self._settings)
         return self._runners[stage.family]
 
     @cached_property

@@ -5,28 +5,26 @@ from __future__ import annotations
 import queue
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    Report = Callable[[int, int], None]
+Report = Callable[[int, int], None]
+Result = TypeVar("Result")
 
 
 class CancelledError(Exception):
     """Raised inside the work when nobody waits for it any more."""
 
 
-class Job:
+class Job(Generic[Result]):
     """One piece of work under way. Leaving its `with` block early cancels it at its next report."""
 
-    def __init__(self, pool: ThreadPoolExecutor, work: Callable[[Report], Image]) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, work: Callable[[Report], Result]) -> None:
         self._events: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._wanted = True
-        self._future: Future[Image] = pool.submit(work, self._report)
+        self._future: Future[Result] = pool.submit(work, self._report)
         self._future.add_done_callback(lambda _: self._events.put(None))
 
-    def __enter__(self) -> Job:
+    def __enter__(self) -> Job[Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -38,7 +36,7 @@ class Job:
         while (event := self._events.get()) is not None:
             yield event
 
-    def result(self) -> Image:
+    def result(self) -> Result:
         """What the work returned, or the error that it raised."""
         return self._future.result()
 
@@ -54,7 +52,7 @@ class Worker:
     def __init__(self) -> None:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="sosie-engine")
 
-    def start(self, work: Callable[[Report], Image]) -> Job:
+    def start(self, work: Callable[[Report], Result]) -> Job[Result]:
         """Runs `work(report)` on the thread."""
         return Job(self._pool, work)
 

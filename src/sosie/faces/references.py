@@ -7,10 +7,10 @@ degrees, ten expressions, eight kinds of light), with SFace; each says what it f
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,11 @@ MAX_COPY_DIFFERENCE = 6.0
 # Mean cosine to the other references over the set's median of it. One stranger is found in 99 % of 672 trials among
 # twelve, in 96 % among six, 92 % among four; of 96 good renders one (eyes closed, head bent) is left out.
 MIN_RELATIVE_SIMILARITY = 0.82
+# How many median absolute deviations over the median a reference's distance to the medoid may be for it to guide. With
+# mini's encoder every stranger among twelve renders is left out (672 trials), and 13 of 96 good ones, mostly turned
+# away; with SFace 96 % and 11. Smaller differences than MIN_DEVIATION (1 - cosine) move the mean by next to nothing.
+MAX_DEVIATIONS = 2.0
+MIN_DEVIATION = 0.05
 # With fewer the mean of their embeddings, and every outlier, rests on chance.
 GOOD_REFERENCES = 3
 
@@ -102,10 +107,49 @@ def identity_embedding(
 ) -> Vector:
     """What guides a FaceID adapter: float32 [d] with L2 norm 1.
 
-    The mean of the unit embeddings of the `count` most frontal faces (least |yaw|; the largest face
-    of each RGB image), or of all if there are fewer. BadImageError if no image shows a face;
-    ValueError if `count` is below 1.
+    The mean of the unit embeddings of `count` faces (the largest of each RGB image), or of all if
+    there are fewer. Faces unlike the others (`MAX_DEVIATIONS`) are left out first; then the most
+    frontal ones (least |yaw|) are taken. A `count` of 1 takes the best alone: the least sum of its
+    ranks by |yaw|, by sharpness and by similarity to the medoid. BadImageError if no image shows a
+    face; ValueError if `count` is below 1.
     """
+    return template("cosine", _chosen(images, detector, encoder.embed, count))
+
+
+class RawEncoder(Protocol):
+    """An encoder that can give its embedding as the network does; `ArcFaceOnnx` is one."""
+
+    def embed(self, image: Image8, face: Face, *, normalise: bool = True) -> Vector:
+        """The embedding float32 [d], of L2 norm 1 only if `normalise`."""
+        ...
+
+
+def raw_identity_embedding(
+    images: Sequence[Image.Image | Image8], detector: Detector, encoder: RawEncoder, count: int
+) -> Vector:
+    """What guides InstantID, which was trained on embeddings as they come: float32 [d].
+
+    The direction of `identity_embedding`, with the mean L2 norm that the encoder gave the faces in
+    it: a mean of vectors would be shorter than any of them. Errors as there.
+    """
+    raw = _chosen(images, detector, lambda image, face: encoder.embed(image, face, normalise=False), count)
+    return template("cosine", raw) * np.float32(np.mean([np.linalg.norm(vector) for vector in raw]))
+
+
+def face_crops(
+    images: Sequence[Image.Image | Image8], detector: Detector, count: int, size: int = 224
+) -> list[Image.Image]:
+    """The `count` most frontal faces, the most frontal first, as RGB images of `size` x `size` px.
+
+    Aligned as `align` says, which is insightface's `norm_crop`; what FaceID Plus was trained to look
+    at has 224 px. Errors as `identity_embedding`.
+    """
+    faces = sorted(_faces(images, detector, count), key=lambda item: abs(item[1].yaw))
+    return [Image.fromarray(align(pixels, face.points, size)) for pixels, face in faces[:count]]
+
+
+def _faces(images: Sequence[Image.Image | Image8], detector: Detector, count: int) -> list[tuple[Image8, Face]]:
+    """The largest face of each image that shows one, with the image's pixels."""
     if count < 1:
         raise ValueError(f"expected count >= 1, got {count}")
     seen: list[tuple[Image8, Face]] = []
@@ -115,8 +159,47 @@ def identity_embedding(
     if not seen:
         message = f"none of the {len(images)} references shows a face; expected at least one"
         raise BadImageError(message, "use portraits in which the face can be seen")
-    frontal = sorted(seen, key=lambda item: abs(item[1].yaw))[:count]
-    return template("cosine", [encoder.embed(pixels, face) for pixels, face in frontal])
+    return seen
+
+
+def _chosen(
+    images: Sequence[Image.Image | Image8],
+    detector: Detector,
+    embed: Callable[[Image8, Face], Vector],
+    count: int,
+) -> list[Vector]:
+    """The embeddings that make up a character's, as `embed` gives them."""
+    faces = _faces(images, detector, count)
+    vectors = [embed(pixels, face) for pixels, face in faces]
+    distances = medoid_distances(vectors)
+    alike = [place for place in range(len(faces)) if place not in _deviating(distances)]
+    turned = [abs(face.yaw) for _, face in faces]
+    if count > 1:
+        return [vectors[place] for place in sorted(alike, key=turned.__getitem__)[:count]]
+    blurs = [-sharpness(align(pixels, face.points)) for pixels, face in faces]
+    ranks = [
+        sum(sum(values[other] < values[place] for other in alike) for values in (turned, blurs, distances))
+        for place in alike
+    ]
+    return [vectors[alike[ranks.index(min(ranks))]]]
+
+
+def medoid_distances(vectors: Sequence[Vector]) -> list[float]:
+    """1 - cosine of each vector to the medoid: the one that is most similar to all the others."""
+    stack = np.stack([unit(vector) for vector in vectors])
+    similarities = stack @ stack.T
+    medoid = int(np.argmax(similarities.sum(axis=1)))
+    return [float(distance) for distance in 1 - similarities[medoid]]
+
+
+def _deviating(distances: Sequence[float]) -> list[int]:
+    """Which distances are larger than usual; of fewer than four nothing can be said."""
+    if len(distances) < 4:
+        return []
+    usual = float(np.median(distances))
+    spread = float(np.median(np.abs(np.asarray(distances) - usual)))
+    limit = usual + max(MAX_DEVIATIONS * spread, MIN_DEVIATION)
+    return [place for place, distance in enumerate(distances) if distance > limit]
 
 
 def sharpness(crop: Image8) -> float:

@@ -100,8 +100,20 @@ class StageOutput:
     measures: tuple[tuple[str, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a runner uses the machine; never part of a plan, for it changes no picture but in rounding.
+
+    `memory` is a mode's name or `auto`: the fastest that fits the free memory. `compile` spends
+    seconds on the first image to save them on the following ones (GPU only).
+    """
+
+    memory: str = "auto"
+    compile: bool = True
+
+
 class Runner(Protocol):
-    """What a family's `on_diffusers.Runner` can do. Made with `(device, memory)`; holds weights until `close`."""
+    """What a family's `on_diffusers.Runner` can do. Made with `(device, settings)`; holds weights until `close`."""
 
     def run(self, given: StageInput) -> StageOutput:
         """Runs one stage. Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails."""

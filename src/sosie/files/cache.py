@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from platformdirs import user_cache_dir
-
 
 def cache_folder() -> Path:
     """`SOSIE_CACHE`, or the user's cache folder for Sosie; absolute, and it may not exist yet."""
-    named = os.environ.get("SOSIE_CACHE")
-    return Path(named).expanduser().absolute() if named else Path(user_cache_dir("sosie", appauthor=False))
+    if named := os.environ.get("SOSIE_CACHE"):
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_cache_dir
+
+    return Path(user_cache_dir("sosie", appauthor=False))

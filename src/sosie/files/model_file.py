@@ -118,13 +118,17 @@ def identify(path: Path, families: Sequence[Signed]) -> Identification:
     return identify_and_read(path, families)[0]
 
 
-def identify_and_read(path: Path, families: Sequence[Signed]) -> tuple[Identification, Header | None]:
-    """As `identify`, with the header of a single file; None for a folder, or for a file that has none."""
-    header = None
+def identify_and_read(
+    path: Path, families: Sequence[Signed], header: Header | None = None
+) -> tuple[Identification, Header | None]:
+    """As `identify`, with the header of a single file; None for a folder, or for a file that has none.
+
+    `header` is that of a safetensors file, if it was read already.
+    """
     try:
         if path.is_dir():
             return _identify_folder(path, families), None
-        header, kind = read_any_header(path)
+        header, kind = read_any_header(path) if header is None else (header, "")
         return identify_header(path, header, path.stat().st_size, families, kind), header
     except BadModelError as error:
         return Broken(path, error.message, error.hint), header

@@ -135,7 +135,11 @@ def main() -> int:
         sys.stderr.write("\nit needs more memory than its size explains\n")
         return 3
     except Exception as error:
-        text = " ".join(str(error).split())[:300]
+        # Around the reason stands torch's advice to load the file without this protection.
+        reason = (
+            str(error).rpartition("WeightsUnpickler error:")[2].partition("Check the documentation of torch.load")[0]
+        )
+        text = " ".join(reason.split())[:300]
         sys.stderr.write(f"\n{type(error).__name__}: {ascii(text)[1:-1]}\n")
         return 3
     return 0

@@ -132,8 +132,8 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
     if not isinstance(entry, dict):
         raise bad("is not described by a JSON object")
     fields = cast("dict[str, Any]", entry)
-    if missing := {"dtype", "shape", "data_offsets"} - set(fields):
-        raise bad(f"has no {sorted(missing)[0]}")
+    if not fields.keys() >= _FIELDS:
+        raise bad(f"has no {min(_FIELDS - fields.keys())}")
     dtype, shape, offsets = fields["dtype"], _naturals(fields["shape"]), _naturals(fields["data_offsets"])
     if not isinstance(dtype, str) or dtype not in BITS:
         raise bad(f"has the unknown dtype {str(dtype)[:40]!r}{nearest(str(dtype)[:40], BITS)}")
@@ -148,13 +148,18 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
     return TensorInfo(dtype, shape, (offsets[0], offsets[1]))
 
 
+_FIELDS = frozenset({"data_offsets", "dtype", "shape"})
+
+
 def _naturals(value: Any) -> tuple[int, ...] | None:
     """The value as whole numbers from 0 to 2^63 - 1, or None if it is not a list of such."""
     if not isinstance(value, list):
         return None
     numbers = cast("list[Any]", value)
-    right = all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n < 2**63 for n in numbers)
-    return tuple(numbers) if right else None
+    for number in numbers:  # a loop: this is most of the time that a header takes
+        if type(number) is not int or not 0 <= number < 2**63:
+            return None
+    return tuple(numbers)
 
 
 def _check_layout(header: Header, where: str, available: int) -> None:

@@ -1,7 +1,7 @@
-"""`mini`, the embedded model of Sosie: SDXL in small, as a stock diffusers folder.
+"""`mini`, the embedded model of Sosie: SDXL in small, as a stock diffusers folder; and an upscaler for it.
 
-`folder()` is the whole interface; `MODEL` is what the entry point group `sosie.models` finds.
-Neither needs torch.
+`folder()` and `upscaler()` are the whole interface; `MODEL` and `UPSCALER` are what the entry point
+group `sosie.models` finds. None needs torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sosie_mini.errors import MiniError
 
-__all__ = ["MODEL", "MiniError", "Model", "folder"]
+__all__ = ["MODEL", "UPSCALER", "MiniError", "Model", "folder", "upscaler"]
 
 _HERE = Path(__file__).parent
 
@@ -21,7 +21,7 @@ _HERE = Path(__file__).parent
 class Model:
     """A model that comes as a Python package.
 
-    `folder` gives its diffusers folder, made ready at the first call. `cohort` is the file of
+    `folder` gives its diffusers folder, made ready at the first call, or its one file. `cohort` is the file of
     impostors' embeddings that the judges' thresholds come from, or None if there is none.
     """
 
@@ -48,6 +48,17 @@ def folder(verify: bool = False) -> Path:
     return ensure_folder(_HERE / "weights", load_manifest(), cache_folder() / "models", verify)
 
 
+def upscaler() -> Path:
+    """The weights of the upscaler (4x, Real-ESRGAN's compact network, float16 safetensors of 0.7 MB) in the package.
+
+    Raises `MiniError` if they are missing.
+    """
+    path = _HERE / "upscaler.safetensors"
+    if not path.is_file():
+        raise MiniError(f"{path} is missing", "pip install --force-reinstall --no-deps packages/sosie-mini")
+    return path
+
+
 def _cohort() -> Path | None:
     path = _HERE / "cohort.npz"
     return path if path.is_file() else None
@@ -60,4 +71,13 @@ MODEL = Model(
     folder=folder,
     cohort=_cohort(),
     summary="SDXL in small, for CPUs: 256x256 rendered portraits of fictional adults, with FaceID and key points",
+)
+
+UPSCALER = Model(
+    name="mini-upscaler",
+    family="esrgan",
+    licence="CC0-1.0",
+    folder=upscaler,
+    cohort=None,
+    summary="four times the size, for CPUs: trained on rendered portraits of fictional adults",
 )

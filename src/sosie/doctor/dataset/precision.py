@@ -1,4 +1,4 @@
-"""Which precision a family cannot be trained in."""
+"""Which precision a family cannot be trained in, or run in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,18 @@ FP16_REASONS: dict[str, str] = {
 }
 """Family -> what happens in fp16. Families that are not here have nothing against it that is known."""
 
+TRAINED_ONLY = frozenset({"sdxl"})
+"""Families that run in fp16 all the same: their VAE is run in fp32 beside a model in fp16."""
 
-def check_precision(family: str, dtype: str) -> list[Finding]:
-    """SOS-T040 if training `family` in `dtype` (`fp16`, `bf16`, `fp32`...) is known to fail."""
+
+def check_precision(family: str, dtype: str, training: bool = True) -> list[Finding]:
+    """SOS-T040 if training `family` in `dtype` (`fp16`, `bf16`, `fp32`...), or else running it, is known to fail."""
     reason = FP16_REASONS.get(family)
     if reason is None or dtype.strip().lower().removeprefix("torch.") not in FP16_NAMES:
         return []
-    message = f"{family} was asked to train in {dtype}: {reason}"
-    hint = "train in bf16 (cards from the RTX 30 series on) or fp32"
+    if not training and family in TRAINED_ONLY:
+        return []
+    verb = "train" if training else "run"
+    message = f"{family} was asked to {verb} in {dtype}: {reason}"
+    hint = f"{verb} in bf16 (cards from the RTX 30 series on) or fp32"
     return [Finding("SOS-T040", "error", family, message, hint)]

@@ -1,156 +1,157 @@
 """SDXL on diffusers: stock pipelines, stock loaders, one code path for every SDXL model.
 
-The only module of this family that imports torch.
+With the modules that it alone imports, the only one of this family that imports torch.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from sosie.core import Finding, Guide, Plan, Stage
-from sosie.core.errors import BadModelError, EngineError, nearest
-from sosie.families.sdxl.samplers import SAMPLERS
+from sosie.core.errors import EngineError
+from sosie.families import Settings, StageInput, StageOutput
+from sosie.families.sdxl import prompts
+from sosie.families.sdxl.samplers import complaint
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    Identity = Callable[[Guide, Plan], NDArray[np.float32]]
+    from sosie.faces.detect import Face
+    from sosie.families.sdxl.face_pass import Square
+    from sosie.families.sdxl.studio import Studio
+
+KINDS = ("generate", "refine", "detail")
+MAX_TRIES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Canvas:
+    """What is drawn: the size in pixels, the picture under it (RGB, or None) and how much may change where.
+
+    `change` is float32 [h, w], 0 keeps and 1 draws anew (Differential Diffusion); None: all of it.
+    `face` is where the key points of a guide are taken from.
+    """
+
+    width: int
+    height: int
+    under: Image | None = None
+    change: NDArray[np.float32] | None = None
+    face: Face | None = None
 
 
 class Runner:
-    """Runs the stages of one SDXL model. Holds the weights from the first image to `close`.
+    """Runs the stages of SDXL models. Holds the weights of one model from its first image to `close`.
 
-    `device` is `cpu` or `cuda`: fp32 on a CPU, bf16 on a GPU (SDXL's VAE overflows in fp16).
-    `identity` gives a guide's face embedding, float32 [d], L2 norm 1.
+    `device` is `cpu` or `cuda`: fp32 on a CPU, bf16 on a GPU unless the stage says otherwise.
     """
 
-    def __init__(self, device: str, identity: Identity) -> None:
+    def __init__(self, device: str, settings: Settings) -> None:
+        studio: Any = importlib.import_module("sosie.families.sdxl.studio")
+        self._studio: Studio = studio.Studio(device, settings)
         self._torch: Any = importlib.import_module("torch")
-        self._device = device
-        self._dtype: Any = self._torch.float32 if device == "cpu" else self._torch.bfloat16
-        self._identity = identity
-        self._pipeline: Any = None
-        self._loaded: tuple[Path, tuple[Path, ...]] | None = None
 
-    def run(self, stage: Stage, plan: Plan, paths: Mapping[str, Path], on_step: Callable[[int, int], None]) -> Image:
-        """The image of a `generate` stage; `on_step(done, steps)` is called after each step.
+    def run(self, given: StageInput) -> StageOutput:
+        """Runs one stage; where the GPU's memory does not suffice, again in the next cheaper mode.
 
-        `paths` maps the plan's asset names to local files. Raises `BadModelError` if a part
-        cannot be loaded, `EngineError` if it fails while it renders.
+        Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails while it
+        renders or no mode is left.
         """
-        pipeline = self._load(paths[stage.model], tuple(paths[guide.weights] for guide in stage.guides))
-        choice = SAMPLERS[stage.sampler.name]
-        pipeline.scheduler = self._scheduler(pipeline.scheduler.config, choice.cls, self._settings(stage))
-        guided: dict[str, Any] = {}
-        if stage.guides:
-            pipeline.set_ip_adapter_scale([guide.scale for guide in stage.guides])
-            guided["ip_adapter_image_embeds"] = [self._embeds(guide, plan, stage.sampler.cfg) for guide in stage.guides]
-
-        def after_step(_pipe: Any, step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
-            on_step(step + 1, stage.sampler.steps)
-            return values
-
-        try:
-            result = pipeline(
-                prompt=plan.prompt,
-                negative_prompt=plan.negative_prompt or None,
-                width=plan.width,
-                height=plan.height,
-                num_inference_steps=stage.sampler.steps,
-                guidance_scale=stage.sampler.cfg,
-                generator=self._torch.Generator("cpu").manual_seed(plan.seed),
-                callback_on_step_end=after_step,
-                **guided,
-            )
-        except (RuntimeError, ValueError) as error:
-            raise EngineError(f"plan {plan.id[:12]} failed in stage '{stage.kind}': {error}") from error
-        return result.images[0]
+        for _ in range(MAX_TRIES):
+            try:
+                output = self._stage(given)
+            except self._torch.OutOfMemoryError as error:
+                self._studio.retreat(given, str(error))
+            except (RuntimeError, ValueError, TypeError) as error:
+                plan = given.plan.id[:12]
+                raise EngineError(f"plan {plan} failed in stage '{given.stage.kind}': {error}") from error
+            else:
+                return StageOutput(output.image, (*self._studio.said(), *output.findings), output.measures)
+        raise EngineError(f"plan {given.plan.id[:12]} does not fit the memory in any mode")
 
     def close(self) -> None:
         """Frees the weights."""
-        self._pipeline = self._loaded = None
-        if self._device != "cpu":
-            self._torch.cuda.empty_cache()
+        self._studio.close()
 
-    def _settings(self, stage: Stage) -> dict[str, Any]:
-        choice = SAMPLERS[stage.sampler.name]
-        karras = {"use_karras_sigmas": stage.sampler.schedule == "karras"} if choice.takes_karras else {}
-        return {**choice.settings, **karras}
+    def _stage(self, given: StageInput) -> StageOutput:
+        if given.stage.kind == "detail":
+            from sosie.families.sdxl.face_pass import face_pass
 
-    def _scheduler(self, config: Any, cls: str, settings: Mapping[str, Any]) -> Any:
-        diffusers: Any = importlib.import_module("diffusers")
-        return getattr(diffusers, cls).from_config(config, **settings)
+            return face_pass(given, lambda square: self._draw_square(given, square))
+        if given.stage.kind == "refine":
+            if given.source is None:
+                raise EngineError(f"plan {given.plan.id[:12]}: stage 'refine' works on an image; there is none")
+            width, height = (side - side % 8 for side in given.source.size)
+            under = given.source.crop((0, 0, width, height))
+            drawn, findings = self._draw(given, Canvas(width, height, under))
+            image = given.source.copy()
+            image.paste(drawn, (0, 0))
+            return StageOutput(image, findings)
+        image, findings = self._draw(given, Canvas(given.plan.width, given.plan.height))
+        return StageOutput(image, findings)
 
-    def _embeds(self, guide: Guide, plan: Plan, cfg: float) -> Any:
-        """[2, 1, d] with zeros for the unconditional half, or [1, 1, d] without guidance."""
-        embedding = self._torch.from_numpy(self._identity(guide, plan)).to(self._device, self._dtype)[None, None]
-        return self._torch.cat([self._torch.zeros_like(embedding), embedding]) if cfg > 1 else embedding
+    def _draw_square(self, given: StageInput, square: Square) -> Image:
+        from PIL import Image
 
-    def _load(self, model: Path, adapters: tuple[Path, ...]) -> Any:
-        if self._loaded == (model, adapters):
-            return self._pipeline
-        self.close()
-        with _quiet_diffusers() as diffusers:
-            try:
-                pipeline: Any = diffusers.StableDiffusionXLPipeline.from_pretrained(
-                    model, dtype=self._dtype, local_files_only=True, add_watermarker=False
-                )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                raise BadModelError(
-                    f"{model} could not be loaded as SDXL: {error}", f"sosie model show {model}"
-                ) from error
-            try:
-                if adapters:
-                    pipeline.load_ip_adapter(
-                        [str(path.parent) for path in adapters],
-                        subfolder=["" for _ in adapters],
-                        weight_name=[path.name for path in adapters],
-                        image_encoder_folder=None,
-                        local_files_only=True,
-                    )
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
-                names = ", ".join(path.name for path in adapters)
-                raise BadModelError(f"the identity guides ({names}) do not fit {model.name}: {error}") from error
-        pipeline.set_progress_bar_config(disable=True)
-        self._pipeline = pipeline.to(self._device)
-        self._loaded = (model, adapters)
-        return self._pipeline
+        under = Image.fromarray(square.crop.image)
+        image, _ = self._draw(given, Canvas(square.crop.size, square.crop.size, under, square.change, square.face))
+        return image
+
+    def _draw(self, given: StageInput, canvas: Canvas) -> tuple[Image, tuple[Finding, ...]]:
+        from PIL import Image
+
+        from sosie.families.sdxl.decoding import decode_latents
+
+        with self._torch.no_grad():
+            latents = self._studio.denoise(given, canvas)
+            pixels, again = decode_latents(self._studio.vae, latents)
+        levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        image = Image.fromarray((levels * 255).round().astype(np.uint8))
+        return image, (_decoded_again(given.plan),) if again else ()
 
 
 def check(stage: Stage, plan: Plan) -> list[Finding]:
     """What would stop this stage, from the plan alone."""
+    say = _say(plan)
     findings: list[Finding] = []
-    if stage.kind != "generate":
-        message = f"stage '{stage.kind}' cannot run on diffusers in this version; expected 'generate'"
-        findings.append(Finding("SOS-E001", "error", plan.recipe, message, f"sosie recipe show {plan.recipe}"))
-    if stage.sampler.name not in SAMPLERS:
-        message = f"sampler '{stage.sampler.name}' is not known{nearest(stage.sampler.name, SAMPLERS)}"
-        findings.append(Finding("SOS-E002", "error", plan.recipe, message, f"sosie recipe copy {plan.recipe}"))
-    elif stage.sampler.schedule == "karras" and not SAMPLERS[stage.sampler.name].takes_karras:
-        message = f"sampler '{stage.sampler.name}' has no 'karras' schedule; expected schedule = \"model\""
-        findings.append(Finding("SOS-E003", "error", plan.recipe, message, f"sosie recipe copy {plan.recipe}"))
+    if stage.kind not in KINDS:
+        findings.append(say("SOS-E001", f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+    if wrong := complaint(stage.sampler):
+        findings.append(say("SOS-E002", wrong))
+    texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))
+    findings += [say("SOS-E009", wrong) for text in texts if (wrong := prompts.complaint(text))]
+    if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
+        findings.append(
+            say("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from")
+        )
+    if stage.kind == "detail" and stage.detail.size % 64:
+        findings.append(say("SOS-E007", f"detail.size is {stage.detail.size}; expected a multiple of 64"))
+    findings += [say("SOS-E008", text) for guide in stage.guides if (text := _incomplete(guide))]
     return findings
 
 
-@contextlib.contextmanager
-def _quiet_diffusers() -> Generator[Any]:
-    """Gives diffusers with its progress bars and warnings off while weights load."""
-    diffusers: Any = importlib.import_module("diffusers")
-    logging = importlib.import_module("diffusers.utils.logging")
-    transformers_logging = importlib.import_module("transformers.utils.logging")
-    before = logging.get_verbosity(), transformers_logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield diffusers
-    finally:
-        logging.set_verbosity(before[0])
-        transformers_logging.set_verbosity(before[1])
+def _incomplete(guide: Guide) -> str:
+    if guide.kind == "instantid" and guide.keypoints is None:
+        return "guide 'instantid' has no [stages.guides.keypoints]; expected its ControlNet"
+    if guide.kind == "faceid-plus-v2" and not guide.image_encoder:
+        return "guide 'faceid-plus-v2' has no image_encoder; expected CLIP ViT-H"
+    return ""
+
+
+def _say(plan: Plan) -> Callable[[str, str], Finding]:
+    def say(code: str, message: str) -> Finding:
+        return Finding(code, "error", plan.recipe, message, f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it")
+
+    return say
+
+
+def _decoded_again(plan: Plan) -> Finding:
+    message = "the VAE gave NaN in its own precision; the picture was decoded again in fp32"
+    return Finding(
+        "SOS-E026", "warning", plan.recipe, message, 'set precision = "bf16" or use a VAE that is safe in fp16'
+    )

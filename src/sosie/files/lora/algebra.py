@@ -2,8 +2,9 @@
 
 Fusing q, k, v stacks their changes: A = cat(A_q, A_k, A_v), B = block_diag(B_q, B_k, B_v). The rank
 is the sum of the ranks, and alpha grows with it so that alpha / rank stays the same. The inverse
-cuts B's rows. Both only move numbers and add zeros; LoHa works alike in each of its factors. What
-cannot be done so is refused with a `UsageError` that says why.
+cuts B's rows, and takes the zeros away again where B is such a diagonal of three equal blocks. Both
+only move numbers, and add or drop zeros; LoHa works alike in each of its factors. What cannot be
+done so is refused with a `UsageError` that says why.
 """
 
 from __future__ import annotations
@@ -72,6 +73,31 @@ def third(change: Change, index: int) -> Change:
             )
         tensors["dora"] = _cut(change.tensors["dora"], index)
     return dataclasses.replace(change, tensors=tensors, rows=change.rows // 3)
+
+
+def unfuse(change: Change) -> tuple[Change, ...]:
+    """The changes of q, k and v.
+
+    Where a change is a diagonal of three equal blocks, as `fuse` makes it, each gets a third of its
+    rank and alpha: what falls away is zeros, and finite numbers that they were multiplied with.
+    """
+    parts = tuple(third(change, index) for index in range(3))
+    rank, over = divmod(change.rank, 3)
+    alpha = change.alpha / 3
+    if not rank or over or change.algorithm == "lokr" or alpha / rank != change.scale:
+        return parts
+    cut, shared = _roles(change)
+    if not all(_is_diagonal(change.tensors[role], rank) for role in cut):
+        return parts
+    if not all(_is_finite(change.tensors[role]) for role in shared):
+        return parts
+    blocks: list[Change] = []
+    for index, part in enumerate(parts):
+        own = slice(index * rank, (index + 1) * rank)
+        tensors = {role: _columns(part.tensors[role], own) for role in cut}
+        tensors |= {role: _rows(part.tensors[role], own) for role in shared}
+        blocks.append(dataclasses.replace(part, tensors={**part.tensors, **tensors}, rank=rank, alpha=alpha))
+    return tuple(blocks)
 
 
 def fuse(name: str, parts: Sequence[Change | None]) -> Change:
@@ -238,6 +264,32 @@ def _cut(tensor: Tensor, index: int) -> Tensor:
         return tensor.load()[index * size : (index + 1) * size]
 
     return Tensor(tensor.dtype, (size, *tensor.shape[1:]), load)
+
+
+def _is_diagonal(tensor: Tensor, rank: int) -> bool:
+    """True if the matrix is zero outside of three equal blocks of `rank` columns along its diagonal."""
+    whole = tensor.load().reshape(tensor.shape[0], -1)
+    rows = len(whole) // 3
+    blocks = [(whole[i * rows : (i + 1) * rows, j * rank : (j + 1) * rank], i == j) for i in range(3) for j in range(3)]
+    return whole.shape == (3 * rows, 3 * rank) and not any(block.any() for block, own in blocks if not own)
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    """True if it is known to hold neither infinity nor NaN."""
+    import numpy as np
+
+    if tensor.dtype not in ("BF16", "F16", "F32"):
+        return False
+    return bool(np.isfinite(as_float32(tensor.load(), tensor.dtype)).all())
+
+
+def _columns(tensor: Tensor, own: slice) -> Tensor:
+    shape = (tensor.shape[0], own.stop - own.start, *tensor.shape[2:])
+    return Tensor(tensor.dtype, shape, lambda: tensor.load()[:, own])
+
+
+def _rows(tensor: Tensor, own: slice) -> Tensor:
+    return Tensor(tensor.dtype, (own.stop - own.start, *tensor.shape[1:]), lambda: tensor.load()[own])
 
 
 def _column(tensor: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 
 from sosie.core.errors import UsageError, nearest
 from sosie.files.lora.adapters import Adapter
-from sosie.files.lora.algebra import Change, fold, fuse, magnitudes_by_row, third
+from sosie.files.lora.algebra import Change, fold, fuse, magnitudes_by_row, unfuse
 from sosie.files.lora.lora import Lora, read_lora
 from sosie.files.lora.modules import Module, Part, underscored
 from sosie.files.lora.tensors import Tensor, number, open_tensor, write
@@ -180,7 +180,8 @@ def _arranged(lora: Lora, spelling: Spelling) -> dict[Place, Change]:
     if not spelling.single:
         moved: dict[Place, Change] = {(module.part, module.name): change for module, change in split.items()}
         for targets, change in fused.values():
-            moved |= {(module.part, module.name): third(change, i) for i, module in enumerate(targets)}
+            places: list[Place] = [(module.part, module.name) for module in targets]
+            moved |= dict(zip(places, unfuse(change), strict=True))
         return moved
     arranged = {place: change for place, (_, change) in fused.items()}
     thirds: dict[Place, list[Change | None]] = {}
@@ -231,6 +232,8 @@ def _notes(lora: Lora, spelling: Spelling, changes: Mapping[Place, Change]) -> t
         notes.append(
             f"rank {before} became {after} where q, k, v were fused; alpha grew with it, so the strength is equal"
         )
+    elif after < before:
+        notes.append(f"rank {before} became {after}: fused q, k, v were three blocks with zeros between them")
     if lora.alpha_source == "metadata":
         how = "taken into the matrices" if spelling.alpha == "folded" else "written as tensors"
         notes.append(f"alpha stood in the metadata only, which ComfyUI ignores; now it is {how}")

@@ -79,7 +79,8 @@ SUFFIXES: Mapping[str, tuple[str, str]] = MappingProxyType(
 )
 """Ending of a name -> how the file spells it, and the tensor's role."""
 
-_BY_LENGTH = sorted(SUFFIXES, key=len, reverse=True)
+_ENDINGS = tuple(SUFFIXES)
+_LENGTHS = sorted({len(text) for text in SUFFIXES}, reverse=True)
 _NAMED = re.compile(r"(\.lora_[AB])\.[A-Za-z0-9_-]{1,64}\.weight$")
 """peft's adapter name between `lora_A` and `weight`; usually `default`."""
 
@@ -96,12 +97,12 @@ class Key:
 
 def take_apart(name: str) -> Key | None:
     """A tensor's name as prefix, module, style and role; None if its ending is no LoRA's."""
-    whole = _NAMED.sub(r"\1.default.weight", name)
-    ending = next((text for text in _BY_LENGTH if whole.endswith(text)), None)
-    if ending is None:
+    whole = _NAMED.sub(r"\1.default.weight", name) if ".lora_" in name else name
+    if not whole.endswith(_ENDINGS):
         return None
-    style, role = SUFFIXES[ending]
-    stem = whole[: -len(ending)]
+    length = next(length for length in _LENGTHS if whole[-length:] in SUFFIXES)
+    style, role = SUFFIXES[whole[-length:]]
+    stem = whole[:-length]
     prefix = next(prefix for prefix in PREFIXES if stem.startswith(prefix.text))
     module = stem[len(prefix.text) :]
     if style == "_lora.down":

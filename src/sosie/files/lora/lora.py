@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import re
 import struct
@@ -105,12 +104,14 @@ class Lora:
         return self.alpha(adapter).value / adapter.rank if adapter.rank else 1.0
 
 
-def read_lora(path: Path, trained_on: str = "") -> Lora:
+def read_lora(path: Path, trained_on: str = "", header: Header | None = None) -> Lora:
     """Reads what a LoRA is; no weight is read. `trained_on` is what the user says of its base.
+
+    `header` is the file's, if it was read already.
 
     Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
     """
-    header = read_header(path)
+    header = read_header(path) if header is None else header
     grouped = group(header)
     named, total = sum(len(adapter.keys) for adapter in grouped.adapters if adapter.style), len(header.tensors)
     if not named or named < MOSTLY * total:
@@ -123,7 +124,7 @@ def read_lora(path: Path, trained_on: str = "") -> Lora:
     adapters = grouped.adapters
     if table is not None:
         find = table.find
-        adapters = tuple(dataclasses.replace(a, targets=find(a.prefix.part, a.module)) for a in adapters)
+        adapters = tuple(a.aimed_at(find(a.prefix.part, a.module)) for a in adapters)
     return Lora(
         path=path,
         header=header,

@@ -1,0 +1,89 @@
+"""What engines ask about faces, answered from a character's references."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sosie.api.session import Session
+from sosie.api.templates import kept
+from sosie.core import Finding, Guide, Plan, Stage
+from sosie.core.errors import NotFoundError
+from sosie.core.schema import digest
+from sosie.faces.choose import choose_face
+from sosie.faces.detect import Face
+from sosie.faces.encoders import ArcFaceOnnx, similarity
+from sosie.faces.references import face_crops, identity_embedding, raw_identity_embedding
+from sosie.files.images import read_image
+from sosie.files.library import find_asset
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+LEFT_ALONE = {"no face": "SOS-E020", "too small": "SOS-E021", "turned": "SOS-E022", "ambiguous": "SOS-E023"}
+"""Why a face is not drawn anew, as findings."""
+
+HINTS = {
+    "no face": "use an image in which the character's face can be seen",
+    "too small": "upscale the image first, or lower [stages.detail] min_face in a copy of the recipe",
+    "turned": "use a pose that is less turned, or raise [stages.detail] max_yaw in a copy of the recipe",
+    "ambiguous": "crop the image to the character",
+}
+
+
+class SessionFaces:
+    """Keeps the protocol `families.Faces` for the characters of a session's workspace."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._encoder = cache(self._open)
+
+    def embedding(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
+        """The embedding [d] that the guide's adapter is fed, kept between commands.
+
+        Of unit norm for FaceID; for InstantID with the norm that its encoder usually gives.
+        """
+        paths = self._session.reference_paths(plan.character)
+        key = digest(["guide", list(paths), plan.asset(guide.encoder).sha256, guide.kind, guide.references])
+        folder = self._session.workspace.state / "templates"
+        return kept(folder / f"{key[:32]}.npy", partial(self._embed, guide, plan))
+
+    def crops(self, guide: Guide, plan: Plan) -> Sequence[Image]:
+        """The aligned faces of the guide's references (RGB, 224x224)."""
+        return face_crops(self._references(plan), self._session.detector, guide.references)
+
+    def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
+        """The character's face by the encoder of the stage's first guide; the largest one if nothing guides."""
+        pixels = np.asarray(image.convert("RGB"))
+        faces = self._session.detector.detect(pixels)
+        if stage.guides and len(faces) > 1:
+            guide = stage.guides[0]
+            encoder, wanted = self._encoder(guide.encoder), self.embedding(guide, plan)
+            alike = [similarity("cosine", wanted, encoder.embed(pixels, face)) for face in faces]
+        else:
+            alike = [face.box[2] * face.box[3] / pixels.size for face in faces]
+        lead = 0.05 if stage.guides else 0.0
+        limits = stage.detail
+        choice = choose_face(faces, alike, min_interocular=limits.min_face, max_yaw=limits.max_yaw, min_lead=lead)
+        if choice.index is not None:
+            return faces[choice.index]
+        why = choice.problem or "no face"
+        message = f"the face of '{plan.character.name}' was left as it is: {choice.reason}"
+        return Finding(LEFT_ALONE[why], "warning", plan.character.name, message, HINTS[why])
+
+    def _embed(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
+        embed = raw_identity_embedding if guide.kind == "instantid" else identity_embedding
+        return embed(self._references(plan), self._session.detector, self._encoder(guide.encoder), guide.references)
+
+    def _references(self, plan: Plan) -> list[Image]:
+        paths = self._session.reference_paths(plan.character)
+        if not paths:
+            raise NotFoundError(f"character '{plan.character.name}' has no references", "sosie new CHARACTER IMAGES...")
+        return [read_image(path) for path in paths.values()]
+
+    def _open(self, name: str) -> ArcFaceOnnx:
+        return ArcFaceOnnx(name, find_asset(self._session.workspace, name))

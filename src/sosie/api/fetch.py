@@ -1,0 +1,374 @@
+"""Fetching: what files a recipe needs, where each comes from, and bringing the missing ones here."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+from sosie.api.convert import convert_model
+from sosie.api.models import known_table
+from sosie.api.recipes import list_recipes, load_recipe, read_recipe
+from sosie.core import Finding, Recipe, RecipeFile
+from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.plan import asset_names, needed_stages
+from sosie.core.recipe import Commercial
+from sosie.core.workspace import Workspace
+from sosie.doctor.downloads import check_fetched
+from sosie.files.digest import asset_digest, file_digest
+from sosie.files.download import RESERVE, Downloaded, Progress, copy_in, download
+from sosie.files.hubs import origin
+from sosie.files.library import find_asset, find_model
+from sosie.files.origin import Origin, read_origin, write_origin
+from sosie.files.part_file import partial_bytes
+from sosie.files.pickled import SUFFIXES as PICKLED
+from sosie.files.pickled import is_pickled
+from sosie.files.resolve import resolve
+from sosie.files.sources import LocalFile, Source, is_source, parse_source, safe_name
+from sosie.files.web import DownloadError, Web
+
+State = Literal["here", "missing", "partial", "unknown source"]
+
+
+@dataclass(frozen=True)
+class FetchRow:
+    """A file that is needed: what is known of it, and whether it is here.
+
+    `source` is pinned (commit, version) where its publisher was asked. `path` is the file, or where it
+    will be. `bytes` is None where nobody says; `have` are those that are here. `token` names the
+    variable without which the publisher refuses. `published` is None where nothing can be fetched.
+    """
+
+    name: str
+    role: str
+    source: str
+    title: str
+    state: State
+    path: Path
+    bytes: int | None
+    have: int
+    sha256: str
+    licence: str
+    commercial: Commercial
+    token: str = ""
+    published: Source | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The files, and what is wrong with fetching some of them. `families` are those that they must fit."""
+
+    rows: tuple[FetchRow, ...]
+    findings: tuple[Finding, ...]
+    families: frozenset[str] = frozenset()
+
+    @property
+    def to_fetch(self) -> tuple[FetchRow, ...]:
+        """The rows that a fetch brings."""
+        return tuple(row for row in self.rows if row.state != "here" and row.published is not None)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A file that was brought: where it is now, where from, and what the doctor says of it."""
+
+    path: Path
+    origin: Origin
+    received: int
+    findings: tuple[Finding, ...]
+
+
+def list_files(workspace: Workspace, web: Web, what: str, name: str = "") -> Listing:
+    """The files of a recipe (by name or file), or the one file of a source, which is called `name`.
+
+    Publishers are asked for what is not here. Raises `UsageError` and `NotFoundError` for a `what` that
+    is neither; what a publisher says is a finding.
+    """
+    recipe = None if is_source(what) else _recipe(workspace, what)
+    if recipe is None:
+        row, found = _not_here(workspace, web, RecipeFile(_checked(name), source=what))
+        return Listing((row,), tuple(found))
+    if name:
+        raise UsageError(f"--as names the file of one source, and {what} is a recipe", f"sosie model fetch {what}")
+    named = {file.name for file in recipe.files}
+    others = [RecipeFile(asset) for asset in asset_names(needed_stages(recipe)) if asset not in named]
+    families = frozenset(stage.family for stage in (*recipe.stages, *recipe.repair))
+    return _list(workspace, web, (*recipe.files, *others), families)
+
+
+def check_room(workspace: Workspace, rows: Sequence[FetchRow]) -> list[Finding]:
+    """SOS-N005 if the disk has no room for all of `rows`; a pickle and what is made of it are there together."""
+    sizes = [(row.bytes or 0) - row.have for row in rows]
+    twice = max((row.bytes or 0 for row in rows if row.published and _is_pickle(row.published)), default=0)
+    need = sum(sizes) + twice
+    free = shutil.disk_usage(workspace.root).free
+    if need + RESERVE <= free:
+        return []
+    message = f"{workspace.root} has {free / 1e9:.1f} GB free; {need / 1e9:.1f} GB are to come and 1 GB stays free"
+    hint = "free some space, or use another disk: --workspace"
+    return [Finding("SOS-N005", "error", str(workspace.root), message, hint)]
+
+
+def fetch(
+    workspace: Workspace,
+    web: Web,
+    row: FetchRow,
+    families: frozenset[str],
+    progress: Progress = lambda _done, _size: None,
+) -> Fetched:
+    """Brings the file of a row of `to_fetch`, checked; a pickle is converted, and only then goes.
+
+    Raises `DownloadError` (see `download`), and what `convert_model` raises: the pickle stays then.
+    """
+    source = row.published
+    if source is None:
+        raise NotFoundError(f"'{row.name}' has no source", f"sosie model fetch SOURCE --as {row.name}")
+    wanted = replace(source.wanted, size=row.bytes, sha256=row.sha256)
+    raw = _raw_path(row.path, source)
+    done = (
+        copy_in(Path(source.url), wanted, raw, progress) if _is_local(source) else download(web, wanted, raw, progress)
+    )
+    findings: list[Finding] = []
+    if not row.sha256:
+        message = f"{row.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
+        findings.append(Finding("SOS-N009", "warning", row.name, message, "compare it with the publisher's page"))
+    converted = _convert(done, row.path)
+    findings += converted or []
+    findings += check_fetched(row.path, row.role, families, known_table(workspace))
+    record = Origin(
+        source=source.text,
+        title=source.title,
+        licence=row.licence,
+        commercial=row.commercial,
+        sha256=done.sha256,
+        bytes=done.bytes,
+        fetched=datetime.now(UTC).isoformat(timespec="seconds"),
+        converted="" if converted is None else file_digest(row.path),
+    )
+    write_origin(row.path, record)
+    return Fetched(row.path, record, done.received, tuple(findings))
+
+
+def _recipe(workspace: Workspace, what: str) -> Recipe | None:
+    """The recipe that is meant, or None for a path; a recipe's name wins over a file of that name."""
+    recipes = list_recipes(workspace)
+    path = workspace.path(what)
+    if what in recipes:
+        return load_recipe(workspace, what)
+    if path.is_file():
+        return read_recipe(path) if path.suffix == ".toml" else None
+    raise NotFoundError(f"'{what}' is no recipe, no source and no file{nearest(what, recipes)}", "sosie recipe list")
+
+
+def _checked(name: str) -> str:
+    """A name for a model that was given with `--as`; an ending of a model file is taken off."""
+    stem = re.sub(r"\.(safetensors|onnx|bin|pth|pt|ckpt|sft|gguf)$", "", name)
+    if name and not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", stem):
+        raise UsageError(
+            f"--as '{name}' is not a name: expected 1 to 100 letters, digits, '-', '_' or '.'", "--as my-model"
+        )
+    return stem
+
+
+def _list(workspace: Workspace, web: Web, files: Sequence[RecipeFile], families: frozenset[str]) -> Listing:
+    rows: list[FetchRow] = []
+    findings: list[Finding] = []
+    silent: set[str] = set()
+    for file in files:
+        here = _here(workspace, file)
+        if here is not None:
+            rows.append(here)
+            findings += _changed(here, file)
+            continue
+        row, found = _not_here(workspace, web, file, silent)
+        rows.append(row)
+        findings += found
+        if any(finding.code == "SOS-N001" for finding in found):
+            silent.add(_host(web, file.source))
+    return Listing(tuple(rows), tuple(findings), families)
+
+
+def _here(workspace: Workspace, file: RecipeFile) -> FetchRow | None:
+    try:
+        path = find_asset(workspace, file.name)
+        installed = find_model(workspace, file.name if path.is_dir() else file.name.partition(":")[0])
+        size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    except (SosieError, OSError):
+        return None
+    fetched = read_origin(path)
+    source, licence, commercial = file.source or installed.source, file.licence, file.commercial
+    if fetched is not None:
+        source = fetched.source
+        licence, commercial = (licence, commercial) if licence else (fetched.licence, fetched.commercial)
+    licence = licence or installed.licence
+    sha256 = file.sha256 or (fetched.sha256 if fetched else "")
+    title = fetched.title if fetched else ""
+    return FetchRow(file.name, file.role, source, title, "here", path, size, size, sha256, licence, commercial)
+
+
+def _changed(row: FetchRow, file: RecipeFile) -> list[Finding]:
+    """SOS-N007 if what is here is known to be another file than the recipe names; nothing is read for it."""
+    fetched = read_origin(row.path)
+    if fetched is not None and file.sha256 and fetched.sha256 != file.sha256:
+        why = f"was fetched from {fetched.source} with SHA-256 {fetched.sha256}, the recipe names {file.sha256}"
+    elif (
+        fetched is None
+        and file.bytes
+        and row.path.is_file()
+        and row.path.suffix == Path(file.source).suffix
+        and row.have != file.bytes
+    ):
+        why = f"has {row.have:,} bytes, the recipe names a file of {file.bytes:,} bytes"
+    else:
+        return []
+    hint = "move it away and fetch again, or change the recipe: sosie recipe copy"
+    return [Finding("SOS-N007", "warning", file.name, f"{row.path} {why}", hint)]
+
+
+def _not_here(
+    workspace: Workspace, web: Web, file: RecipeFile, silent: Collection[str] = ()
+) -> tuple[FetchRow, list[Finding]]:
+    """The row of a file that is to be fetched, after its publisher was asked, unless its host is `silent`."""
+    path = _target(workspace, file.name, f"{file.name}.safetensors")
+    size, sha256 = file.bytes or None, file.sha256.lower()
+    row = FetchRow(
+        file.name or file.source,
+        file.role,
+        file.source,
+        "",
+        "unknown source",
+        path,
+        size,
+        0,
+        sha256,
+        file.licence,
+        file.commercial,
+    )
+    if not file.source:
+        message = f"the recipe does not say where '{file.name}' comes from, and it is not here"
+        hint = f"sosie model fetch SOURCE --as {file.name.partition(':')[0]}"
+        return row, [Finding("SOS-N010", "warning", file.name, message, hint)]
+    row = replace(row, state="missing")
+    try:
+        if (host := _host(web, file.source)) in silent:
+            raise DownloadError("SOS-N001", f"{file.source}: {host} could not be reached for another file", "try later")
+        source = _published(workspace, web, file.source, sha256)
+    except DownloadError as error:
+        token = web.hubs.token(_address(web, file.source))[0] if error.code == "SOS-N002" else ""
+        return replace(row, token=token), [Finding(error.code, "error", row.name, error.message, error.hint)]
+    name = file.name or Path(source.name).stem
+    path = _target(workspace, name, source.name)
+    have = partial_bytes(_raw_path(path, source))
+    row = replace(
+        row,
+        name=name,
+        source=source.text,
+        title=source.title,
+        state="partial" if have else "missing",
+        path=path,
+        bytes=size or source.size,
+        have=have,
+        sha256=sha256 or source.sha256,
+        licence=file.licence or source.licence,
+        commercial=file.commercial if file.licence else source.commercial,
+        token=source.token,
+        published=source,
+    )
+    for what, asked, said in (("bytes", size, source.size), ("SHA-256", sha256, source.sha256)):
+        if asked and said and asked != said:
+            message = f"{source.text} has {what} {said}, the recipe names a file with {what} {asked}"
+            hint = "the publisher replaced it: name the older revision or version in the recipe's source"
+            return replace(row, published=None), [Finding("SOS-N007", "error", name, message, hint)]
+    return _unless_there(row, source)
+
+
+def _unless_there(row: FetchRow, source: Source) -> tuple[FetchRow, list[Finding]]:
+    """The row as `here` if its path is this very file; SOS-N007 if it is another, or nobody can tell."""
+    if not row.path.exists():
+        return row, []
+    fetched = read_origin(row.path)
+    sha256 = fetched.sha256 if fetched else ("" if _is_pickle(source) or not row.sha256 else asset_digest(row.path))
+    if sha256 and sha256 == row.sha256:
+        return replace(row, state="here", have=row.bytes or 0), []
+    message = f"{row.path} is there already" + (f", fetched from {fetched.source}" if fetched else "")
+    finding = Finding("SOS-N007", "error", row.name, message, "move it away, or fetch under another name: --as NAME")
+    return replace(row, published=None), [finding]
+
+
+def _published(workspace: Workspace, web: Web, text: str, sha256: str) -> Source:
+    address = parse_source(text, web.hubs)
+    if not isinstance(address, LocalFile):
+        return resolve(web, address, sha256)
+    path = workspace.path(address.path)
+    if not path.is_file():
+        raise DownloadError("SOS-N004", f"there is no file {path}", "name a file that is there")
+    return Source(str(path), str(path), safe_name(path.name), path.stat().st_size, title=path.name)
+
+
+def _address(web: Web, source: str) -> str:
+    """The address of the hub of a source, or the source where it is an address itself."""
+    hubs = {"hf": web.hubs.huggingface, "civitai": web.hubs.civitai}
+    return hubs.get(source.partition(":")[0], source)
+
+
+def _host(web: Web, source: str) -> str:
+    return origin(_address(web, source))[1] if is_source(source) else ""
+
+
+def _is_local(source: Source) -> bool:
+    return not is_source(source.url)
+
+
+def _is_pickle(source: Source) -> bool:
+    return Path(source.name).suffix.lower() in PICKLED
+
+
+def _target(workspace: Workspace, name: str, file_name: str) -> Path:
+    """Where a file goes by its name in recipes: `NAME` and `MODEL:FILE` in `models/`, a path where it says."""
+    model, colon, inside = name.partition(":")
+    if colon:
+        path = workspace.models / model / inside
+    elif "/" in name or "\\" in name:
+        path = workspace.path(name)
+    else:
+        suffix = Path(file_name).suffix.lower()
+        path = workspace.models / f"{name}{'.safetensors' if suffix in PICKLED else suffix}"
+    if path.suffix.lower() in PICKLED:
+        raise UsageError(
+            f"'{name}' names a pickle; pickles are converted before they are used",
+            f"in the recipe: {Path(name).with_suffix('.safetensors')}",
+        )
+    if workspace.root.resolve() not in path.resolve().parents:
+        raise UsageError(f"'{name}' leads out of the workspace, to {path}", "name it by a word, or put it into models/")
+    return path
+
+
+def _raw_path(path: Path, source: Source) -> Path:
+    """Where the published file goes: beside `path` if it is a pickle that must be converted first."""
+    return path.with_suffix(Path(source.name).suffix.lower()) if _is_pickle(source) else path
+
+
+def _convert(done: Downloaded, path: Path) -> list[Finding] | None:
+    """Makes `path` of what was downloaded: by conversion if its content is a pickle, whatever its name says.
+
+    None if it is no pickle and `path` is what was published.
+    """
+    raw = done.path
+    with raw.open("rb") as stream:
+        pickled = is_pickled(stream.read(512)) and path.suffix != ".onnx"
+    if raw != path and path.exists():
+        raise UsageError(f"{path} is there already", "move it away, then run the same command again")
+    if not pickled:
+        if raw != path:
+            raw.rename(path)
+        return None
+    if raw == path:
+        raw = path.with_name(f"{path.stem}.published.pth")
+        path.replace(raw)
+    conversion = convert_model(raw, path)
+    raw.unlink()
+    return list(conversion.findings)

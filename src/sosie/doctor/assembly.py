@@ -1,0 +1,197 @@
+"""What one stage is put together from, whether a recipe says it or a ComfyUI graph: the noun of the checks.
+
+A `Part` is a file in its place, known by its header; an `Assembly` is a denoiser with its partners, its
+guides and the settings of its sampler. `Parts` reads every file once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from sosie.core import Finding
+from sosie.core.errors import SosieError
+from sosie.doctor.model_files import check_model_file
+from sosie.families import Family, families
+from sosie.files.fit import Fit
+from sosie.files.lora import Lora, read_lora
+from sosie.files.model_file import Known, ModelFile
+
+LAYERS_OF_A_FOLDER = ("diffusion_pytorch_model.safetensors", "model.safetensors")
+"""The weights of a folder that is one component of a pipeline."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A file in its place: the name it is asked by, where it lies, and what its header says.
+
+    `path` is None for a file that was not found; `model` and `lora` are None for what is neither known.
+    """
+
+    name: str
+    path: Path | None = None
+    model: ModelFile | None = None
+    lora: Lora | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is, for messages."""
+        if self.lora is not None:
+            return f"a LoRA of family {self.lora.family or 'unknown'}"
+        model = self.model
+        return f"a {model.role} of family {model.family} ({model.variant})" if model else "not known"
+
+
+@dataclass(frozen=True)
+class LoraPart:
+    """A LoRA and its weight; `trained_on` is what the user says of its base, or empty."""
+
+    part: Part
+    weight: float
+    trained_on: str = ""
+
+
+@dataclass(frozen=True)
+class GuidePart:
+    """An identity guide: its kind (`ip-adapter` for a graph's adapter of images), scale and files.
+
+    `encoder` names the face encoder that it is fed from; empty: not known.
+    """
+
+    kind: str
+    scale: float
+    weights: Part | None = None
+    encoder: str = ""
+    image_encoder: Part | None = None
+    controlnet: Part | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a stage samples; None where nothing says. `denoise` 1 draws from noise alone.
+
+    `shift` is the timestep shift that is set (None: the model's own), `precision` as in recipes.
+    """
+
+    steps: float | None = None
+    cfg: float | None = None
+    denoise: float = 1.0
+    shift: float | None = None
+    precision: str = "auto"
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """A stage of a recipe or a sampler of a graph, with all that it uses.
+
+    `subject` is the recipe or file, `where` the stage or node in it. `references` says whether a node
+    encodes reference images for the model, and with what.
+    """
+
+    subject: str
+    where: str
+    family: str
+    model: Part | None = None
+    encoders: tuple[Part, ...] = ()
+    vae: Part | None = None
+    loras: tuple[LoraPart, ...] = ()
+    guides: tuple[GuidePart, ...] = ()
+    settings: Settings = Settings()
+    references: Literal["", "with a VAE", "without a VAE"] = ""
+
+    @property
+    def fit(self) -> Fit:
+        """What its family must be put together with; an empty one if nothing is known."""
+        return fit_of(self.family)
+
+    @property
+    def title(self) -> str:
+        """Its family for people."""
+        return next((family.title for family in families() if family.name == self.family), self.family)
+
+    @property
+    def variant(self) -> str:
+        """Which of the variants that share a header it is: as the user said, or as its file is called; or empty."""
+        model = self.model.model if self.model else None
+        if model is not None and "the same header" not in model.variant:
+            return self.fit.variant_of(f"{model.variant}")
+        names = [self.model.path.name if self.model.path else "", self.model.name] if self.model else []
+        return next((variant for name in names if (variant := self.fit.variant_of(Path(name).stem))), "")
+
+    def finding(self, code: str, severity: Literal["info", "warning", "error"], message: str, hint: str) -> Finding:
+        """A finding about this stage."""
+        return Finding(code, severity, self.subject, f"{self.where}: {message}", hint)
+
+
+def fit_of(family: str) -> Fit:
+    """What a family's models must be put together with; an empty `Fit` for a family that does not say."""
+    return next((_fit(known) for known in families() if known.name == family), Fit())
+
+
+def called_family(name: str) -> str:
+    """The family that a file's name tells, or empty: for files that are not there to be read."""
+    letters = re.sub(r"[^a-z0-9]", "", Path(name.replace("\\", "/")).name.lower())
+    return next((known.name for known in families() if (called := _fit(known).called) and called in letters), "")
+
+
+def _fit(family: Family) -> Fit:
+    try:
+        return importlib.import_module(f"{family.package}.fit").FIT
+    except ModuleNotFoundError as error:
+        if error.name != f"{family.package}.fit":
+            raise
+        return Fit()
+
+
+class Parts:
+    """Every file of a recipe or graph, read once. What is to be said of the files themselves is in `findings`.
+
+    `find` gives the path of a name or raises a `SosieError`; `known` is the user's table of variants.
+    """
+
+    def __init__(self, find: Callable[[str], Path], known: Path | None = None) -> None:
+        self.findings: list[Finding] = []
+        self._find = find
+        self._known = known
+        self._read: dict[Path, Part] = {}
+
+    def part(self, name: str) -> Part | None:
+        """The file of that name; None for an empty name."""
+        if not name:
+            return None
+        try:
+            path = self._find(name)
+        except SosieError:
+            return Part(name)
+        return self.at(name, path)
+
+    def at(self, name: str, path: Path) -> Part:
+        """The file at a path, under the name that it is asked by."""
+        if path not in self._read:
+            self._read[path] = self._look(path)
+        return replace(self._read[path], name=name)
+
+    def _look(self, path: Path) -> Part:
+        part = Part(path.name, path)
+        if path.suffix == ".onnx":
+            return part
+        file = _weights(path)
+        try:
+            return replace(part, lora=read_lora(file) if file.suffix in (".safetensors", ".sft") else None)
+        except SosieError:
+            pass
+        answer, found = check_model_file(file, self._known)
+        self.findings += [finding for finding in found if finding.severity != "info"]
+        return replace(part, model=answer.model if isinstance(answer, Known) else None)
+
+
+def _weights(path: Path) -> Path:
+    """The file by which a path is known: of a component's folder its weights, of anything else itself."""
+    if not path.is_dir() or (path / "model_index.json").is_file():
+        return path
+    named = [path / name for name in LAYERS_OF_A_FOLDER if (path / name).is_file()]
+    return (named or sorted(path.glob("*.safetensors")) or [path])[0]

@@ -1,0 +1,65 @@
+"""Downloads: the codes of what can go wrong, and whether a fetched file is what it was fetched for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from sosie.core import Finding
+from sosie.core.errors import SosieError
+from sosie.doctor.loras import check_lora
+from sosie.doctor.model_files import check_model_file
+from sosie.files.lora import read_lora
+from sosie.files.model_file import Ambiguous, Known
+
+CODES: dict[str, str] = {
+    "SOS-N001": "A download failed",
+    "SOS-N002": "A server wants to know who asks",
+    "SOS-N003": "A server sent something else than the file",
+    "SOS-N004": "A source has no such file",
+    "SOS-N005": "The disk has no room for a download",
+    "SOS-N006": "Another process downloads the same file",
+    "SOS-N007": "The publisher has another file than the recipe names",
+    "SOS-N008": "A fetched file is not what the recipe needs it for",
+    "SOS-N009": "Nothing says what a fetched file must be",
+    "SOS-N010": "A recipe does not say where a file comes from",
+}
+"""Every code of downloads, with its title."""
+
+OF_A_FAMILY = ("checkpoint", "pipeline", "denoiser", "controlnet", "ip-adapter", "instantid", "lora")
+"""Roles of files that fit one family only."""
+
+
+def check_fetched(path: Path, role: str, families: Collection[str], known: Path | None = None) -> list[Finding]:
+    """What the doctor says of a fetched file, and SOS-N008 if it is not of `role` and of one of `families`.
+
+    An empty `role` and no `families` mean any. ONNX files are not looked into. `known`: see `check_model_file`.
+    """
+    if path.suffix == ".onnx":
+        return []
+    try:
+        lora = read_lora(path) if path.suffix in (".safetensors", ".sft") and role in ("", "lora") else None
+    except SosieError:
+        lora = None
+    if lora is not None:
+        return [*check_lora(path), *_misfit(path, role, families, [("lora", lora.family)])]
+    answer, findings = check_model_file(path, known)
+    models = (
+        answer.candidates if isinstance(answer, Ambiguous) else (answer.model,) if isinstance(answer, Known) else ()
+    )
+    return [*findings, *_misfit(path, role, families, [(model.role, model.family) for model in models])]
+
+
+def _misfit(path: Path, role: str, families: Collection[str], found: list[tuple[str, str]]) -> list[Finding]:
+    """`found` are role and family of everything that the file can be; none for what is not known."""
+    fitting = [
+        (is_role, family)
+        for is_role, family in found
+        if role in ("", is_role) and (not families or is_role not in OF_A_FAMILY or family in families)
+    ]
+    if fitting or not (role or families) or not (role or found):
+        return []
+    is_what = " or ".join(f"{is_role} of family {family or 'unknown'}" for is_role, family in found) or "not known"
+    wanted = f"{role or 'a file'} for {' or '.join(sorted(families))}" if families else role
+    message = f"{path} is {is_what}; expected {wanted}"
+    return [Finding("SOS-N008", "error", str(path), message, "check the recipe's source: sosie recipe show NAME")]

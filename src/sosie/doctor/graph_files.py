@@ -1,0 +1,164 @@
+"""The model files that a graph names: found in the model folders as ComfyUI lays them out, and what they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from sosie.core import Finding
+from sosie.core.errors import NotFoundError, SosieError, UsageError
+from sosie.core.workspace import Workspace
+from sosie.doctor.assembly import Part, Parts
+from sosie.files.library import find_files, model_roots, one_of
+from sosie.files.lora.training import plain
+from sosie.files.workflow import Graph, Input, Node, node_type
+
+CODES: dict[str, str] = {
+    "SOS-W010": "A file that a graph names is not there",
+    "SOS-W011": "A graph's files were not looked for",
+    "SOS-W012": "InstantID's face analysis is not where its node looks",
+}
+
+ALIASES = {"diffusion_models": ("diffusion_models", "unet"), "text_encoders": ("text_encoders", "clip")}
+"""Folders of ComfyUI that have an older name."""
+
+ROLES = {
+    "checkpoints": ("checkpoint",),
+    "diffusion_models": ("denoiser", "checkpoint"),
+    "text_encoders": ("text-encoder",),
+    "vae": ("vae",),
+    "loras": ("lora",),
+    "controlnet": ("controlnet",),
+    "clip_vision": ("image-encoder",),
+    "upscale_models": ("upscaler",),
+    "ipadapter": ("ip-adapter",),
+    "instantid": ("instantid",),
+}
+"""What files of a folder must be. Files of other folders are only looked for: they are no models of a family."""
+
+NO_FILES = ("pixel_space", "taesd", "taesdxl", "taesd3", "taef1")
+"""Names of VAELoader that mean no file of that name."""
+
+FACE_PACK = Path("insightface/models/antelopev2")
+"""Where InstantIDFaceAnalysis looks; it downloads the pack while it runs if nothing is there."""
+
+
+class GraphFiles:
+    """The files of a graph by (folder, name); each is read once. `known`: see `Parts`."""
+
+    def __init__(self, workspace: Workspace, known: Path | None = None) -> None:
+        self._workspace = workspace
+        self.roots = [root for root in model_roots(workspace) if root.is_dir() and any(root.iterdir())]
+        self.parts = Parts(self._nowhere, known)
+
+    def part(self, node: Node, name: str) -> Part | None:
+        """The file that an input names; None if it names none, or by a link.
+
+        A file that is nothing for this node is given as not known, so that it is spoken of once (`check_files`).
+        """
+        kind = node_type(node.kind)
+        entry = kind.input(name) if kind else None
+        value = node.inputs.get(name)
+        if entry is None or entry.type != "FILE" or not isinstance(value, str) or value in NO_FILES:
+            return None
+        try:
+            path = self.find(entry.folder, value)
+        except SosieError:
+            return Part(value)
+        part = self.parts.at(value, path) if entry.folder in ROLES else Part(value, path)
+        return replace(part, model=None, lora=None) if misplaced(part, entry.folder) else part
+
+    def find(self, folder: str, name: str) -> Path:
+        """A file by its name in a folder of ComfyUI, else anywhere in the model folders.
+
+        Raises `NotFoundError`, or `UsageError` if the name means several files of different content.
+        """
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts or not inside.name:
+            raise NotFoundError(
+                f"'{plain(name)}' is no name of a file in {folder}/", "choose the file in the node again"
+            )
+        for root in self.roots:
+            for base in (root, root / "models"):
+                for place in (*ALIASES.get(folder, (folder,)), ""):
+                    path = base / place / inside
+                    if path.is_file():
+                        return path
+        found = find_files(self._workspace, inside.name)
+        if not found:
+            raise NotFoundError(f"'{plain(name)}' is not in {folder}/ of the model folders", "sosie model list")
+        return one_of(found, inside.name)
+
+    @staticmethod
+    def _nowhere(name: str) -> Path:
+        raise NotFoundError(f"'{name}' is not looked for by its name alone")
+
+
+def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
+    """SOS-W010 to W012, SOS-R004 and R010, and what is to be said of the files themselves (SOS-F, SOS-K)."""
+    named = [(node, entry.name, entry.folder) for node in graph for entry in _entries(node)]
+    if named and not files.roots:
+        names = ", ".join(dict.fromkeys(plain(str(node.inputs[name])) for node, name, _ in named))
+        message = f"{len(named)} files were not looked for ({names}): no folder of models is known"
+        hint = 'name ComfyUI\'s in sosie.toml: model_folders = ["/path/to/ComfyUI/models"]'
+        return [Finding("SOS-W011", "info", subject, message, hint)]
+    findings: list[Finding] = []
+    for node, name, folder in named:
+        findings += _file(node, name, folder, files, subject)
+    if files.roots:
+        findings += _face_pack(graph, files.roots, subject)
+    return [*findings, *files.parts.findings]
+
+
+def _entries(node: Node) -> Iterator[Input]:
+    kind = node_type(node.kind)
+    for entry in kind.files if kind else ():
+        value = node.inputs.get(entry.name)
+        if isinstance(value, str) and value not in NO_FILES:
+            yield entry
+
+
+def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -> Iterator[Finding]:
+    value = str(node.inputs[name])
+    try:
+        files.find(folder, value)
+    except UsageError as error:
+        yield Finding("SOS-R004", "error", subject, f"{plain(node.label)}: {error.message}", error.hint)
+        return
+    except SosieError as error:
+        hint = f"put it into {folder}/ of a model folder, or choose another in the node"
+        yield Finding("SOS-W010", "error", subject, f"{plain(node.label)}: {error.message}", hint)
+        return
+    if folder not in ROLES:
+        return
+    part = files.parts.at(value, files.find(folder, value))
+    if misplaced(part, folder):
+        wanted = " or ".join(ROLES[folder])
+        message = f"{plain(node.label)}: '{plain(value)}' is {part.what}; this node loads a {wanted}"
+        yield Finding("SOS-R010", "error", subject, message, f"sosie doctor {part.path} says what the file is")
+
+
+def misplaced(part: Part, folder: str) -> bool:
+    """Whether a file is known to be nothing for the nodes that load from a folder."""
+    roles = ROLES.get(folder, ())
+    role = part.model.role if part.model else "lora" if part.lora else ""
+    return bool(roles and role) and role not in roles
+
+
+def _face_pack(graph: Graph, roots: list[Path], subject: str) -> Iterator[Finding]:
+    """InstantID's face analysis reads a fixed folder, one level deep."""
+    if not graph.of("InstantIDFaceAnalysis"):
+        return
+    places = [base / FACE_PACK for root in roots for base in (root, root / "models")]
+    if any(any(place.glob("*.onnx")) for place in places):
+        return
+    nested = next((place for place in places if any((place / place.name).glob("*.onnx"))), None)
+    if nested is not None:
+        message = (
+            f"the files of antelopev2 lie one folder too deep ({nested / nested.name}): its node stops with an error"
+        )
+        yield Finding("SOS-W012", "error", subject, message, f"move them up into {nested}")
+        return
+    message = f"there is no {FACE_PACK}/*.onnx: the node downloads it while it runs, and fails offline"
+    yield Finding("SOS-W012", "warning", subject, message, "put InsightFace's antelopev2 there")

@@ -1,0 +1,215 @@
+"""The stages of a graph: for every sampler the model, LoRAs, guides, encoder and VAE that its wires lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Settings, called_family
+from sosie.doctor.graph_files import GraphFiles
+from sosie.files.workflow import Graph, Link, Node, Value, node_type
+
+SAMPLERS = (
+    "KSampler",
+    "KSamplerAdvanced",
+    "SamplerCustom",
+    "SamplerCustomAdvanced",
+    "FaceDetailer",
+    "UltimateSDUpscale",
+    "UltimateSDUpscaleNoUpscale",
+)
+
+DECODERS = ("VAEDecode", "VAEDecodeTiled")
+LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
+SHIFTS = ("ModelSamplingAuraFlow", "ModelSamplingSD3")
+
+INSTANTID = {"ApplyInstantID": "weight", "ApplyInstantIDAdvanced": "ip_weight", "InstantIDAttentionPatch": "weight"}
+"""InstantID's nodes, and the input that is their scale."""
+
+ADAPTERS = {
+    "IPAdapterFaceID": "faceid",
+    "IPAdapterMS": "ip-adapter",
+    "IPAdapter": "ip-adapter",
+    "IPAdapterAdvanced": "ip-adapter",
+    "IPAdapterBatch": "ip-adapter",
+    "IPAdapterTiled": "ip-adapter",
+    "IPAdapterEmbeds": "ip-adapter",
+}
+"""The nodes of IP-Adapters, and the kind of guide that they are."""
+
+IMAGES = ("image1", "image2", "image3")
+
+
+def graph_stages(graph: Graph, files: GraphFiles, subject: str) -> Iterator[Assembly]:
+    """One assembly a sampler; what its wires do not tell (an unknown node on the way) is left out.
+
+    The family of a model's file that is not there is the one that its name tells, if it tells one.
+    """
+    for sampler in graph.of(*SAMPLERS):
+        walk = Walk(graph, files)
+        chain = walk.models(sampler)
+        base = next((part for node in chain if (part := walk.base(node)) is not None), None)
+        model = base.model if base else None
+        yield Assembly(
+            subject=subject,
+            where=sampler.label,
+            family=model.family if model else called_family(base.name) if base else "",
+            model=base,
+            encoders=walk.encoders(sampler),
+            vae=walk.vae(sampler),
+            loras=tuple(walk.loras(chain)),
+            guides=tuple(walk.guides(chain)),
+            settings=walk.settings(sampler, chain),
+            references=walk.references(sampler),
+        )
+
+
+class Walk:
+    """Goes up the wires of a graph. Every walk ends: a node is visited once."""
+
+    def __init__(self, graph: Graph, files: GraphFiles) -> None:
+        self._graph = graph
+        self._files = files
+
+    def value(self, node: Node | None, name: str) -> Value | None:
+        """The value of a widget, through a node that only holds a value; None if it is not known."""
+        seen: set[str] = set()
+        while node is not None and node.id not in seen:
+            seen.add(node.id)
+            if not isinstance(node.inputs.get(name), Link):
+                entry = kind.input(name) if (kind := node_type(node.kind)) else None
+                return node.inputs.get(name, entry.fallback if entry else None)
+            found = self._graph.source(node, name)
+            node, name = (found[0], "value") if found else (None, "")
+        return None
+
+    def number(self, node: Node | None, name: str) -> float | None:
+        """The value of a widget as a number, or None."""
+        try:
+            return float(self.value(node, name) or 0) if self.value(node, name) is not None else None
+        except (TypeError, ValueError):
+            return None
+
+    def up(self, start: Node | None, name: str, carries: str) -> list[Node]:
+        """The nodes on the way up a wire, nearest first, as long as each takes what it gives."""
+        chain: list[Node] = []
+        node, inputs = start, (name,)
+        while node is not None:
+            found = next((f for entry in inputs if (f := self._graph.source(node, entry)) is not None), None)
+            node = found[0] if found and found[0] not in chain else None
+            if node is not None:
+                chain.append(node)
+                inputs = self._through(node, carries)
+        return chain
+
+    def _through(self, node: Node, carries: str) -> tuple[str, ...]:
+        """The inputs by which a node passes something on."""
+        kind = node_type(node.kind)
+        if kind is None:
+            return (carries.lower(),)
+        if kind.name == "ComfySwitchNode":
+            return ("on_true",) if self.value(node, "switch") is True else ("on_false",)
+        return tuple(entry.name for entry in kind.inputs if entry.type == carries)
+
+    def models(self, sampler: Node) -> list[Node]:
+        """The chain of the model, from the sampler up to its loader."""
+        return self.up(self._guider(sampler), "model", "MODEL")
+
+    def _guider(self, sampler: Node) -> Node | None:
+        """The node that holds model, conditioning and CFG of a sampler."""
+        if sampler.kind != "SamplerCustomAdvanced":
+            return sampler
+        found = self._graph.source(sampler, "guider")
+        return found[0] if found else None
+
+    def base(self, node: Node) -> Part | None:
+        """The file of the model, if the node loads one."""
+        names = {"UNETLoader": "unet_name"}
+        name = names.get(node.kind, "ckpt_name" if "Checkpoint" in node.kind else "")
+        return self._files.part(node, name) if name else None
+
+    def encoders(self, sampler: Node) -> tuple[Part, ...]:
+        """The files of the text encoder, where it is loaded by itself."""
+        chain = self.up(self._text(sampler), "clip", "CLIP")
+        loaders = [node for node in chain if node.kind.endswith("CLIPLoader")]
+        names = ("clip_name", "clip_name1", "clip_name2", "clip_name3", "clip_name4")
+        return tuple(part for node in loaders[:1] for name in names if (part := self._files.part(node, name)))
+
+    def _text(self, sampler: Node) -> Node | None:
+        """The nearest node that encodes the positive text."""
+        guider = self._guider(sampler)
+        for name in ("positive", "conditioning"):
+            chain = self.up(guider, name, "CONDITIONING")
+            found = next((node for node in chain if (kind := node_type(node.kind)) and kind.input("clip")), None)
+            if found is not None:
+                return found
+        return None
+
+    def references(self, sampler: Node) -> Literal["", "with a VAE", "without a VAE"]:
+        """Whether reference images are encoded for the model."""
+        text = self._text(sampler)
+        if text is None or text.kind != "TextEncodeZImageOmni" or not any(text.link(name) for name in IMAGES):
+            return ""
+        return "with a VAE" if text.link("vae") else "without a VAE"
+
+    def vae(self, sampler: Node) -> Part | None:
+        """The file of the VAE that decodes what a sampler gives, where it is loaded by itself."""
+        holders = [sampler] if sampler.link("vae") else []
+        for decoder in self._graph.of(*DECODERS):
+            chain = self.up(decoder, "samples", "LATENT")
+            if next((node for node in chain if node.kind in SAMPLERS), None) is sampler:
+                holders.append(decoder)
+        for holder in holders:
+            loader = next((node for node in self.up(holder, "vae", "VAE") if node.kind == "VAELoader"), None)
+            if loader is not None:
+                return self._files.part(loader, "vae_name")
+        return None
+
+    def loras(self, chain: list[Node]) -> Iterator[LoraPart]:
+        """The LoRAs on the model's way that have an effect."""
+        for node in chain:
+            part = self._files.part(node, "lora_name") if node.kind in LORAS else None
+            weight = self.number(node, "strength_model") if part else None
+            if part is not None and weight:
+                yield LoraPart(part, weight)
+
+    def guides(self, chain: list[Node]) -> Iterator[GuidePart]:
+        """The identity guides on the model's way that have an effect."""
+        for node in chain:
+            name = INSTANTID.get(node.kind, "weight" if node.kind in ADAPTERS else "")
+            scale = (self.number(node, name) if name else 0) or 0
+            if scale <= 0:
+                continue
+            if node.kind in INSTANTID:
+                weights = self._loaded(node, "instantid", "instantid_file")
+                yield GuidePart(
+                    "instantid", scale, weights, "", None, self._loaded(node, "control_net", "control_net_name")
+                )
+            else:
+                faces = self._graph.source(node, "insightface")
+                encoder = str(self.value(faces[0], "model_name") or "") if faces else ""
+                weights = self._loaded(node, "ipadapter", "ipadapter_file")
+                image_encoder = self._loaded(node, "clip_vision", "clip_name")
+                yield GuidePart(ADAPTERS[node.kind], scale, weights, encoder, image_encoder)
+
+    def _loaded(self, node: Node, name: str, file: str) -> Part | None:
+        """The file that feeds an input, if the node at its other end names one."""
+        found = self._graph.source(node, name)
+        return self._files.part(found[0], file) if found else None
+
+    def settings(self, sampler: Node, chain: list[Node]) -> Settings:
+        """Steps, CFG, denoise, shift and precision; the node nearest to the sampler wins."""
+        sigmas = self._graph.source(sampler, "sigmas")
+        plan = sigmas[0] if sigmas else sampler
+        guider = self._guider(sampler)
+        free = guider is not None and guider.kind == "BasicGuider"
+        shifting = next((node for node in chain if node.kind in SHIFTS), None)
+        computing = next((node for node in chain if node.kind == "ModelComputeDtype"), None)
+        denoise = self.number(plan, "denoise")
+        return Settings(
+            steps=self.number(plan, "steps"),
+            cfg=1.0 if free else self.number(guider, "cfg"),
+            denoise=1.0 if denoise is None else denoise,
+            shift=self.number(shifting, "shift") if shifting else None,
+            precision=str(self.value(computing, "dtype") or "auto") if computing else "auto",
+        )

@@ -1,0 +1,74 @@
+"""The licences of all parts of a recipe in one line, and whether images made with it may be sold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sosie.core import Finding, Recipe, Stage
+from sosie.core.errors import SosieError
+from sosie.core.plan import asset_names
+from sosie.core.recipe import Commercial
+from sosie.core.workspace import Workspace
+from sosie.files.library import find_asset, find_model
+from sosie.files.origin import read_origin
+
+CODES: dict[str, str] = {
+    "SOS-R040": "Whether images of a recipe may be sold",
+}
+
+FREE = ("CC0-1.0", "Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0")
+"""Licences of packages that leave what is made with them to their users."""
+
+OWN = "characters/"
+"""A character's own LoRAs are their user's."""
+
+ANSWERS: dict[Commercial, str] = {
+    "yes": "images may be sold",
+    "ask": "whether images may be sold is not clear",
+    "no": "images may not be sold",
+}
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Under what terms a part is used."""
+
+    name: str
+    licence: str
+    commercial: Commercial
+
+
+def check_licences(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...]) -> list[Finding]:
+    """SOS-R040, one line: the answer of the strictest part, then every licence with the parts that have it.
+
+    The recipe's own word counts, then what was noted when a file was fetched, then the licence of the package.
+    """
+    names = [name for name in asset_names(stages) if not name.startswith(OWN)]
+    terms = [_terms(workspace, recipe, name) for name in names]
+    if not terms:
+        return []
+    said = {entry.commercial for entry in terms}
+    answer: Commercial = "no" if "no" in said else "ask" if "ask" in said else "yes"
+    parts = [
+        f"{entry.licence} ({', '.join(other.name for other in terms if other.licence == entry.licence)})"
+        for entry in {entry.licence: entry for entry in terms}.values()
+    ]
+    blocking = ", ".join(entry.name for entry in terms if entry.commercial == answer)
+    why = "" if answer == "yes" else f" because of {blocking}"
+    hint = "" if answer == "yes" else "these are the publishers' words as noted in the recipe; read their licences"
+    message = f"{ANSWERS[answer]}{why}; licences: {'; '.join(parts)}"
+    return [Finding("SOS-R040", "info", recipe.name, message, hint)]
+
+
+def _terms(workspace: Workspace, recipe: Recipe, name: str) -> Terms:
+    said = recipe.source_of(name)
+    if said is not None and said.licence:
+        return Terms(name, said.licence, said.commercial)
+    try:
+        origin = read_origin(find_asset(workspace, name))
+        if origin is not None and origin.licence:
+            return Terms(name, origin.licence, origin.commercial)
+        licence = find_model(workspace, name.partition(":")[0]).licence
+    except SosieError:
+        licence = ""
+    return Terms(name, licence or "not stated", "yes" if licence in FREE else "ask")

@@ -1,0 +1,146 @@
+"""What a recipe asks of a disk and of a machine: to make images, or to train on the character.
+
+Memory is estimated by family, the lowest figure of each range: it is an error only where nobody got
+by with less. Sources: the model cards, and reports of OneTrainer (#1269) and ai-toolkit (#550).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sosie.core import Finding, Recipe, Stage
+from sosie.core.workspace import Workspace
+from sosie.doctor.dataset.precision import check_precision
+from sosie.doctor.disk import (
+    FAMILY_LARGEST,
+    GB,
+    LORA_CHECKPOINTS,
+    DiskNeeds,
+    DiskPlan,
+    OutputImages,
+    TrainingRun,
+    check_free,
+    check_quota,
+    plan_disk,
+    recipe_files,
+)
+from sosie.doctor.machine import Dtype, Needs
+
+Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
+
+IMAGES = 100
+"""The images that a disk plan counts."""
+
+DATASET_IMAGES = 25
+"""The images of a training set that was not named."""
+
+SAVE_EVERY = 250
+"""Steps between two checkpoints, as trainers have it by default; all of them are kept, to choose from."""
+
+VRAM = {"sdxl": 8 * GB, "zimage": 13 * GB}
+"""1024 x 1024 px in 16 bits: SDXL 8 to 10 GB, Z-Image 13 GB at its peak (21 to 23 with all parts resident)."""
+
+VRAM_GUIDED = {"sdxl": 14 * GB}
+"""With InstantID and FaceID beside it: 14 to 17 GB."""
+
+VRAM_FP8 = {"zimage": 8 * GB}
+"""8 to 10 GB."""
+
+VRAM_TRAINING = {"sdxl": 13 * GB, "zimage": 12 * GB}
+"""A LoRA: SDXL 13 to 15 GB; Z-Image 12 at 768 px, 20 in bf16 with two images at once."""
+
+WORKING = GB
+"""What a model takes beside its weights at least; with twice its files it bounds the estimate for small models."""
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What a recipe shall be used for.
+
+    `training` steps on `images` images (0: it makes images); computing in `precision` (empty: as
+    the recipe says); on a pod with a disk of `quota` bytes (0: on this machine).
+    """
+
+    training: int = 0
+    images: int = DATASET_IMAGES
+    precision: Precision = ""
+    quota: int = 0
+
+
+def plan_recipe(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> DiskPlan:
+    """The disk plan of a hundred images, or of a training run of the recipe's first family."""
+    families = tuple(stage.family for stage in recipe.stages)
+    outputs = None if purpose.training else OutputImages(IMAGES, recipe.width * recipe.height)
+    files = recipe_files(workspace, recipe)
+    return plan_disk(DiskNeeds(files, families, outputs, _training(families, purpose), purpose.quota > 0))
+
+
+def check_plan(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> tuple[DiskPlan, list[Finding]]:
+    """The plan and SOS-D010, D011, D015 against the pod's quota, or D012 to D017 against this disk; SOS-T040."""
+    plan = plan_recipe(workspace, recipe, purpose)
+    findings = check_quota(plan, purpose.quota) if purpose.quota else check_free(plan, workspace.root)
+    for family in dict.fromkeys(stage.family for stage in recipe.stages):
+        findings += check_precision(family, purpose.precision, training=purpose.training > 0)
+    return plan, findings
+
+
+def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
+    """What one machine must have: the most that any stage takes, since stages run one after another.
+
+    Main memory for the largest file; disk for the plan where it is a pod's, else `check_plan` speaks of it.
+    """
+    stages = recipe.stages[:1] if purpose.training else recipe.stages
+    sizes = [file.bytes for file in recipe_files(workspace, recipe)]
+    known = [size for size in sizes if size is not None]
+    whole = len(known) == len(sizes)
+    vram = max((_vram(stage, purpose) for stage in stages), default=0)
+    largest = max(known, default=0)
+    if whole:
+        vram = min(vram, 2 * sum(known) + WORKING)
+    else:
+        largest = max(largest, *(FAMILY_LARGEST.get(stage.family, 0) for stage in stages))
+    disk = plan_recipe(workspace, recipe, purpose).bytes if purpose.quota else 0
+    return Needs(True, vram // 2**20, _dtype(stages, purpose), largest // 2**20, disk)
+
+
+def most(needs: tuple[Needs, ...]) -> Needs:
+    """The needs of a machine that shall do all of this, one after another; disks hold it together."""
+    dtypes: list[Dtype] = [need.dtype for need in needs if need.dtype]
+    return Needs(
+        True,
+        max((need.vram_mib for need in needs), default=0),
+        dtypes[0] if dtypes else "",
+        max((need.ram_mib for need in needs), default=0),
+        sum(need.disk_bytes for need in needs),
+    )
+
+
+def _training(families: tuple[str, ...], purpose: Purpose) -> TrainingRun | None:
+    if not purpose.training:
+        return None
+    checkpoint = LORA_CHECKPOINTS.get(families[0], max(LORA_CHECKPOINTS.values()))
+    return TrainingRun(checkpoint, max(1, purpose.training // SAVE_EVERY), purpose.images, 2 * checkpoint)
+
+
+def _vram(stage: Stage, purpose: Purpose) -> int:
+    """Bytes of the card's memory; 0 for families without a figure."""
+    if purpose.training:
+        return VRAM_TRAINING.get(stage.family, 0)
+    needed = VRAM.get(stage.family, 0)
+    if stage.guides:
+        needed = VRAM_GUIDED.get(stage.family, needed)
+    if purpose.precision == "fp8":
+        return VRAM_FP8.get(stage.family, needed)
+    wide = (purpose.precision or stage.precision) == "fp32"
+    return needed * 2 if wide else needed
+
+
+def _dtype(stages: tuple[Stage, ...], purpose: Purpose) -> Dtype:
+    """What is computed in: as asked, as the first stage that says so, or bf16 where fp16 is no choice."""
+    if purpose.precision:
+        return purpose.precision
+    for stage in stages:
+        if stage.precision != "auto":
+            return stage.precision
+    return "bf16" if any(stage.family == "zimage" for stage in stages) else ""

@@ -1,0 +1,38 @@
+"""Whether the LoRAs of a stage fit its model: the family, the tensors, and what they were trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sosie.core import Finding
+from sosie.doctor.assembly import Assembly, LoraPart
+from sosie.doctor.loras import check_lora
+from sosie.doctor.slots import misplaced
+
+CODES: dict[str, str] = {
+    "SOS-R014": "A LoRA is for another family than the stage",
+}
+
+SHOWN = ("SOS-L005",)
+"""Infos of a LoRA that are worth a line here: how many of its tensors match."""
+
+
+def check_stage_loras(assembly: Assembly) -> list[Finding]:
+    """SOS-R010 for what is no LoRA, SOS-R014 for another family, and what the LoRA's own check (SOS-L) finds."""
+    return [finding for lora in assembly.loras for finding in _lora(assembly, lora)]
+
+
+def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
+    part = used.part
+    if part.lora is None or part.path is None:
+        return list(misplaced(a, part, ("lora",)))
+    if part.lora.family and part.lora.family != a.family:
+        message = (
+            f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
+        )
+        return [a.finding("SOS-R014", "error", message, f"train or get one for {a.title}")]
+    base = a.model.path if a.model and a.model.model else None
+    asked = a.variant or (base.name if base else "")
+    found = check_lora(part.path, base, asked, used.trained_on)
+    kept = [finding for finding in found if finding.severity != "info" or finding.code in SHOWN]
+    return [replace(finding, subject=a.subject, message=f"{a.where}: {finding.message}") for finding in kept]

@@ -1,0 +1,192 @@
+"""A stock SDXL pipeline made fast in place: the same numbers up to rounding, fewer and larger kernels.
+
+- UNet and ControlNet run as one CUDA graph each: a step is thousands of kernels, and launching them one
+  by one takes longer than running them.
+- Keys and values of text and identity tokens, and a ControlNet's condition, are computed once an image.
+- Queries, keys and values of self-attention come from one product.
+- What repeats (or the whole pass) is compiled by Inductor, in channels-last memory.
+
+The pipeline keeps its loop, scheduler, adapters and callbacks. What each of it gives: `docs/speed.md`.
+Only `on_diffusers` and what it alone imports import this module (it imports torch).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sosie.core.errors import EngineError
+from sosie.families.sdxl.compiling import SETTINGS, Compile, exchange_norms, many_shapes, put, regions
+from sosie.families.sdxl.constant_context import SelfAttention, attentions
+from sosie.families.sdxl.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
+
+torch: Any = importlib.import_module("torch")
+
+
+@dataclass(frozen=True)
+class Levers:
+    """What is used, apart from what always is. On a CPU `graph` and `compile` must be off.
+
+    On an H100 `compile="blocks"` costs the first image of a size half a minute, or seconds with what
+    a former process left on disk; `whole` is a little faster and costs three times as much.
+    Without compiling the first image takes a second longer than the next ones.
+    """
+
+    compile: Compile = "blocks"
+    graph: bool = True
+
+
+class Accelerated:
+    """A pipeline that was made fast, to be undone by `restore`."""
+
+    def __init__(self, models: Sequence[_Fast], clock: Clock) -> None:
+        self._models = list(models)
+        self._clock = clock
+
+    @property
+    def preparing(self) -> float:
+        """Seconds spent so far on compiling and capturing, all of it in first images of a shape."""
+        return self._clock.seconds
+
+    @property
+    def programs(self) -> int:
+        """How many calls were prepared: one a model and shape."""
+        return self._clock.programs
+
+    @property
+    def stock_calls(self) -> int:
+        """Calls that ran as stock diffusers runs them because their form is not known here."""
+        return sum(one.replayed.stock_calls for one in self._models)
+
+    def restore(self) -> None:
+        """The pipeline as it was; to be called before adapters or LoRAs are loaded or weights move."""
+        for one in self._models:
+            one.restore()
+        self._models.clear()
+
+
+class _Fast:
+    """One model made fast, and the way back."""
+
+    def __init__(self, model: Any, levers: Levers, means: Means) -> None:
+        self.model = model
+        self._norms: dict[str, Any] = {}
+        if levers.compile != "off":
+            model.to(memory_format=torch.channels_last)
+            # In fp32 PyTorch's own norm is more exact where a mean is far from zero.
+            self._norms = exchange_norms(model) if model.dtype.itemsize == 2 else {}
+        if levers.compile == "blocks":
+            for region in regions(model):
+                region.compile(**SETTINGS)
+        kind = ReplayedControlNet if hasattr(model, "controlnet_cond_embedding") else ReplayedUNet
+        self.replayed: Replayed = kind(model, means, list(_joined(model)))
+        self.replayed.install()
+
+    def restore(self) -> None:
+        """Takes everything back."""
+        self.replayed.remove()
+        for region in regions(self.model):
+            region._compiled_call_impl = None  # noqa: SLF001
+        put(self.model, self._norms)
+        self.model.to(memory_format=torch.contiguous_format)
+        for _, layer in attentions(self.model):
+            _separate(layer)
+
+
+def why_not(pipeline: Any, levers: Levers = Levers()) -> str:
+    """Why this pipeline cannot be accelerated, or nothing."""
+    for model in _models(pipeline):
+        name = type(model).__name__
+        tensors = list(model.parameters())
+        if levers.graph and {tensor.device.type for tensor in tensors} != {"cuda"}:
+            return f"the {name} is not on a GPU as a whole"
+        if len({tensor.dtype for tensor in tensors}) != 1:
+            return f"the {name}'s weights have more than one type"
+        if hasattr(model, "_hf_hook"):
+            return f"the {name} leaves the GPU when it is not its turn"
+        if isinstance(getattr(model.forward, "__self__", None), Replayed):
+            return f"the {name} is accelerated already"
+        if any(hasattr(module, "base_layer") for module in model.modules()):
+            return f"the {name} has LoRA layers beside its weights; merged into them they would not stand in the way"
+        for path, layer in attentions(model):
+            if reason := _odd(layer):
+                return f"the {name}'s {path} {reason}"
+    nets = [id(model) for model in _models(pipeline)]
+    return "a ControlNet is there twice" if len(set(nets)) < len(nets) else ""
+
+
+def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = None) -> Accelerated:
+    """Makes a stock SDXL pipeline fast in place, with any of its ControlNets and identity adapters.
+
+    Adapters and merged LoRAs must be loaded before. Their scales, embeddings, prompts, sizes, samplers
+    and callbacks may change at will. Compiled code is kept in the folder `cache` for the next process;
+    what the environment names wins. Raises `EngineError` with the reason if it cannot be done.
+    """
+    if reason := why_not(pipeline, levers):
+        raise EngineError(f"the pipeline cannot be accelerated: {reason}")
+    if cache is not None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
+    clock = Clock()
+    means = Means(
+        ready=lambda call: torch.compile(call, **SETTINGS) if levers.compile == "whole" else call,
+        pool=torch.cuda.graph_pool_handle() if levers.graph else None,
+        kernels=lambda: _kernels(levers),
+        clock=clock,
+    )
+    return Accelerated([_Fast(model, levers, means) for model in _models(pipeline)], clock)
+
+
+def _models(pipeline: Any) -> list[Any]:
+    """The UNet and the ControlNets of a pipeline."""
+    control = getattr(pipeline, "controlnet", None)
+    nets = [] if control is None else list(getattr(control, "nets", [control]))
+    return [pipeline.unet, *nets]
+
+
+def _odd(layer: Any) -> str:
+    """What an attention layer has that the replaced processors would not honour, or nothing."""
+    if (kind := type(layer.processor).__name__) not in ("AttnProcessor2_0", "IPAdapterAttnProcessor2_0"):
+        return f"uses {kind}"
+    given = [name for name in ("spatial_norm", "group_norm", "norm_q", "norm_k", "norm_cross") if getattr(layer, name)]
+    if given:
+        return f"has a {given[0]}"
+    return "is not plain" if layer.residual_connection or layer.rescale_output_factor != 1 else ""
+
+
+def _joined(model: Any) -> Iterator[tuple[Any, Any]]:
+    """Self-attention layers with processors for the joined projections.
+
+    The layer's own weights become views of the joined one, so nothing is held twice.
+    """
+    for path, layer in attentions(model):
+        parts = (layer.to_q, layer.to_k, layer.to_v)
+        if not path.endswith("attn1") or any(part.bias is not None for part in parts):
+            continue
+        joined = torch.cat([part.weight.data for part in parts])
+        for part, rows in zip(parts, joined.chunk(3), strict=True):
+            part.weight.data = rows
+        yield layer, SelfAttention(joined)
+
+
+def _separate(layer: Any) -> None:
+    """Weights of their own again, where they are views of a joined one."""
+    for part in (layer.to_q, layer.to_k, layer.to_v):
+        if part.weight.untyped_storage().nbytes() > part.weight.nbytes:
+            part.weight.data = part.weight.data.clone()
+
+
+@contextmanager
+def _kernels(levers: Levers) -> Iterator[None]:
+    """Around a run: cuDNN tries its convolutions for a new shape instead of guessing the fastest."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = before or levers.graph
+    try:
+        with many_shapes():
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -1,0 +1,75 @@
+"""From latents to pixels and back, without the black images of an overflowing VAE.
+
+SDXL's own VAE overflows in fp16 (https://huggingface.co/madebyollin/sdxl-vae-fp16-fix says where).
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sosie.core.errors import EngineError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+torch: Any = importlib.import_module("torch")
+
+
+def encode_image(vae: Any, image: Image) -> Any:
+    """The scaled latents [1, 4, h / 8, w / 8] of an RGB image whose sides are multiples of 8.
+
+    The mode of the distribution, without noise; a VAE in fp16 works in fp32.
+    """
+    pixels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32).copy()) / 127.5 - 1.0
+    before = vae.dtype
+    if before == torch.float16:
+        vae.to(torch.float32)
+    batch = pixels.permute(2, 0, 1)[None].to(vae.device, vae.dtype)
+    latents = vae.encode(batch).latent_dist.mode()
+    if vae.dtype != before:
+        vae.to(before)
+    mean, std = _statistics(vae, latents)
+    return (latents - mean) * vae.config.scaling_factor / std
+
+
+def decode_latents(vae: Any, latents: Any) -> tuple[Any, bool]:
+    """Pixels float32 [n, 3, h, w] in [-1, 1], and whether they had to be decoded again in fp32.
+
+    Where the VAE's own precision gives NaN or infinity it is decoded again in fp32; the VAE keeps
+    its precision. Raises `EngineError` if fp32 gives no finite picture either.
+    """
+    pixels = _decode(vae, latents, vae.dtype)
+    if bool(torch.isfinite(pixels).all()):
+        return pixels.float(), False
+    if vae.dtype != torch.float32 and bool(torch.isfinite(latents).all()):
+        before = vae.dtype
+        vae.to(torch.float32)
+        try:
+            pixels = _decode(vae, latents, torch.float32)
+        finally:
+            vae.to(before)
+        if bool(torch.isfinite(pixels).all()):
+            return pixels.float(), True
+    what = "latents" if not bool(torch.isfinite(latents).all()) else "picture of the VAE, in fp32 too,"
+    raise EngineError(
+        f"the {what} holds NaN or infinity: this model cannot run in {str(vae.dtype).removeprefix('torch.')}",
+        'set precision = "fp32" in a copy of the recipe, or check the model: sosie doctor MODEL',
+    )
+
+
+def _decode(vae: Any, latents: Any, dtype: Any) -> Any:
+    mean, std = _statistics(vae, latents)
+    raw = latents * std / vae.config.scaling_factor + mean
+    return vae.decode(raw.to(dtype), return_dict=False)[0]
+
+
+def _statistics(vae: Any, like: Any) -> tuple[Any, Any]:
+    """Mean and deviation of the latents, [1, 4, 1, 1], for a VAE that names them; 0 and 1 for others."""
+    named = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
+    if None in named:
+        return 0.0, 1.0
+    mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(like.device, like.dtype) for values in named)
+    return mean, std

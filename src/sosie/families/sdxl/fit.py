@@ -1,0 +1,13 @@
+"""What SDXL is put together with."""
+
+from __future__ import annotations
+
+from sosie.files.fit import Fit
+
+FIT = Fit(
+    encoders=(("clip", "CLIP-L"), ("clip", "CLIP-bigG")),
+    encoder_file="clip_l.safetensors and clip_g.safetensors",
+    latents=4,
+    vae_file="sdxl_vae.safetensors",
+    guides=("faceid", "faceid-plus-v2", "instantid", "ip-adapter"),
+)

@@ -1,0 +1,115 @@
+"""Puts the parts of an SDXL pipeline where a memory mode wants them. The modes are described in `memory`.
+
+Only `on_diffusers` and what it alone imports import this module (it imports torch).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sosie.core.errors import EngineError
+from sosie.families.sdxl.memory import TILE, Mode
+
+torch: Any = importlib.import_module("torch")
+hooks: Any = importlib.import_module("accelerate.hooks")
+
+OVERLAP = 0.25
+"""Share of a VAE tile that it has in common with the next one."""
+
+GROUPS: Mapping[str, str] = {"unet": "denoiser", "controlnet": "denoiser", "vae": "vae"}
+"""Parts that work at the same time; every other part is an encoder."""
+
+
+class Turn(hooks.ModelHook):
+    """Brings a part to the GPU before it works, and sends the parts of other groups away."""
+
+    def __init__(self, device: str, others: Sequence[Any]) -> None:
+        self.execution_device = torch.device(device)
+        self.others = others
+
+    def pre_forward(self, module: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        """The arguments, on the GPU like the module."""
+        leaving = [other for other in self.others if other.device.type != "cpu"]
+        for other in leaving:
+            other.to("cpu")
+        if leaving:
+            torch.cuda.empty_cache()
+        module.to(self.execution_device)
+        return hooks.send_to_device(args, self.execution_device), hooks.send_to_device(kwargs, self.execution_device)
+
+    def detach_hook(self, module: Any) -> Any:
+        """The module, on the CPU."""
+        return module.to("cpu")
+
+
+def place(pipeline: Any, mode: Mode, device: str, nets: Sequence[Any] = ()) -> None:
+    """Puts a pipeline's parts, and ControlNets that belong to other pipelines of the same parts, as `mode` says.
+
+    Adapters and LoRAs must be loaded before; an accelerated pipeline must be restored. May be called
+    again with another mode, but nothing comes back from `fp8`: its weights are rounded, so `EngineError`
+    asks for them to be loaded anew.
+    """
+    parts = _parts(pipeline, nets)
+    if mode != "fp8" and any(_cast(part) for _, part in parts):
+        raise EngineError(f"weights held in 8 bits cannot be placed as '{mode}': load the model anew")
+    for _, part in parts:
+        hooks.remove_hook_from_module(part, recurse=True)
+        vars(part).pop("forward", None)
+    _tile(pipeline.vae, mode != "full")
+    if mode in ("full", "tiled"):
+        for _, part in parts:
+            part.to(device)
+        return
+    for _, part in parts:
+        part.to("cpu")
+    if mode == "sequential":
+        accelerate: Any = importlib.import_module("accelerate")
+        for _, part in parts:
+            accelerate.cpu_offload(
+                part, torch.device(device), offload_buffers=bool(list(part.parameters(recurse=False)))
+            )
+        return
+    if mode == "fp8":
+        for group, part in parts:
+            if group == "denoiser" and not _cast(part):
+                part.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=part.dtype)
+    for group, part in parts:
+        others = [other for their, other in parts if their != group]
+        hooks.add_hook_to_module(part, Turn(device, others))
+
+
+def device_of(part: Any) -> Any:
+    """Where a part works: not where it waits for its turn."""
+    hooked = (getattr(module, "_hf_hook", None) for module in part.modules())
+    devices = (getattr(hook, "execution_device", None) for hook in hooked)
+    return next((torch.device(device) for device in devices if device is not None), part.device)
+
+
+def _parts(pipeline: Any, nets: Sequence[Any]) -> list[tuple[str, Any]]:
+    """Every module with its group; a net of several ControlNets is taken apart."""
+    parts: list[tuple[str, Any]] = []
+    for name, value in (*pipeline.components.items(), *(("controlnet", net) for net in nets)):
+        if isinstance(value, torch.nn.Module):
+            members = getattr(value, "nets", [value])
+            parts += [(GROUPS.get(name, "encoders"), member) for member in members]
+    return list({id(part): (group, part) for group, part in parts}.values())
+
+
+def _cast(part: Any) -> bool:
+    """Whether some weights are held in 8 bits."""
+    return any(tensor.dtype == torch.float8_e4m3fn for tensor in part.parameters())
+
+
+def _tile(vae: Any, tiled: bool) -> None:
+    """Tiles and images one by one, or a batch of whole images."""
+    if not tiled:
+        vae.disable_tiling()
+        vae.disable_slicing()
+        return
+    shrink = 2 ** (len(vae.config.block_out_channels) - 1)
+    vae.enable_tiling()
+    vae.enable_slicing()
+    vae.tile_sample_min_size, vae.tile_latent_min_size = TILE, TILE // shrink
+    vae.tile_overlap_factor = OVERLAP

@@ -1,0 +1,27 @@
+"""What Z-Image is put together with.
+
+Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps without guidance), ComfyUI's templates
+(Base 25 steps at CFG 4, Turbo 8 at CFG 1, both shift 3) and its `supported_models.py` (shift 3 is built in).
+"""
+
+from __future__ import annotations
+
+from sosie.files.fit import Fit, Range
+from sosie.files.lora.training import lineage
+
+FIT = Fit(
+    encoders=(("qwen3", "4B"),),
+    encoder_file="qwen_3_4b.safetensors",
+    latents=16,
+    vae_file="ae.safetensors (FLUX.1's)",
+    no_guide="nobody is known to have trained a face adapter for Z-Image (November 2026)",
+    ranges=(
+        Range("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
+        Range("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0)),
+    ),
+    variant_of=lineage,
+    shift=3.0,
+    left_shift=1.73,
+    reference_mark="siglip_",
+    called="zimage",
+)

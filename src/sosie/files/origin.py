@@ -1,0 +1,59 @@
+"""Where a model file came from: a hidden file beside it, `.NAME.origin.json`.
+
+Hidden, so that it is no part of the digest of a folder; beside it, so that it goes where the model goes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from sosie.core.errors import ConfigError
+from sosie.core.recipe import Commercial
+from sosie.core.schema import from_table
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The source, pinned (commit, version), what its publisher says, and what was downloaded when.
+
+    `sha256` and `bytes` are those of the published file. `converted` is the SHA-256 of the file that
+    was made of it, where it was a pickle. `fetched` is the time in UTC, ISO 8601.
+    """
+
+    source: str
+    title: str
+    licence: str
+    commercial: Commercial
+    sha256: str
+    bytes: int
+    fetched: str
+    converted: str = ""
+
+
+def origin_path(model: Path) -> Path:
+    """Where the origin of the model file `model` is written."""
+    return model.with_name(f".{model.name}.origin.json")
+
+
+def read_origin(model: Path) -> Origin | None:
+    """The origin of a model file; None if it was not fetched, or what is written is damaged."""
+    path = origin_path(model)
+    try:
+        found: Any = json.loads(path.read_bytes())
+        return from_table(Origin, cast("dict[str, Any]", found), str(path)) if isinstance(found, dict) else None
+    except (OSError, ValueError, RecursionError, ConfigError):
+        return None
+
+
+def write_origin(model: Path, origin: Origin) -> None:
+    """Writes the origin of `model`, whole or not at all."""
+    part = model.with_name(f".{model.name}.{os.getpid()}.part")
+    try:
+        part.write_text(json.dumps(asdict(origin), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        part.replace(origin_path(model))
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""The parts of the UI format as they stand in the file: nodes, wires, and the definitions of subgraphs.
+
+A definition is a graph of its own: the root, a subgraph, or a group node's. Links of the root are lists
+`[id, node, output, node, input, type]`, those of subgraphs objects. The inside of a subgraph meets its outside
+at the two ids -10 (its inputs) and -20 (its outputs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+from sosie.core.errors import BadModelError
+
+INPUTS, OUTPUTS = "-10", "-20"
+
+NEVER, BYPASSED = 2, 4
+"""Values of a node's `mode`: muted and bypassed. Others mean that it runs."""
+
+MAX_LINKS = 100_000
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for a wire: `link` is the wire's id (empty: none), `widget` the widget that it stands for, or empty."""
+
+    name: str
+    type: str
+    link: str = ""
+    widget: str = ""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """From output `slot` of the node `origin` to input `target_slot` of the node `target`."""
+
+    origin: str
+    slot: int
+    target: str
+    target_slot: int
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A node as it is drawn. `values` are its widgets' (a list, or an object by name).
+
+    `proxies` are what the widgets of a subgraph's instance stand for: (node, widget), the node -1 for an
+    input of the subgraph; None where the file does not say.
+    """
+
+    id: str
+    kind: str
+    mode: int
+    title: str
+    inputs: tuple[Slot, ...]
+    outputs: tuple[Slot, ...]
+    values: tuple[Any, ...] | Mapping[str, Any]
+    proxies: tuple[tuple[str, str], ...] | None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """A graph as it is drawn: its nodes and wires by id, and the names of its own inputs, in order."""
+
+    nodes: Mapping[str, Drawn]
+    wires: Mapping[str, Wire]
+    inputs: tuple[str, ...] = ()
+
+    @cached_property
+    def outputs(self) -> Mapping[int, Wire]:
+        """The wires that end at its own outputs, by their number."""
+        return {wire.target_slot: wire for wire in self.wires.values() if wire.target == OUTPUTS}
+
+    @cached_property
+    def widgets(self) -> tuple[str, ...]:
+        """The names of its own inputs that stand for a widget of a node inside, in order."""
+        stands = {wire.slot for wire in self.wires.values() if wire.origin == INPUTS and self._widget(wire)}
+        return tuple(name for slot, name in enumerate(self.inputs) if slot in stands)
+
+    def _widget(self, wire: Wire) -> str:
+        node = self.nodes.get(wire.target)
+        inputs = node.inputs if node else ()
+        return inputs[wire.target_slot].widget if 0 <= wire.target_slot < len(inputs) else ""
+
+
+def objects(value: Any) -> list[dict[str, Any]]:
+    """The objects of a JSON list; anything else is left out."""
+    entries = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
+
+
+def table(value: Any) -> dict[str, Any]:
+    """A JSON object, or an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def read_definition(graph: dict[str, Any], where: str) -> Definition:
+    """A graph or subgraph of the file. Raises `BadModelError` for a node without id or class, or one that is twice."""
+    nodes: dict[str, Drawn] = {}
+    for entry in objects(graph.get("nodes")):
+        node = read_node(entry, where)
+        if node.id in nodes:
+            raise BadModelError(f"{where}: two nodes have the id {node.id[:40]}", "save it again in ComfyUI")
+        nodes[node.id] = node
+    links: Any = graph.get("links")
+    entries = cast("list[Any]", links) if isinstance(links, list) else []
+    if len(entries) > MAX_LINKS:
+        raise BadModelError(f"{where} has {len(entries):,} links; at most {MAX_LINKS:,} are read")
+    wires = dict(wire for entry in entries if (wire := _wire(entry)) is not None)
+    return Definition(nodes, wires, tuple(_text(entry.get("name")) for entry in objects(graph.get("inputs"))))
+
+
+def read_node(entry: dict[str, Any], where: str, name: str = "") -> Drawn:
+    """A node of the file; `name` replaces its id. Raises `BadModelError` if it has no id or no class."""
+    kind, mode = entry.get("type"), entry.get("mode", 0)
+    name = name or _name(entry.get("id"))
+    if not name or not isinstance(kind, str) or not kind:
+        raise BadModelError(f"{where}: a node has no id or no type ({str(entry)[:60]})", "save it again in ComfyUI")
+    proxies = table(entry.get("properties")).get("proxyWidgets")
+    return Drawn(
+        name,
+        kind,
+        mode if isinstance(mode, int) else 0,
+        _text(entry.get("title")),
+        tuple(_slot(slot) for slot in objects(entry.get("inputs"))),
+        tuple(_slot(slot) for slot in objects(entry.get("outputs"))),
+        _values(entry.get("widgets_values")),
+        _proxies(cast("list[Any]", proxies)) if isinstance(proxies, list) else None,
+    )
+
+
+def _values(values: Any) -> tuple[Any, ...] | Mapping[str, Any]:
+    if isinstance(values, dict):
+        return table(values)
+    return tuple(cast("list[Any]", values)) if isinstance(values, list) else ()
+
+
+def _slot(entry: dict[str, Any]) -> Slot:
+    widget = _text(table(entry.get("widget")).get("name"))
+    return Slot(_text(entry.get("name")), _text(entry.get("type")), _name(entry.get("link")), widget)
+
+
+def _wire(entry: Any) -> tuple[str, Wire] | None:
+    if isinstance(entry, dict):
+        found = table(entry)
+        parts = [found.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+    else:
+        parts = list(cast("list[Any]", entry)[:5]) if isinstance(entry, list) else []
+    if len(parts) < 5 or not isinstance(parts[2], int) or not isinstance(parts[4], int):
+        return None
+    return _name(parts[0]), Wire(_name(parts[1]), parts[2], _name(parts[3]), parts[4])
+
+
+def _proxies(entries: list[Any]) -> tuple[tuple[str, str], ...]:
+    pairs = [cast("list[Any]", entry) for entry in entries if isinstance(entry, list)]
+    return tuple((_name(pair[0]), _text(pair[1])) for pair in pairs if len(pair) >= 2)
+
+
+def _name(value: Any) -> str:
+    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
