@@ -16,16 +16,19 @@ from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
 from sosie.engines.comfy.server import Limits, Patience, Server, parse_servers
 
 QUICK = Patience(connect=1.0, answer=3.0, poll=0.03, quiet=0.15, gone=3.0, free=0.05)
-UNET, ENCODER, VAE, LORA = "z_image_bf16.safetensors", "qwen_3_4b.safetensors", "ae.safetensors", "character.safetensors"
+UNET, ENCODER, VAE, LORA = (
+    "z_image_bf16.safetensors",
+    "qwen_3_4b.safetensors",
+    "ae.safetensors",
+    "character.safetensors",
+)
 
 
 def plan(seed: int = 1, source: str = "") -> Plan:
     stage = Stage("generate", "zimage", UNET, ENCODER, VAE, sampler=Sampler("res_multistep", "simple", 4, 4.0))
     request = Request("zimage", "mira", seed=seed)
     who = Character("mira", "fictional", True)
-    return Plan(
-        "zimage", (stage,), Acceptance(), who, "a woman", "", 64, 64, seed, Draw(), (), request, source=source
-    )
+    return Plan("zimage", (stage,), Acceptance(), who, "a woman", "", 64, 64, seed, Draw(), (), request, source=source)
 
 
 def zimage(seed: int, lora: bool = False, steps: int = 4) -> dict[str, Any]:
@@ -41,8 +44,15 @@ def zimage(seed: int, lora: bool = False, steps: int = 4) -> dict[str, Any]:
         "7": node("EmptySD3LatentImage", width=64, height=64, batch_size=1),
         "8": node(
             "KSampler",
-            **{"model": ["4", 0], "positive": ["5", 0], "negative": ["6", 0], "latent_image": ["7", 0]},
-            **{"seed": seed, "steps": steps, "cfg": 4.0, "sampler_name": "res_multistep", "scheduler": "simple"},
+            model=["4", 0],
+            positive=["5", 0],
+            negative=["6", 0],
+            latent_image=["7", 0],
+            seed=seed,
+            steps=steps,
+            cfg=4.0,
+            sampler_name="res_multistep",
+            scheduler="simple",
             denoise=1.0,
         ),
         "9": node("VAEDecode", samples=["8", 0], vae=["3", 0]),

@@ -260,3 +260,56 @@ def test_the_main_job_delivers_and_repeats_bit_for_bit(sosie: Sosie, workspace: 
             assert pixels[0] is not None
             assert pixels[1] is not None
             assert pixels[0].pixels == pixels[1].pixels
+
+
+def weak_recipe(workspace: Path, steps: int = 8) -> None:
+    """`mini` without a guide in the body, so that its face alone fails; the repair is the shipped one."""
+    import tomllib
+
+    from sosie.api.recipes import find_recipe
+    from sosie.core.workspace import open_workspace
+
+    text = find_recipe(open_workspace(workspace), "mini").path.read_text(encoding="utf-8")
+    head, guide = text.split("[[stages.guides]]")
+    weak = head.replace('name = "mini"', 'name = "weak"', 1) + "[[repair]]" + guide.partition("[[repair]]")[2]
+    weak = weak.replace("steps = 20", f"steps = {steps}")
+    assert not tomllib.loads(weak)["stages"][0].get("guides")
+    (workspace / "recipes").mkdir(exist_ok=True)
+    (workspace / "recipes/weak.toml").write_text(weak, encoding="utf-8")
+
+
+def test_a_face_that_fails_alone_is_repaired_before_another_picture_is_drawn(sosie: Sosie, workspace: Path) -> None:
+    weak_recipe(workspace)
+    command = ("generate", "mira", "smiling, soft daylight, forest background", "--recipe", "weak", "--attempts", 4)
+    result = sosie(*command, "--seed", 7, "--json", "--workspace", workspace)
+    lines = [json.loads(line) for line in result.out.splitlines()]
+    assert lines[0]["path"] == "generate"
+    to_mend = [line for line in lines if line["verdict"] == "repair"]
+    assert to_mend, result.out
+    for line in to_mend:
+        following = next(other for other in lines if other["parent"] == line["plan"])
+        assert following["path"] == "repair"
+        sface = [entry["scores"]["identity"][0]["value"] for entry in (line, following)]
+        assert sface[1] > sface[0]
+        assert following["measures"]["detail.seam"] >= 0
+
+
+def test_a_given_picture_keeps_its_size_and_the_store_answers_the_second_time(
+    sosie: Sosie, workspace: Path, portrait: Image.Image, tmp_path: Path
+) -> None:
+    weak_recipe(workspace, 4)
+    portrait.save(tmp_path / "given.png")
+    command = ("generate", "mira", "smiling", "--recipe", "weak", "--from", tmp_path / "given.png", "--json")
+    lines = [
+        json.loads(line)
+        for _ in range(2)
+        for line in sosie(*command, "--stages", "detail", "--attempts", 1, "--workspace", workspace).out.splitlines()
+    ]
+    assert lines[0]["path"] == "given"
+    assert (lines[0]["plan"], lines[0]["scores"]) == (lines[1]["plan"], lines[1]["scores"])
+    assert lines[0]["seconds"] == lines[1]["seconds"]
+    with Image.open(lines[0]["image"]) as image:
+        assert image.size == portrait.size
+    refused = sosie(*command, "--stages", "detail,upscale", "--workspace", workspace)
+    assert refused.code == 2
+    assert "no stage 'upscale'" in refused.err

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from sosie.api.characters import load_character
 from sosie.api.models import known_table
 from sosie.api.needs import check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
@@ -185,6 +184,7 @@ def _broken_recipe(name: str, error: SosieError) -> Finding:
 
 def _character(workspace: Workspace, name: str) -> Checkup:
     """Declarations and references, as `sosie new` checks them."""
+    from sosie.api.characters import load_character
     from sosie.api.session import Session
     from sosie.faces.references import check_references
 

@@ -63,5 +63,5 @@ def _upscale(stage: Stage, at: str) -> Iterator[Complaint]:
         return
     upscale = stage.upscale
     yield 1 <= upscale.factor <= 16, f"{at}.upscale.factor = {upscale.factor:g} is not 1 to 16"
-    yield 32 <= upscale.tile <= MAX_SIDE, f"{at}.upscale.tile = {upscale.tile} is not 32 to {MAX_SIDE}"
+    yield 64 <= upscale.tile <= MAX_SIDE, f"{at}.upscale.tile = {upscale.tile} is not 64 to {MAX_SIDE}"
     yield 0 <= upscale.overlap < upscale.tile / 2, f"{at}.upscale.overlap = {upscale.overlap} is not below half a tile"

@@ -74,11 +74,13 @@ def command(
         order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
         done: list[Delivered] = []
         summary: Summary | None = None
+        shown: set[str] = set()
         with output.progress(), closing(generate(opened, order)) as events:
             for event in events:
                 if isinstance(event, Finding):
                     output.finding(event)
                 elif isinstance(event, Progress):
+                    _show_prompt(output, event.plan, shown)
                     _show_progress(output, order, done, event)
                 elif isinstance(event, Summary):
                     summary = event
@@ -130,6 +132,13 @@ def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[A
             "the prompt is empty; expected a text, or no PROMPT for the recipe's own", "sosie generate --help"
         )
     return (PromptLine(prompt or "", size=size or ""),)
+
+
+def _show_prompt(output: Output, plan: Plan, shown: set[str]) -> None:
+    """The final prompt, with trigger words and description, once."""
+    if plan.prompt not in shown:
+        shown.add(plan.prompt)
+        output.say(f"prompt: {plan.prompt}")
 
 
 def _show_progress(output: Output, order: Order, done: list[Delivered], event: Progress) -> None:

@@ -2,7 +2,8 @@
 
 A family is a subpackage here with a `FAMILY`, or an object that another distribution names in the
 entry point group `sosie.families`. Finding them imports no torch: what runs a family stands in
-modules of its own (`on_diffusers`), which only an engine imports.
+modules of its own: `on_diffusers`, which only an engine imports, and `on_comfy`, which draws stages as nodes of
+ComfyUI and imports no torch either.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import ConfigError
 from sosie.files.signature import Part
+from sosie.files.workflow.build import Builder, WantedFile
+from sosie.files.workflow.graph import Link
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,6 +124,87 @@ class Runner(Protocol):
 
     def close(self) -> None:
         """Frees the weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class GraphChoices:
+    """How stages become nodes of ComfyUI; never part of a plan.
+
+    `smaller` spends time to save the GPU's memory. `faces` says who cuts out a face, masks and composites it:
+    Sosie between two graphs, or Impact Pack's FaceDetailer on the server. `tiles` redraws large images by
+    Ultimate SD Upscale.
+    """
+
+    smaller: bool = False
+    faces: Literal["sosie", "server"] = "sosie"
+    tiles: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class GraphStage:
+    """What a family is given to draw one stage of a plan as nodes.
+
+    `source` is the image that the stage works on (None: it draws from noise), `size` that image's width and height
+    in pixels, or those to be drawn. `portraits` is how many pictures of the character there are to be guided by.
+    """
+
+    stage: Stage
+    plan: Plan
+    index: int
+    size: tuple[int, int]
+    source: Link | None = None
+    portraits: int = 0
+    choices: GraphChoices = GraphChoices()
+
+    @property
+    def prompt(self) -> str:
+        """The stage's own text, or the plan's."""
+        return self.stage.prompt or self.plan.prompt
+
+    @property
+    def seed(self) -> int:
+        """The stage's seed, 63 bits."""
+        return self.plan.stage_seed(self.index)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What Sosie does around a graph: the pictures that it is given, by what they are, and what becomes of its image.
+
+    `finish` makes the stage's output of the image that came back (RGB).
+    """
+
+    pictures: Mapping[str, Image]
+    finish: Callable[[Image], StageOutput]
+
+
+class OnComfy(Protocol):
+    """What a family's module `on_comfy` holds.
+
+    `VERSION` is the oldest ComfyUI that runs the family right (empty: any).
+    """
+
+    VERSION: str
+
+    def check(self, stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
+        """What cannot be done on ComfyUI, from the plan alone."""
+        ...
+
+    def names(self, stage: Stage) -> tuple[WantedFile, ...]:
+        """The files that the stage's nodes load, by role and folder, with the names that they are known by."""
+        ...
+
+    def draw(self, build: Builder, given: GraphStage) -> Link:
+        """Adds the stage's nodes; returns its image."""
+        ...
+
+
+class DrawsFaces(OnComfy, Protocol):
+    """A family whose `detail` stages draw faces anew in a square that Sosie cuts out and puts back."""
+
+    def prepare(self, given: StageInput) -> Prepared | StageOutput:
+        """The square, its mask and its key points; or the output, if there is no face to be drawn anew."""
         ...
 
 

@@ -57,8 +57,9 @@ class Economy:
         """Takes the next cheaper mode; `EngineError` if there is none, or if the mode was forced."""
         following = None if self._mode is None else cheaper(self._mode)
         if following is None or self._settings.memory != "auto":
+            where = f" in mode '{self._mode}'" if self._mode else ""
             raise EngineError(
-                f"stage '{stage.kind}' does not fit the GPU's memory in mode '{self._mode}': {why.splitlines()[0]}",
+                f"stage '{stage.kind}' does not fit the memory{where}: {why.splitlines()[0]}",
                 "--memory auto, a smaller image, or close what else uses the GPU",
             )
         message = f"stage '{stage.kind}' ran out of memory in mode '{self._mode}'; it goes on in mode '{following}'"

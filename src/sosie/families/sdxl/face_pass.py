@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 class Square:
     """What is to be drawn anew: the crop, the face in the crop's pixels, and how much may change where.
 
-    `change` is float32 [size, size]: 1 draws anew, 0 keeps, in between it is freed later.
+    `change` is float32 [size, size]: 1 draws anew, 0 keeps, in between it is freed later. `notes` are what is to be
+    said of it.
     """
 
     crop: Crop
     face: Face
     change: Mask
+    notes: tuple[Finding, ...] = ()
 
 
 def face_pass(given: StageInput, draw: Callable[[Square], Image]) -> StageOutput:
@@ -40,30 +42,43 @@ def face_pass(given: StageInput, draw: Callable[[Square], Image]) -> StageOutput
     finding that says so. A composite with a visible seam is refused: SOS-E024, and the image is
     the source. Outside the mask no pixel changes.
     """
-    from PIL import Image
+    square = face_square(given)
+    return square if isinstance(square, StageOutput) else put_back(given, square, draw(square))
 
-    detail, plan, source = given.stage.detail, given.plan, given.source
+
+def face_square(given: StageInput) -> Square | StageOutput:
+    """The square around the character's face, or the unchanged source where it is to be left alone."""
+    detail, source = given.stage.detail, given.source
     if source is None:
         raise ValueError("a face pass works on an image; expected one, got none")
-    found = given.faces.find(source, plan, given.stage)
+    found = given.faces.find(source, given.plan, given.stage)
     if isinstance(found, Finding):
         return StageOutput(source, (found,))
-    pixels = np.asarray(source.convert("RGB"))
-    crop = face_crop(pixels, found, detail.size, detail.margin)
+    crop = face_crop(np.asarray(source.convert("RGB")), found, detail.size, detail.margin)
     face = crop.face(found)
     mask, notes = _mask(given, crop, face)
-    drawn = draw(Square(crop, face, mask))
-    blended = insert(pixels, crop, np.asarray(drawn.convert("RGB")), mask, given.seed)
+    return Square(crop, face, mask, notes)
+
+
+def put_back(given: StageInput, square: Square, drawn: Image) -> StageOutput:
+    """The source with the square's new picture (RGB, same size) in it; see `face_pass`."""
+    from PIL import Image
+
+    plan, source, crop = given.plan, given.source, square.crop
+    if source is None:
+        raise ValueError("a face pass works on an image; expected one, got none")
+    pixels = np.asarray(source.convert("RGB"))
+    blended = insert(pixels, crop, np.asarray(drawn.convert("RGB")), square.change, given.seed)
     seam = blended.seam
-    measures = (("seam", round(seam.severity, 4)), ("eyes", round(found.interocular, 2)))
-    if seam.severity > detail.seam:
+    measures = (("seam", round(seam.severity, 4)), ("eyes", round(square.face.interocular / crop.scale, 2)))
+    if seam.severity > given.stage.detail.seam:
         message = (
             f"the new face of '{plan.character.name}' was refused: its colour steps by {seam.severity:.1f} (CIEDE2000) "
-            f"across the seam; at most {detail.seam:g} is allowed"
+            f"across the seam; at most {given.stage.detail.seam:g} is allowed"
         )
         finding = Finding("SOS-E024", "error", plan.character.name, message, "another --seed, or a lower denoise")
-        return StageOutput(source, (*notes, finding), measures)
-    return StageOutput(Image.fromarray(blended.image), notes, measures)
+        return StageOutput(source, (*square.notes, finding), measures)
+    return StageOutput(Image.fromarray(blended.image), square.notes, measures)
 
 
 def _mask(given: StageInput, crop: Crop, face: Face) -> tuple[Mask, tuple[Finding, ...]]:

@@ -16,7 +16,7 @@ from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.families import Settings, StageInput, StageOutput
 from sosie.families.sdxl import prompts
-from sosie.families.sdxl.samplers import complaint
+from sosie.families.sdxl.samplers import SAMPLERS, complaint
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,7 +122,7 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     if stage.kind not in KINDS:
         findings.append(say("SOS-E001", f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
     if wrong := complaint(stage.sampler):
-        findings.append(say("SOS-E002", wrong))
+        findings.append(say("SOS-E003" if stage.sampler.name in SAMPLERS else "SOS-E002", wrong))
     texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))
     findings += [say("SOS-E009", wrong) for text in texts if (wrong := prompts.complaint(text))]
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):

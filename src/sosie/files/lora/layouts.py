@@ -100,10 +100,17 @@ def take_apart(name: str) -> Key | None:
     whole = _NAMED.sub(r"\1.default.weight", name) if ".lora_" in name else name
     if not whole.endswith(_ENDINGS):
         return None
-    length = next(length for length in _LENGTHS if whole[-length:] in SUFFIXES)
+    # Loops, not generators: this is done for every name of every file that may be a LoRA.
+    length = 0
+    for length in _LENGTHS:
+        if whole[-length:] in SUFFIXES:
+            break
     style, role = SUFFIXES[whole[-length:]]
     stem = whole[:-length]
-    prefix = next(prefix for prefix in PREFIXES if stem.startswith(prefix.text))
+    prefix = PREFIXES[-1]
+    for prefix in PREFIXES:
+        if stem.startswith(prefix.text):
+            break
     module = stem[len(prefix.text) :]
     if style == "_lora.down":
         # diffusers up to 0.20: `attn1.processor.to_out_lora.up.weight` is of `attn1.to_out.0`.

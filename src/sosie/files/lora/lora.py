@@ -197,7 +197,8 @@ def _family(adapters: Sequence[Adapter]) -> _Answer:
     known = {table.family: sum(bool(table.find(a.prefix.part, a.module)) for a in adapters) for table in tables()}
     table = max(tables(), key=lambda table: known[table.family])
     share = known[table.family] / len(adapters)
-    foreign = (title for pattern, title in FOREIGN if any(re.search(pattern, a.module[:200]) for a in adapters))
+    modules = "\n".join(adapter.module[:200] for adapter in adapters)
+    foreign = (title for pattern, title in FOREIGN if re.search(pattern, modules, re.MULTILINE))
     if title := next(foreign, ""):
         return _Answer(nearest=title, because=f"its modules are named as those of {title}")
     if share < SHARE:

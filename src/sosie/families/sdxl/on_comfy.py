@@ -1,0 +1,210 @@
+"""SDXL as nodes of ComfyUI: checkpoint, LoRAs, cubiq's identity nodes, image to image, and the face pass.
+
+ComfyUI's identity nodes measure the reference pictures themselves, with InsightFace's own packs: a guide that was
+trained with another face encoder cannot be run there. Differences from diffusers that remain are listed in
+`docs/decisions/0008-comfy-graphs.md`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sosie.core import Finding, Plan, Stage
+from sosie.families import GraphChoices, GraphStage, Prepared, StageInput, StageOutput
+from sosie.families.sdxl import comfy_guides
+from sosie.families.sdxl.prompts import Span, parse
+from sosie.files.workflow.build import Builder, Picture, WantedFile, wanted
+from sosie.files.workflow.graph import Link
+from sosie.files.workflow.sampling import drawing, sampler_complaint
+
+VERSION = ""
+
+KINDS = ("generate", "refine", "detail")
+
+LARGE = 2_400_000
+"""Pixels from which `refine` may be done in tiles: about 1536 x 1536, above which SDXL repeats itself."""
+
+TILE = 1024
+
+DETECTOR = WantedFile("", ("bbox/face_yolov8m.pt",), "face detector", "ultralytics")
+"""What FaceDetailer finds faces with."""
+
+SAM = {"sam_detection_hint": "center-1", "sam_mask_hint_use_negative": "False"}
+"""FaceDetailer's settings of a segmentation that is not used; they have no defaults."""
+
+
+def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
+    """What ComfyUI cannot draw of a stage."""
+    hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
+    wrong: list[tuple[str, str]] = []
+    if stage.kind not in KINDS:
+        wrong.append(("SOS-E001", f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+    if complaint := sampler_complaint(stage.sampler):
+        wrong.append(("SOS-E002", complaint))
+    if stage.sampler.shift:
+        wrong.append(("SOS-E002", f"SDXL has no timestep shift; expected shift = 0, got {stage.sampler.shift:g}"))
+    if stage.text_encoder:
+        wrong.append(("SOS-E001", "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
+    if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
+        wrong.append(
+            ("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from")
+        )
+    if stage.kind == "detail" and stage.detail.size % 64:
+        wrong.append(("SOS-E007", f"detail.size is {stage.detail.size}; expected a multiple of 64"))
+    wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
+    if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
+        wrong.append(("SOS-E001", "FaceDetailer has no face-parsing model; expected no detail.parser"))
+    return [Finding(code, "error", plan.recipe, message, hint) for code, message in wrong]
+
+
+def names(stage: Stage) -> tuple[WantedFile, ...]:
+    """The checkpoint, a VAE of its own, the LoRAs, and the guides' files."""
+    return (
+        wanted(stage.model, "checkpoint", "checkpoints"),
+        *((wanted(stage.vae, "VAE", "vae"),) if stage.vae else ()),
+        *(wanted(use.file, "LoRA", "loras") for use in stage.loras),
+        *(file for guide in stage.guides for file in comfy_guides.names(guide)),
+    )
+
+
+def draw(build: Builder, given: GraphStage) -> Link:
+    """Adds a stage. A `detail` stage is given its square as the source, or the whole image for FaceDetailer."""
+    stage, choices = given.stage, given.choices
+    model, clip, vae = _loaded(build, stage)
+    positive = _text(build, clip, given.prompt, "Positive prompt")
+    if given.plan.negative_prompt and stage.sampler.cfg != 1:
+        negative = _text(build, clip, given.plan.negative_prompt, "Negative prompt")
+    else:
+        # What SDXL was trained with, and what diffusers takes for an empty text.
+        (negative,) = build.add("ConditioningZeroOut", "Negative prompt (zeros)", conditioning=positive)
+    scene = comfy_guides.Scene(model, positive, negative)
+    cut_out = stage.kind == "detail" and choices.faces == "sosie"
+    for guide in stage.guides:
+        scene = comfy_guides.apply(build, guide, scene, given.portraits, has_points=cut_out)
+    if stage.kind == "detail" and not cut_out:
+        return _face_detailer(build, given, scene, clip, vae)
+    if stage.kind == "refine" and choices.tiles and given.size[0] * given.size[1] > LARGE:
+        return _in_tiles(build, given, scene, vae)
+    return _sampled(build, given, scene, vae)
+
+
+def prepare(given: StageInput) -> Prepared | StageOutput:
+    """The face's square with its mask and key points; the image as it is, if its face is to be left alone."""
+    from PIL import Image
+
+    from sosie.faces.keypoints import KeypointStyle, draw_keypoints
+    from sosie.families.sdxl.face_pass import face_square, put_back
+
+    square = face_square(given)
+    if isinstance(square, StageOutput):
+        return square
+    size = square.crop.size
+    pictures: dict[str, Image.Image] = {
+        "source": Image.fromarray(square.crop.image),
+        "mask": Image.fromarray((square.change * 255).round().astype("uint8")),
+    }
+    points = next((guide.keypoints for guide in given.stage.guides if guide.keypoints), None)
+    if points is not None:
+        style = KeypointStyle(points.stick, points.radius)
+        pictures[comfy_guides.POINTS] = Image.fromarray(draw_keypoints(square.face.points, (size, size), style))
+
+    def finish(drawn: Image.Image) -> StageOutput:
+        if drawn.size != (size, size):
+            drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
+        return put_back(given, square, drawn)
+
+    return Prepared(pictures, finish)
+
+
+def _loaded(build: Builder, stage: Stage) -> tuple[Link, Link, Link]:
+    """Model, text encoders and VAE, with the stage's LoRAs in them."""
+    files = {file.asset: file for file in names(stage)}
+    model, clip, vae = build.add("CheckpointLoaderSimple", ckpt_name=files[stage.model])
+    if stage.vae:
+        (vae,) = build.add("VAELoader", vae_name=files[stage.vae])
+    for use in stage.loras:
+        strengths = {"strength_model": use.weight, "strength_clip": use.weight}
+        model, clip = build.add("LoraLoader", model=model, clip=clip, lora_name=files[use.file], **strengths)
+    if stage.precision != "auto":
+        (model,) = build.add("ModelComputeDtype", model=model, dtype=stage.precision)
+    if stage.clip_skip:
+        (clip,) = build.add("CLIPSetLastLayer", clip=clip, stop_at_clip_layer=-(stage.clip_skip + 2))
+    return model, clip, vae
+
+
+def _sampled(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: Link) -> Link:
+    tiled = "Tiled" if given.choices.smaller else ""
+    if given.source is None:
+        width, height = given.size
+        (latent,) = build.add("EmptyLatentImage", width=width, height=height, batch_size=1)
+    else:
+        (latent,) = build.add(f"VAEEncode{tiled}", pixels=given.source, vae=vae)
+    if given.stage.kind == "detail":
+        (mask,) = build.add("LoadImageMask", "Mask", image=Picture("mask"), channel="red")
+        (latent,) = build.add("SetLatentNoiseMask", samples=latent, mask=mask)
+        (model,) = build.add("DifferentialDiffusion", model=scene.model)
+        scene = replace(scene, model=model)
+    (latent,) = build.add(
+        "KSampler",
+        **scene.inputs,
+        latent_image=latent,
+        **drawing(given.stage.sampler, given.seed, "normal", over=given.source is not None),
+    )
+    (image,) = build.add(f"VAEDecode{tiled}", samples=latent, vae=vae)
+    return image
+
+
+def _in_tiles(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: Link) -> Link:
+    """Redraws a large image tile by tile; each overlaps its neighbours, and the seams are left as they are."""
+    settings = drawing(given.stage.sampler, given.seed, "normal", over=True)
+    return build.add(
+        "UltimateSDUpscaleNoUpscale",
+        upscaled_image=given.source,
+        **scene.inputs,
+        vae=vae,
+        **settings,
+        tile_width=TILE,
+        tile_height=TILE,
+        tiled_decode=given.choices.smaller,
+    )[0]
+
+
+def _face_detailer(build: Builder, given: GraphStage, scene: comfy_guides.Scene, clip: Link, vae: Link) -> Link:
+    """Finds, cuts out, redraws and composites every face on the server."""
+    detail = given.stage.detail
+    detector, _ = build.add("UltralyticsDetectorProvider", model_name=DETECTOR)
+    return build.add(
+        "FaceDetailer",
+        image=given.source,
+        **scene.inputs,
+        clip=clip,
+        vae=vae,
+        **drawing(given.stage.sampler, given.seed, "normal", over=True),
+        guide_size=float(detail.size),
+        max_size=float(detail.size),
+        bbox_crop_factor=detail.margin,
+        bbox_detector=detector,
+        wildcard="",
+        **SAM,
+    )[0]
+
+
+def _text(build: Builder, clip: Link, prompt: str, title: str) -> Link:
+    """A prompt in ComfyUI's notation. It has no BREAK: sections are encoded one by one and put one after another."""
+    encoded = [
+        build.add("CLIPTextEncode", title, text=comfy_text(section), clip=clip)[0] for section in parse(prompt)
+    ]
+    whole = encoded[0]
+    for section in encoded[1:]:
+        (whole,) = build.add("ConditioningConcat", conditioning_to=whole, conditioning_from=section)
+    return whole
+
+
+def comfy_text(section: tuple[Span, ...]) -> str:
+    """The spans of a section as ComfyUI writes them: `(words:1.2)`, and `\\\\(` for a bracket that is a character."""
+    parts: list[str] = []
+    for span in section:
+        text = span.text.replace("(", "\\(").replace(")", "\\)")
+        parts.append(text if span.weight == 1 else f"({text}:{round(span.weight, 4):g})")
+    return "".join(parts).strip()
+

@@ -1,0 +1,100 @@
+"""Z-Image as nodes of ComfyUI, as its own templates put them together.
+
+Settings of the templates `image_z_image` and `image_z_image_turbo`: text encoder of type `lumina2`, shift 3 by
+ModelSamplingAuraFlow (whose own default of 1.73 would lower the shift that is built in), an empty text as negative
+prompt, or a zeroed one where guidance is off.
+"""
+
+from __future__ import annotations
+
+from sosie.core import Finding, Plan, Stage
+from sosie.families import GraphChoices, GraphStage
+from sosie.families.zimage.fit import FIT
+from sosie.files.workflow.build import Builder, WantedFile, wanted
+from sosie.files.workflow.graph import Link
+from sosie.files.workflow.sampling import drawing, sampler_complaint
+
+VERSION = "0.3.76"
+"""The first version after PR #10978 (28 November 2025), which loads LoRAs in ai-toolkit's layout."""
+
+KINDS = ("generate", "refine")
+
+SAME = (
+    ("qwen_3_4b.safetensors", "qwen_3_4b_bf16.safetensors"),
+    ("ae.safetensors", "ae.sft"),
+)
+"""Names of one file: Qwen3-4B in 16 bits as Comfy-Org and users call it, FLUX.1's VAE by its two endings."""
+
+
+def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
+    """What ComfyUI cannot draw of a stage. Every stage of this family may follow another in one graph."""
+    del choices
+    hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
+    wrong: list[tuple[str, str]] = []
+    if stage.kind not in KINDS:
+        wrong.append(
+            ("SOS-E001", f"stage '{stage.kind}' is none that Z-Image has on ComfyUI; expected {' or '.join(KINDS)}")
+        )
+    if complaint := sampler_complaint(stage.sampler):
+        wrong.append(("SOS-E002", complaint))
+    for name, value in (("text_encoder", stage.text_encoder), ("vae", stage.vae)):
+        if not value:
+            wrong.append(
+                ("SOS-E001", f"stage '{stage.kind}' names no {name}, which ComfyUI loads from a file of its own")
+            )
+    if stage.guides:
+        kinds = ", ".join(guide.kind for guide in stage.guides)
+        wrong.append(("SOS-E001", f"guide '{kinds}' has no node for Z-Image: {FIT.no_guide}"))
+    if stage.precision == "fp16":
+        wrong.append(("SOS-E001", "fp16 overflows in Z-Image; its activations reach 344,064"))
+    return [Finding(code, "error", plan.recipe, message, hint) for code, message in wrong]
+
+
+def names(stage: Stage) -> tuple[WantedFile, ...]:
+    """The denoiser, the text encoder, the VAE and the LoRAs."""
+    return (
+        wanted(stage.model, "denoiser", "diffusion_models"),
+        _known(wanted(stage.text_encoder, "text encoder", "text_encoders")),
+        _known(wanted(stage.vae, "VAE", "vae")),
+        *(wanted(use.file, "LoRA", "loras") for use in stage.loras),
+    )
+
+
+def draw(build: Builder, given: GraphStage) -> Link:
+    """From noise, or over the given image; returns the decoded image."""
+    stage, sampler = given.stage, given.stage.sampler
+    denoiser, encoder, autoencoder, *loras = names(stage)
+    (model,) = build.add("UNETLoader", unet_name=denoiser)
+    (clip,) = build.add("CLIPLoader", clip_name=encoder, type="lumina2")
+    (vae,) = build.add("VAELoader", vae_name=autoencoder)
+    for use, file in zip(stage.loras, loras, strict=True):
+        (model,) = build.add("LoraLoaderModelOnly", model=model, lora_name=file, strength_model=use.weight)
+    if stage.precision == "fp32":
+        (model,) = build.add("ModelComputeDtype", model=model, dtype="fp32")
+    (model,) = build.add("ModelSamplingAuraFlow", model=model, shift=sampler.shift or FIT.shift)
+    (positive,) = build.add("CLIPTextEncode", "Positive prompt", text=given.prompt, clip=clip)
+    if sampler.cfg == 1:
+        (negative,) = build.add("ConditioningZeroOut", "No guidance", conditioning=positive)
+    else:
+        (negative,) = build.add("CLIPTextEncode", "Negative prompt", text=given.plan.negative_prompt, clip=clip)
+    tiled = "Tiled" if given.choices.smaller else ""
+    if given.source is None:
+        (latent,) = build.add("EmptySD3LatentImage", width=given.size[0], height=given.size[1], batch_size=1)
+    else:
+        (latent,) = build.add(f"VAEEncode{tiled}", pixels=given.source, vae=vae)
+    (latent,) = build.add(
+        "KSampler",
+        model=model,
+        positive=positive,
+        negative=negative,
+        latent_image=latent,
+        **drawing(sampler, given.seed, "simple", over=given.source is not None),
+    )
+    (image,) = build.add(f"VAEDecode{tiled}", samples=latent, vae=vae)
+    return image
+
+
+def _known(file: WantedFile) -> WantedFile:
+    """The file with the other names that it is known by."""
+    same = next((group for group in SAME if set(group) & set(file.names)), ())
+    return WantedFile(file.asset, tuple(dict.fromkeys((*file.names, *same))), file.role, file.folder)
