@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
 @common
 def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
-    """Examine SUBJECTs: model and LoRA files, folders, datasets, recipes, characters; or this machine.
+    """Examine SUBJECTs: model and LoRA files, folders, graphs, datasets, recipes, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
     No weight is loaded. Exit 1 if there is a warning or an error.
@@ -120,7 +120,8 @@ def _print_fix(output: Output, fix: Fix, done: bool, message: str) -> None:
         line = {"kind": "fix", "code": fix.code, "action": fix.action, "path": str(fix.path), "out": out}
         output.line({**line, "done": done, "message": message})
     else:
-        output.say(f"{'✓' if done else '✗'} {fix.action} {fix.path}: {message}", "green" if done else "yellow")
+        text = message if str(fix.path) in message else f"{fix.path}: {message}"
+        output.say(f"{'✓' if done else '✗'} {fix.action}: {text}", "green" if done else "yellow")
 
 
 def _worst(checkup: Checkup) -> int:

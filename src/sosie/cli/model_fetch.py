@@ -126,7 +126,8 @@ def _show(output: Output, listing: Listing, only_list: bool) -> None:
 
 
 def _table(rows: Sequence[FetchRow]) -> list[str]:
-    lines = [f"{'file':<32} {'state':<14} {'GB':>7} {'GiB':>7}  {'SHA-256':<12} {'sell':<4} licence; source"]
+    wide = max(len("to come"), *(len(row.name) for row in rows)) if rows else 8
+    lines = [f"{'file':<{wide}} {'state':<14} {'GB':>7} {'GiB':>7}  {'SHA-256':<12} {'sell':<4} licence; source"]
     for row in rows:
         size = f"{row.bytes / 1e9:>7.2f} {row.bytes / 2**30:>7.2f}" if row.bytes is not None else f"{'?':>7} {'?':>7}"
         state = f"partial {row.have / row.bytes:.0%}" if row.state == "partial" and row.bytes else row.state
@@ -134,12 +135,12 @@ def _table(rows: Sequence[FetchRow]) -> list[str]:
         source += f" = {row.title}" if row.title and row.title not in source else ""
         token = f" (needs {row.token})" if row.token else ""
         text = f"{row.licence or 'licence unknown'}; {source or 'your own'}{token}"
-        lines.append(f"{row.name:<32} {state:<14} {size}  {row.sha256[:12] or '?':<12} {row.commercial:<4} {text}")
+        lines.append(f"{row.name:<{wide}} {state:<14} {size}  {row.sha256[:12] or '?':<12} {row.commercial:<4} {text}")
     for title, chosen in (("all", rows), ("to come", [row for row in rows if row.state != "here"])):
         total = sum((row.bytes or 0) - (row.have if title == "to come" else 0) for row in chosen)
         unknown = sum(row.bytes is None for row in chosen)
         more = f"  and {unknown} of unknown size" if unknown else ""
-        lines.append(f"{title:<32} {_files(len(chosen)):<14} {total / 1e9:>7.2f} {total / 2**30:>7.2f}{more}")
+        lines.append(f"{title:<{wide}} {_files(len(chosen)):<14} {total / 1e9:>7.2f} {total / 2**30:>7.2f}{more}")
     return lines
 
 

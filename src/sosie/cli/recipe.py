@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sosie.cli.options import common
 from sosie.cli.output import Output
+from sosie.core.errors import UsageError
 from sosie.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sosie.api.comfy_graphs import Shown
 
 
 @click.group("recipe")
@@ -35,16 +41,64 @@ def list_(output: Output, workspace: Workspace) -> None:
 
 @command.command("show")
 @click.argument("name")
+@click.option(
+    "--as",
+    "form",
+    type=click.Choice(["toml", "comfy", "comfy-ui"]),
+    default="toml",
+    show_default=True,
+    help="comfy: the ComfyUI graph in the API format; comfy-ui: a workflow that its editor opens.",
+)
+@click.option("--character", help="Whose LoRAs and description the graph has; a placeholder's by default.")
+@click.option("--prompt", help="What the graph draws; a placeholder by default.")
+@click.option("--face-detailer", is_flag=True, help="Faces by Impact Pack's FaceDetailer: one graph that runs alone.")
 @common
-def show(name: str, output: Output, workspace: Workspace) -> None:
-    """Print a recipe: its TOML, or with --json what it resolves to."""
+def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int:
+    """Print a recipe: its TOML, with --json what it resolves to, or as a ComfyUI graph."""
     from sosie.api.recipes import find_recipe, load_recipe
     from sosie.core.schema import to_table
 
+    if options["form"] != "toml":
+        return _show_graph(name, output, workspace, options)
+    given = [f"--{key.replace('_', '-')}" for key in ("character", "prompt", "face_detailer") if options[key]]
+    if given:
+        raise UsageError(f"{given[0]} says what a graph shows", "add --as comfy, or --as comfy-ui")
     if output.as_json:
         output.line(to_table(load_recipe(workspace, name)))
     else:
         output.data(find_recipe(workspace, name).path.read_text(encoding="utf-8").rstrip("\n"))
+    return 0
+
+
+def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[str, Any]) -> int:
+    """Prints a recipe's graph, and on stderr what Sosie does around it. Exit 1 if ComfyUI cannot run the recipe."""
+    from sosie.api.characters import load_character
+    from sosie.api.comfy_graphs import Sight, show_graph
+    from sosie.api.recipes import load_recipe
+    from sosie.families import GraphChoices
+
+    who = load_character(workspace, options["character"]) if options["character"] else None
+    choices = GraphChoices(faces="server" if options["face_detailer"] else "sosie")
+    shown = show_graph(workspace, load_recipe(workspace, name), Sight(options["form"], who, options["prompt"], choices))
+    for finding in shown.findings:
+        output.finding(finding)
+    if not shown.table:
+        return 1
+    for sentence in _around(shown):
+        output.say(sentence)
+    output.data(json.dumps(shown.table, ensure_ascii=False, indent=None if output.as_json else 2))
+    return 0
+
+
+def _around(shown: Shown) -> Iterator[str]:
+    """What is to be known of a graph that is run by hand."""
+    if len(shown.parts) > 1:
+        kinds = "; ".join(" + ".join(part) for part in shown.parts)
+        yield f"{len(shown.parts)} graphs stand beside each other, which Sosie sends one after another: {kinds}"
+    if shown.pictures:
+        yield f"pictures that Sosie uploads before a run: {', '.join(shown.pictures)}"
+    for asset in shown.unknown:
+        yield f"'{asset}' stands for a file of yours: name it in sosie.toml, [models], {asset} = \"PATH\""
 
 
 @command.command("copy")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.compiling import SETTINGS, Compile, exchange_norms, many_shapes, put, regions
+from sosie.families.sdxl.compiling import Compile, Compiled, compiled, many_shapes
 from sosie.families.sdxl.constant_context import SelfAttention, attentions
 from sosie.families.sdxl.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
 
@@ -75,14 +75,7 @@ class _Fast:
 
     def __init__(self, model: Any, levers: Levers, means: Means) -> None:
         self.model = model
-        self._norms: dict[str, Any] = {}
-        if levers.compile != "off":
-            model.to(memory_format=torch.channels_last)
-            # In fp32 PyTorch's own norm is more exact where a mean is far from zero.
-            self._norms = exchange_norms(model) if model.dtype.itemsize == 2 else {}
-        if levers.compile == "blocks":
-            for region in regions(model):
-                region.compile(**SETTINGS)
+        self._compiled = None if levers.compile == "off" else Compiled(model, levers.compile)
         kind = ReplayedControlNet if hasattr(model, "controlnet_cond_embedding") else ReplayedUNet
         self.replayed: Replayed = kind(model, means, list(_joined(model)))
         self.replayed.install()
@@ -90,10 +83,8 @@ class _Fast:
     def restore(self) -> None:
         """Takes everything back."""
         self.replayed.remove()
-        for region in regions(self.model):
-            region._compiled_call_impl = None  # noqa: SLF001
-        put(self.model, self._norms)
-        self.model.to(memory_format=torch.contiguous_format)
+        if self._compiled is not None:
+            self._compiled.undo()
         for _, layer in attentions(self.model):
             _separate(layer)
 
@@ -133,7 +124,7 @@ def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = No
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     clock = Clock()
     means = Means(
-        ready=lambda call: torch.compile(call, **SETTINGS) if levers.compile == "whole" else call,
+        ready=lambda call: compiled(call) if levers.compile == "whole" else call,
         pool=torch.cuda.graph_pool_handle() if levers.graph else None,
         kernels=lambda: _kernels(levers),
         clock=clock,

@@ -1,4 +1,4 @@
-"""What Inductor compiles of a UNet or ControlNet, and a group norm in a form that it compiles well.
+"""What Inductor compiles of a UNet or ControlNet, and parts of them in forms that it compiles well.
 
 Only `acceleration` imports this module (it imports torch).
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import importlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 torch: Any = importlib.import_module("torch")
@@ -19,12 +20,11 @@ Compile = Literal["off", "blocks", "whole"]
 SHAPES = 64
 """Shapes that may be compiled in one process before Inductor gives up."""
 
-INDUCTOR: dict[str, Any] = {}
+INDUCTOR: dict[str, Any] = {"max_autotune_pointwise": True}
 SETTINGS: dict[str, Any] = {"fullgraph": True, "dynamic": False, "options": INDUCTOR}
 
-REGIONS = ("BasicTransformerBlock", "ResnetBlock2D")
 CHUNK = 128
-"""Pixels whose sums one thread block of the first pass makes."""
+"""Pixels whose sums one thread block of the first pass of a group norm makes."""
 
 
 class GroupNorm(torch.nn.Module):
@@ -54,26 +54,77 @@ class GroupNorm(torch.nn.Module):
         return (picture.float() * scale[:, :, None, None] + shift[:, :, None, None]).to(picture.dtype)
 
 
-def exchange_norms(model: Any) -> dict[str, Any]:
-    """Puts the norm above in the place of every group norm of pictures; gives the old ones by their names."""
-    found = {name: norm for name, norm in model.named_modules() if type(norm) is torch.nn.GroupNorm}
-    put(model, {name: GroupNorm(norm) for name, norm in found.items()})
-    return found
+class LayerNorm(torch.nn.Module):
+    """Layer normalisation (Ba et al. 2016, arXiv:1607.06450) from sums instead of running means, in fp32.
+
+    It shares the parameters of the norm that it is made from.
+    """
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.weight, self.bias, self.eps = norm.weight, norm.bias, norm.eps
+
+    def forward(self, tokens: Any) -> Any:
+        """[batch, tokens, channels] to the same shape and type."""
+        rows = tokens.float()
+        mean = rows.mean(-1, keepdim=True)
+        variance = ((rows * rows).mean(-1, keepdim=True) - mean * mean).clamp_min(0)
+        normal = (rows - mean) * torch.rsqrt(variance + self.eps)
+        return (normal * self.weight.float() + self.bias.float()).to(tokens.dtype)
 
 
-def put(model: Any, modules: dict[str, Any]) -> None:
-    """Puts modules in their places in a model, by name."""
-    for name, module in modules.items():
-        parent, _, last = name.rpartition(".")
-        setattr(model.get_submodule(parent), last, module)
+class Picture(torch.nn.Module):
+    """From a transformer's tokens back to a picture, which stays in channels-last memory."""
+
+    def __init__(self, project: Any) -> None:
+        super().__init__()
+        self.project = project
+
+    def forward(self, tokens: Any, residual: Any, height: int, width: int) -> Any:
+        """[batch, tokens, channels] projected and added to a picture [batch, channels, height, width]."""
+        projected = self.project(tokens)
+        return projected.reshape(residual.shape[0], height, width, -1).permute(0, 3, 1, 2) + residual
 
 
-def regions(model: Any) -> list[Any]:
-    """What `blocks` compiles: the blocks that repeat, and group norms outside of them."""
-    blocks = [module for module in model.modules() if type(module).__name__ in REGIONS]
-    inside = {id(part) for block in blocks for part in block.modules()}
-    norms = [module for module in model.modules() if isinstance(module, GroupNorm) and id(module) not in inside]
-    return blocks + norms
+EXCHANGES: dict[Any, Any] = {torch.nn.GroupNorm: GroupNorm, torch.nn.LayerNorm: LayerNorm}
+PLACES = ("resnets", "attentions", "transformer_blocks", "conv_norm_out")
+"""Where modules are exchanged: not in the projections of identity embeddings."""
+
+
+class Compiled:
+    """A model arranged for compiling, to be taken back by `undo`.
+
+    Channels last; norms and the outputs of transformers exchanged for the forms above, in 16 bits only:
+    in fp32 PyTorch's own norms are more exact where a mean is far from zero.
+    """
+
+    def __init__(self, model: Any, what: Compile) -> None:
+        self._model = model
+        self._before: Mapping[str, Any] = {}
+        self._regions: list[Any] = []
+        model.to(memory_format=torch.channels_last)
+        if model.dtype.itemsize == 2:
+            self._before = _exchangeable(model)
+            _put(model, {name: EXCHANGES[type(module)](module) for name, module in self._before.items()})
+        self._pictures = [_picture(transformer) for transformer in _transformers(model)]
+        if what == "blocks":
+            self._regions = [*_repeated(model), *self._pictures]
+            for region in self._regions:
+                region.compile(**SETTINGS)
+
+    def undo(self) -> None:
+        """The model as it was."""
+        for region in self._regions:
+            region._compiled_call_impl = None  # noqa: SLF001
+        for transformer in _transformers(self._model):
+            vars(transformer).pop("_get_output_for_continuous_inputs", None)
+        _put(self._model, self._before)
+        self._model.to(memory_format=torch.contiguous_format)
+
+
+def compiled(call: Any) -> Any:
+    """A whole pass compiled."""
+    return torch.compile(call, **SETTINGS)
 
 
 @contextmanager
@@ -82,3 +133,41 @@ def many_shapes() -> Iterator[None]:
     dynamo: Any = importlib.import_module("torch._dynamo")
     with dynamo.config.patch(recompile_limit=SHAPES):
         yield
+
+
+def _exchangeable(model: Any) -> dict[str, Any]:
+    """Norms that have another form, by name."""
+    named = model.named_modules()
+    return {name: part for name, part in named if type(part) in EXCHANGES and set(name.split(".")) & set(PLACES)}
+
+
+def _put(model: Any, modules: Mapping[str, Any]) -> None:
+    """Puts modules in their places in a model, by name."""
+    for name, module in modules.items():
+        parent, _, last = name.rpartition(".")
+        setattr(model.get_submodule(parent), last, module)
+
+
+def _transformers(model: Any) -> list[Any]:
+    """Transformers between pictures whose last projection is linear."""
+    return [part for part in model.modules() if type(part).__name__ == "Transformer2DModel" and part.use_linear_projection]
+
+
+def _picture(transformer: Any) -> Picture:
+    """Puts a `Picture` in the place of a transformer's output."""
+    made = Picture(transformer.proj_out)
+    transformer._get_output_for_continuous_inputs = partial(_output, made)  # noqa: SLF001
+    return made
+
+
+def _output(picture: Picture, hidden_states: Any, residual: Any, height: int, width: int, **_: Any) -> Any:
+    return picture(hidden_states, residual, height, width)
+
+
+def _repeated(model: Any) -> list[Any]:
+    """The blocks that repeat, and group norms outside of them."""
+    kinds = ("BasicTransformerBlock", "ResnetBlock2D")
+    blocks = [module for module in model.modules() if type(module).__name__ in kinds]
+    inside = {id(part) for block in blocks for part in block.modules()}
+    norms = [module for module in model.modules() if isinstance(module, GroupNorm) and id(module) not in inside]
+    return blocks + norms

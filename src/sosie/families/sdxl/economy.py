@@ -48,9 +48,10 @@ class Economy:
         if self._mode is None:
             free = int(torch.cuda.mem_get_info()[0])
             needs = needs_of(plan, accelerated=True)
-            forced = next((mode for mode in MODES if mode == self._settings.memory), None)
-            self._mode = forced or choose(free, needs)
-            self._told.append(Finding("SOS-E028", "info", plan.recipe, said(self._mode, free, needs)))
+            forced: Mode | None = next((mode for mode in MODES if mode == self._settings.memory), None)
+            mode: Mode = forced or choose(free, needs)
+            self._told.append(Finding("SOS-E028", "info", plan.recipe, said(mode, free, needs)))
+            self._mode = mode
         return self._mode
 
     def retreat(self, stage: Stage, plan: Plan, why: str) -> None:

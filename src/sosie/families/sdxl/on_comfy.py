@@ -46,9 +46,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     if stage.text_encoder:
         wrong.append(("SOS-E001", "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
-        wrong.append(
-            ("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from")
-        )
+        wrong.append(("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append(("SOS-E007", f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
@@ -191,9 +189,7 @@ def _face_detailer(build: Builder, given: GraphStage, scene: comfy_guides.Scene,
 
 def _text(build: Builder, clip: Link, prompt: str, title: str) -> Link:
     """A prompt in ComfyUI's notation. It has no BREAK: sections are encoded one by one and put one after another."""
-    encoded = [
-        build.add("CLIPTextEncode", title, text=comfy_text(section), clip=clip)[0] for section in parse(prompt)
-    ]
+    encoded = [build.add("CLIPTextEncode", title, text=comfy_text(section), clip=clip)[0] for section in parse(prompt)]
     whole = encoded[0]
     for section in encoded[1:]:
         (whole,) = build.add("ConditioningConcat", conditioning_to=whole, conditioning_from=section)
@@ -201,10 +197,9 @@ def _text(build: Builder, clip: Link, prompt: str, title: str) -> Link:
 
 
 def comfy_text(section: tuple[Span, ...]) -> str:
-    """The spans of a section as ComfyUI writes them: `(words:1.2)`, and `\\\\(` for a bracket that is a character."""
+    r"""The spans of a section as ComfyUI writes them: `(words:1.2)`, and `\(` for a bracket that is a character."""
     parts: list[str] = []
     for span in section:
         text = span.text.replace("(", "\\(").replace(")", "\\)")
         parts.append(text if span.weight == 1 else f"({text}:{round(span.weight, 4):g})")
     return "".join(parts).strip()
-

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,33 +15,17 @@ from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.families import Settings, StageInput, StageOutput
 from sosie.families.sdxl import prompts
+from sosie.families.sdxl.canvas import Canvas
 from sosie.families.sdxl.samplers import SAMPLERS, complaint
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from sosie.faces.detect import Face
     from sosie.families.sdxl.face_pass import Square
     from sosie.families.sdxl.studio import Studio
 
 KINDS = ("generate", "refine", "detail")
 MAX_TRIES = 6
-
-
-@dataclass(frozen=True, eq=False)
-class Canvas:
-    """What is drawn: the size in pixels, the picture under it (RGB, or None) and how much may change where.
-
-    `change` is float32 [h, w], 0 keeps and 1 draws anew (Differential Diffusion); None: all of it.
-    `face` is where the key points of a guide are taken from.
-    """
-
-    width: int
-    height: int
-    under: Image | None = None
-    change: NDArray[np.float32] | None = None
-    face: Face | None = None
 
 
 class Runner:

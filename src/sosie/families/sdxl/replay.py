@@ -173,13 +173,23 @@ class Replayed:
                 self.stock_calls += 1
                 return type(self.model).forward(self.model, sample, timestep, **more)
             program = self._program(given)
+            changed = program.context.update(given.states, given.identity)
             if given.silent:
                 return self.answer(program.zeros())
             program.fill(given.inputs)
-            if program.captured:
-                return self.answer(program.replay())
-            with self._installed(program):
-                return self.answer(program.replay())
+            outputs = self._replayed(program)
+            if changed and program.weights != self._weights():  # looked up while the GPU works
+                raise EngineError(
+                    f"the weights of {type(self.model).__name__} were moved or replaced while it was accelerated",
+                    "restore() before adapters or LoRAs are loaded, accelerate() after",
+                )
+            return self.answer(outputs)
+
+    def _replayed(self, program: Program) -> tuple[Any, ...]:
+        if program.captured:
+            return program.replay()
+        with self._installed(program):
+            return program.replay()
 
     def _program(self, given: Given) -> Program:
         program = self._programs.get(given.form)
@@ -188,11 +198,6 @@ class Replayed:
             if len(self._programs) > PROGRAMS:
                 self._programs.popitem(last=False)
         self._programs.move_to_end(given.form)
-        if program.context.update(given.states, given.identity) and program.weights != self._weights():
-            raise EngineError(
-                f"the weights of {type(self.model).__name__} were moved or replaced while it was accelerated",
-                "restore() before adapters or LoRAs are loaded, accelerate() after",
-            )
         return program
 
     def _prepared(self, given: Given) -> Program:

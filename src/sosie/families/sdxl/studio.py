@@ -31,7 +31,7 @@ from sosie.families.sdxl.single_file import load_single_file
 from sosie.files.cache import cache_folder
 
 if TYPE_CHECKING:
-    from sosie.families.sdxl.on_diffusers import Canvas
+    from sosie.families.sdxl.canvas import Canvas
 
 torch: Any = importlib.import_module("torch")
 diffusers: Any = importlib.import_module("diffusers")
@@ -175,7 +175,7 @@ class Studio:
             return
         place(model.base, mode, self._device, tuple(model.nets.values()))
         nets = SimpleNamespace(unet=model.base.unet, controlnet=SimpleNamespace(nets=list(model.nets.values())))
-        levers = Levers(compile="whole" if self._settings.compile else "off")
+        levers = Levers() if self._settings.compile else Levers(compile="off")
         if mode in ("full", "tiled") and not why_not(nets, levers):
             model.accelerated = accelerate(nets, levers, cache_folder() / "compiled")
 
