@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from sosie.api.models import known_table
-from sosie.api.needs import check_here, check_purpose, is_dataset, needs_of_all
+from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.workspace import Workspace
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import check_partial, is_partial
-from sosie.doctor.recipe_needs import Purpose, check_plan
+from sosie.doctor.recipe_needs import check_plan
 
 Kind = Literal["machine", "model", "lora", "recipe", "workflow", "character", "dataset"]
+
+MANY = 64
+"""Files from which on a folder is examined by several processes."""
 
 MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt")
 
@@ -41,19 +46,6 @@ class Checkup:
     parameters: int = 0
     findings: tuple[Finding, ...] = ()
     disk: DiskPlan | None = None
-
-
-@dataclass(frozen=True)
-class Examination:
-    """How to look: recorded `nvidia-smi` text in place of this machine, and what recipes and datasets are for.
-
-    `trigger` is the token that a dataset's captions must hold, `family` what is trained on it.
-    """
-
-    machine: Path | None = None
-    trigger: str = ""
-    family: str = ""
-    purpose: Purpose = field(default_factory=Purpose)
 
 
 def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Generator[Checkup]:
@@ -107,8 +99,21 @@ def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> G
         if not files:
             wanted = ", ".join(MODEL_SUFFIXES)
             raise NotFoundError(f"{path} holds no model file ({wanted}), no dataset and no character")
-        for file in files:
-            yield _file(workspace, file, str(file))
+        yield from _files(workspace, files)
+
+
+def _files(workspace: Workspace, files: list[Path]) -> Generator[Checkup]:
+    """Every file's checkup, in order; many files on all cores."""
+    examine_one = partial(_of_folder, workspace)
+    if len(files) < MANY:
+        yield from map(examine_one, files)
+        return
+    with ProcessPoolExecutor() as pool:
+        yield from pool.map(examine_one, files, chunksize=8)
+
+
+def _of_folder(workspace: Workspace, file: Path) -> Checkup:
+    return _file(workspace, file, str(file))
 
 
 def _is_of_a_model(file: Path) -> bool:

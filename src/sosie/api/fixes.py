@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Literal
 
 from sosie.api.convert import convert_model
-from sosie.api.doctor import Checkup, Examination, examine
+from sosie.api.doctor import Checkup, examine
+from sosie.api.needs import Examination
 from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.workspace import Workspace
-from sosie.doctor.disk import both
-from sosie.doctor.leftovers import find_partials, open_files, why_kept
+from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
 from sosie.doctor.loras import check_lora
 from sosie.files.lora import read_lora
 from sosie.files.lora.convert import convert
@@ -164,7 +164,7 @@ def _remove(fix: Fix) -> str:
     size = fix.path.lstat().st_size
     fix.path.unlink()
     fix.path.with_name(f"{fix.path.name}.json").unlink(missing_ok=True)
-    return f"{fix.path} removed: {both(size)} are free again"
+    return f"{fix.path} removed: {size_text(size)} are free again"
 
 
 FIXES: Mapping[str, Callable[[Checkup, Finding, Opened], tuple[Fix, ...]]] = {

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
@@ -15,10 +14,20 @@ from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.machine_facts import read_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
 
-if TYPE_CHECKING:
-    from sosie.api.doctor import Examination
-
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+@dataclass(frozen=True)
+class Examination:
+    """How to look: recorded `nvidia-smi` text in place of this machine, and what recipes and datasets are for.
+
+    `trigger` is the token that a dataset's captions must hold, `family` what is trained on it.
+    """
+
+    machine: Path | None = None
+    trigger: str = ""
+    family: str = ""
+    purpose: Purpose = field(default_factory=Purpose)
 
 
 def parse_bytes(text: str) -> int:

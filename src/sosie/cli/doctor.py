@@ -16,8 +16,9 @@ from sosie.core.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sosie.api.doctor import Checkup, Examination
+    from sosie.api.doctor import Checkup
     from sosie.api.fixes import Fix
+    from sosie.api.needs import Examination
     from sosie.doctor.disk import DiskPlan
 
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
 @common
 def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
-    """Examine SUBJECTs: model and LoRA files, folders, graphs, datasets, recipes, characters; or this machine.
+    """Examine SUBJECTs: model and LoRA files, folders, datasets, recipes, ComfyUI graphs, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
     No weight is loaded. Exit 1 if there is a warning or an error.
@@ -71,8 +72,7 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
 
 
 def _examination(flags: dict[str, Any]) -> Examination:
-    from sosie.api.doctor import Examination
-    from sosie.api.needs import parse_bytes
+    from sosie.api.needs import Examination, parse_bytes
     from sosie.doctor.recipe_needs import Purpose
 
     quota = 0 if flags["quota"] is None else parse_bytes(flags["quota"])

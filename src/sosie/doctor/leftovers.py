@@ -31,7 +31,7 @@ def check_partial(path: Path) -> Finding:
     except OSError as error:
         message = f"{path} is a partial download and cannot be read: {error.strerror or error}"
         return Finding("SOS-D016", "warning", str(path), message, "check the file's rights")
-    message = f"{path} is a partial download: {both(size)}, last written to {_ago(age)}"
+    message = f"{path} is a partial download: {size_text(size)}, last written to {_ago(age)}"
     return Finding("SOS-D016", "warning", str(path), message, "finish the download, or remove it: sosie doctor --fix")
 
 
@@ -77,6 +77,11 @@ def open_files() -> frozenset[tuple[int, int]]:
                     status = os.stat(entry)  # noqa: PTH116  follows the link to a file without a name, too
                     found.add((status.st_dev, status.st_ino))
     return frozenset(found)
+
+
+def size_text(size: int) -> str:
+    """The size in MB, from 1 GB on in GB and GiB."""
+    return both(size) if size >= 10**9 else f"{size / 10**6:.1f} MB"
 
 
 def _ago(seconds: float) -> str:
