@@ -205,7 +205,13 @@ def test_every_connection_has_a_client_id_of_its_own(server: FakeServer) -> None
 
 
 def test_nonsense_on_the_websocket_is_survived(server: FakeServer) -> None:
-    for frame in ("no json", '{"data": 1}', b"\x00\x00", b"\x00\x00\x00\x04\xff\xff\xff\xff{}", b"\0\0\0\1\0\0\0\1GIF8"):
+    for frame in (
+        "no json",
+        '{"data": 1}',
+        b"\x00\x00",
+        b"\x00\x00\x00\x04\xff\xff\xff\xff{}",
+        b"\0\0\0\1\0\0\0\1GIF8",
+    ):
         set_behaviour(server, frames=(frame,))
         (made,) = renders(engine_on(server), 1)
         assert made.image.size == (64, 64), frame
@@ -222,8 +228,10 @@ def test_a_server_that_restarts_in_mid_run_gets_the_prompt_again(server: FakeSer
     assert len(server.disk.finished) == 1, "no image was made twice"
 
 
-def test_a_kill_after_the_image_was_saved_makes_no_second_one(server: FakeServer) -> None:
-    set_behaviour(server, history_lag=0.5, restart_seconds=0.2)
+@pytest.mark.parametrize("is_mute", [False, True])
+def test_a_kill_after_the_image_was_saved_makes_no_second_one(server: FakeServer, is_mute: bool) -> None:
+    """Whether or not an event told of the file: its name is known."""
+    set_behaviour(server, history_lag=0.5, restart_seconds=0.2, is_mute=is_mute)
     engine = engine_on(server)
     found: list[Render] = []
     thread = threading.Thread(target=lambda: found.extend(renders(engine, 1)))
@@ -315,11 +323,14 @@ def test_a_waiting_prompt_is_taken_back_without_stopping_what_runs(server: FakeS
 def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer) -> None:
     set_behaviour(server, step_seconds=0.05)
     engine = engine_on(server, compiler=Recipes(steps=100))
-    running = engine.run([plan(1)])
-    with pytest.raises(ComfyError, match="somebody stopped the job") as error:
-        for event in running:
+
+    def read_and_stop() -> None:
+        for event in engine.run([plan(1)]):
             if isinstance(event, Progress) and event.phase == "generate" and server.life:
                 server.life.interrupted = True
+
+    with pytest.raises(ComfyError, match="somebody stopped the job") as error:
+        read_and_stop()
     assert error.value.code == "SOS-Y026"
     engine.close()
 
@@ -327,13 +338,17 @@ def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer) -> 
 def test_a_job_that_somebody_removed_is_not_sent_again(server: FakeServer) -> None:
     set_behaviour(server, step_seconds=0.05)
     theirs = link_to(server).client
-    theirs.submit(zimage(9, steps=12), "them", "6b1d3c1e-0000-4000-8000-000000000003")
-    engine = engine_on(server)
+    theirs.submit(zimage(9, steps=30), "them", "6b1d3c1e-0000-4000-8000-000000000003")
+
+    def remove() -> None:
+        while server.life is not None and (not server.life.running or not server.life.queue):
+            time.sleep(0.01)
+        if server.life is not None:
+            server.life.queue.clear()
+
+    threading.Thread(target=remove, daemon=True).start()
     with pytest.raises(ComfyError, match="removed the job from the queue"):
-        for _ in engine.run([plan(1)]):
-            if server.life and server.life.queue:
-                server.life.queue.clear()
-    engine.close()
+        renders(engine_on(server), 1)
     assert server.count("POST", "/prompt") == 2
 
 

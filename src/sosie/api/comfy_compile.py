@@ -74,7 +74,7 @@ class GraphCompiler:
     """Turns plans into programs; keeps the protocol `engines.comfy.program.Compiler`."""
 
     supplies: GraphSupplies
-    choices: GraphChoices = GraphChoices()
+    choices: GraphChoices = field(default_factory=GraphChoices)
 
     def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
         """The program of a plan; without steps if an error is among its findings."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -60,7 +60,7 @@ class Sight:
     form: Format = "comfy"
     character: Character | None = None
     prompt: str | None = None
-    choices: GraphChoices = GraphChoices()
+    choices: GraphChoices = field(default_factory=GraphChoices)
 
 
 def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:

@@ -74,9 +74,10 @@ PARAGRAPHS = ("cause", "proof", "cure")
 def titles() -> dict[str, str]:
     """Code to title, in the order of the codes."""
     from sosie.doctor import dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows
+    from sosie.engines.comfy.codes import CODES as COMFY
 
     modules = (dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows)
-    tables = [COMMON, *(module.CODES for module in modules)]
+    tables = [COMMON, COMFY, *(module.CODES for module in modules)]
     return dict(sorted((code, title) for table in tables for code, title in table.items()))
 
 

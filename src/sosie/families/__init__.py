@@ -12,7 +12,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -155,7 +155,7 @@ class GraphStage:
     size: tuple[int, int]
     source: Link | None = None
     portraits: int = 0
-    choices: GraphChoices = GraphChoices()
+    choices: GraphChoices = field(default_factory=GraphChoices)
 
     @property
     def prompt(self) -> str:

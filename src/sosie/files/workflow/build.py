@@ -102,8 +102,8 @@ class Builder:
 
     def built(self) -> Built:
         """What was added so far."""
-        views = (MappingProxyType(dict(part)) for part in (self._files, self._pictures, self._groups))
-        return Built(Graph(MappingProxyType(dict(self._nodes))), *views)
+        graph = Graph(MappingProxyType(dict(self._nodes)))
+        return Built(graph, dict(self._files), dict(self._pictures), dict(self._groups))
 
     def _named(self, file: WantedFile) -> WantedFile:
         """The file under the name that it is known to have, which comes before those that it may have."""

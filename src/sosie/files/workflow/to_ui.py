@@ -1,7 +1,9 @@
 """Writes a graph in the UI format, laid out to be read: from left to right, each group in a frame of its own.
 
 A node stands one column right of the last of those in its group that it needs; in a column, nodes stand in the order
-of what feeds them. Read back by `from_ui` it is the same graph, if every input that the schema asks for has a value.
+of what feeds them. Read back by `from_ui` it is the same graph if every widget up to the last that has a value has
+one, no input of links holds a value (this format has no place for that), and no text after a number is one that the
+editor writes there itself (`fixed`, `randomize`).
 """
 
 from __future__ import annotations
@@ -212,7 +214,8 @@ class _Drawing:
     def _socket(self, node: Node, kind: NodeType | None, name: str) -> dict[str, Any]:
         known = kind.input(name) if kind else None
         link = node.link(name)
-        carries = CARRIED.get(known.type, known.type) if known else _gives(self.graph.nodes[link.node], link.slot) if link else "*"
+        given = _gives(self.graph.nodes[link.node], link.slot) if link else "*"
+        carries = CARRIED.get(known.type, known.type) if known else given
         socket: dict[str, Any] = {"name": name, "type": carries, "link": self.numbers.get((node.id, name))}
         return socket | {"widget": {"name": name}} if known and known.is_widget else socket
 

@@ -1,0 +1,232 @@
+"""What a server says, as nouns. Nothing in it is trusted: texts are cut and cleaned, numbers are checked.
+
+A name that a server gives is only ever sent back to it; no file is written under one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+State = Literal["pending", "running", "done", "failed", "cancelled", "unknown"]
+
+MAX_IMAGES = 1000
+"""Most images of one answer that are looked at."""
+
+
+def table(value: Any) -> dict[str, Any]:
+    """A JSON object, or an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def entries(value: Any) -> list[Any]:
+    """A JSON list, or an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def plain(value: Any, most: int = 300) -> str:
+    """A text for people: one line of printable letters, at most `most`; empty for what is no text or number."""
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        return ""
+    words = " ".join(str(value)[: 8 * most].split())
+    return "".join(letter for letter in words if letter.isprintable())[:most]
+
+
+def whole(value: Any) -> int:
+    """A whole number from 0 to 2^53, or 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return 0
+    return int(value) if 0 <= value <= 2**53 else 0
+
+
+@dataclass(frozen=True)
+class Saved:
+    """An image on a server: what `/view` is asked for."""
+
+    filename: str
+    subfolder: str = ""
+    type: str = "output"
+
+    @staticmethod
+    def read(value: Any) -> Saved | None:
+        """From a JSON object; None for names that no saved image has."""
+        found = table(value)
+        parts = [found.get("filename"), found.get("subfolder", ""), found.get("type", "output")]
+        texts = [part for part in parts if isinstance(part, str) and len(part) <= 1000 and part.isprintable()]
+        return Saved(*texts) if len(texts) == 3 and texts[0] else None
+
+
+Outputs = Mapping[str, tuple[Saved, ...]]
+"""The images that each node saved, by its id."""
+
+
+def read_outputs(value: Any) -> Outputs:
+    """The images in a history's `outputs`; texts, sounds and damaged entries are left out."""
+    found = {node: read_images(output) for node, output in table(value).items()}
+    return MappingProxyType({node: images for node, images in found.items() if images})
+
+
+def read_images(value: Any) -> tuple[Saved, ...]:
+    """The images in one node's output."""
+    images = (Saved.read(entry) for entry in entries(table(value).get("images"))[:MAX_IMAGES])
+    return tuple(image for image in images if image is not None)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a node failed: the exception's type and text, the node's id and class."""
+
+    type: str
+    message: str
+    node: str = ""
+    kind: str = ""
+
+    @staticmethod
+    def read(value: Any) -> Failure:
+        """From the data of `execution_error`; what is missing is empty."""
+        found = table(value)
+        return Failure(
+            plain(found.get("exception_type"), 120),
+            plain(found.get("exception_message"), 600),
+            plain(found.get("node_id"), 40),
+            plain(found.get("node_type"), 80),
+        )
+
+    @property
+    def label(self) -> str:
+        """How messages call the node."""
+        return f"{self.kind or 'a node'} {self.node}".strip()
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a server knows of a prompt. `unknown`: not waiting, not running, not in its history."""
+
+    state: State
+    outputs: Outputs = field(default_factory=lambda: MappingProxyType({}))
+    failure: Failure | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended, well or not."""
+        return self.state in ("done", "failed", "cancelled")
+
+
+UNKNOWN = Job("unknown")
+
+_STATES: Mapping[str, State] = MappingProxyType(
+    {
+        "pending": "pending",
+        "in_progress": "running",
+        "completed": "done",
+        "failed": "failed",
+        "cancelled": "cancelled",
+    }
+)
+
+
+def read_job(value: Any) -> Job | None:
+    """From `/api/jobs/ID`; None for what is no job."""
+    found = table(value)
+    state = _STATES.get(str(found.get("status")))
+    if state is None:
+        return None
+    failure = Failure.read(found["execution_error"]) if isinstance(found.get("execution_error"), dict) else None
+    return Job(state, read_outputs(found.get("outputs")), failure)
+
+
+def read_history(value: Any) -> Job:
+    """From one entry of `/history`, which calls an interrupted job an error."""
+    found = table(value)
+    status = table(found.get("status"))
+    messages = {str(entry[0]): entry[1] for entry in map(entries, entries(status.get("messages"))) if len(entry) == 2}
+    outputs = read_outputs(found.get("outputs"))
+    if "execution_interrupted" in messages:
+        return Job("cancelled", outputs)
+    if "execution_error" in messages:
+        return Job("failed", outputs, Failure.read(messages["execution_error"]))
+    return Job("failed" if status.get("status_str") == "error" else "done", outputs)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What `/prompt` says is wrong: ComfyUI's type of error, the node and its class (empty: the whole graph)."""
+
+    type: str
+    text: str
+    node: str = ""
+    kind: str = ""
+
+
+def read_problems(value: Any) -> tuple[Problem, ...]:
+    """The problems in an answer of `/prompt`, whatever its status: those of nodes, or else the graph's own."""
+    found = table(value)
+    problems: list[Problem] = []
+    for node, entry in table(found.get("node_errors")).items():
+        kind = plain(table(entry).get("class_type"), 80)
+        problems += [_problem(error, plain(node, 40), kind) for error in entries(table(entry).get("errors"))[:20]]
+    error = found.get("error")
+    if not problems and isinstance(error, str):
+        return (Problem("", plain(error)),)
+    if not problems and isinstance(error, dict):
+        extra = table(table(error).get("extra_info"))
+        problems.append(_problem(error, plain(extra.get("node_id"), 40), plain(extra.get("class_type"), 80)))
+    return tuple(problems[:50])
+
+
+def _problem(value: Any, node: str, kind: str) -> Problem:
+    found = table(value)
+    parts = [plain(found.get(key)) for key in ("message", "details")]
+    return Problem(plain(found.get("type"), 80), ": ".join(part for part in parts if part), node, kind)
+
+
+@dataclass(frozen=True)
+class System:
+    """What a server runs on. Memory in bytes; 0 and empty where it does not say."""
+
+    version: str = ""
+    python: str = ""
+    torch: str = ""
+    platform: str = ""
+    device: str = ""
+    memory: int = 0
+    free: int = 0
+
+    @staticmethod
+    def read(value: Any) -> System | None:
+        """From `/system_stats`; None for what is none."""
+        found = table(value)
+        system, devices = table(found.get("system")), entries(found.get("devices"))
+        if not system:
+            return None
+        device = table(devices[0]) if devices else {}
+        return System(
+            plain(system.get("comfyui_version"), 40),
+            plain(system.get("python_version"), 80).partition(" ")[0],
+            plain(system.get("pytorch_version"), 40),
+            plain(system.get("os"), 40),
+            plain(device.get("name"), 120),
+            whole(device.get("vram_total")),
+            whole(device.get("vram_free")),
+        )
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """A piece of the server's log; `time` is the server's own and sorts as text."""
+
+    time: str
+    text: str
+
+
+def read_log(value: Any) -> tuple[LogEntry, ...]:
+    """From `/internal/logs/raw`."""
+    found = [table(entry) for entry in entries(table(value).get("entries"))[-2000:]]
+    return tuple(
+        LogEntry(plain(entry.get("t"), 40), str(entry.get("m"))[:20_000])
+        for entry in found
+        if isinstance(entry.get("m"), str)
+    )

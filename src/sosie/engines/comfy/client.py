@@ -1,0 +1,268 @@
+"""ComfyUI over HTTP: one request a method, everything bounded, nothing believed.
+
+Redirects are not followed, so that the token goes to the server that it is for and to no other. A line that
+breaks is a `LostError`, an answer that no ComfyUI gives a `NonsenseError`, a refusal a `ComfyError`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from sosie import __version__
+from sosie.engines.comfy.answers import (
+    UNKNOWN,
+    Job,
+    LogEntry,
+    Problem,
+    Saved,
+    System,
+    entries,
+    plain,
+    read_history,
+    read_job,
+    read_log,
+    read_problems,
+    table,
+    whole,
+)
+from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status
+from sosie.engines.comfy.program import ApiGraph
+from sosie.engines.comfy.server import Limits, Patience, Server
+
+RECENT = 64
+"""How many of the last jobs are searched for one of ours."""
+
+ANOTHER_ID = "sosie"
+"""The key of `extra_data` that holds our own id of a prompt, for servers that choose ids themselves."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Status and whole body."""
+
+    status: int
+    body: bytes
+
+    @property
+    def said(self) -> str:
+        """The start of the body, for people."""
+        return plain(self.body[:400].decode("utf-8", "replace"), 160)
+
+
+class Client:
+    """A connection to one server; `close` ends it. Every method is one request, and may be used from any thread."""
+
+    def __init__(self, server: Server, limits: Limits | None = None, patience: Patience | None = None) -> None:
+        import httpx2
+
+        self.server = server
+        self.limits = limits or Limits()
+        self.patience = patience or Patience()
+        self._has_jobs = True
+        self._client = httpx2.Client(
+            headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity", **server.headers},
+            timeout=httpx2.Timeout(self.patience.answer, connect=self.patience.connect),
+            follow_redirects=False,
+            verify=_trusted(server),
+            trust_env=not server.is_local,
+        )
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._client.close()
+
+    def system(self) -> System:
+        """Versions, device and memory."""
+        found = System.read(self._json("GET", "/system_stats"))
+        if found is None:
+            raise NonsenseError(self.server, "answered something else than ComfyUI's system_stats")
+        return found
+
+    def object_info(self) -> Mapping[str, Any]:
+        """Every class of nodes with its inputs, as the server describes them."""
+        return table(self._json("GET", "/object_info"))
+
+    def max_upload(self) -> int:
+        """The largest body that it takes, in bytes; 0 if it does not say (versions without `/features`)."""
+        answer = self._send("GET", "/features", self.limits.json)
+        return whole(table(self._parsed(answer, "/features")).get("max_upload_size")) if answer.status == 200 else 0
+
+    def submit(self, graph: ApiGraph, client_id: str, prompt_id: str) -> str:
+        """Puts a graph into the queue and gives its id, which is `prompt_id` unless the server chose another.
+
+        A graph that is taken only in part (HTTP 200 with `node_errors`) is taken out again, and refused.
+        """
+        body = {
+            "prompt": graph,
+            "client_id": client_id,
+            "prompt_id": prompt_id,
+            "extra_data": {ANOTHER_ID: prompt_id},
+        }
+        answer = self._send("POST", "/prompt", self.limits.json, json=body)
+        if answer.status == 400:
+            raise refused(self.server, self._problems(answer))
+        self._expect_ok(answer, "/prompt")
+        parsed = self._parsed(answer, "/prompt")
+        given = table(parsed).get("prompt_id")
+        if not isinstance(given, str) or not 0 < len(given) <= 200:
+            raise NonsenseError(self.server, "took a graph and gave no id for it")
+        if problems := read_problems(parsed):
+            self.remove(given)
+            raise refused(self.server, problems)
+        return given
+
+    def job(self, prompt_id: str) -> Job:
+        """What becomes of a prompt. Old servers, which have no `/api/jobs`, are asked for queue and history."""
+        if self._has_jobs:
+            answer = self._send("GET", f"/api/jobs/{quote(prompt_id, safe='')}", self.limits.json)
+            if answer.status == 404:
+                if answer.body.lstrip().startswith(b"{"):
+                    return UNKNOWN
+                self._has_jobs = False
+            else:
+                self._expect_ok(answer, "/api/jobs")
+                job = read_job(self._parsed(answer, "/api/jobs"))
+                if job is None:
+                    raise NonsenseError(self.server, "answered something else than a job")
+                return job
+        # The queue first: a job that ends between the two requests is then in the history.
+        running, pending = self._queue()
+        if prompt_id in running:
+            return Job("running")
+        if prompt_id in pending:
+            return Job("pending")
+        found = table(self._json("GET", f"/history/{quote(prompt_id, safe='')}"))
+        return read_history(found[prompt_id]) if prompt_id in found else UNKNOWN
+
+    def find(self, prompt_id: str) -> str:
+        """The id under which a prompt that was sent as `prompt_id` is known, or empty if it never arrived."""
+        if self.job(prompt_id).state != "unknown":
+            return prompt_id
+        queue = table(self._json("GET", "/queue"))
+        items = [*entries(queue.get("queue_running")), *entries(queue.get("queue_pending"))]
+        history = table(self._json("GET", f"/history?max_items={RECENT}"))
+        items += [table(entry).get("prompt") for entry in history.values()]
+        for item in map(entries, items):
+            if len(item) > 3 and table(item[3]).get(ANOTHER_ID) == prompt_id and isinstance(item[1], str):
+                return item[1]
+        return ""
+
+    def remove(self, prompt_id: str) -> None:
+        """Takes our prompt out of the queue, or stops it if it runs; others' go on."""
+        self._send("POST", "/queue", self.limits.json, json={"delete": [prompt_id]})
+        # Old servers stop whatever runs, whichever id they are told: so they are asked first what that is.
+        if prompt_id in self._queue()[0]:
+            self._send("POST", "/interrupt", self.limits.json, json={"prompt_id": prompt_id})
+
+    def free(self) -> None:
+        """Asks it to unload all models and to forget what it has cached; it does so when it is idle next."""
+        body = {"unload_models": True, "free_memory": True}
+        self._expect_ok(self._send("POST", "/free", self.limits.json, json=body), "/free")
+
+    def view(self, saved: Saved) -> bytes | None:
+        """The file of an image, or None if it is not there (moved or deleted since it was saved)."""
+        asked = {"filename": saved.filename, "subfolder": saved.subfolder, "type": saved.type}
+        answer = self._send("GET", f"/view?{urlencode(asked)}", self.limits.image)
+        if answer.status == 404:
+            return None
+        self._expect_ok(answer, "/view")
+        return answer.body
+
+    def upload(self, data: bytes, limit: int = 0) -> str:
+        """Uploads a PNG file under a name made from its content; gives the name by which nodes load it.
+
+        `limit` is the largest body that the server takes (0: not known).
+        """
+        name = f"{hashlib.sha256(data).hexdigest()[:24]}.png"
+        if limit and len(data) + 4096 > limit:
+            raise refused_status(self.server, "an image", 413, f"{len(data):,} bytes; it takes {limit:,}")
+        fields = {"subfolder": "sosie", "type": "input", "overwrite": "false"}
+        answer = self._send(
+            "POST", "/upload/image", self.limits.json, files={"image": (name, data, "image/png")}, data=fields
+        )
+        self._expect_ok(answer, "an image")
+        found = table(self._parsed(answer, "/upload/image"))
+        parts = [found.get("subfolder"), found.get("name")]
+        texts = [part for part in parts if isinstance(part, str) and len(part) <= 200 and part.isprintable()]
+        if len(texts) != 2 or not texts[1] or ".." in "/".join(texts):
+            raise NonsenseError(self.server, "took an image and gave no name for it")
+        return "/".join(part for part in texts if part)
+
+    def log(self) -> tuple[LogEntry, ...] | None:
+        """The last pieces of its log, or None where it shows none."""
+        answer = self._send("GET", "/internal/logs/raw", self.limits.json)
+        return read_log(self._parsed(answer, "/internal/logs/raw")) if answer.status == 200 else None
+
+    def _queue(self) -> tuple[set[str], set[str]]:
+        """The ids that run, and those that wait."""
+        found = table(self._json("GET", "/queue"))
+        return _ids(found.get("queue_running")), _ids(found.get("queue_pending"))
+
+    def _problems(self, answer: Answer) -> tuple[Problem, ...]:
+        try:
+            return read_problems(json.loads(answer.body))
+        except (ValueError, RecursionError):
+            return (Problem("", answer.said),)
+
+    def _json(self, method: str, path: str) -> Any:
+        answer = self._send(method, path, self.limits.json)
+        self._expect_ok(answer, path.partition("?")[0])
+        return self._parsed(answer, path.partition("?")[0])
+
+    def _parsed(self, answer: Answer, what: str) -> Any:
+        try:
+            return json.loads(answer.body)
+        except (ValueError, RecursionError):
+            shown = answer.said[:60] or "nothing"
+            raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is no JSON") from None
+
+    def _expect_ok(self, answer: Answer, what: str) -> None:
+        if answer.status != 200:
+            raise refused_status(self.server, what, answer.status, answer.said)
+
+    def _send(self, method: str, path: str, limit: int, **content: Any) -> Answer:
+        """One request and its whole answer, at most `limit` bytes and `limits.seconds`."""
+        import httpx2
+
+        what, started = path.partition("?")[0], time.monotonic()
+        try:
+            with self._client.stream(method, self.server.url + path, **content) as response:
+                declared = response.headers.get("content-length", "")
+                if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
+                    raise self._too_long(what, limit)
+                body = bytearray()
+                for chunk in response.iter_raw():
+                    body += chunk
+                    if len(body) > limit:
+                        raise self._too_long(what, limit)
+                    if time.monotonic() - started > self.limits.seconds:
+                        raise LostError(self.server, f"{what} took longer than {self.limits.seconds:,.0f} s")
+                return Answer(response.status_code, bytes(body))
+        except httpx2.TimeoutException:
+            raise LostError(self.server, f"nothing came in time for {what}") from None
+        except httpx2.ConnectError:
+            raise LostError(self.server, "no connection") from None
+        except (httpx2.HTTPError, httpx2.StreamError) as error:
+            raise LostError(self.server, f"the line broke for {what} ({type(error).__name__})") from None
+
+    def _too_long(self, what: str, limit: int) -> ComfyError:
+        return NonsenseError(self.server, f"wants to send more than {limit:,} bytes for {what}")
+
+
+def _trusted(server: Server) -> ssl.SSLContext:
+    """The certificates that a server is checked against; none for http, which has no use for their loading."""
+    is_secure = server.url.startswith("https:")
+    return ssl.create_default_context() if is_secure else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+
+
+def _ids(value: Any) -> set[str]:
+    """The ids in one list of `/queue`."""
+    items = map(entries, entries(value))
+    return {item[1] for item in items if len(item) > 1 and isinstance(item[1], str)}

@@ -1,0 +1,37 @@
+"""The findings about ComfyUI servers: code -> title."""
+
+from __future__ import annotations
+
+CODES: dict[str, str] = {
+    "SOS-Y001": "A ComfyUI server cannot be reached",
+    "SOS-Y002": "A ComfyUI server wants to know who asks",
+    "SOS-Y003": "A ComfyUI server answered something that is no answer",
+    "SOS-Y004": "A ComfyUI server was lost, and another one did its work",
+    "SOS-Y005": "What a ComfyUI server is",
+    "SOS-Y006": "A ComfyUI server is too old for a recipe",
+    "SOS-Y007": "A ComfyUI server's GPU has less memory than a recipe wants",
+    "SOS-Y010": "A server lacks a class of nodes",
+    "SOS-Y011": "A server lacks a model file",
+    "SOS-Y012": "A file's name fits several files of a server",
+    "SOS-Y013": "A graph does not fit the nodes of a server",
+    "SOS-Y014": "A node's value is out of the server's range",
+    "SOS-Y015": "A node's own check refused its inputs",
+    "SOS-Y016": "A node would fetch files by itself",
+    "SOS-Y017": "A server refused a request",
+    "SOS-Y018": "An image is too large to be uploaded",
+    "SOS-Y020": "A model file on a server is broken",
+    "SOS-Y021": "A model file on a server is not what its place needs",
+    "SOS-Y022": "A text encoder on a server has the wrong size",
+    "SOS-Y023": "A server's GPU ran out of memory",
+    "SOS-Y024": "A server could not fetch what a node wants",
+    "SOS-Y025": "A node failed",
+    "SOS-Y026": "Somebody stopped or removed a job",
+    "SOS-Y027": "A server lost a job again and again",
+    "SOS-Y030": "A LoRA was not loaded, or only a part of it",
+    "SOS-Y031": "A model was loaded without some of its weights",
+    "SOS-Y032": "An image holds values that are no numbers",
+    "SOS-Y033": "An image is black, or of one colour",
+    "SOS-Y034": "A server's log cannot be read",
+    "SOS-Y035": "A server had a model loaded before",
+    "SOS-Y036": "A server had to draw an image anew, because its file was gone",
+}

@@ -1,0 +1,189 @@
+"""What a live server says of a graph before it is sent: classes, files, inputs, types, ranges, memory, version."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sosie.core import Finding
+from sosie.core.errors import nearest
+from sosie.engines.comfy.answers import System, plain
+from sosie.engines.comfy.catalogue import Catalogue, Offer, Takes
+from sosie.engines.comfy.errors import HINTS
+from sosie.engines.comfy.names import resolve
+from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
+from sosie.files.workflow import node_type
+from sosie.files.workflow.nodes import PACKS
+
+FETCHERS = ("InstantIDFaceAnalysis", "IPAdapterInsightFaceLoader")
+"""Classes that download face models while they run, if they lie in another place than expected."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A graph with the server's own file names in it, and what is wrong with it there."""
+
+    compiled: Compiled
+    findings: tuple[Finding, ...]
+
+
+def fit(compiled: Compiled, catalogue: Catalogue, subject: str) -> Fit:
+    """Puts the server's names of files into a graph, and checks all of it; `subject` is the server's name."""
+    findings = list(_classes(compiled.graph, catalogue, subject))
+    graph, unresolved = _with_names(compiled, catalogue, subject, findings)
+    uploaded = {(upload.node, upload.input) for upload in compiled.uploads}
+    for node, entry in graph.items():
+        offer = catalogue.node(_kind(entry))
+        if offer is not None:
+            skipped = {name for place, name in (*uploaded, *unresolved) if place == node}
+            findings += _Node(node, offer, inputs_of(entry), graph, catalogue, subject).check(skipped)
+    output = graph.get(compiled.output)
+    ends = catalogue.node(_kind(output)) if output else None
+    if output is None or (ends is not None and not ends.ends):
+        message = f"node {compiled.output} of the graph saves no image on this server"
+        findings.append(Finding("SOS-Y013", "error", subject, message, HINTS["SOS-Y013"]))
+    return Fit(replace(compiled, graph=graph), tuple(dict.fromkeys(findings)))
+
+
+def check_system(system: System, program: Program, subject: str) -> list[Finding]:
+    """Version and memory of a server against what a program wants."""
+    size = f"{system.memory / 2**30:.1f} GiB" if system.memory else "unknown memory"
+    where = f"ComfyUI {system.version or 'of unknown version'}, torch {system.torch or '?'}"
+    message = f"{where}, {system.device or 'unknown device'} ({size})"
+    findings = [Finding("SOS-Y005", "info", subject, message)]
+    if program.version and system.version and _number(system.version) < _number(program.version):
+        message = f"ComfyUI {system.version} runs there; the recipe needs {program.version} or later"
+        findings.append(Finding("SOS-Y006", "error", subject, message, "update ComfyUI (git pull, or the Manager)"))
+    if program.memory and 0 < system.memory < program.memory:
+        message = f"its GPU has {size}; the recipe wants {program.memory / 2**30:.1f} GiB, and will be slow or fail"
+        hint = "a smaller size, quantised files, or another server"
+        findings.append(Finding("SOS-Y007", "warning", subject, message, hint))
+    return findings
+
+
+def _number(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d{1,9}", version)[:3])
+
+
+def _kind(entry: Mapping[str, Any]) -> str:
+    kind = entry.get("class_type")
+    return kind if isinstance(kind, str) else ""
+
+
+def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
+    """Classes that the server lacks, with the pack that brings them; and those that would fetch files."""
+    for kind in dict.fromkeys(map(_kind, graph.values())):
+        if catalogue.node(kind) is not None:
+            if kind in FETCHERS:
+                message = f"{kind} downloads its face models while it runs, unless they lie where it looks"
+                hint = "the .onnx files of antelopev2 belong right into models/insightface/models/antelopev2"
+                yield Finding("SOS-Y016", "info", subject, message, hint)
+            continue
+        known = node_type(kind)
+        if known is None:
+            message = f"the server has no class of nodes '{plain(kind, 80)}'{nearest(kind, catalogue.names)}"
+            yield Finding("SOS-Y010", "error", subject, message, HINTS["SOS-Y010"])
+        elif known.pack == "core":
+            message = f"the server has no {kind}, which newer versions of ComfyUI bring"
+            yield Finding("SOS-Y010", "error", subject, message, "update ComfyUI")
+        else:
+            message = f"the server has no {kind}; the pack '{known.pack}' brings it"
+            yield Finding("SOS-Y010", "error", subject, message, f"install {PACKS[known.pack]} and restart the server")
+
+
+def _with_names(
+    compiled: Compiled, catalogue: Catalogue, subject: str, findings: list[Finding]
+) -> tuple[ApiGraph, list[tuple[str, str]]]:
+    """The graph with the server's names of files, and the inputs that have none (their findings are added)."""
+    graph = {node: {**entry, "inputs": inputs_of(entry)} for node, entry in compiled.graph.items()}
+    unresolved: list[tuple[str, str]] = []
+    for use in compiled.files:
+        offer = catalogue.node(_kind(graph.get(use.node, {})))
+        takes = offer.takes(graph[use.node]["inputs"]).get(use.input) if offer else None
+        if takes is None or takes.options is None:
+            continue
+        found = resolve(use, takes.options, subject)
+        if isinstance(found, str):
+            graph[use.node]["inputs"][use.input] = found
+        else:
+            unresolved.append((use.node, use.input))
+            findings.append(found)
+    return graph, unresolved
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One node of a graph beside the class that the server has for it."""
+
+    id: str
+    offer: Offer
+    given: Mapping[str, Any]
+    graph: ApiGraph
+    catalogue: Catalogue
+    subject: str
+
+    def check(self, skipped: set[str]) -> Iterator[Finding]:
+        """Every input but the skipped ones."""
+        takes = self.offer.takes(self.given)
+        for name, taken in takes.items():
+            if name in self.given and name not in skipped:
+                yield from self._input(taken, name, self.given[name])
+            elif taken.required and name not in self.given and not self.offer.is_open:
+                yield self._misfit(name, "is missing")
+        if self.offer.is_open:
+            return
+        for name in self.given:
+            if name not in takes:
+                yield self._finding("SOS-Y013", "warning", name, f"is not known there{nearest(name, takes)}")
+
+    def _input(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
+        if isinstance(value, Mapping):
+            # A list that is no link is wrapped (`__value__`), and is nothing that choices or ranges are known for.
+            return
+        if link := link_of(value):
+            yield from self._link(takes, name, *link)
+        elif not takes.is_value:
+            if takes.type != "*":
+                yield self._misfit(name, f"is {plain(value, 40)!r}; it takes a link to {takes.type}")
+        elif takes.type in ("INT", "FLOAT"):
+            yield from self._numeric(takes, name, value)
+        elif takes.options is not None and value not in takes.options:
+            shown = ", ".join(plain(option, 60) for option in takes.options[:6]) or "an empty list"
+            message = f"is '{plain(value, 80)}', which is none of its choices: {shown}"
+            yield self._finding("SOS-Y011", "error", name, message)
+
+    def _numeric(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            yield self._misfit(name, f"is {plain(value, 40)!r}; it takes {takes.type}")
+        elif not math.isfinite(value):
+            yield self._finding("SOS-Y014", "error", name, "is no finite number")
+        elif takes.type == "INT" and value != int(value):
+            yield self._misfit(name, f"is {value}; it takes whole numbers")
+        elif (takes.low is not None and value < takes.low) or (takes.high is not None and value > takes.high):
+            yield self._finding("SOS-Y014", "error", name, f"is {value}; it takes {takes.low} to {takes.high}")
+
+    def _link(self, takes: Takes, name: str, node: str, slot: Any) -> Iterator[Finding]:
+        source = self.graph.get(node)
+        offer = self.catalogue.node(_kind(source)) if source is not None else None
+        if source is None:
+            yield self._misfit(name, f"is linked to node {plain(node, 40)}, which is not in the graph")
+        elif offer is not None and not (isinstance(slot, int) and 0 <= slot < len(offer.outputs)):
+            yield self._misfit(name, f"is linked to output {plain(slot, 10)} of {offer.name}, which it has not")
+        elif offer is not None and not _fits(offer.outputs[slot], takes.type):
+            yield self._misfit(name, f"takes {takes.type} and is given {offer.outputs[slot]} by {offer.name} {node}")
+
+    def _misfit(self, name: str, what: str) -> Finding:
+        return self._finding("SOS-Y013", "error", name, what)
+
+    def _finding(self, code: str, severity: Any, name: str, what: str) -> Finding:
+        message = f"{self.offer.name} {self.id}: input '{plain(name, 60)}' {what}"
+        return Finding(code, severity, self.subject, message, HINTS[code])
+
+
+def _fits(given: str, taken: str) -> bool:
+    """Whether an output's type may go into an input: `*` is anything, and a comma separates alternatives."""
+    one, other = set(given.split(",")), set(taken.split(","))
+    return bool(one & other) or "*" in one | other

@@ -1,0 +1,83 @@
+"""What a server writes into its log and tells nobody: LoRAs that load nothing, weights that are missing, NaN.
+
+The sentences are those of ComfyUI's lora.py, model_base.py, sd.py and nodes.py (0.33).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sosie.core import Finding, Severity
+from sosie.engines.comfy.answers import LogEntry, plain
+
+About = Literal["lora", "model", "image"]
+
+_LORA = re.compile(r"lora key not loaded: *(\S+)")
+_MISSING = re.compile(r"\b(?:unet missing|Missing VAE keys|missing unet keys)\b[: ]*(.*)")
+_UNEXPECTED = re.compile(r"\bunet unexpected\b[: ]*(.*)")
+_NAN = re.compile(r"invalid value encountered in cast|NaN(?:s)? (?:detected|found|in)|nan_to_num")
+_ENCODER = re.compile(r"^(?:lora_te\d?_|text_encoders?(?:_\d)?\.|te\d?\.|clip_[lg]\.|lora_prior_te_)")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A finding, and what it is about: it holds for later images too while the server keeps that loaded."""
+
+    about: About
+    finding: Finding
+
+
+def since(log: Sequence[LogEntry], mark: str) -> list[LogEntry]:
+    """The entries after the time `mark`."""
+    return [entry for entry in log if entry.time > mark]
+
+
+def last(log: Sequence[LogEntry]) -> str:
+    """The time of the last entry: a mark for `since`."""
+    return max((entry.time for entry in log), default="")
+
+
+def read_entries(log: Iterable[LogEntry], subject: str) -> list[Told]:
+    """What a part of a log says that the answers to the prompt do not; `subject` is whom it is about."""
+    lines = "".join(entry.text if entry.text.endswith("\n") else f"{entry.text}\n" for entry in log).splitlines()
+    return [*_loras(lines, subject), *_weights(lines, subject), *_numbers(lines, subject)]
+
+
+def _loras(lines: list[str], subject: str) -> list[Told]:
+    keys = list(dict.fromkeys(plain(match[1], 120) for line in lines if (match := _LORA.search(line))))
+    if not keys:
+        return []
+    shown = f"{len(keys):,} of a LoRA's tensors were not loaded: {', '.join(keys[:2])}"
+    hint = "sosie doctor LORA tells how much of it fits; sosie lora convert LORA --to comfy mends its layout"
+    if all(_ENCODER.match(key) for key in keys):
+        message = f"{shown}; all are the text encoder's, which this graph may not give it"
+        return [Told("lora", Finding("SOS-Y030", "warning", subject, message, hint))]
+    message = f"{shown}; the server goes on without them and calls that a success"
+    return [Told("lora", Finding("SOS-Y030", "error", subject, message, hint))]
+
+
+def _weights(lines: list[str], subject: str) -> list[Told]:
+    told: list[Told] = []
+    kinds: tuple[tuple[re.Pattern[str], Severity, str], ...] = (
+        (_MISSING, "error", "weights are missing, and stay whatever was in memory"),
+        (_UNEXPECTED, "warning", "weights were left over, which the model has no place for"),
+    )
+    for pattern, severity, what in kinds:
+        found = next((match for line in lines if (match := pattern.search(line)) and match[1].strip(" []")), None)
+        if found:
+            message = f"a model was loaded, but {what}: {plain(found[1], 160)}"
+            hint = "the file is packed or for another program: sosie doctor FILE"
+            told.append(Told("model", Finding("SOS-Y031", severity, subject, message, hint)))
+    return told
+
+
+def _numbers(lines: list[str], subject: str) -> list[Told]:
+    line = next((line for line in lines if _NAN.search(line)), "")
+    if not line:
+        return []
+    message = f"the image holds values that are no numbers: {plain(line, 160)}"
+    hint = "the model overflows in fp16, or its file is not what it says: use bf16, switch SageAttention off"
+    return [Told("image", Finding("SOS-Y032", "error", subject, message, hint))]

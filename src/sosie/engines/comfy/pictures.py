@@ -1,0 +1,57 @@
+"""Images that come from a server: bounded before they are decoded, and looked at for what is no picture."""
+
+from __future__ import annotations
+
+import warnings
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, cast
+
+from sosie.core import Finding
+from sosie.engines.comfy.errors import NonsenseError
+from sosie.engines.comfy.server import Limits, Server
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SAME = 3
+"""An image has one colour when no channel's lightest and darkest pixels are further apart, in levels of 255."""
+
+
+def decode(server: Server, data: bytes, limits: Limits) -> Image:
+    """The picture (RGB) in a file's bytes, without its metadata.
+
+    Raises `NonsenseError` for what is no PNG, JPEG or WebP, is damaged, or declares more than `limits.pixels`
+    (checked before anything is decoded).
+    """
+    import PIL.Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+                width, height = image.size
+                if width * height > limits.pixels:
+                    raise NonsenseError(server, f"sent an image that declares {width} x {height} pixels")
+                image.load()
+                picture = image.convert("RGB")
+    except NonsenseError:
+        raise
+    except PIL.Image.DecompressionBombError:
+        raise NonsenseError(server, "sent an image that declares more than 179 million pixels") from None
+    # Pillow's decoders let a dozen exception types out of hostile files (struct.error, IndexError, zlib.error...).
+    except Exception as error:
+        message = f"sent {len(data):,} bytes that are no whole image ({type(error).__name__})"
+        raise NonsenseError(server, message) from None
+    # Metadata holds the graph, and whatever else the server wrote.
+    picture.info = {}
+    return picture
+
+
+def check_picture(image: Image, subject: str) -> list[Finding]:
+    """An error if every pixel has the same colour: what comes of weights that are not there, and of NaN."""
+    ranges = cast("Any", image.getextrema())
+    if any(high - low > SAME for low, high in ranges):
+        return []
+    colour = "black" if max(high for _, high in ranges) <= SAME else f"of one colour ({[low for low, _ in ranges]})"
+    message = f"the image that came back is {colour}; the server calls that a success"
+    return [Finding("SOS-Y033", "error", subject, message, "sosie doctor FILE on the model's files; see the log")]
