@@ -22,7 +22,7 @@ import sdxl_parts as parts
 import torch
 
 from sosie.families.sdxl.acceleration import Levers, accelerate
-from sosie.families.sdxl.memory import CONTEXT, GB, MODES, Mode, Needs, Work, choose, estimate
+from sosie.families.sdxl.memory import CONTEXT, GB, Mode, Needs, Work, choose, estimate
 from sosie.families.sdxl.placement import device_of, place
 
 DETAIL, TILE = 1024, 512
@@ -169,11 +169,16 @@ def on_card(stack: Stack, card: float, needs: Needs) -> str:
 
 def table(rows: list[Row], own: int) -> str:
     """Markdown: gigabytes with CUDA's own."""
-    lines = ["| mode | moment | measured, GB | allocated | estimated | off | s |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| mode | moment | measured, GB | allocated | estimated | off | s |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for row in rows:
         real = row.reserved + own
         off = f"{100 * (row.estimated / real - 1):+.0f} %" if row.reserved else ""
-        values = f"{real / GB:.2f} | {(row.allocated + own) / GB:.2f} | {row.estimated / GB:.2f} | {off} | {row.seconds:.1f}"
+        values = (
+            f"{real / GB:.2f} | {(row.allocated + own) / GB:.2f} | {row.estimated / GB:.2f} | {off} | {row.seconds:.1f}"
+        )
         lines.append(f"| {row.mode} | {row.moment} | {values} |")
     return "\n".join(lines)
 
@@ -181,7 +186,7 @@ def table(rows: list[Row], own: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", default="1024x1536")
-    parser.add_argument("--modes", default=",".join(mode for mode in MODES if mode != "fp8") + ",fp8")
+    parser.add_argument("--modes", default="tiled,offload,sequential,full,fp8")
     parser.add_argument("--no-cards", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
@@ -204,14 +209,16 @@ def main() -> None:
         place(stack.body, mode, where.device, [stack.net])
         rows += measure(stack, mode, needs, mode)
         if mode == "full":
-            levers = Levers(compile="off", graph=CUDA)
+            levers = Levers("off", graph=CUDA)
             fast = [accelerate(one, levers) for one in (stack.face,)]
             rows += measure(stack, "full, accelerated", Needs(works, accelerated=True), "full")
             for one in fast:
                 one.restore()
     own = context()
     name = torch.cuda.get_device_name() if CUDA else "CPU"
-    print(f"\n{name}, torch {torch.__version__}, CUDA's own {own / GB:.2f} GB; {width}x{height}\n\n{table(rows, own)}\n")
+    print(
+        f"\n{name}, torch {torch.__version__}, CUDA's own {own / GB:.2f} GB; {width}x{height}\n\n{table(rows, own)}\n"
+    )
     print("\n".join(cards))
     print(json.dumps({"machine": name, "own": own, "rows": [vars(row) for row in rows], "cards": cards}))
 

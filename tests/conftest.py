@@ -18,8 +18,28 @@ EXAMPLES = ROOT / "examples" / "mira"
 DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"
 
 
+SLOW = (
+    "test_bad_input",
+    "test_comfy_hostile",
+    "test_comfy_many",
+    "test_comfy_run",
+    "test_comfy_ssh",
+    "test_datasets",
+    "test_download",
+    "test_face_pass",
+    "test_fetch",
+    "test_kill",
+    "test_resident",
+    "test_ssh",
+)
+"""Files of tests that wait for processes, sockets and kills, or compute for long; the other Pythons leave them out."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of local generation are skipped where torch or the embedded model is not installed."""
+    """Marks the slow tests; those of local generation are skipped where torch or the embedded model is missing."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
     missing = [name for name in ("torch", "diffusers", "sosie_mini") if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("local"):

@@ -1,4 +1,4 @@
-"""Runs the light core's tests (no torch) on every other supported Python that is at hand.
+"""Runs the light core's tests (no torch, none of the slow ones) on every other supported Python that is at hand.
 
     python tests/other_pythons.py
 
@@ -49,7 +49,19 @@ def run(python: str, folder: Path) -> int:
     ]
     subprocess.run(install, check=True)
     return subprocess.run(
-        [own, "-m", "pytest", "-n", "auto", "--dist", "loadfile", "-m", "not local", "-p", "no:cacheprovider"],
+        [
+            own,
+            "-m",
+            "pytest",
+            "-n",
+            "auto",
+            "--dist",
+            "loadfile",
+            "-m",
+            "not local and not slow",
+            "-p",
+            "no:cacheprovider",
+        ],
         cwd=ROOT,
         check=False,
     ).returncode

@@ -71,6 +71,9 @@ def test_generate_prints_one_line_an_attempt_and_delivers_what_passes(
             "seed",
             "attempt",
             "seconds",
+            "path",
+            "prompt",
+            "measures",
         ]
         assert list(attempt["scores"]["identity"][0])[:10] == IDENTITY_KEYS
         assert list(attempt["scores"]["defects"][0]) == ["name", "value", "threshold", "pass", "reason"]

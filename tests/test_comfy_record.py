@@ -23,6 +23,7 @@ Sosie = Callable[..., Any]
 
 SECRETS = (
     "hf_QwErTyUiOpAsDfGhJkLz1234567890",
+    "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",
     "comfyui-0a1b2c3d4e5f60718293a4b5",
     "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
     "9f86d081884c7d659a2feaa0c55ad015",
@@ -54,13 +55,13 @@ def graph(text: str) -> dict[str, Any]:
 
 
 def scripted() -> dict[str, Scripted]:
-    item = [1, "6a1ffb93-1b3c-4e2f-9ae1-1f2f3a4b5c6d", graph(PROMPT), {"auth_token_comfy_org": SECRETS[2]}, ["9"]]
+    item = [1, "6a1ffb93-1b3c-4e2f-9ae1-1f2f3a4b5c6d", graph(PROMPT), {"auth_token_comfy_org": SECRETS[3]}, ["9"]]
     failed = {
         "node_id": "2",
         "node_type": "CLIPTextEncode",
         "exception_type": "RuntimeError",
         "exception_message": f"cannot encode '{PROMPT}'\nin /home/annabelle/ComfyUI/models",
-        "traceback": ['  File "/home/annabelle/ComfyUI/execution.py", line 545, in execute\n', f"token={SECRETS[3]}\n"],
+        "traceback": ['  File "/home/annabelle/ComfyUI/execution.py", line 545, in execute\n', f"token={SECRETS[4]}\n"],
         "current_inputs": {"text": [OTHER_PROMPT]},
     }
     job = {
@@ -74,11 +75,12 @@ def scripted() -> dict[str, Scripted]:
     log = [
         "\x1b[32mStarting server on http://203.0.113.77:8188 and [2001:db8::dead:beef]:8188, http://127.0.0.1:8188\n",
         f"Authorization: Bearer {SECRETS[0]}\n",
-        f"GET https://civitai.com/api/download/1?token={SECRETS[3]}&x=1\n",
+        f"GET https://civitai.com/api/download/1?token={SECRETS[4]}&x=1\n",
         "Cloning https://annabelle:hunter2hunter2@git.example.org/x.git\n",
         "sudo: annabelle : TTY=pts/0 ; anna@pod-77.example.org logged in\n",
+        "login with 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 done\n",
         r"Loading C:\Users\annabelle\ComfyUI\models\loras\x.safetensors" + "\n",
-        f"HF_TOKEN={SECRETS[0]} COMFY_API_KEY: {SECRETS[1]} password 'pa55-word!'\n",
+        f"HF_TOKEN={SECRETS[0]} COMFY_API_KEY: {SECRETS[2]} password 'pa55-word!'\n",
         f"prompt: {OTHER_PROMPT}, masterpiece\n",
         "lora key not loaded: lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_k.alpha\n",
         "unet missing: ['layers.0.attention.qkv.weight']\n",
@@ -99,7 +101,7 @@ def scripted() -> dict[str, Scripted]:
         "/internal/logs/raw": {"entries": [{"t": "2026", "m": line} for line in log]},
         "/features": {
             "max_upload_size": 104857600,
-            "extension": {"x": {"session": SECRETS[3], "auth": {"a": SECRETS[4]}}},
+            "extension": {"x": {"session": SECRETS[4], "auth": {"a": SECRETS[5]}}},
         },
     }
     return {path: Scripted(body=json.dumps(part).encode()) for path, part in parts.items()}
@@ -250,6 +252,7 @@ def test_what_is_called_a_secret_goes_whole_whatever_it_holds() -> None:
         "value not in list: unet_name: 'z_image_bf16.safetensors' not in []",
         "/workspace/ComfyUI/models/loras/character.safetensors",
         "IPAdapterUnifiedLoaderFaceID",
+        "comfyui-workflow-templates, comfyui-frontend-package",
     ],
 )
 def test_what_is_no_secret_stays(text: str) -> None:
@@ -257,7 +260,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 
 def test_users_are_known_by_their_home_folders() -> None:
-    text = r"/home/anna/x, /Users/Bob.B/y, C:\Users\Carl\z, /mnt/c/Users/dora/q, /home/ubuntu/x, /root/x"
+    text = r"/home/anna/x, /Users/Bob.B/y, C:\Users\Carl\z, /mnt/c/Users/dora/q, /home/ubuntu/x"
     assert sorted(users_in({"a": [text]})) == ["Bob.B", "Carl", "anna", "dora"]
     assert redact_text("/home/anna/ComfyUI/x.py", Redaction()) == "~/ComfyUI/x.py"
 

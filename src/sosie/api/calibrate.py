@@ -50,7 +50,7 @@ def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progre
     """Renders the impostors (those that the store holds are not rendered again) and writes the cohort."""
     recipe, character = without_guides(request.recipe), request.character
     stages = needed_stages(recipe, character)
-    assets = resolve_assets(session.workspace, stages)
+    assets = resolve_assets(session.workspace, stages, request.engine)
     engine = open_engine(session, request.engine, stages, character)
     try:
         plans = _plans(request, recipe, assets)

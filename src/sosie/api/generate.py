@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie import __version__
-from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.engines import is_comfy, open_engine, resolve_assets
 from sosie.api.judging import make_judge
 from sosie.api.models import known_table
 from sosie.api.prompts import PromptLine
 from sosie.api.session import Session
-from sosie.core import Character, Finding, Progress, Recipe, Request
+from sosie.core import Character, Engine, Finding, Progress, Recipe, Request, Stage
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
@@ -25,9 +25,13 @@ from sosie.lab.report import Report, Row
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 
 if TYPE_CHECKING:
+    from sosie.api.workflows import Workflow
     from sosie.provenance.keys import SigningKey
 
 MAX_IMAGES = 10_000
+
+MISSING_HERE = ("SOS-R002", "SOS-R004", "SOS-R013")
+"""Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Given:
 class Order:
     """What is to be delivered: `n` images a prompt line, into `out`, within `attempts` x n tries.
 
-    `provenance` False delivers bare images; the record keeps that choice.
+    `provenance` False delivers bare images; the record keeps that choice. `keep_loaded` is in minutes.
+    A `workflow` is the user's own graph, whose recipe this is then.
     """
 
     character: Character
@@ -57,6 +62,8 @@ class Order:
     negative_prompt: str | None = None
     given: Given = field(default_factory=Given)
     settings: Settings = field(default_factory=Settings)
+    keep_loaded: float = 0.0
+    workflow: Workflow | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,14 +96,11 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
     tasks = _tasks(session, order)
     asked = tasks[0].request
     stages = needed_stages(order.recipe, order.character, asked)
-    known = known_table(session.workspace)
-    findings = check_recipe(session.workspace, order.recipe, order.character, asked, known)
-    findings += _check_room(order)
+    findings = [*_check_files(session, order, asked), *_check_room(order)]
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
-    assets = resolve_assets(session.workspace, stages)
-    engine = open_engine(session, order.engine, stages, order.character, order.settings)
+    assets, engine = _open(session, order, stages)
     try:
         bench = make_judge(session, order.character, order.recipe, assets)
         findings += bench.findings
@@ -111,6 +115,26 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
         yield from _deliver_all(session, order, tasks, Bench(engine, bench.judge, session.store, assets), started)
     finally:
         engine.close()
+
+
+def _check_files(session: Session, order: Order, asked: Request) -> list[Finding]:
+    """What can be said of the recipe here; what is missing here may be on the engine's servers, which are asked."""
+    if order.workflow is not None:
+        return []
+    findings = check_recipe(session.workspace, order.recipe, order.character, asked, known_table(session.workspace))
+    if is_comfy(order.engine):
+        return [finding for finding in findings if finding.code not in MISSING_HERE]
+    return findings
+
+
+def _open(session: Session, order: Order, stages: tuple[Stage, ...]) -> tuple[Mapping[str, str], Engine]:
+    """The digests of what is used, and the engine."""
+    if order.workflow is not None:
+        from sosie.api.comfy import open_comfy
+
+        return order.workflow.assets, open_comfy(session, order.engine, order.workflow.compiler)
+    assets = resolve_assets(session.workspace, stages, order.engine)
+    return assets, open_engine(session, order.engine, stages, order.character, order.settings, order.keep_loaded)
 
 
 def _deliver_all(

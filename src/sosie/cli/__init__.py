@@ -17,10 +17,14 @@ COMMANDS = {
     "generate": "Make images of a character, and deliver those that pass.",
     "score": "Judge images of any origin against a character.",
     "calibrate": "Make a character's own cohort of impostors.",
+    "dataset": "Build, check and caption a character's training set.",
+    "train": "Train a character's LoRA, and deliver the best checkpoint.",
     "recipe": "List, show, copy and check recipes.",
     "model": "List, show, add, convert and strip models.",
     "lora": "Show LoRAs, and convert them exactly.",
     "doctor": "Say what things are, and what is wrong with them.",
+    "worker": "Show and stop the process that keeps models loaded.",
+    "comfy": "Record a ComfyUI server for a bug report.",
     "verify": "Read and check an image's provenance.",
 }
 

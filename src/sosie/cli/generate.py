@@ -19,6 +19,7 @@ from sosie.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.generate import Delivered, Order, Summary
+    from sosie.api.workflows import Workflow
 
 
 @click.command("generate")
@@ -48,7 +49,25 @@ if TYPE_CHECKING:
 )
 @click.option("--stages", help="Which stages to run, by kind: detail,upscale. Default: all that can.")
 @click.option("--out", type=click.Path(path_type=Path), help="Where images and report go. Default: outputs/CHARACTER.")
-@click.option("--engine", default="diffusers", show_default=True, help="What renders: diffusers, or fake (for tests).")
+@click.option(
+    "--engine",
+    default="diffusers",
+    show_default=True,
+    help="What renders: diffusers (this machine), comfy:http://HOST:8188 (a ComfyUI server; several with commas), "
+    "comfy+ssh://USER@HOST:PORT (one on a machine reached by ssh), or fake (for tests).",
+)
+@click.option(
+    "--workflow",
+    type=click.Path(path_type=Path),
+    help="Your own ComfyUI workflow in place of a recipe: a JSON file in the API format, or the editor's.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NODE.input=value",
+    help="Change a value of the workflow, or say what a place of it is for: prompt=6.text, seed=3.seed, output=9.",
+)
 @click.option(
     "--provenance/--no-provenance", default=True, show_default=True, help="Sign each image with a C2PA manifest."
 )
@@ -59,6 +78,13 @@ if TYPE_CHECKING:
     help="How GPU memory is used: auto, or the name of a mode (see docs/speed.md).",
 )
 @click.option("--compile/--no-compile", default=True, show_default=True, help="Compile for the GPU at the first image.")
+@click.option(
+    "--keep-loaded",
+    type=float,
+    default=0.0,
+    metavar="MINUTES",
+    help="Keep the models loaded that long, for the next commands with this option (see sosie worker).",
+)
 @common
 def command(
     character: str, prompt: str | None, file: Path | None, output: Output, workspace: Workspace, **flags: Any
@@ -97,7 +123,8 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
     from sosie.families import Settings
 
     character = load_character(workspace, name)
-    recipe = load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
+    workflow = _workflow(flags)
+    recipe = workflow.recipe if workflow else load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
     return Order(
         character,
         recipe,
@@ -111,7 +138,29 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
         flags["negative_prompt"],
         Given(flags["given"], _kinds(flags["stages"])),
         Settings(flags["memory"], flags["compile"]),
+        flags["keep_loaded"],
+        workflow,
     )
+
+
+def _workflow(flags: dict[str, Any]) -> Workflow | None:
+    """The user's own graph, if one was given, with the changes to it."""
+    path, changes = flags["workflow"], flags["changes"]
+    if path is None:
+        if changes:
+            raise UsageError("--set changes a workflow, and none was given", "add --workflow FILE.json")
+        return None
+    given = {"--recipe": flags["recipe_name"], "--from": flags["given"], "--stages": flags["stages"]}
+    if clash := [name for name, value in given.items() if value]:
+        raise UsageError(f"{clash[0]} is for recipes, and --workflow takes the place of one", "leave one of them out")
+    if flags["keep_loaded"]:
+        raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
+    if not flags["engine"].startswith("comfy"):
+        hint = "add --engine comfy:http://127.0.0.1:8188"
+        raise UsageError(f"engine '{flags['engine']}' runs no ComfyUI workflows", hint)
+    from sosie.api.workflows import open_workflow
+
+    return open_workflow(path, changes)
 
 
 def _kinds(text: str | None) -> tuple[str, ...]:

@@ -64,6 +64,23 @@ COMMON = {
     "SOS-R003": "A recipe's family is not known",
     "SOS-R004": "A name means several files",
     "SOS-S001": "A stored image is missing or damaged",
+    "SOS-U001": "The base cannot be trained on",
+    "SOS-U002": "A picture cannot be trained on",
+    "SOS-U003": "Captions or triggers are missing",
+    "SOS-U004": "A LoRA cannot be continued",
+    "SOS-U006": "A family has no trainer",
+    "SOS-U010": "The loss is not a number",
+    "SOS-U011": "The loss is exactly zero",
+    "SOS-U012": "A gradient is a spike",
+    "SOS-U020": "The disk is full: a save was not made",
+    "SOS-U021": "A checkpoint was removed for room",
+    "SOS-U022": "A half-written file was removed",
+    "SOS-U023": "A file of the cache was damaged",
+    "SOS-U030": "A run ended early: over-trained",
+    "SOS-U031": "An earlier checkpoint is the best",
+    "SOS-U032": "The last checkpoint is delivered unjudged",
+    "SOS-U033": "The 8-bit optimiser is not there",
+    "SOS-U034": "A logger is not there",
 }
 """The codes that have no table in a module of their own."""
 
@@ -73,10 +90,10 @@ PARAGRAPHS = ("cause", "proof", "cure")
 
 def titles() -> dict[str, str]:
     """Code to title, in the order of the codes."""
-    from sosie.doctor import dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows
+    from sosie.doctor import dataset, disk, downloads, loras, machine, model_files, pickles, recipes, remote, workflows
     from sosie.engines.comfy.codes import CODES as COMFY
 
-    modules = (dataset, disk, downloads, loras, machine, model_files, pickles, recipes, workflows)
+    modules = (dataset, disk, downloads, loras, machine, model_files, pickles, recipes, remote, workflows)
     tables = [COMMON, COMFY, *(module.CODES for module in modules)]
     return dict(sorted((code, title) for table in tables for code, title in table.items()))
 

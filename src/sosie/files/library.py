@@ -29,7 +29,8 @@ class InstalledModel:
     """A model by name. `locate` gives its file or folder (an embedded one is unpacked then).
 
     `source` is `sosie.toml`, `models/` or the package that brings it; `licence` is empty when
-    nobody said; `cohort` is the file of impostors that comes with it, if one does.
+    nobody said; `cohort` is the file of impostors that comes with it, `attributes` the classifier of what
+    its pictures show, if there are such.
     """
 
     name: str
@@ -38,6 +39,7 @@ class InstalledModel:
     licence: str = ""
     summary: str = ""
     cohort: Path | None = None
+    attributes: Path | None = None
 
 
 def installed_models(workspace: Workspace) -> dict[str, InstalledModel]:
@@ -174,6 +176,7 @@ def _packaged() -> dict[str, InstalledModel]:
             packaged.licence,
             packaged.summary,
             packaged.cohort,
+            getattr(packaged, "attributes", None),
         )
     return models
 

@@ -4,7 +4,7 @@
   by one takes longer than running them.
 - Keys and values of text and identity tokens, and a ControlNet's condition, are computed once an image.
 - Queries, keys and values of self-attention come from one product.
-- What repeats (or the whole pass) is compiled by Inductor, in channels-last memory.
+- The blocks that repeat are compiled by Inductor, in channels-last memory.
 
 The pipeline keeps its loop, scheduler, adapters and callbacks. What each of it gives: `docs/speed.md`.
 Only `on_diffusers` and what it alone imports import this module (it imports torch).
@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.compiling import Compile, Compiled, compiled, many_shapes
+from sosie.families.sdxl.compiling import Compiled, room_to_compile
 from sosie.families.sdxl.constant_context import SelfAttention, attentions
 from sosie.families.sdxl.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
 
@@ -30,14 +30,13 @@ torch: Any = importlib.import_module("torch")
 
 @dataclass(frozen=True)
 class Levers:
-    """What is used, apart from what always is. On a CPU `graph` and `compile` must be off.
+    """What is used, apart from what always is. On a CPU both are off.
 
-    On an H100 `compile="blocks"` costs the first image of a size half a minute, or seconds with what
-    a former process left on disk; `whole` is a little faster and costs three times as much.
-    Without compiling the first image takes a second longer than the next ones.
+    On an H100 compiling costs the first image of a size about 40 s, or 5 s with what a former process
+    left on disk; without it the first image takes half a second longer than the next ones.
     """
 
-    compile: Compile = "blocks"
+    compile: Literal["off", "blocks"] = "blocks"
     graph: bool = True
 
 
@@ -75,7 +74,7 @@ class _Fast:
 
     def __init__(self, model: Any, levers: Levers, means: Means) -> None:
         self.model = model
-        self._compiled = None if levers.compile == "off" else Compiled(model, levers.compile)
+        self._compiled = None if levers.compile == "off" else Compiled(model)
         kind = ReplayedControlNet if hasattr(model, "controlnet_cond_embedding") else ReplayedUNet
         self.replayed: Replayed = kind(model, means, list(_joined(model)))
         self.replayed.install()
@@ -114,9 +113,10 @@ def why_not(pipeline: Any, levers: Levers = Levers()) -> str:
 def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = None) -> Accelerated:
     """Makes a stock SDXL pipeline fast in place, with any of its ControlNets and identity adapters.
 
-    Adapters and merged LoRAs must be loaded before. Their scales, embeddings, prompts, sizes, samplers
-    and callbacks may change at will. Compiled code is kept in the folder `cache` for the next process;
-    what the environment names wins. Raises `EngineError` with the reason if it cannot be done.
+    Adapters must be loaded before. Their scales, embeddings, prompts, sizes, samplers and callbacks may
+    change at will; weights may change in place between images (LoRAs merged into them) if the text is
+    then given in another tensor. Compiled code is kept in the folder `cache` for the next process; what the
+    environment names wins. Raises `EngineError` with the reason if it cannot be done.
     """
     if reason := why_not(pipeline, levers):
         raise EngineError(f"the pipeline cannot be accelerated: {reason}")
@@ -124,7 +124,6 @@ def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = No
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     clock = Clock()
     means = Means(
-        ready=lambda call: compiled(call) if levers.compile == "whole" else call,
         pool=torch.cuda.graph_pool_handle() if levers.graph else None,
         kernels=lambda: _kernels(levers),
         clock=clock,
@@ -172,12 +171,12 @@ def _separate(layer: Any) -> None:
 
 
 @contextmanager
-def _kernels(levers: Levers) -> Iterator[None]:
+def _kernels(levers: Levers) -> Generator[None]:
     """Around a run: cuDNN tries its convolutions for a new shape instead of guessing the fastest."""
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = before or levers.graph
     try:
-        with many_shapes():
+        with room_to_compile():
             yield
     finally:
         torch.backends.cudnn.benchmark = before

@@ -11,7 +11,7 @@ Only `acceleration` imports this module (it imports torch).
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -104,7 +104,7 @@ class ConstantContext:
                 processor.values[index].copy_(value)
 
     @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> Generator[None]:
         """The model's cross-attention reads the buffers inside, and is as before after."""
         before = [layer.processor for layer in self._layers]
         for layer, processor in zip(self._layers, self.processors, strict=True):
@@ -153,4 +153,4 @@ def _heads(layer: Any, projected: Any) -> Any:
 
 def stamp(tensor: Any) -> object:
     """What changes when a tensor is another one or was written to; never equal for inference tensors."""
-    return object() if tensor.is_inference() else (id(tensor), tensor._version)  # noqa: SLF001
+    return object() if tensor.is_inference() else (id(tensor), tensor._version)

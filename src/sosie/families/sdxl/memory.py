@@ -43,27 +43,33 @@ GB = 1e9
 MARGIN = 1.08
 """What fits must fit so many times over: estimates are within 15 % of what was measured, most within 8."""
 
-CONTEXT = 0.55 * GB
+CONTEXT = 0.8 * GB
 """CUDA and its libraries, beside what the allocator holds."""
 
-TEXT = 0.05 * GB
-DENOISE, DENOISE_PIXEL = 0.1 * GB, 400.0
-"""Bytes of a pass of the UNet in 16 bits: always, and for each pixel of each row of the batch."""
+TEXT = 0.3 * GB
+"""Bytes of a pass of the text and image encoders."""
 
-CONTROL_PIXEL = 60.0
+DENOISE, DENOISE_PIXEL = 0.55 * GB, 110.0
+"""Bytes of a pass of the UNet: always, and for each pixel of each row of the batch."""
+
+CONTROL_PIXEL = 55.0
 """... more for each pixel and row with a ControlNet: its residuals."""
 
-DECODE_PIXEL, ENCODE_PIXEL = 2600.0, 2600.0
-"""Bytes of a pass of the VAE in 16 bits for each pixel of what it works on at once."""
+CODE = 0.15 * GB
+DECODE_PIXEL, ENCODE_PIXEL = 3000.0, 1650.0
+"""Bytes of a pass of the VAE: `CODE` always, and for each pixel of what it works on at once."""
 
 TILE = 512
 """Side of the VAE's tiles in pixels."""
 
-UPSCALE_PIXEL = 6000.0
-"""Bytes of an ESRGAN-class model in 16 bits, four times, for each pixel of a tile."""
+UPSCALE_PIXEL = 9500.0
+"""Bytes of an ESRGAN-class model that enlarges four times, for each pixel of a tile."""
 
-LAYER = 0.2 * GB
-"""The largest layer's weights and what `sequential` holds beside it."""
+LAYER = 0.06 * GB
+"""The largest layer's weights: what `sequential` holds."""
+
+CAST = 1.03
+"""Bytes of a parameter held in 8 bits: norms keep 16."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +98,13 @@ class Needs:
     """What one image takes: its stages, all with one SDXL model.
 
     `accelerated` keeps the memory of the captured passes for good (modes `full` and `tiled` alone).
-    `parameters` are the counts of the parts; where files are at hand, from their headers.
+    `number` is the bytes of one number in weights and passes: 2, or 4 in fp32. `parameters` are the
+    counts of the parts; where files are at hand, from their headers.
     """
 
     works: tuple[Work, ...]
     accelerated: bool = False
+    number: int = 2
     parameters: Mapping[str, int] = field(default_factory=lambda: PARAMETERS)
 
 
@@ -119,8 +127,8 @@ def estimate(needs: Needs, mode: Mode) -> Estimate:
     for work in needs.works:
         for moment, at_work, passing in _moments(needs, work, mode):
             name = moment if work.kind == "upscale" else f"{work.kind} {moment}"
-            held = _held(needs, mode, at_work)
-            moments[name] = max(moments.get(name, 0), round(CONTEXT + held + passing))
+            held = _held(needs, mode, work, at_work)
+            moments[name] = max(moments.get(name, 0), round(CONTEXT + held + passing * needs.number / 2))
     return Estimate(mode, moments)
 
 
@@ -135,8 +143,9 @@ def choose(free: int, needs: Needs) -> Mode:
         if one.peak * MARGIN <= free:
             return one.mode
     least = min(estimates(needs), key=lambda one: one.peak)
+    needed = least.peak * MARGIN / GB
     raise EngineError(
-        f"the GPU has {free / GB:.1f} GB free; the smallest mode ('{least.mode}') needs {least.peak * MARGIN / GB:.1f} GB",
+        f"the GPU has {free / GB:.1f} GB free; the smallest mode ('{least.mode}') needs {needed:.1f} GB",
         "close what else uses the GPU, or draw a smaller image",
     )
 
@@ -163,9 +172,9 @@ def _moments(needs: Needs, work: Work, mode: Mode) -> Iterator[tuple[str, str, f
     images = max(work.rows // 2, 1)
     yield "text", "encoders", TEXT
     if work.kind != "generate":
-        yield "encode", "vae", ENCODE_PIXEL * at_once
+        yield "encode", "vae", CODE + ENCODE_PIXEL * at_once
     yield "denoise", "denoiser", _passing(work)
-    yield "decode", "vae", DECODE_PIXEL * at_once * (images if mode == "full" else 1)
+    yield "decode", "vae", CODE + DECODE_PIXEL * at_once * (images if mode == "full" else 1)
 
 
 def _passing(work: Work) -> float:
@@ -173,28 +182,22 @@ def _passing(work: Work) -> float:
     return DENOISE + (DENOISE_PIXEL + control) * work.pixels * work.rows
 
 
-def _held(needs: Needs, mode: Mode, at_work: str) -> float:
+def _held(needs: Needs, mode: Mode, work: Work, at_work: str) -> float:
     """Bytes of weights, and of captured passes, that lie on the GPU while a group of parts is at work."""
-    groups = {name: sum(counts) for name, counts in _groups(needs).items()}
+    count, drawn = needs.parameters, _drawn(needs)
+    guides = {guide for one in drawn for guide in one.guides}
+    controls = max((one.controls for one in drawn), default=0)
+    vision = count["image_encoder"] if "faceid-plus-v2" in guides else 0
+    model = count["unet"] + sum(count[guide] for guide in guides)
     if mode == "sequential":
-        return LAYER
+        return LAYER * needs.number / 2
     if mode in ("full", "tiled"):
-        captured = max(map(_passing, _drawn(needs)), default=0.0) if needs.accelerated else 0.0
-        return 2 * sum(groups.values()) + (captured if at_work != "denoiser" else 0.0)
-    return groups[at_work] * (1.0 if mode == "fp8" and at_work == "denoiser" else 2.0)
-
-
-def _groups(needs: Needs) -> dict[str, list[int]]:
-    """Parameters of the parts that work at the same time."""
-    drawn, count = _drawn(needs), needs.parameters
-    guides = sorted({guide for work in drawn for guide in work.guides})
-    controls = max((work.controls for work in drawn), default=0)
-    vision = [count["image_encoder"]] if "faceid-plus-v2" in guides else []
-    return {
-        "encoders": [count["text_encoders"], *vision],
-        "denoiser": [count["unet"], *(count[guide] for guide in guides), controls * count["controlnet"]],
-        "vae": [count["vae"]],
-    }
+        captured = max(map(_passing, drawn), default=0.0) if needs.accelerated and at_work != "denoiser" else 0.0
+        every = count["text_encoders"] + vision + model + controls * count["controlnet"] + count["vae"]
+        return needs.number * every + captured * needs.number / 2
+    if at_work == "denoiser":
+        return (CAST if mode == "fp8" else needs.number) * (model + work.controls * count["controlnet"])
+    return needs.number * (count["vae"] if at_work == "vae" else count["text_encoders"] + vision)
 
 
 def _drawn(needs: Needs) -> Sequence[Work]:

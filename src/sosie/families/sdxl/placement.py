@@ -56,7 +56,7 @@ def place(pipeline: Any, mode: Mode, device: str, nets: Sequence[Any] = ()) -> N
         raise EngineError(f"weights held in 8 bits cannot be placed as '{mode}': load the model anew")
     for _, part in parts:
         hooks.remove_hook_from_module(part, recurse=True)
-        vars(part).pop("forward", None)
+        part.__dict__.pop("forward", None)
     _tile(pipeline.vae, mode != "full")
     if mode in ("full", "tiled"):
         for _, part in parts:

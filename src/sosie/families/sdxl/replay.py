@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,11 +43,10 @@ class Clock:
 class Means:
     """How programs are made.
 
-    `ready` gives a call as it is run (compiled, or itself); `pool` is the memory that graphs share,
-    or `None` for no graphs; `kernels` is entered around every run that is not a graph's.
+    `pool` is the memory that graphs share, or `None` for no graphs; `kernels` is entered around every
+    run that is not a graph's.
     """
 
-    ready: Callable[[Call], Call]
     pool: Any
     kernels: Callable[[], AbstractContextManager[None]]
     clock: Clock = field(default_factory=Clock)
@@ -138,12 +137,12 @@ class Replayed:
 
     def __init__(self, model: Any, means: Means, own_attention: Sequence[tuple[Any, Any]]) -> None:
         self.model = model
+        self.stock: Any = model.__class__.forward
         self.stock_calls = 0
         self._means = means
         self._own_attention = own_attention
         self._programs: OrderedDict[tuple[object, ...], Program] = OrderedDict()
         self._layers = [layer for _, layer in attentions(model)]
-        self._call = means.ready(self.call)
 
     def call(self, **inputs: Any) -> Sequence[Any]:
         """What a program does: the model's own `forward` on the inputs of `understood`."""
@@ -171,7 +170,7 @@ class Replayed:
             given = self.understood({**more, "sample": sample, "timestep": timestep})
             if given is None or any(isinstance(scale, list) for scale in scales(self._layers)):
                 self.stock_calls += 1
-                return type(self.model).forward(self.model, sample, timestep, **more)
+                return self.stock(self.model, sample, timestep, **more)
             program = self._program(given)
             changed = program.context.update(given.states, given.identity)
             if given.silent:
@@ -207,7 +206,7 @@ class Replayed:
         program = Program(context, given.inputs, self._weights())
         program.fill(given.inputs)
         with self._installed(program):
-            program.prepare(self._call, self._means.pool)
+            program.prepare(self.call, self._means.pool)
         if program.captured:
             torch.cuda.synchronize()
         self._means.clock.seconds += time.monotonic() - started
@@ -215,7 +214,7 @@ class Replayed:
         return program
 
     @contextmanager
-    def _installed(self, program: Program) -> Iterator[None]:
+    def _installed(self, program: Program) -> Generator[None]:
         """The model as a run needs it: constant context, own self-attention, chosen kernels."""
         before = [layer.processor for layer, _ in self._own_attention]
         for layer, processor in self._own_attention:
@@ -238,7 +237,7 @@ class ReplayedUNet(Replayed):
     def call(self, **inputs: Any) -> Sequence[Any]:
         """The predicted noise, [batch, 4, height / 8, width / 8]."""
         down = [inputs[name] for name in inputs if name.startswith("down")]
-        return type(self.model).forward(
+        return self.stock(
             self.model,
             inputs["sample"],
             inputs["timestep"],
@@ -284,7 +283,7 @@ class ReplayedControlNet(Replayed):
 
     def call(self, **inputs: Any) -> Sequence[Any]:
         """The residuals of the down blocks, then that of the mid block, times the scale."""
-        down, mid = type(self.model).forward(
+        residuals: tuple[list[Any], Any] = self.stock(
             self.model,
             inputs["sample"],
             inputs["timestep"],
@@ -294,7 +293,7 @@ class ReplayedControlNet(Replayed):
             return_dict=False,
         )
         scale = inputs["scale"]
-        return [(tensor.float() * scale).to(tensor.dtype) for tensor in (*down, mid)]
+        return [(tensor.float() * scale).to(tensor.dtype) for tensor in (*residuals[0], residuals[1])]
 
     def understood(self, given: Mapping[str, Any]) -> Given | None:
         """Known: text or identity tokens, size, a condition image, one scale."""
@@ -324,7 +323,7 @@ class ReplayedControlNet(Replayed):
         return self._condition[2]
 
     @contextmanager
-    def _installed(self, program: Program) -> Iterator[None]:
+    def _installed(self, program: Program) -> Generator[None]:
         embedding = self.model.controlnet_cond_embedding
         self.model.controlnet_cond_embedding = torch.nn.Identity()
         try:

@@ -44,6 +44,9 @@ PIPELINES = {
 }
 """By: works on a picture, has a ControlNet."""
 
+TEXTS = 64
+"""Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
+
 PRECISIONS: Mapping[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -192,6 +195,8 @@ class Studio:
     def _texts(self, model: Model, given: StageInput) -> PromptEmbeds:
         key = (given.prompt, given.plan.negative_prompt, given.stage.clip_skip)
         if key not in model.texts:
+            if len(model.texts) >= TEXTS:
+                model.texts.pop(next(iter(model.texts)))
             model.texts[key] = encode(model.base, *key)
         return model.texts[key]
 

@@ -1,0 +1,193 @@
+"""ComfyUI servers by their addresses: as an engine, directly or through ssh, and recorded for bug reports."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlsplit
+
+from sosie.api.session import Session
+from sosie.core import Finding, Plan, Progress, Render
+from sosie.core.errors import EngineError, UsageError
+from sosie.core.finding import has_errors
+from sosie.engines.comfy.answers import table
+from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
+from sosie.engines.comfy.program import Compiler
+from sosie.engines.comfy.server import Server, parse_servers, token_from_environment
+from sosie.files.ssh import Host, Tunnel, parse_host
+
+if TYPE_CHECKING:
+    from sosie.api.comfy_far import FarDoctor
+
+DIRECT, FAR = "comfy:", "comfy+ssh://"
+PORT = 8188
+"""Where ComfyUI listens, if nobody says otherwise."""
+
+HINT = "give it as in --engine comfy:http://127.0.0.1:8188 or --engine comfy+ssh://root@HOST:PORT"
+MAX_STAMPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class FarServer:
+    """ComfyUI on a machine that is reached by ssh, listening on that machine's own 127.0.0.1:`port`.
+
+    `folder` is ComfyUI's folder there, an absolute path; empty: the server is asked.
+    """
+
+    host: Host
+    folder: str = ""
+    port: int = PORT
+
+
+def parse_far(text: str) -> tuple[FarServer, ...]:
+    """The servers of `comfy+ssh://USER@HOST:PORT/FOLDER?port=8188`, several with commas between them.
+
+    Everything but HOST may be left out. Raises `UsageError` for anything else.
+    """
+    found = tuple(_far(part.strip()) for part in text.split(","))
+    if len({(server.host, server.port) for server in found}) < len(found):
+        raise UsageError("a server is named twice", HINT)
+    return found
+
+
+def _far(text: str) -> FarServer:
+    if not text.startswith(FAR):
+        raise UsageError("every server of a list begins with comfy+ssh:// if one does", HINT)
+    address, _, query = text.removeprefix("comfy+").partition("?")
+    host = parse_host(address.partition("//")[0] + "//" + address.partition("//")[2].partition("/")[0])
+    folder = urlsplit(address).path.rstrip("/")
+    options = parse_qs(query, keep_blank_values=True)
+    ports = options.pop("port", [str(PORT)])
+    if options or len(ports) != 1 or not ports[0].isdecimal() or not 0 < int(ports[0]) < 2**16:
+        raise UsageError("after '?' only port=NUMBER is known, ComfyUI's own port on that machine", HINT)
+    return FarServer(host, folder, int(ports[0]))
+
+
+@contextmanager
+def reached(engine: str) -> Generator[tuple[tuple[Server, ...], tuple[tuple[FarServer, Tunnel], ...]]]:
+    """The servers of an address, with tunnels to them open where they need ones.
+
+    Raises `UsageError` for an address that is none, `SshError` for a machine that cannot be reached.
+    """
+    token = token_from_environment()
+    if not engine.startswith(FAR):
+        yield parse_servers(engine.removeprefix(DIRECT), token), ()
+        return
+    with ExitStack() as stack:
+        tunnels = [(far, stack.enter_context(Tunnel(far.host, far.port))) for far in parse_far(engine)]
+        servers = [
+            Server(f"http://127.0.0.1:{tunnel.port}", token, f"ssh:{far.host.name}/{far.port}")
+            for far, tunnel in tunnels
+        ]
+        yield tuple(servers), tuple(tunnels)
+
+
+def open_comfy(session: Session, engine: str, compiler: Compiler) -> ServedComfy:
+    """The engine on the servers of an address; closing it closes the tunnels."""
+    from sosie.api.comfy_far import FarDoctor, Stamped
+
+    if engine == "comfy":
+        raise UsageError("engine 'comfy' needs an address", HINT)
+    stack = ExitStack()
+    try:
+        servers, tunnels = stack.enter_context(reached(engine))
+        seen: dict[str, str] = {}
+        doctors = [
+            FarDoctor(session.workspace, far, tunnel, server, seen)
+            for server, (far, tunnel) in zip(servers, tunnels, strict=False)
+        ]
+        stamps = Stamps(session.workspace.state / "comfy-files.json")
+        stack.callback(stamps.save)
+        chosen = Stamped(compiler, seen) if tunnels else compiler
+        inner = ComfyEngine(servers, ComfySupplies(chosen, session.source_image, stamps.known))
+        stack.callback(inner.close)
+        return ServedComfy(inner, chosen, doctors, stack)
+    except BaseException:
+        stack.close()
+        raise
+
+
+class ServedComfy:
+    """ComfyUI with what belongs to its machines: the doctor there, LoRAs that are brought there, and the tunnels."""
+
+    def __init__(
+        self, inner: ComfyEngine, compiler: Compiler, doctors: Sequence[FarDoctor], resources: ExitStack
+    ) -> None:
+        self._inner = inner
+        self._compiler = compiler
+        self._doctors = doctors
+        self._resources = resources
+
+    @property
+    def name(self) -> str:
+        """`comfy:` and the servers' names."""
+        return self._inner.name
+
+    def check(self, plan: Plan) -> list[Finding]:
+        """What the machines' doctor says, which brings missing LoRAs first; then what the servers say."""
+        findings: list[Finding] = []
+        program = self._compiler(plan) if self._doctors else None
+        if program is not None and not has_errors(program.findings):
+            findings = [finding for doctor in self._doctors for finding in doctor.check(plan, program)]
+        findings += self._inner.check(plan)
+        return [*findings, *(finding for doctor in self._doctors for finding in doctor.refused())]
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        """As the engine; an error says too what is wrong with the line to a machine."""
+        try:
+            yield from self._inner.run(plans)
+        except EngineError as error:
+            trouble = next((doctor.trouble for doctor in self._doctors if doctor.trouble), None)
+            if trouble is None:
+                raise
+            raise EngineError(f"{error.message}; {trouble.message}", trouble.hint) from error
+
+    def close(self) -> None:
+        """Takes back what still runs, and closes lines and tunnels."""
+        self._resources.close()
+
+
+class Stamps:
+    """What was known of servers' files when they were last used, kept in a file of the workspace."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.known = self._read()
+        self._before = dict(self.known)
+
+    def save(self) -> None:
+        """Writes the file, if anything is new. A file that cannot be written costs one more look at the servers."""
+        if self.known == self._before:
+            return
+        part = self._path.with_suffix(".part")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps(self.known, indent=1, sort_keys=True), encoding="utf-8")
+            part.replace(self._path)
+        except OSError:
+            part.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+            found = table(json.loads(text) if len(text) <= MAX_STAMPS else {})
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return {key: str(value) for key, value in found.items()}
+
+
+def record_server(address: str, with_prompts: bool = False) -> dict[str, Any]:
+    """A recording of one server for bug reports, without secrets (`engines.comfy.recording`).
+
+    `address` is an http(s) address, or one of `comfy+ssh`. Raises `UsageError`, `SshError`, `ComfyError`.
+    """
+    from sosie.engines.comfy.recording import record
+
+    with reached(address) as (servers, tunnels):
+        if len(servers) != 1:
+            raise UsageError("one server is recorded at a time", "sosie comfy record URL")
+        return record(servers[0], with_prompts, [far.host.address for far, _ in tunnels])

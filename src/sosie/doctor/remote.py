@@ -1,0 +1,267 @@
+"""The doctor on a machine that is reached by ssh: its cards and disk, and its model files by their headers.
+
+A file is looked at through a copy of the same name and size that holds only what was fetched: the header, the
+tensors of a few bytes (a LoRA's alphas), a fingerprint; the rest is a hole. So the checks of local files say
+the same of it. Samples of its weights are probed in a small file of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from sosie.core import Finding
+from sosie.core.errors import BadModelError, SosieError
+from sosie.doctor.loras import check_read_lora
+from sosie.doctor.machine import MachineFacts, Needs, check_machine, machine_from_smi
+from sosie.doctor.machine_facts import QUERY
+from sosie.doctor.model_files import check_model_file
+from sosie.doctor.model_probe import CODES as PROBE_CODES
+from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, READ, SAMPLES, probe
+from sosie.families import families
+from sosie.files import gguf
+from sosie.files.known import MAX_TENSOR
+from sosie.files.lora import read_lora
+from sosie.files.model_file import Known, identify_header
+from sosie.files.pickle_archive import MAX_DIRECTORY, MAX_PICKLE
+from sosie.files.pickled import is_pickled
+from sosie.files.safetensors import BITS, MAX_HEADER, Header, read_header
+from sosie.files.ssh import Command, FarFile, Host, Range, SshError, Tunnel, read_ranges, run
+
+CODES: dict[str, str] = {
+    "SOS-X001": "A machine cannot be reached by ssh",
+    "SOS-X002": "A machine shows another host key than before",
+    "SOS-X003": "A machine refused the login",
+    "SOS-X004": "A machine did something else than was asked",
+    "SOS-X005": "A machine's host key was taken at first contact",
+    "SOS-X006": "A new login would fail while an open line goes on",
+    "SOS-X007": "A file could not be brought to a machine",
+    "SOS-X008": "A file was brought to a machine",
+    "SOS-X009": "Nothing listens where ComfyUI was expected",
+    "SOS-X010": "A file on a machine cannot be examined from afar",
+    "SOS-X011": "A LoRA on a machine is another one than here",
+}
+"""Every code of this module, of `files.ssh` and of `api.comfy`, with its title."""
+
+START = 4_096
+"""Bytes that are read first: enough to tell what kind of file it is."""
+
+SCALAR = 16
+"""Bytes of the largest tensor that is taken for a single number."""
+
+WHOLE = 128 * 2**20
+"""An old pickle, whose storages tell their sizes between them, is fetched as a whole up to so many bytes."""
+
+LEAST_DISK = 2 * 10**9
+"""Bytes that a disk should have free for images and temporary files."""
+
+FACTS = f"""
+nvidia-smi 2>&1
+nvidia-smi --query-gpu={QUERY} --format=csv 2>&1
+head -n 1 /proc/meminfo 2>/dev/null
+df -Pk -- "$1" 2>/dev/null
+exit 0
+"""
+
+
+@dataclass(frozen=True)
+class FarModel:
+    """What a file on a machine is, and what was found. Fields are empty (parameters 0) where unknown."""
+
+    file: FarFile
+    role: str = ""
+    family: str = ""
+    variant: str = ""
+    layout: str = ""
+    storage: str = ""
+    parameters: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
+def finding_of(error: SshError, subject: str) -> Finding:
+    """An error of the transport as a finding."""
+    return Finding(error.code, "error", subject, error.message, error.hint)
+
+
+def check_line(tunnel: Tunnel) -> list[Finding]:
+    """SOS-X005 for a host key that was new, SOS-X006 where a new login would fail although the line is open."""
+    name, findings = tunnel.host.name, list[Finding]()
+    if tunnel.new_key:
+        message = f"{name} was not known before; its host key was taken: {tunnel.new_key}"
+        findings.append(Finding("SOS-X005", "info", name, message, "compare it with what the provider shows"))
+    if error := tunnel.check():
+        message = f"the open line to {name} works, a new one would not: {error.message}"
+        findings.append(Finding("SOS-X006", "warning", name, message, error.hint))
+    return findings
+
+
+def read_far_machine(host: Host, folder: str) -> MachineFacts:
+    """Cards, driver, memory, and the disk of an absolute folder, as the machine itself tells them. `SshError`."""
+    return machine_from_smi(run(host, Command(FACTS, (folder,)), 60.0).text)
+
+
+def check_far_machine(host: Host, folder: str, needs: Needs | None = None) -> list[Finding]:
+    """The findings of `check_machine`; without `needs`, whether the disk of `folder` has room for images."""
+    facts = read_far_machine(host, folder)
+    needs = needs or Needs(gpu=False, disk_bytes=LEAST_DISK)
+    return [replace(found, subject=f"{host.name}: {found.subject}") for found in check_machine(facts, needs)]
+
+
+def check_far_file(file: FarFile, known: Path | None = None) -> FarModel:
+    """What the doctor says of a model or LoRA file, of which a few ranges are read.
+
+    `known` is the user's table of variants. Raises `SshError` if the machine cannot be reached.
+    """
+    with tempfile.TemporaryDirectory(prefix="sosie-") as folder:
+        try:
+            copy = _Copy(file, Path(folder))
+        except OSError as error:
+            why = f"a copy of its header cannot be written here ({error.strerror or error})"
+            return FarModel(file, findings=(_not_examined(file, why),))
+        found = _look(copy, known)
+        names = {str(copy.path): file.name, str(copy.samples): file.name}
+        return replace(found, findings=tuple(_renamed(finding, names) for finding in found.findings))
+
+
+class _Copy:
+    """A file of the same name and size as the one far away, with holes where nothing was fetched."""
+
+    def __init__(self, file: FarFile, folder: Path) -> None:
+        self.file = file
+        self.path = folder / PurePosixPath(file.path).name
+        self.samples = folder / f"samples of {self.path.name}"[:200]
+        with self.path.open("xb") as stream:
+            stream.truncate(file.size)
+        self.start = b""
+        if file.size:
+            self.start = self.fetch([Range(0, START)])[0]
+
+    def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
+        """Reads ranges, cut at the file's end, and puts them into the copy."""
+        size = self.file.size
+        cut = [Range(one.start, max(0, min(one.length, size - one.start))) for one in ranges if one.start < size]
+        pieces = read_ranges(self.file, cut) if cut else []
+        with self.path.open("r+b") as stream:
+            for one, piece in zip(cut, pieces, strict=True):
+                stream.seek(one.start)
+                stream.write(piece)
+        return pieces
+
+
+def _look(copy: _Copy, known: Path | None) -> FarModel:
+    header = None
+    if copy.start.startswith(b"GGUF"):
+        copy.fetch([Range(0, gguf.MAX_HEADER + START)])
+    elif is_pickled(copy.start):
+        if not _fetch_pickle(copy):
+            why = f"it is a pickle in torch's old format of {copy.file.size:,} bytes, which tells its sizes all over"
+            return FarModel(copy.file, findings=(_not_examined(copy.file, why),))
+    else:
+        header = _fetch_safetensors(copy)
+    if header is not None:
+        with suppress(SosieError):
+            lora = read_lora(copy.path, header=header)
+            kind = ("lora", lora.family, lora.variant, lora.layout.title)
+            return FarModel(copy.file, *kind, findings=tuple(check_read_lora(lora)))
+    answer, found = check_model_file(copy.path, known, header)
+    # The copy's holes are zeros, of which its probe has nothing to say.
+    found = [finding for finding in found if finding.code not in PROBE_CODES]
+    if header is not None:
+        found += _probe(copy, header)
+    if not isinstance(answer, Known):
+        return FarModel(copy.file, findings=tuple(found))
+    m = answer.model
+    return FarModel(copy.file, m.role, m.family, m.variant, m.layout, m.storage, m.parameters, tuple(found))
+
+
+def _fetch_safetensors(copy: _Copy) -> Header | None:
+    """The header, single numbers and the fingerprint; None if there is no valid header."""
+    length = int.from_bytes(copy.start[:8], "little")
+    if 2 <= length <= MAX_HEADER and 8 + length > len(copy.start):
+        copy.fetch([Range(0, 8 + length)])
+    try:
+        header = read_header(copy.path)
+    except BadModelError:
+        return None
+    base = 8 + length
+    small = [info.offsets for info in header.tensors.values() if info.offsets[1] - info.offsets[0] <= SCALAR]
+    answer = identify_header(copy.path, header, copy.file.size, families())
+    if isinstance(answer, Known) and answer.model.fingerprint:
+        offsets = header.tensors[answer.model.fingerprint].offsets
+        small += [offsets] if offsets[1] - offsets[0] <= MAX_TENSOR else []
+    copy.fetch([Range(base + first, end - first) for first, end in small if end > first])
+    return header
+
+
+def _fetch_pickle(copy: _Copy) -> bool:
+    """The pickle, and of a zip archive its directory; False for an old one that is too long to be fetched."""
+    size = copy.file.size
+    if not copy.start.startswith(b"PK"):
+        if size > WHOLE:
+            return False
+        copy.fetch([Range(0, size)])
+        return True
+    first = MAX_PICKLE + START
+    tail_at = max(0, size - MAX_DIRECTORY - 2 * START)
+    tail = copy.fetch([Range(0, first), Range(tail_at, size - tail_at)])[1]
+    # torch writes the pickle first; an archive that was packed anew may have it elsewhere.
+    for entry in re.finditer(rb"PK\x01\x02.{38}(.{4})[^\0/]{1,200}/data\.pkl", tail, re.DOTALL):
+        at = int.from_bytes(entry[1], "little")
+        if first < at < size:
+            copy.fetch([Range(at, first)])
+        break
+    return True
+
+
+def _probe(copy: _Copy, header: Header) -> list[Finding]:
+    """`model_probe` on samples of the weights, evenly spaced over the file."""
+    names = _sampled(header)
+    base = 8 + int.from_bytes(copy.start[:8], "little")
+    wanted: list[Range] = []
+    entries: dict[str, object] = {}
+    at = 0
+    for name in names:
+        info = header.tensors[name]
+        item = BITS[info.dtype] // 8
+        length = min(info.offsets[1] - info.offsets[0], READ) // item * item
+        wanted.append(Range(base + info.offsets[0], length))
+        entries[name] = {"dtype": info.dtype, "shape": [length // item], "data_offsets": [at, at + length]}
+        at += length
+    if not names:
+        return []
+    pieces = read_ranges(copy.file, wanted)
+    text = json.dumps(entries).encode()
+    copy.samples.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(pieces))
+    return probe(copy.samples, read_header(copy.samples))
+
+
+def _sampled(header: Header) -> list[str]:
+    """Names of at most `SAMPLES` weights in the order of their place, the last one among them."""
+
+    def fits() -> Iterator[str]:
+        for name, info in header.tensors.items():
+            looked_at = info.dtype in EXPONENTS or info.dtype in PACKED
+            if looked_at and name.endswith("weight") and info.offsets[1] - info.offsets[0] >= LEAST:
+                yield name
+
+    names = sorted(fits(), key=lambda name: header.tensors[name].offsets)
+    if len(names) <= SAMPLES:
+        return names
+    return [names[round(i * (len(names) - 1) / (SAMPLES - 1))] for i in range(SAMPLES)]
+
+
+def _not_examined(file: FarFile, why: str) -> Finding:
+    return Finding("SOS-X010", "info", file.name, f"{file.name} was not examined: {why}", "examine it on that machine")
+
+
+def _renamed(finding: Finding, names: dict[str, str]) -> Finding:
+    """The finding with the file's own name in place of the copy's."""
+    parts = {"subject": finding.subject, "message": finding.message, "hint": finding.hint}
+    for copy, name in names.items():
+        parts = {part: text.replace(copy, name) for part, text in parts.items()}
+    return replace(finding, **parts)

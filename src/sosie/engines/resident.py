@@ -1,0 +1,268 @@
+"""The engine whose models stay loaded between commands: a client of the workspace's resident worker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sosie.core import Finding, Plan, Progress, Render
+from sosie.core.errors import EngineError, UsageError
+from sosie.core.schema import from_table, to_table
+from sosie.core.workspace import Workspace
+from sosie.engines.resident_protocol import (
+    Door,
+    Role,
+    Status,
+    make_folder,
+    read_door,
+    read_error,
+    read_findings,
+    receive,
+    receive_render,
+    role_digest,
+    send,
+)
+
+if TYPE_CHECKING:
+    from sosie.engines.resident_protocol import Link
+
+MODULE = "sosie.api.resident"
+BUSY = 75
+"""The exit code of a worker that found another one in its place."""
+
+MAX_MINUTES = 24 * 60
+BATCH = 16
+"""Plans of one call: after them it is another command's turn."""
+
+START_SECONDS = 120.0
+REPLACED = 5
+"""How often in one call a worker may turn out to be of no use, before two commands are said to be at odds."""
+
+LOG_BYTES = 1 << 20
+SECRETS = ("_TOKEN", "_API_KEY")
+"""How the variables end that a worker has no use for."""
+
+
+class _LostError(Exception):
+    """The worker is gone without a word."""
+
+
+class _ReplacedError(Exception):
+    """The worker is not the right one any more, or gives up its place."""
+
+
+class ResidentEngine:
+    """Keeps the Engine protocol. What it does is done by a process of its own, which outlives it by `minutes`.
+
+    That process is started at the first call, and replaced where it is of another version, has other
+    settings or has read other files. `files` maps what the engine reads, by name, to where it is.
+    """
+
+    def __init__(self, workspace: Workspace, role: Role, files: Mapping[str, Path], minutes: float) -> None:
+        if not 0 < minutes <= MAX_MINUTES:
+            raise UsageError(f"--keep-loaded {minutes:g} is out of range: 0 to {MAX_MINUTES} minutes")
+        self._workspace = workspace
+        self._role = role
+        self._common = {"minutes": minutes, "files": {name: str(path.absolute()) for name, path in files.items()}}
+        self._link: Link | None = None
+        self._name = ""
+
+    @property
+    def name(self) -> str:
+        """The name of the engine that the worker holds."""
+        if not self._name:
+            self._name = str(self._ask("name", ())["name"])
+        return self._name
+
+    def check(self, plan: Plan) -> list[Finding]:
+        """What the worker's engine has to say before it renders."""
+        return list(read_findings(self._ask("check", (plan,))["findings"]))
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        """Renders every plan, in order. A worker that dies is started again once a call of `BATCH` plans."""
+        for start in range(0, len(plans), BATCH):
+            for event in self._call("run", plans[start : start + BATCH]):
+                if not isinstance(event, dict):
+                    yield event
+
+    def close(self) -> None:
+        """Lets go of the worker, which stops what it still does for this engine, and keeps its models."""
+        if self._link is not None:
+            self._link.close()
+            self._link = None
+
+    def _ask(self, do: str, plans: Sequence[Plan]) -> dict[str, Any]:
+        return next(answer for answer in list(self._call(do, plans)) if isinstance(answer, dict))
+
+    def _call(self, do: str, plans: Sequence[Plan]) -> Generator[Progress | Render | dict[str, Any]]:
+        """The answers to one call. A second try asks for what is still to be rendered."""
+        left = list(plans)
+        lost = replaced = 0
+        while True:
+            try:
+                for answer in self._answers(do, tuple(left)):
+                    if isinstance(answer, Render):
+                        left.remove(answer.plan)
+                    yield answer
+                return
+            except _ReplacedError:
+                replaced += 1
+                if replaced == REPLACED:
+                    raise EngineError(
+                        f"the worker was replaced {REPLACED} times by commands with other settings or files",
+                        "run one after the other, or leave --keep-loaded out",
+                    ) from None
+            except _LostError:
+                lost += 1
+                if lost == 2:
+                    during = (
+                        f"while it rendered plan {left[0].id[:12]}" if do == "run" and left else "before it answered"
+                    )
+                    raise EngineError(
+                        f"the worker that holds the models ended {during}, twice",
+                        f"look at {log_file(self._workspace)}, or leave --keep-loaded out",
+                    ) from None
+
+    def _answers(self, do: str, plans: tuple[Plan, ...]) -> Generator[Progress | Render | dict[str, Any]]:
+        link = self._link = self._link or hire(self._workspace, self._role)
+        complete = False
+        try:
+            send(link, {"do": do, "plans": [plan.to_json() for plan in plans], **self._common})
+            while not complete:
+                answer = receive(link)
+                complete = answer["say"] in ("name", "findings", "done", "error")
+                yield _understood(link, answer, plans)
+        except (EOFError, OSError, KeyError, IndexError) as error:
+            raise _LostError from error
+        finally:
+            if not complete:
+                self.close()
+
+
+def hire(workspace: Workspace, role: Role) -> Link:
+    """A connection to the workspace's worker in this role: the one there is, a new one, or one in another's place.
+
+    Raises `EngineError` if none can be had.
+    """
+    wanted = role_digest(role, workspace.config)
+    folder = make_folder(workspace.state)
+    until = time.monotonic() + START_SECONDS
+    process: subprocess.Popen[bytes] | None = None
+    while True:
+        if (found := reach(workspace)) is not None:
+            door, link = found
+            if door.role == wanted:
+                return link
+            retire(link)
+            process = None
+        code = BUSY if process is None else process.poll()
+        if code in (BUSY, 0):  # there was another, or it was retired before it was found
+            process = _start(workspace, role, wanted)
+        elif code is not None:
+            raise EngineError(f"the worker ended at its start (exit code {code})", f"look at {log_file(workspace)}")
+        if time.monotonic() > until:
+            raise EngineError(
+                f"no worker answered within {START_SECONDS:.0f} s (its folder is {folder})",
+                f"look at {log_file(workspace)}, or leave --keep-loaded out",
+            )
+        time.sleep(0.05)
+
+
+def reach(workspace: Workspace) -> tuple[Door, Link] | None:
+    """The workspace's worker, if one is there and answers to the key in its door file."""
+    door = read_door(workspace.state)
+    if door is None:
+        return None
+    try:
+        return door, Client(door.address, authkey=bytes.fromhex(door.key))
+    except (OSError, EOFError, ValueError, AssertionError, AuthenticationError):
+        return None
+
+
+def retire(link: Link) -> None:
+    """Has a worker end when it has done what others wait for; returns when it has ended."""
+    _say_last(link, "retire")
+
+
+def dismiss(workspace: Workspace) -> bool:
+    """Has the worker end now, whatever it does; False if there is none. Returns when it has ended."""
+    found = reach(workspace)
+    if found is not None:
+        _say_last(found[1], "stop")
+    return found is not None
+
+
+def status(workspace: Workspace) -> Status | None:
+    """What the workspace's worker says of itself; None if there is none."""
+    found = reach(workspace)
+    if found is None:
+        return None
+    with found[1] as link:
+        try:
+            send(link, {"do": "status"})
+            return from_table(Status, receive(link)["status"], "worker")
+        except (OSError, EOFError, KeyError):
+            return None
+
+
+def log_file(workspace: Workspace) -> Path:
+    """What the worker and the libraries in it print."""
+    return workspace.state / "logs" / "worker.log"
+
+
+def _start(workspace: Workspace, role: Role, wanted: str) -> subprocess.Popen[bytes]:
+    """A worker of its own session: what the terminal is told to end does not end it."""
+    log = log_file(workspace)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.endswith(SECRETS)}
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
+        if out.tell() > LOG_BYTES:
+            out.truncate(0)
+        return subprocess.Popen(  # noqa: S603
+            [sys.executable, "-P", "-m", MODULE, json.dumps(to_table(role)), wanted],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            creationflags=0x208 if os.name == "nt" else 0,  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
+        )
+
+
+def _say_last(link: Link, do: str) -> None:
+    with link:
+        try:
+            send(link, {"do": do})
+            while True:
+                receive(link)
+        except (OSError, EOFError):
+            return
+
+
+def _understood(link: Link, answer: dict[str, Any], plans: tuple[Plan, ...]) -> Progress | Render | dict[str, Any]:
+    """What an answer means; an error that was told is raised here."""
+    index = int(answer.get("plan", 0))
+    match answer["say"]:
+        case "progress":
+            return Progress(plans[index], str(answer["phase"]), int(answer["step"]), int(answer["steps"]))
+        case "render":
+            return receive_render(link, answer, plans[index])
+        case "error":
+            raise read_error(answer)
+        case "stale":
+            retire(link)
+            raise _ReplacedError
+        case "retired":
+            raise _ReplacedError
+        case "stopped":
+            raise EngineError("the worker was stopped while it worked for this command", "run the same command again")
+        case _:
+            return answer

@@ -1,0 +1,249 @@
+"""What a command and the resident worker of its workspace say to each other, and how they find each other.
+
+A worker writes its address and a fresh key to the door file, in a folder that only its user may enter; who has the
+key may speak (both sides prove it, by HMAC). A message is one JSON object or the raw pixels of an
+image, each with a limit; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, Listener
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from sosie import __version__
+from sosie.core import Environment, Finding, Plan, Render, errors
+from sosie.core.errors import EngineError, SosieError, StoreError
+from sosie.core.schema import digest, from_table, to_table
+from sosie.core.workspace import Config
+from sosie.families import Settings
+
+if TYPE_CHECKING:
+    Link: TypeAlias = Connection[Any, Any]
+
+FOLDER = "worker"
+DOOR = "door.json"
+MAX_TEXT = 16 << 20
+"""Bytes of a JSON message: a plan has about ten thousand."""
+
+MAX_PIXELS = 1 << 28
+"""Pixels of an image that is sent: four times what the largest plan can ask for."""
+
+PACKAGES = ("torch", "diffusers", "transformers", "numpy", "onnxruntime", "opencv-python-headless")
+VARIABLES = ("CUDA_", "HIP_", "MKL_", "OMP_", "PYTORCH_", "ROCR_", "SOSIE_CACHE", "TORCH")
+"""How the variables begin that decide on which device, and how, an engine computes."""
+
+WITHOUT_EFFECT = "OMP_WAIT_POLICY"
+"""Engines set it themselves; pixels do not depend on it."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a worker is for: the engine of this name, with these settings, in the workspace at `root` (absolute)."""
+
+    root: str
+    engine: str
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Door:
+    """Where a worker listens, the key to it (hexadecimal), and the digest of its role.
+
+    The same in every version, as are the requests `retire` and `stop`: a worker of another one is replaced by them.
+    """
+
+    address: str
+    key: str = field(repr=False)
+    pid: int
+    role: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a worker says of itself. `ends_in` is in seconds; None while it works.
+
+    `served` counts the images that it made, `waiting` the calls behind the one that is worked on.
+    """
+
+    pid: int
+    version: str
+    engine: str
+    served: int
+    waiting: int
+    ends_in: float | None
+
+
+def role_digest(role: Role, config: Config) -> str:
+    """Of all that must be the same for a worker's images to be those of a new process.
+
+    The role, Sosie and the packages it renders with, the interpreter, `sosie.toml` and the variables of `VARIABLES`.
+    """
+    packages = {name: _version(name) for name in PACKAGES}
+    chosen = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+    chosen.pop(WITHOUT_EFFECT, None)
+    return digest([role, config, __version__, sys.executable, packages, chosen])
+
+
+def make_folder(state: Path) -> Path:
+    """The worker's folder in a workspace's state folder, made if need be, that nobody else may enter.
+
+    Raises `EngineError` where the file system keeps no permissions, `StoreError` where it cannot be written.
+    """
+    folder = state / FOLDER
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if os.name != "nt":
+            folder.chmod(0o700)
+    except OSError as error:
+        raise StoreError(
+            f"{folder} cannot be made: {error.strerror or error}", "check the workspace's rights"
+        ) from None
+    _refuse_open(folder)
+    return folder
+
+
+def listen(folder: Path) -> tuple[Listener, str]:
+    """A new listener and its address: a socket in `folder`, or in a private temporary one if its path is too long."""
+    if os.name == "nt":
+        listener = Listener(None, "AF_PIPE")
+        return listener, str(listener.address)
+    path = folder / "socket"
+    path.unlink(missing_ok=True)
+    with suppress(OSError):  # longer than some 100 bytes, or a file system without sockets
+        return Listener(str(path), "AF_UNIX", backlog=16), str(path)
+    place = os.environ.get("XDG_RUNTIME_DIR", "")
+    path = Path(tempfile.mkdtemp(prefix="sosie-", dir=place if Path(place or "-").is_dir() else None)) / "socket"
+    return Listener(str(path), "AF_UNIX", backlog=16), str(path)
+
+
+def write_door(folder: Path, address: str, role: str) -> Door:
+    """The door of this process with a fresh key, in place at once; only this user can read it."""
+    door = Door(address, secrets.token_hex(32), os.getpid(), role)
+    draft = folder / f".{DOOR}.{secrets.token_hex(8)}.tmp"
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump(to_table(door), stream)
+    _refuse_open(draft)
+    draft.replace(folder / DOOR)
+    return door
+
+
+def read_door(state: Path) -> Door | None:
+    """The door of a workspace's worker, or None. Raises `EngineError` if others may read or have written it."""
+    path = state / FOLDER / DOOR
+    try:
+        text = path.read_text(encoding="utf-8")
+        _refuse_open(path)
+        return from_table(Door, json.loads(text), str(path))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, SosieError) as error:
+        if isinstance(error, EngineError):
+            raise
+        return None  # not one that this version wrote
+
+
+def send(link: Link, table: Mapping[str, Any]) -> None:
+    """One JSON object. Raises `OSError` if nobody is there, `EngineError` if it is larger than `MAX_TEXT`."""
+    data = json.dumps(table, separators=(",", ":")).encode()
+    if len(data) > MAX_TEXT:
+        raise EngineError(f"a message to the worker has {len(data)} bytes; expected at most {MAX_TEXT}")
+    link.send_bytes(data)
+
+
+def receive(link: Link) -> dict[str, Any]:
+    """The next JSON object. Raises `EOFError` or `OSError` if the other side is gone or sends what is not one."""
+    while not link.poll(1.0):  # so that an interrupt is seen on every system
+        pass
+    try:
+        value = json.loads(link.recv_bytes(MAX_TEXT))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"a message is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise OSError("a message is not a JSON object")
+    return cast("dict[str, Any]", value)
+
+
+def send_render(link: Link, index: int, render: Render) -> None:
+    """A render of the plan at `index`: its facts, then its pixels. Raises as `send` does."""
+    width, height = render.image.size
+    if width * height > MAX_PIXELS:
+        raise EngineError(
+            f"the image of {width}x{height} pixels is too large to be sent; expected {MAX_PIXELS} at most"
+        )
+    facts = {
+        "engine": render.engine,
+        "environment": to_table(render.environment),
+        "seconds": render.seconds,
+        "findings": to_table(render.findings),
+        "measures": to_table(render.measures),
+        "size": list(render.image.size),
+    }
+    send(link, {"say": "render", "plan": index, **facts})
+    link.send_bytes(render.image.convert("RGB").tobytes())
+
+
+def receive_render(link: Link, facts: Mapping[str, Any], plan: Plan) -> Render:
+    """The render that `send_render` announced by `facts`. Raises `OSError` if it is not whole."""
+    from PIL import Image
+
+    width, height = map(int, facts["size"])
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise OSError(f"an image of {width}x{height} pixels was announced")
+    pixels = link.recv_bytes(width * height * 3)
+    if len(pixels) != width * height * 3:
+        raise OSError("an image came incomplete")
+    return Render(
+        Image.frombytes("RGB", (width, height), pixels),
+        plan,
+        str(facts["engine"]),
+        from_table(Environment, facts["environment"], "worker"),
+        float(facts["seconds"]),
+        read_findings(facts["findings"]),
+        tuple((str(name), float(value)) for name, value in facts["measures"]),
+    )
+
+
+def read_findings(tables: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """Findings out of a message."""
+    return tuple(from_table(Finding, table, "worker") for table in tables)
+
+
+def error_table(error: SosieError) -> dict[str, Any]:
+    """An error as a message."""
+    return {"say": "error", "kind": type(error).__name__, "message": error.message, "hint": error.hint}
+
+
+def read_error(table: Mapping[str, Any]) -> SosieError:
+    """The error that `error_table` wrote, of the same class where this is one of Sosie's."""
+    kind = getattr(errors, str(table["kind"]), EngineError)
+    known = isinstance(kind, type) and issubclass(kind, SosieError)
+    return (kind if known else EngineError)(str(table["message"]), str(table["hint"]))
+
+
+def _refuse_open(path: Path) -> None:
+    if os.name == "nt":
+        return
+    facts = path.stat()
+    if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
+        raise EngineError(
+            f"{path} belongs to another user, or others may read it; a worker listens only to its own user",
+            f"remove {path.parent}, use a workspace on a disk that keeps permissions, or leave --keep-loaded out",
+        )
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
