@@ -28,7 +28,7 @@ from sosie.api.judging import make_judge
 from sosie.api.recipes import load_recipe
 from sosie.api.session import Session
 from sosie.core import Character, Draw, Recipe, Render, Request, plan
-from sosie.core.plan import without_guides
+from sosie.core.plan import needed_stages, without_guides
 from sosie.core.workspace import open_workspace
 from sosie.lab.statistics import auc, wilson
 from sosie.scorers.sample import Sample
@@ -74,8 +74,8 @@ class Column:
 
 def render(session: Session, character: Character, recipe: Recipe, judges: dict[str, Any], column: Column) -> None:
     """Renders the five prompts of one person and scores each image against every person."""
-    assets = resolve_assets(session.workspace, recipe)
-    engine = open_engine(session, "diffusers", recipe, character)
+    assets = resolve_assets(session.workspace, recipe.stages)
+    engine = open_engine(session, "diffusers", recipe.stages, character)
     for index, prompt in enumerate(PROMPTS):
         planned = plan(recipe, character, Request(recipe.name, character.name, prompt, seed=1), Draw(index), assets)
         stored = session.store.find_render(planned.id, engine.name)
@@ -159,7 +159,7 @@ def main() -> None:
     started = time.time()
     with Session(open_workspace(root)) as session:
         recipe = load_recipe(session.workspace, "mini")
-        assets = resolve_assets(session.workspace, recipe)
+        assets = resolve_assets(session.workspace, needed_stages(recipe))
         characters: list[Character] = []
         judges: dict[str, Any] = {}
         for folder in sorted(p for p in options.characters.iterdir() if p.is_dir()):

@@ -10,6 +10,10 @@ GuideKind = Literal["faceid", "faceid-plus-v2", "instantid"]
 Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "beta"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
+Targets = Literal["attention", "transformer"]
+Optimizer = Literal["auto", "adamw", "adamw8bit"]
+LearningRateSchedule = Literal["constant", "linear", "cosine"]
+BaseStorage = Literal["precision", "fp8"]
 
 CHARACTER_LORA = "character"
 """The name by which a recipe asks for the character's own LoRA of the stage's family."""
@@ -158,6 +162,50 @@ class Calibration:
 
 
 @dataclass(frozen=True)
+class Training:
+    """How a character's LoRA is trained on the model of the recipe's first stage.
+
+    `steps` are updates of `batch` images each; the learning rate rises over `warmup` of them and then
+    follows `schedule` (to 0 at the end, unless constant). The change of a weight is alpha / rank * B A
+    in the projections of attention alone, or in all of the transformer's. `min_snr` is gamma of
+    arXiv:2303.09556 (0: off), `ema` the decay of the weights' moving average (0: off), `clip` the largest
+    norm of the gradient. `precision` is what is computed in; the frozen weights lie in it too, or in
+    fp8. Pictures fill about `resolution` squared pixels. Pixels of the face count `face_weight` times,
+    a regularisation image `regularisation` times.
+
+    Every `save_every` steps what a run needs to go on is saved; every `sample_every` steps a checkpoint
+    is, and `prompts` (empty: those of the calibration) are drawn with it and judged; the best and the
+    newest `keep` stay. A run that is over-trained at `patience` judgements in a row ends.
+    """
+
+    steps: int = 1500
+    batch: int = 1
+    rank: int = 16
+    alpha: float = 16.0
+    targets: Targets = "transformer"
+    learning_rate: float = 1e-4
+    schedule: LearningRateSchedule = "cosine"
+    warmup: int = 0
+    optimizer: Optimizer = "auto"
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    min_snr: float = 5.0
+    ema: float = 0.0
+    precision: Precision = "auto"
+    base_storage: BaseStorage = "precision"
+    gradient_checkpointing: bool = False
+    resolution: int = 1024
+    face_weight: float = 1.0
+    regularisation: float = 1.0
+    save_every: int = 250
+    sample_every: int = 250
+    keep: int = 4
+    patience: int = 3
+    prompts: tuple[str, ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class RecipeFile:
     """Where a file that the stages name comes from, and under what terms.
 
@@ -197,6 +245,7 @@ class Recipe:
     acceptance: Acceptance = field(default_factory=Acceptance)
     calibration: Calibration = field(default_factory=Calibration)
     files: tuple[RecipeFile, ...] = ()
+    training: Training | None = None
 
     def source_of(self, name: str) -> RecipeFile | None:
         """What the recipe says of the file that a stage calls `name`."""

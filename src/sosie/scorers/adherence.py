@@ -85,7 +85,7 @@ def asked_for(prompt: str, attributes: Sequence[Attribute]) -> dict[str, str]:
 
 
 def _distance(part: str, phrase: str, near: Sequence[str]) -> int | None:
-    """Words between the phrase and one of `near` behind it (0 where none is needed), at most two; None: it is not said."""
+    """Words, at most two, between the phrase and one of `near` behind it (0 where none is needed); None: not said."""
     if NEGATIONS & (set(part.split()) - set(phrase.split())):
         return None
     behind = rf"((?: \w+){{0,2}}?) (?:{'|'.join(map(re.escape, near))})\b" if near else "()"

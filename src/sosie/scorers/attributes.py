@@ -43,7 +43,7 @@ class Attribute:
 
 
 class AttributeClassifier:
-    """An ONNX classifier of attributes, run by onnxruntime on one thread; 2 ms an image on one core.
+    """An ONNX classifier of attributes, run by onnxruntime on one thread; 5 ms an image on one core.
 
     One input float32 [n, 3, side, side], RGB in 0..1, and one output float32 [n, k] of logits: the
     values of all attributes in the vocabulary's order. The metadata `sosie.attributes` holds

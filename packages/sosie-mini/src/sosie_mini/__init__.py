@@ -22,7 +22,8 @@ class Model:
     """A model that comes as a Python package.
 
     `folder` gives its diffusers folder, made ready at the first call, or its one file. `cohort` is the file of
-    impostors' embeddings that the judges' thresholds come from, or None if there is none.
+    impostors' embeddings that the judges' thresholds come from, `attributes` the ONNX classifier of what its
+    pictures show (expression, light, ...); None where there is none.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Model:
     folder: Callable[[], Path]
     cohort: Path | None
     summary: str
+    attributes: Path | None = None
 
 
 def folder(verify: bool = False) -> Path:
@@ -59,8 +61,8 @@ def upscaler() -> Path:
     return path
 
 
-def _cohort() -> Path | None:
-    path = _HERE / "cohort.npz"
+def _beside(name: str) -> Path | None:
+    path = _HERE / name
     return path if path.is_file() else None
 
 
@@ -69,8 +71,9 @@ MODEL = Model(
     family="sdxl",
     licence="CC0-1.0",
     folder=folder,
-    cohort=_cohort(),
+    cohort=_beside("cohort.npz"),
     summary="SDXL in small, for CPUs: 256x256 rendered portraits of fictional adults, with FaceID and key points",
+    attributes=_beside("attributes.onnx"),
 )
 
 UPSCALER = Model(

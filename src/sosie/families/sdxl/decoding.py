@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sosie.core.errors import EngineError
+from sosie.families.sdxl.placement import device_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -27,7 +28,7 @@ def encode_image(vae: Any, image: Image) -> Any:
     before = vae.dtype
     if before == torch.float16:
         vae.to(torch.float32)
-    batch = pixels.permute(2, 0, 1)[None].to(vae.device, vae.dtype)
+    batch = pixels.permute(2, 0, 1)[None].to(device_of(vae), vae.dtype)
     latents = vae.encode(batch).latent_dist.mode()
     if vae.dtype != before:
         vae.to(before)

@@ -1,0 +1,207 @@
+"""Train: a character's LoRA, from its dataset to the file that its recipes use, with everything on record."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sosie.api import datasets
+from sosie.api.characters import CharacterFile, load_character
+from sosie.api.lora_add import Terms, add_lora
+from sosie.api.models import known_table
+from sosie.api.needs import check_here
+from sosie.api.session import Session
+from sosie.api.train_job import TrainOrder, job_of, start_of, training_of
+from sosie.api.train_judge import SampleJudge, Taught
+from sosie.api.train_record import Recorder, write_report
+from sosie.core import Character, CharacterLora, Finding
+from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
+from sosie.core.finding import has_errors
+from sosie.core.plan import without_guides
+from sosie.core.schema import from_table, read_toml
+from sosie.doctor.recipe_needs import Purpose
+from sosie.doctor.recipes import check_recipe
+from sosie.files.lora import read_lora
+from sosie.store.training import StoredTraining, TrainingRecords
+from sosie.training.events import Event
+from sosie.training.gather import image_files
+from sosie.training.job import TrainingJob
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The end: the run on record, its triggers, the report, and the characters that were given the LoRA."""
+
+    record: StoredTraining
+    triggers: tuple[str, ...]
+    report: Path
+    given_to: tuple[str, ...]
+
+
+def train(session: Session, order: TrainOrder) -> Generator[datasets.Event | Event | Trained]:
+    """Checks, trains, judges, delivers and records.
+
+    A character without a set gets one of its references first. What a finished run of the same job
+    delivered is given again, without training. Raises `CheckFailedError` if a check finds an error; that is
+    on record too.
+    """
+    training_of(order)
+    for character in order.characters:
+        if not image_files(datasets.dataset_folder(session, character)):
+            yield from datasets.from_references(session, character, datasets.Captioning(order.recipe))
+    people = [_taught(session, character) for character in order.characters]
+    job = job_of(session, order)
+    with TrainingRecords(session.store.folder) as records:
+        record = records.find(job.id)
+        if order.resume or record is None or record.end.path is None or not record.end.path.is_file():
+            _may_begin(order, job, records)
+            record = yield from _recorded(session, order, job, records, people)
+        given: list[str] = []
+        if record.end.path is not None and order.add:
+            for character in order.characters:
+                yield from _give(session, order, record, character)
+                given.append(character.name)
+        folder = session.workspace.root / "outputs" / order.names[0] / f"training-{job.id[:8]}"
+        yield Trained(record, job.triggers, write_report(records, record, job, folder), tuple(given))
+
+
+def list_runs(session: Session, character: str = "") -> tuple[StoredTraining, ...]:
+    """Every training run on record, or those of a character, the newest first."""
+    with TrainingRecords(session.store.folder) as records:
+        return records.runs(character)
+
+
+def _recorded(
+    session: Session, order: TrainOrder, job: TrainingJob, records: TrainingRecords, people: list[Taught]
+) -> Generator[Finding | Event, None, StoredTraining]:
+    """The run itself, on record however it ends."""
+    from sosie.training.run import train as run_job
+
+    run = session.store.begin_run("train", _arguments(order))
+    goes_on = (job.folder / "state.safetensors").is_file()
+    recorder = Recorder(session, records, run, records.begin(run, start_of(order, job), goes_on), job)
+    with _ending(session, recorder, run):
+        findings = _checks(session, order, job)
+        session.store.add_findings(run, findings)
+        yield from findings
+        if has_errors(findings):
+            raise CheckFailedError("nothing was trained: the checks before the run found an error")
+        judge = SampleJudge(session, people, datasets.classifier_for(session, order.recipe))
+        for event in run_job(job, judge, resume=order.resume):
+            recorder.note(event)
+            yield event
+    return recorder.stored()
+
+
+def _may_begin(order: TrainOrder, job: TrainingJob, records: TrainingRecords) -> None:
+    """An error if a run that was stopped is here and shall not go on, or if the one that shall is another."""
+    there = (job.folder / "state.safetensors").is_file()
+    again = f"sosie train {' '.join(order.names)} --recipe {order.recipe.name}"
+    if there and not order.resume:
+        raise UsageError(f"this run was begun before and stopped; its state is in {job.folder}", f"{again} --resume")
+    if there or not order.resume:
+        return
+    stopped = [
+        run.start
+        for run in records.runs(order.names[0])
+        if run.start.characters == order.names and run.start.recipe == order.recipe.name and run.end.path is None
+    ]
+    if not stopped:
+        raise NotFoundError(f"no run of {', '.join(order.names)} by '{order.recipe.name}' was stopped", again)
+    if stopped[0].job != job.id:
+        what = "dataset" if stopped[0].dataset != job.dataset else "base, samples or settings"
+        raise UsageError(
+            f"the run of {', '.join(order.names)} that was stopped had another {what}; it cannot be resumed",
+            f"give back what was changed, or begin anew: {again}",
+        )
+
+
+def _checks(session: Session, order: TrainOrder, job: TrainingJob) -> list[Finding]:
+    """The sets by the doctor, base and card; packages, precision and disk are checked by the trainer itself."""
+    findings: list[Finding] = []
+    for character in order.characters:
+        findings += datasets.check(session, character, order.recipe).findings
+    bare = without_guides(order.recipe)
+    bare = replace(bare, stages=tuple(replace(stage, loras=()) for stage in bare.stages[:1]))
+    findings += check_recipe(session.workspace, bare, known=known_table(session.workspace))
+    if order.device != "cpu":
+        findings += check_here(session.workspace, bare, Purpose(job.training.steps, len(job.images)))
+    return list(dict.fromkeys(findings))
+
+
+def _taught(session: Session, character: Character) -> Taught:
+    images = tuple(image_files(datasets.dataset_folder(session, character)))
+    return Taught(datasets.judging_character(session, character), datasets.trigger_of(character), images)
+
+
+def _give(
+    session: Session, order: TrainOrder, record: StoredTraining, character: Character
+) -> Iterator[Finding | datasets.Note]:
+    """Gives the LoRA to a character, in place of one that an earlier run by this recipe gave."""
+    path, workspace = record.end.path, session.workspace
+    if path is None or any(own.sha256 == record.end.sha256 for own in load_character(workspace, character.name).loras):
+        return
+    only = record.start.base if read_lora(path).variant == "reduced" else ""
+    terms = Terms(order.weight, datasets.trigger_of(character), "", only)
+    added = add_lora(workspace, character.name, str(path), terms)
+    yield from added.findings
+    earlier = re.compile(rf"loras/.*-{re.escape(order.recipe.name)}-[0-9a-f]{{8}}\.safetensors")
+    for own in load_character(workspace, character.name).loras:
+        if own.file == added.lora.file or (own.family, own.model) != (added.lora.family, added.lora.model):
+            continue
+        if earlier.fullmatch(own.file):
+            _take_back(workspace.character_folder(character.name) / "character.toml", own)
+            yield datasets.Note(f"it is used in place of {own.file}, which stays in the character's folder")
+        else:
+            yield datasets.Note(f"{own.file} acts beside it, at {own.weight:g}; two LoRAs of one face are too much")
+
+
+def _take_back(toml: Path, lora: CharacterLora) -> None:
+    """Takes the entry of a LoRA out of `character.toml`; the rest of the text stays as it is."""
+    head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml.read_text(encoding="utf-8"))
+    kept = [table for table in tables if f'"{lora.file}"' not in table]
+    part = toml.with_name(f".{toml.name}.{os.getpid()}.part")
+    try:
+        part.write_text(head + "".join(kept), encoding="utf-8")
+        from_table(CharacterFile, read_toml(part), str(toml))
+        part.replace(toml)
+    except OSError as error:
+        raise DeliveryError(f"{toml} could not be written: {error.strerror}", "free some space") from None
+
+
+def _arguments(order: TrainOrder) -> dict[str, object]:
+    return {
+        "characters": list(order.names),
+        "recipe": order.recipe.name,
+        "resume": order.resume,
+        "continue_from": order.continue_from,
+        "regularisation": str(order.regularisation or ""),
+        "device": order.device,
+        "log_with": list(order.log_with),
+    }
+
+
+@contextmanager
+def _ending(session: Session, recorder: Recorder, run: int) -> Generator[None]:
+    """However a run ends, that is on record."""
+    outcome = "failed"
+    try:
+        yield
+        outcome = "done"
+    except (KeyboardInterrupt, GeneratorExit):
+        outcome = "interrupted"
+        recorder.fail(outcome, "")
+        raise
+    except CheckFailedError as error:
+        outcome = "refused"
+        recorder.fail(outcome, error.message)
+        raise
+    except BaseException as error:
+        recorder.fail("error", f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        session.store.end_run(run, outcome)

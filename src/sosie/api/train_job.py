@@ -1,0 +1,154 @@
+"""From a character and a recipe to a training job: what is learned, on what, how, and where it is kept."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from sosie.api.datasets import dataset_folder, trigger_of
+from sosie.api.session import Session
+from sosie.core import Character, Environment, Recipe
+from sosie.core.errors import ConfigError, SosieError, UsageError
+from sosie.core.prompt import fill, with_trigger
+from sosie.core.recipe import Training
+from sosie.core.schema import to_table
+from sosie.doctor.assembly import fit_of
+from sosie.doctor.machine_facts import read_machine
+from sosie.files.digest import asset_digest
+from sosie.files.images import read_image
+from sosie.files.library import find_asset
+from sosie.store.training import TrainingStart
+from sosie.training.dataset import TrainingImage, read_folder
+from sosie.training.job import BaseModel, Samples, TrainingJob
+
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """One LoRA of one or several characters, on the model of a recipe's first stage.
+
+    `resume` goes on with a run that was stopped or killed. `continue_from` names a LoRA to begin with (empty:
+    none), `regularisation` a folder of images of others. `weight` is how strongly recipes will use the LoRA; it
+    is judged at 1. Without `add` the characters do not get it.
+    """
+
+    characters: tuple[Character, ...]
+    recipe: Recipe
+    resume: bool = False
+    continue_from: str = ""
+    regularisation: Path | None = None
+    device: str = "auto"
+    log_with: tuple[str, ...] = ()
+    weight: float = 1.0
+    add: bool = True
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The characters' names."""
+        return tuple(character.name for character in self.characters)
+
+
+def training_of(order: TrainOrder) -> Training:
+    """The settings of the order's recipe; ConfigError if it has none, UsageError if two triggers are the same."""
+    if order.recipe.training is None:
+        raise ConfigError(
+            f"recipe '{order.recipe.name}' has no [training], so it does not say how a LoRA is trained",
+            f"sosie recipe copy {order.recipe.name} MY-RECIPE, and add [training]",
+        )
+    triggers = [trigger_of(character) for character in order.characters]
+    if len(set(triggers)) < len(triggers):
+        raise UsageError("two of the characters have the same trigger", "edit trigger in their character.toml")
+    return order.recipe.training
+
+
+def job_of(session: Session, order: TrainOrder) -> TrainingJob:
+    """Everything resolved; faces are looked for, no weight is read. The characters must have their sets."""
+    training, workspace = training_of(order), session.workspace
+    images: list[TrainingImage] = []
+    for character in order.characters:
+        images += read_folder(dataset_folder(session, character), trigger_of(character), character.name)
+    if order.regularisation is not None:
+        images += read_folder(order.regularisation, "")
+    place = workspace.state.resolve() / "training"
+    job = TrainingJob(
+        _base(session, order.recipe),
+        training,
+        tuple(_with_face(session, image) for image in images),
+        place,
+        place,
+        place / "cache",
+        _samples(order, training),
+        find_asset(workspace, order.continue_from) if order.continue_from else None,
+        order.device,
+        order.log_with,
+    )
+    name = "-".join([*order.names, order.recipe.name, job.id[:8]])
+    first = order.names[0]
+    folder = workspace.character_folder(first) / "loras" if order.add else workspace.root / "outputs" / first
+    return replace(job, folder=place / job.id[:16], output=folder.resolve() / f"{name}.safetensors")
+
+
+def start_of(order: TrainOrder, job: TrainingJob) -> TrainingStart:
+    """What is on record of a run from its beginning."""
+    return TrainingStart(
+        job=job.id,
+        characters=order.names,
+        recipe=order.recipe.name,
+        family=job.base.family,
+        base=job.base.name,
+        base_sha256=job.base.sha256,
+        dataset=job.dataset,
+        images=len(job.images),
+        steps=job.training.steps,
+        settings=to_table(job.training),
+        machine=_machine(job),
+        folder=job.folder,
+    )
+
+
+def _base(session: Session, recipe: Recipe) -> BaseModel:
+    stage = recipe.stages[0]
+    path = find_asset(session.workspace, stage.model)
+    vae = find_asset(session.workspace, stage.vae) if stage.vae else None
+    variant = fit_of(stage.family).variant_of(Path(stage.model).stem)
+    return BaseModel(stage.family, stage.model, path, asset_digest(path), vae, variant)
+
+
+def _with_face(session: Session, image: TrainingImage) -> TrainingImage:
+    """The image with its largest face; one that cannot be read is left to the checks."""
+    try:
+        faces = session.detector.detect(np.asarray(read_image(image.path)))
+    except SosieError:
+        return image
+    return replace(image, face=faces[0] if faces else None)
+
+
+def _samples(order: TrainOrder, training: Training) -> Samples:
+    """What is drawn at every judgement: the recipe's own prompts, as `generate` would ask with the LoRA."""
+    recipe = order.recipe
+    stage = recipe.stages[0]
+    texts: list[str] = []
+    for character in order.characters:
+        trigger = trigger_of(character)
+        for prompt in training.prompts or recipe.calibration.prompts:
+            values = {"description": character.prompt_description, "trigger": trigger, "prompt": prompt}
+            texts.append(with_trigger(fill(stage.prompt or recipe.prompt, values), [trigger]))
+    return Samples(tuple(texts), recipe.width, recipe.height, stage.sampler, recipe.negative_prompt)
+
+
+def _machine(job: TrainingJob) -> Environment:
+    cards = () if job.device == "cpu" else read_machine(job.folder.parent).gpus
+    device = cards[0].name if cards else f"cpu ({os.cpu_count()} cores)"
+    versions: list[tuple[str, str]] = []
+    for name in PACKAGES:
+        try:
+            versions.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return Environment(platform.python_version(), platform.platform(), device, tuple(versions))

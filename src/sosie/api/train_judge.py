@@ -1,0 +1,110 @@
+"""Who judges the samples of a training run: identity by every judge, copies, adherence, defects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sosie.api.datasets import templates
+from sosie.api.session import Session
+from sosie.core import Character
+from sosie.faces.encoders import similarity
+from sosie.files.images import read_image
+from sosie.lab.copy_paste import copy_paste_index
+from sosie.scorers.adherence import score_adherence
+from sosie.scorers.defects import score_defects
+from sosie.scorers.sample import Sample as Shown
+from sosie.training.events import Likeness, Sample, Scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sosie.faces.encoders import Encoder
+    from sosie.scorers.attributes import AttributeClassifier
+
+    Vectors = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """A character with the references that are judged by, its trigger, and the images that are learned from."""
+
+    character: Character
+    trigger: str
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class _Person:
+    templates: Mapping[str, tuple[Encoder, Vectors]]
+    learned: Vectors
+    judged: Vectors
+
+
+class SampleJudge:
+    """Judges the samples of one run. Nothing that guides an image is among its encoders: samples have no guide.
+
+    `people` share the samples: whose trigger a prompt holds, by that one it is judged. Copies are looked
+    for by SFace: the mean of the copy-paste index of images against the training set, with the references
+    that were not learned from as the other end. `classifier` None: adherence is not measured.
+    """
+
+    def __init__(self, session: Session, people: Sequence[Taught], classifier: AttributeClassifier | None) -> None:
+        self._detector = session.detector
+        self._classifier = classifier
+        self._sface = session.judges[0]["sface"]
+        self._people = {one.trigger: self._person(session, one) for one in people}
+
+    def __call__(self, samples: Sequence[Sample]) -> Scores:
+        """The means over the pictures in which something could be measured."""
+        identity: dict[str, list[float]] = {}
+        copies: list[float] = []
+        adherence: list[float] = []
+        sound = 0
+        for sample in samples:
+            pixels = np.asarray(sample.image.convert("RGB"))
+            shown = Shown(pixels, self._detector.detect(pixels))
+            sound += all(score.passed for score in score_defects(shown))
+            said = score_adherence(shown, sample.prompt, self._classifier).value
+            adherence += [] if said is None else [said]
+            person = self._who(sample.prompt)
+            face = shown.main_face
+            if person is None or face is None:
+                continue
+            for name, (encoder, template) in person.templates.items():
+                value = similarity(encoder.metric, template, encoder.embed(pixels, face))
+                identity.setdefault(name, []).append(value if encoder.metric == "cosine" else 1 - value)
+            if len(person.learned) and len(person.judged):
+                own = self._sface.embed(pixels, face)[np.newaxis]
+                copies.append(float(copy_paste_index(own, person.learned, person.judged)[0]))
+        return Scores(
+            tuple(Likeness(name, round(float(np.mean(values)), 4)) for name, values in identity.items()),
+            _mean(copies),
+            _mean(adherence),
+            round(sound / len(samples), 4) if samples else None,
+        )
+
+    def _who(self, prompt: str) -> _Person | None:
+        if len(self._people) == 1:
+            return next(iter(self._people.values()))
+        return next((person for trigger, person in self._people.items() if trigger in prompt), None)
+
+    def _person(self, session: Session, one: Taught) -> _Person:
+        judged = list(session.reference_paths(one.character).values())
+        return _Person(templates(session, one.character), self._vectors(one.images), self._vectors(judged))
+
+    def _vectors(self, paths: Sequence[Path]) -> Vectors:
+        found: list[Vectors] = []
+        for path in paths:
+            pixels = np.asarray(read_image(path))
+            faces = self._detector.detect(pixels)
+            found += [self._sface.embed(pixels, faces[0])] if faces else []
+        return np.stack(found) if found else np.zeros((0, 128), np.float32)
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return round(float(np.mean(values)), 4) if values else None

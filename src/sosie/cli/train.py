@@ -1,0 +1,232 @@
+"""`sosie train`: a character's LoRA."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sosie.cli.options import common, session
+from sosie.cli.output import Output
+from sosie.core import Finding
+from sosie.core.errors import UsageError
+from sosie.core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sosie.api.train import Trained, TrainOrder
+    from sosie.store.training import StoredTraining
+    from sosie.training.events import Sampled, Stepped
+
+DONE = ("finished", "over-trained")
+"""Causes of the end after which there is nothing more to do."""
+
+
+@click.command("train")
+@click.argument("characters", nargs=-1)
+@click.option("--recipe", "recipe_name", help="The recipe whose model and [training] count. Default: the character's.")
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed, to the same losses.")
+@click.option("--list", "only_list", is_flag=True, help="Only show the runs on record, failed ones too.")
+@click.option("--continue-from", default="", metavar="LORA", help="Begin with the weights of this LoRA.")
+@click.option("--regularisation", type=click.Path(path_type=Path), help="A folder of images of others, with captions.")
+@click.option(
+    "--log-with", multiple=True, metavar="LOGGER", help="wandb, mlflow...: beside TensorBoard; may be given again."
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
+)
+@click.option("--weight", type=float, default=1.0, show_default=True, help="How strongly recipes will use the LoRA.")
+@click.option("--price", type=click.FloatRange(0), help="What an hour of this machine costs: shows the cost left.")
+@click.option("--no-add", is_flag=True, help="Do not give the LoRA to the character; it goes to outputs/CHARACTER.")
+@common
+def command(characters: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
+    """Train one LoRA of CHARACTERS, and deliver the checkpoint that the judges like best.
+
+    Learned from is the character's dataset (sosie dataset build), or else two thirds of the references; judged
+    is by the others. Ctrl-C stops after the step; the same command with --resume goes on.
+
+    Exit 1 if the loss went wrong or the disk was full, 130 if it was interrupted.
+    """
+    from sosie.api.train import Trained, train
+
+    if flags["only_list"]:
+        return _list(output, workspace, characters)
+    if not characters:
+        raise UsageError("no character was named", "sosie train CHARACTER --recipe RECIPE")
+    order = _order(workspace, characters, flags)
+    done: Trained | None = None
+    with session(workspace) as opened, output.progress(), closing(train(opened, order)) as events:
+        for event in events:
+            if isinstance(event, Trained):
+                done = event
+            else:
+                _show(output, event, flags["price"])
+    return _finish(output, done) if done is not None else 2
+
+
+def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> TrainOrder:
+    from sosie.api.characters import load_character
+    from sosie.api.recipes import load_recipe
+    from sosie.api.train import TrainOrder
+
+    people = tuple(load_character(workspace, name) for name in dict.fromkeys(names))
+    recipe_name = flags["recipe_name"] or people[0].recipe
+    if not recipe_name:
+        raise UsageError(f"--recipe is missing, and '{names[0]}' has no recipe of their own", "add --recipe mini")
+    return TrainOrder(
+        people,
+        load_recipe(workspace, recipe_name),
+        flags["resume"],
+        flags["continue_from"],
+        flags["regularisation"],
+        flags["device"],
+        flags["log_with"],
+        flags["weight"],
+        not flags["no_add"],
+    )
+
+
+def _show(output: Output, event: object, price: float | None) -> None:
+    from sosie.api.datasets import Added, Built, Moved, Note
+    from sosie.training.events import Noted, Prepared, RolledBack, Sampled, Stepped
+
+    match event:
+        case Finding():
+            output.finding(event)
+        case Noted():
+            output.finding(event.finding)
+        case Note():
+            output.say(event.text)
+        case Moved():
+            output.step(event.text, event.done, event.total)
+        case Added():
+            output.say(f"{event.path.name}: {event.member.caption}") if output.verbose else None
+        case Built():
+            output.say(f"training set: {event.total} images in {event.folder}")
+        case Prepared():
+            output.step(f"encoding {event.done} of {event.total}", event.done, event.total)
+        case Stepped():
+            output.step(_progress(event, price), event.step, event.steps)
+        case Sampled():
+            output.say(_judgement(event))
+        case RolledBack():
+            output.say(f"back at step {event.step}, with {event.scale:g} times the learning rate")
+        case _:
+            pass
+
+
+def _progress(event: Stepped, price: float | None) -> str:
+    """`step 120 of 1500, loss 0.0812, 1.10 s a step, 25 min left (0.83 of 1.02 in money)`."""
+    left = f"{event.left / 60:.0f} min" if event.left >= 90 else f"{event.left:.0f} s"
+    cost = "" if price is None else f", {event.left / 3600 * price:.2f} to pay"
+    speed = f"{event.seconds:.2f} s a step"
+    return f"step {event.step} of {event.steps}, loss {event.loss:.4f}, {speed}, {left} left{cost}"
+
+
+def _judgement(event: Sampled) -> str:
+    scores = event.scores
+    if scores is None:
+        return f"step {event.step}: samples drawn"
+    identity = [f"{entry.judge} {entry.value:.3f}" for entry in scores.identity] or ["identity not measured"]
+    rest = (("copy-paste", scores.copy_paste), ("adherence", scores.adherence), ("sound", scores.sound))
+    others = [f"{name} {value:.2f}" for name, value in rest if value is not None]
+    return f"step {event.step}: {', '.join([*identity, *others])}"
+
+
+def _finish(output: Output, done: Trained) -> int:
+    from sosie.api.train_record import CAUSES
+
+    record = done.record
+    end = record.end
+    if output.as_json:
+        triggers = list(done.triggers)
+        output.line(
+            {
+                "path": str(end.path) if end.path else None,
+                "trigger": triggers[0] if len(triggers) == 1 else triggers,
+                "scores": end.scores,
+                "characters": list(record.start.characters),
+                "given_to": list(done.given_to),
+                "report": str(done.report),
+                **_run_line(record),
+            }
+        )
+    elif end.path is not None:
+        output.data(str(end.path))
+    output.say(f"{CAUSES.get(end.cause, end.cause)}: {end.step} of {record.start.steps} steps; report: {done.report}")
+    if done.given_to:
+        output.say(f"{', '.join(done.given_to)} got it; the trigger is {', '.join(done.triggers)}")
+    if end.cause == "interrupted":
+        output.error("interrupted; the state is saved", "run the same command with --resume to go on")
+        return 130
+    if end.cause not in DONE:
+        output.error(f"{CAUSES.get(end.cause, end.cause)}: {end.message}", "mend it, then add --resume")
+    return int(end.cause not in DONE)
+
+
+def _list(output: Output, workspace: Workspace, characters: tuple[str, ...]) -> int:
+    from sosie.api.train import list_runs
+
+    with session(workspace) as opened:
+        runs = list_runs(opened)
+    for run in runs:
+        if characters and not set(characters) & set(run.start.characters):
+            continue
+        if output.as_json:
+            output.line(
+                {
+                    "characters": list(run.start.characters),
+                    "path": str(run.end.path) if run.end.path else None,
+                    "scores": run.end.scores,
+                    **_run_line(run),
+                    "settings": dict(run.start.settings),
+                    "machine": run.start.machine.device,
+                }
+            )
+        else:
+            output.data(_run_text(run))
+    return 0
+
+
+def _run_line(run: StoredTraining) -> dict[str, Any]:
+    start, end = run.start, run.end
+    return {
+        "id": run.id,
+        "recipe": start.recipe,
+        "base": start.base,
+        "base_sha256": start.base_sha256,
+        "dataset": start.dataset,
+        "images": start.images,
+        "job": start.job,
+        "started": run.started,
+        "finished": run.finished or None,
+        "cause": end.cause or None,
+        "message": end.message or None,
+        "step": end.step,
+        "steps": start.steps,
+        "best": end.best,
+        "sha256": end.sha256 or None,
+        "seconds": round(run.seconds, 3),
+    }
+
+
+def _run_text(run: StoredTraining) -> str:
+    start, end = run.start, run.end
+    scores = end.scores or {}
+    identity: dict[str, float] = scores.get("identity", {})
+    likeness = " ".join(f"{judge} {value:.3f}" for judge, value in identity.items()) or "-"
+    best = "-" if end.best is None else f"best {end.best}"
+    cells = (
+        str(run.id),
+        run.started[:16].replace("T", " "),
+        ", ".join(start.characters),
+        start.recipe,
+        f"dataset {start.dataset[:8]} ({start.images} images)",
+        f"step {end.step} of {start.steps}",
+        end.cause or "killed, or still going on",
+        best,
+        likeness,
+        str(end.path or end.message or "-"),
+    )
+    return "\t".join(cells)

@@ -1,0 +1,207 @@
+"""What the trainer needs of SDXL: latents and texts for its cache, the error of a batch, samples, and names of keys.
+
+Only the package `training` imports this module, when a run starts (it imports torch).
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sosie.core.errors import BadModelError
+from sosie.core.recipe import Sampler, Targets, Training
+from sosie.families.sdxl.decoding import decode_latents
+from sosie.families.sdxl.prompts import encode
+from sosie.families.sdxl.schedulers import scheduler_for
+from sosie.families.sdxl.single_file import load_single_file
+from sosie.families.sdxl.studio import quiet
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+torch: Any = importlib.import_module("torch")
+diffusers: Any = importlib.import_module("diffusers")
+
+Tensors = dict[str, Any]
+Size = tuple[int, int]
+
+PREDICTIONS = ("epsilon", "v_prediction")
+
+TARGETS: Mapping[Targets, str] = {
+    "attention": r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)",
+    "transformer": r".*attentions\.\d+\.(proj_in|proj_out|.*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2))",
+}
+"""What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, or 722."""
+
+
+def open_base(path: Path, vae: Path | None, training: Training, device: str) -> Base:
+    """The model of a diffusers folder or a single file, on `device` (`cpu` or `cuda`); nothing is downloaded.
+
+    Raises `BadModelError` if it cannot be loaded, or is trained to predict something else than noise or v.
+    """
+    try:
+        with quiet():
+            if path.is_dir():
+                pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
+                    path, dtype=torch.float32, local_files_only=True, add_watermarker=False
+                )
+            else:
+                pipeline = load_single_file(path, torch.float32)
+            if vae is not None:
+                kind = diffusers.AutoencoderKL
+                load = kind.from_pretrained if vae.is_dir() else kind.from_single_file
+                pipeline.vae = load(vae, torch_dtype=torch.float32, local_files_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BadModelError(f"{path} could not be loaded as SDXL: {error}", f"sosie model show {path}") from error
+    prediction = pipeline.scheduler.config.prediction_type
+    if prediction not in PREDICTIONS or pipeline.unet.config.in_channels != 4:
+        found = f"predicts '{prediction}' from {pipeline.unet.config.in_channels} channels"
+        raise BadModelError(f"{path} {found}; expected {' or '.join(PREDICTIONS)} from 4", "train on a base model")
+    return Base(pipeline, training, device)
+
+
+class Base:
+    """A loaded model: first it encodes what the cache is to hold, then, settled, it is trained.
+
+    Encoders and VAE work in fp32, since the VAE overflows in fp16; the UNet lies and computes in the
+    precision of the training (`auto`: fp32 on a CPU, bf16 on a GPU).
+    """
+
+    def __init__(self, pipeline: Any, training: Training, device: str) -> None:
+        precision = training.precision
+        if precision == "auto":
+            precision = "fp32" if device == "cpu" else "bf16"
+        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._device = device
+        self._min_snr = training.min_snr
+        self._pipeline = pipeline
+        pipeline.set_progress_bar_config(disable=True)
+        for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.unet):
+            part.requires_grad_(False)
+        for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+            part.to(device)
+        with quiet():
+            self.denoiser: Any = pipeline.unet.to(self._dtype)
+        if training.gradient_checkpointing:
+            self.denoiser.enable_gradient_checkpointing()
+        self._schedule = dict(pipeline.scheduler.config)
+        self._kept = pipeline.scheduler.alphas_cumprod.double()
+
+    @property
+    def prediction(self) -> str:
+        """What the model predicts: `epsilon` or `v_prediction`."""
+        return str(self._schedule["prediction_type"])
+
+    def encode_picture(self, pixels: NDArray[np.uint8], original: Size, crop: Size) -> Tensors:
+        """Of pixels [h, w, 3]: mean and deviation of the latents, float32 [4, h / 8, w / 8], and the six sizes.
+
+        The sizes are SDXL's conditions (arXiv:2307.01952, 2.2): original height and width, top and left of
+        the crop, height and width.
+        """
+        vae = self._pipeline.vae
+        with torch.no_grad():
+            levels = torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1.0
+            found = vae.encode(levels.permute(2, 0, 1)[None].to(self._device)).latent_dist
+            shift, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
+            mean, std = found.mean[0].cpu(), found.std[0].cpu()
+            if shift is not None and spread is not None:
+                spread = torch.tensor(spread).view(-1, 1, 1)
+                mean, std = (mean - torch.tensor(shift).view(-1, 1, 1)) / spread, std / spread
+        sizes = [original[1], original[0], crop[1], crop[0], pixels.shape[0], pixels.shape[1]]
+        scale = vae.config.scaling_factor
+        return {"mean": mean * scale, "std": std * scale, "sizes": torch.tensor(sizes, dtype=torch.float32)}
+
+    def encode_text(self, text: str, negative: str | None = None) -> Tensors:
+        """States [77 n, width] and pooled vector of a text; with `negative`, of both, for samples."""
+        found = encode(self._pipeline, text, negative or "")
+        tensors = {"states": found.prompt_embeds[0].cpu(), "pooled": found.pooled[0].cpu()}
+        if negative is not None:
+            tensors["negative_states"] = found.negative_prompt_embeds[0].cpu()
+            tensors["negative_pooled"] = found.negative_pooled[0].cpu()
+        return tensors
+
+    def settle(self) -> None:
+        """Frees the text encoders and puts the UNet where it is trained; nothing is encoded after."""
+        self._pipeline.text_encoder = self._pipeline.text_encoder_2 = None
+        self._pipeline.vae.to("cpu")
+        self.denoiser.to(self._device)
+
+    def errors(self, batch: Mapping[str, Any], generator: Any) -> tuple[Any, Any]:
+        """The squared errors of a batch, float32 [n, 4, h, w], and what each picture's count for, [n].
+
+        `batch` stacks what `encode_picture` and `encode_text` gave. All randomness (latents, noise, timesteps)
+        comes from `generator`, on the CPU. Weights are min-SNR's (Hang et al. 2023, arXiv:2303.09556):
+        min(snr, gamma) / snr, over snr + 1 for v-prediction; 1 without gamma.
+        """
+        spread = torch.randn(batch["std"].shape, generator=generator)
+        noise = torch.randn(batch["mean"].shape, generator=generator)
+        times = torch.randint(0, len(self._kept), (len(noise),), generator=generator)
+        kept = self._kept[times]
+        clean = batch["mean"] + batch["std"] * spread.to(self._device)
+        noise = noise.to(self._device)
+        signal, amount = ((share**0.5).float().view(-1, 1, 1, 1).to(self._device) for share in (kept, 1 - kept))
+        noisy = signal * clean + amount * noise
+        target = noise if self.prediction == "epsilon" else signal * noise - amount * clean
+        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            predicted = self.denoiser(
+                noisy.to(self._dtype),
+                times.to(self._device),
+                batch["states"].to(self._dtype),
+                added_cond_kwargs={"text_embeds": batch["pooled"].to(self._dtype), "time_ids": batch["sizes"]},
+                return_dict=False,
+            )[0]
+        return (predicted.float() - target) ** 2, self._weights(kept).to(self._device)
+
+    def _weights(self, kept: Any) -> Any:
+        if not self._min_snr:
+            return torch.ones(len(kept))
+        snr = kept / (1 - kept)
+        return (snr.clamp(max=self._min_snr) / (snr if self.prediction == "epsilon" else snr + 1)).float()
+
+    def draw(self, text: Mapping[str, Any], seed: int, size: Size, sampler: Sampler) -> Image:
+        """The picture (RGB) of a text with its negative, drawn by the model as it now is."""
+        from PIL import Image
+
+        self._pipeline.scheduler = scheduler_for(sampler, self._schedule)
+        given = {name: tensor[None].to(self._device, self._dtype) for name, tensor in text.items()}
+        with torch.no_grad(), torch.autocast(self._device, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+            latents = self._pipeline(
+                prompt_embeds=given["states"],
+                negative_prompt_embeds=given["negative_states"],
+                pooled_prompt_embeds=given["pooled"],
+                negative_pooled_prompt_embeds=given["negative_pooled"],
+                width=size[0],
+                height=size[1],
+                num_inference_steps=sampler.steps,
+                guidance_scale=sampler.cfg,
+                generator=torch.Generator("cpu").manual_seed(seed),
+                output_type="latent",
+            ).images
+        vae = self._pipeline.vae.to(self._device)
+        with torch.no_grad():
+            pixels, _ = decode_latents(vae, latents.float())
+        vae.to("cpu")
+        levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+        return Image.fromarray((levels * 255).round().astype(np.uint8))
+
+
+def key(module: str) -> str:
+    """How a file names a module of the UNet: kohya's manner, on diffusers' block names."""
+    return "lora_unet_" + module.replace(".", "_")
+
+
+def metadata(prediction: str, resolution: int) -> dict[str, str]:
+    """What a file says of its kind (Stability's modelspec 1.0.0, and what kohya's tools look for)."""
+    return {
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
+        "modelspec.prediction_type": "epsilon" if prediction == "epsilon" else "v",
+        "modelspec.resolution": f"{resolution}x{resolution}",
+        "ss_base_model_version": "sdxl_base_v1-0",
+        "ss_v2": "False",
+    }

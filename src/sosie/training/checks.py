@@ -1,0 +1,110 @@
+"""What is checked before a run: nothing of it reads a weight."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+from sosie.core import Finding
+from sosie.core.errors import SosieError, UsageError
+from sosie.doctor.dataset import check_precision
+from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
+from sosie.families import families
+from sosie.files.model_file import Broken, Known, identify
+from sosie.training.family import can_train, trainable
+from sosie.training.job import TrainingJob
+from sosie.training.optimise import has_8_bit
+from sosie.training.ranges import training_complaints
+
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
+
+
+def check_job(job: TrainingJob) -> list[Finding]:
+    """Every finding on packages, family, base, precision, captions, optimiser and loggers.
+
+    Raises `UsageError` for a value out of its range, or a job without a character's images.
+    """
+    for right, complaint in training_complaints(job.training):
+        if not right:
+            raise UsageError(complaint, "edit [training] in a copy of the recipe")
+    if all(image.regularisation for image in job.images):
+        raise UsageError("there are no images of a character to train on", "give a folder with images and captions")
+    return [
+        *_packages(),
+        *_family(job),
+        *check_precision(job.base.family, job.training.precision),
+        *_captions(job),
+        *_optimiser(job),
+        *_loggers(job),
+    ]
+
+
+def check_disk(job: TrainingJob, parameters: int) -> list[Finding]:
+    """SOS-D012 to D017: what checkpoints, state and cache of a LoRA of so many numbers will take."""
+    t = job.training
+    state = parameters * 4 * (3 + (t.ema > 0))
+    run = TrainingRun(parameters * 4, t.keep + 1, len(job.images), state, t.resolution * t.resolution)
+    return check_free(plan_disk(DiskNeeds(training=run)), job.folder)
+
+
+def _packages() -> Iterator[Finding]:
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        message = f"training needs packages that are not installed: {', '.join(missing)}"
+        yield Finding("SOS-E004", "error", "training", message, 'pip install "sosie[local]"')
+
+
+def _family(job: TrainingJob) -> Iterator[Finding]:
+    base = job.base
+    if not can_train(base.family):
+        message = f"family '{base.family}' cannot be trained; those that can: {', '.join(trainable())}"
+        yield Finding("SOS-U006", "error", base.name, message, "choose a recipe whose first stage is of one of these")
+        return
+    try:
+        found = identify(base.path, families())
+    except SosieError as error:
+        yield Finding("SOS-U001", "error", base.name, error.message, error.hint)
+        return
+    if isinstance(found, Known) and found.model.family != base.family:
+        message = f"{found.message}; the recipe trains {base.family}"
+        yield Finding("SOS-U001", "error", base.name, message, "name the right model in the recipe or in sosie.toml")
+    elif isinstance(found, Broken):
+        yield Finding("SOS-U001", "error", base.name, found.message, found.hint)
+
+
+def _captions(job: TrainingJob) -> Iterator[Finding]:
+    own = [image for image in job.images if not image.regularisation]
+    without = [image.path.name for image in own if not image.caption]
+    if len(without) == len(own):
+        message = f"none of the {len(own)} images has a caption: everything in them would be learned as the character"
+        yield Finding("SOS-U003", "error", "dataset", message, "write a caption for each image: NAME.txt beside it")
+    if any(not image.trigger for image in own):
+        message = "there are images without a trigger: nothing in a prompt could call the character"
+        yield Finding("SOS-U003", "error", "dataset", message, "give the character a trigger in character.toml")
+
+
+def _optimiser(job: TrainingJob) -> Iterator[Finding]:
+    if job.training.optimizer == "adamw8bit" and not has_8_bit(device_of(job)):
+        message = "training.optimizer = 'adamw8bit' needs an NVIDIA GPU and bitsandbytes; one of them is missing"
+        yield Finding("SOS-U033", "error", "training", message, 'pip install bitsandbytes, or set optimizer = "auto"')
+
+
+def _loggers(job: TrainingJob) -> Iterator[Finding]:
+    if not job.log_with or importlib.util.find_spec("accelerate") is None:
+        return
+    tracking: Any = importlib.import_module("accelerate.tracking")
+    known = [str(getattr(name, "value", name)) for name in tracking.get_available_trackers()]
+    for name in job.log_with:
+        if name not in known:
+            message = f"logger '{name}' is not installed; installed: {', '.join(known) or 'none'}"
+            yield Finding("SOS-U034", "error", "training", message, f"pip install {name}, or leave --log-with out")
+
+
+def device_of(job: TrainingJob) -> str:
+    """Where the job trains: `cpu` or `cuda`."""
+    if job.device != "auto":
+        return job.device
+    torch: Any = importlib.import_module("torch")
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,30 @@
+"""The same numbers from the same state: on a GPU that must be asked for. Imports torch when used."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+from collections.abc import Generator
+from typing import Any
+
+
+@contextlib.contextmanager
+def deterministic(device: str) -> Generator[None]:
+    """Within, torch takes the algorithms that give the same bits every time, where there are such.
+
+    A CPU has no others. cuBLAS needs a workspace of fixed size for that, which counts from its first use on.
+    """
+    if device == "cpu":
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch: Any = importlib.import_module("torch")
+    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0])
+        torch.utils.deterministic.fill_uninitialized_memory = before[1]

@@ -1,0 +1,107 @@
+"""The seam to a family: what its module `training` holds, and how it is found."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sosie.core.errors import NotFoundError
+from sosie.core.recipe import Sampler, Targets, Training
+from sosie.families import families
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Tensors = Mapping[str, Any]
+"""torch tensors by name; what they are is the family's own matter. The trainer stores and stacks them."""
+
+
+class Encodes(Protocol):
+    """A model while the cache is filled."""
+
+    def encode_picture(self, pixels: NDArray[np.uint8], original: tuple[int, int], crop: tuple[int, int]) -> Tensors:
+        """Of uint8 [h, w, 3]: tensors on the CPU of which `mean` [c, y, x] gives the shape of the latents."""
+        ...
+
+    def encode_text(self, text: str, negative: str | None = None) -> Tensors:
+        """Of a caption; with a negative text, of a prompt that is drawn."""
+        ...
+
+    def settle(self) -> None:
+        """Frees what only encodes."""
+        ...
+
+
+class Denoises(Protocol):
+    """A model while it is trained: `denoiser` is the torch module that gets the adapters."""
+
+    denoiser: Any
+
+    @property
+    def prediction(self) -> str:
+        """What the denoiser predicts, by the family's own word."""
+        ...
+
+    def errors(self, batch: Tensors, generator: Any) -> tuple[Any, Any]:
+        """Squared errors [n, c, y, x] of a batch in float32, and the weight of each picture [n]."""
+        ...
+
+    def draw(self, text: Tensors, seed: int, size: tuple[int, int], sampler: Sampler) -> Image:
+        """A picture (RGB) of width and height `size`."""
+        ...
+
+
+class Base(Encodes, Denoises, Protocol):
+    """A loaded model that can be trained on."""
+
+
+class TrainsFamily(Protocol):
+    """What a family's module `training` holds."""
+
+    TARGETS: Mapping[Targets, str]
+
+    def open_base(self, path: Path, vae: Path | None, training: Training, device: str) -> Base:
+        """Loads a model; `BadModelError` if it is none of the family's."""
+        ...
+
+    def key(self, module: str) -> str:
+        """How a LoRA file names a module of the denoiser, without `.lora_down.weight`."""
+        ...
+
+    def metadata(self, prediction: str, resolution: int) -> dict[str, str]:
+        """What a LoRA file says of its kind."""
+        ...
+
+
+def can_train(family: str) -> bool:
+    """Whether the family is known and has a trainer; imports no torch."""
+    return _module(family) != ""
+
+
+def trainable() -> tuple[str, ...]:
+    """The names of the families that can be trained."""
+    return tuple(family.name for family in families() if can_train(family.name))
+
+
+def trainer_of(family: str) -> TrainsFamily:
+    """A family's trainer (imports torch); the error names those that there are."""
+    name = _module(family)
+    if not name:
+        known = ", ".join(trainable())
+        raise NotFoundError(f"family '{family}' cannot be trained; those that can: {known}")
+    module: Any = importlib.import_module(name)
+    return module
+
+
+def _module(family: str) -> str:
+    for entry in families():
+        name = f"{entry.package}.training"
+        if entry.name == family and importlib.util.find_spec(name) is not None:
+            return name
+    return ""

@@ -1,0 +1,85 @@
+"""The record of a run as it goes on: JSON lines in its folder, and the loggers of accelerate that are at hand."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any, TextIO, cast
+
+from sosie.core.schema import to_table
+from sosie.training.events import Event, Prepared, Sampled, Stepped
+from sosie.training.job import TrainingJob
+
+FILE = "log.jsonl"
+
+
+class Log:
+    """Writes events as they come. `close` ends it.
+
+    `log.jsonl` has one object a line with the key `event`; lines of steps that a resumed run does again
+    are taken out first. TensorBoard is used where it is installed, with what `job.log_with` names.
+    """
+
+    def __init__(self, job: TrainingJob, accelerator: Any, step: int) -> None:
+        path = job.folder / FILE
+        _cut(path, step)
+        self._file: TextIO = path.open("a", encoding="utf-8")
+        self._accelerator = accelerator
+        settings = {k: v for k, v in to_table(job.training).items() if isinstance(v, int | float | str | bool)}
+        accelerator.init_trackers(job.output.stem, config=settings)
+
+    def write(self, event: Event) -> None:
+        """Records one event; pictures are not in it, their scores are."""
+        table = _table(event)
+        if table is None:
+            return
+        self._file.write(json.dumps({"event": type(event).__name__.lower(), **table}, allow_nan=True) + "\n")
+        self._file.flush()
+        values: dict[str, float] = {}
+        if isinstance(event, Stepped):
+            values = {"loss": event.loss, "gradient": event.gradient, "learning_rate": event.learning_rate}
+        elif isinstance(event, Sampled) and event.scores is not None:
+            scores = event.scores
+            values = {f"identity/{entry.judge}": entry.value for entry in scores.identity}
+            known = {"copy_paste": scores.copy_paste, "adherence": scores.adherence, "sound": scores.sound}
+            values |= {name: value for name, value in known.items() if value is not None}
+        if values and self._accelerator.trackers:
+            self._accelerator.log(values, step=cast("Stepped | Sampled", event).step)
+
+    def close(self) -> None:
+        """Ends the file and the loggers."""
+        self._file.close()
+        self._accelerator.end_training()
+
+
+def loggers(job: TrainingJob) -> list[str]:
+    """The loggers of accelerate that a run uses."""
+    tensorboard = [
+        "tensorboard" for name in ("tensorboard", "tensorboardX") if importlib.util.find_spec(name) is not None
+    ]
+    return list(dict.fromkeys([*tensorboard, *job.log_with]))
+
+
+def _table(event: Event) -> dict[str, Any] | None:
+    if isinstance(event, Prepared):
+        return None
+    if isinstance(event, Sampled):
+        return {"step": event.step, "scores": to_table(event.scores)}
+    return to_table(event)
+
+
+def _cut(path: Path, step: int) -> None:
+    """Takes out what was written of steps after `step`."""
+    if not path.is_file():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            table: dict[str, Any] = json.loads(line)
+        except ValueError:  # the process was killed while it wrote this line
+            continue
+        if table.get("step", 0) <= step and table.get("event") != "ended":
+            kept.append(line)
+    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")

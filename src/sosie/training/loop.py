@@ -1,0 +1,217 @@
+"""The trainer: one model, its adapters, its optimiser, and where the run is. Imports torch."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sosie.core import Finding
+from sosie.core.errors import EngineError
+from sosie.core.plan import derive_seed
+from sosie.training import lora_file, state
+from sosie.training.adapters import Adapters, put
+from sosie.training.choice import best
+from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, Stepped
+from sosie.training.family import Base, TrainsFamily
+from sosie.training.guards import WINDOW, check_gradient, check_loss
+from sosie.training.job import TrainingJob
+from sosie.training.optimise import learning_rate, optimiser_for
+from sosie.training.order import Order
+from sosie.training.prepare import FACE, Item, Material
+from sosie.training.saves import make_room, write_whole
+from sosie.training.state import Standing, State
+
+torch: Any = importlib.import_module("torch")
+
+STATE = "state.safetensors"
+RECENT = 20
+"""Steps whose mean time the estimate of what is left is made of."""
+
+
+class Trainer:
+    """Holds what is trained. Every random number of step n comes from a generator seeded by the run's seed and n."""
+
+    def __init__(
+        self, job: TrainingJob, family: TrainsFamily, base: Base, adapters: Adapters, accelerator: Any
+    ) -> None:
+        self.standing = Standing(job.id)
+        self._job = job
+        self._family = family
+        self._base = base
+        self._adapters = adapters
+        self.accelerator = accelerator
+        self._device = str(accelerator.device.type)
+        self._optimizer = optimiser_for(adapters.parameters, job.training, self._device)
+        self._seconds: list[float] = []
+        self._judging = 0.0
+        self.removed: list[Path] = []
+        adapters.start_average()
+
+    def feed(self, material: Material) -> None:
+        """Gives it what it trains on."""
+        training = self._job.training
+        self._material = material
+        self._order = Order(material.entries, training.batch, training.seed)
+
+    def step(self) -> Stepped | Finding:
+        """One update, or the finding that forbids it; then nothing was changed."""
+        began, number, training = time.monotonic(), self.standing.step, self._job.training
+        items = [self._material.items[index] for index in self._order.batch(number)]
+        names = tuple(item.name for item in items)
+        self._base.denoiser.train()
+        generator = torch.Generator("cpu").manual_seed(derive_seed(training.seed, number, 2))
+        try:
+            return self._learn(items, names, generator, began)
+        except torch.OutOfMemoryError as error:
+            raise EngineError(
+                f"the GPU's memory does not suffice for step {number + 1}: {str(error).splitlines()[0]}",
+                "set gradient_checkpointing = true, base_storage = 'fp8' or a smaller batch in a copy of the recipe",
+            ) from error
+
+    def _learn(self, items: Sequence[Item], names: tuple[str, ...], generator: Any, began: float) -> Stepped | Finding:
+        number, training = self.standing.step, self._job.training
+        errors, weights = self._base.errors(stacked(items, self._device), generator)
+        loss = weighted_loss(errors, weights, items, training.face_weight)
+        found = check_loss(number + 1, float(errors.detach().mean()), names)
+        if found is not None:
+            return found
+        self.accelerator.backward(loss)
+        norm = float(self.accelerator.clip_grad_norm_(self._adapters.parameters, training.clip))
+        found = check_gradient(number + 1, norm, self.standing.norms, names)
+        if found is not None:
+            self._optimizer.zero_grad(set_to_none=True)
+            return found
+        rate = learning_rate(training, number) * self.standing.scale
+        self._update(rate, norm)
+        seconds = time.monotonic() - began
+        self._seconds = [*self._seconds, seconds][-RECENT:]
+        value = float(loss.detach())
+        return Stepped(number + 1, training.steps, value, norm, rate, names, seconds, self._left())
+
+    def _update(self, rate: float, norm: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        number = self.standing.step
+        self._adapters.follow(number)
+        self.standing = replace(self.standing, step=number + 1, norms=(*self.standing.norms, norm)[-WINDOW:])
+
+    def _left(self) -> float:
+        training, step = self._job.training, self.standing.step
+        rest = training.steps - step
+        judgements = training.steps // training.sample_every - step // training.sample_every
+        return rest * sum(self._seconds) / len(self._seconds) + judgements * self._judging
+
+    def sample(self, judge: JudgeSamples | None) -> Sampled:
+        """Draws the samples by the average, if there is one, and has them judged; the curve gets a point."""
+        began, samples, training = time.monotonic(), self._job.samples, self._job.training
+        drawn: list[Sample] = []
+        self._base.denoiser.eval()
+        with self._adapters.averaged():
+            for index, (prompt, text) in enumerate(zip(samples.prompts, self._material.samples, strict=True)):
+                seed = derive_seed(training.seed, index, 3)
+                size = (samples.width, samples.height)
+                drawn.append(Sample(self._base.draw(text, seed, size, samples.sampler), prompt, seed))
+        scores = judge(drawn) if judge is not None else None
+        if scores is not None:
+            judged = (*self.standing.judged, Judged(self.standing.step, scores))
+            self.standing = replace(self.standing, judged=judged)
+        self._judging = time.monotonic() - began
+        return Sampled(self.standing.step, tuple(drawn), scores)
+
+    def save_checkpoint(self) -> Saved:
+        """Writes the LoRA as it is, then removes the oldest beyond `keep`, never the best. Raises `DiskFullError`."""
+        with self._adapters.averaged():
+            tensors = self._adapters.tensors(self._family.key, self._stored)
+        metadata = lora_file.describe(self._job, self._about, self.standing.step, None)
+        path = self.checkpoint(self.standing.step)
+        saved = self._write(path, lora_file.to_bytes(tensors, metadata), "checkpoint")
+        for old in self._expendable()[: -self._job.training.keep]:
+            old.unlink(missing_ok=True)
+        return saved
+
+    def save_state(self) -> Saved:
+        """Writes all that the run needs to go on. Raises `DiskFullError`."""
+        made = State(self.standing, self._adapters.parameters, self._adapters.average, self._optimizer.state_dict())
+        return self._write(self._job.folder / STATE, state.to_bytes(made), "state")
+
+    def restore(self) -> None:
+        """Goes back to the last state. Raises `BadModelError` if it cannot be read."""
+        kept = state.load(self._job.folder / STATE)
+        put(self._adapters.parameters, kept.weights)
+        put(self._adapters.average, kept.average)
+        self._optimizer.load_state_dict(kept.optimizer)
+        self.standing = kept.standing
+
+    def roll_back(self) -> float:
+        """Goes back to the last state with half the learning rate; returns its factor."""
+        self.restore()
+        self.standing = replace(self.standing, scale=self.standing.scale / 2)
+        return self.standing.scale
+
+    def deliver(self, step: int, judged: Judged | None) -> Path:
+        """Writes the checkpoint of a step, with its scores, where the job wants it. Raises `DiskFullError`."""
+        torch_files: Any = importlib.import_module("safetensors.torch")
+        tensors = torch_files.load_file(self.checkpoint(step))
+        metadata = lora_file.describe(self._job, self._about, step, judged)
+        content = lora_file.to_bytes(tensors, metadata)
+        self._job.output.parent.mkdir(parents=True, exist_ok=True)
+        make_room(self._job.output.parent, len(content), (), self.removed.append)
+        write_whole(self._job.output, content)
+        return self._job.output
+
+    def last_checkpoint(self) -> int | None:
+        """The step of the newest checkpoint, or None if there is none."""
+        steps = [int(path.stem.removeprefix("step-")) for path in self._checkpoints()]
+        return max((step for step in steps if step <= self.standing.step), default=None)
+
+    def checkpoint(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self._job.folder / "checkpoints" / f"step-{step:07d}.safetensors"
+
+    def _write(self, path: Path, content: bytes, kind: Any) -> Saved:
+        expendable = [old for old in self._expendable() if old != path]
+        make_room(self._job.folder, len(content), expendable, self.removed.append)
+        write_whole(path, content)
+        return Saved(self.standing.step, path, kind)
+
+    def _expendable(self) -> list[Path]:
+        """The checkpoints but the best, oldest first."""
+        choice = best(self.standing.judged)
+        kept = self.checkpoint(choice.step) if choice else None
+        return [path for path in self._checkpoints() if path != kept]
+
+    def _checkpoints(self) -> list[Path]:
+        return sorted((self._job.folder / "checkpoints").glob("step-*.safetensors"))
+
+    @property
+    def _stored(self) -> Any:
+        """fp16 after bf16: it holds more digits in as many bytes, and every program reads it."""
+        return torch.float32 if self._base.denoiser.conv_in.weight.dtype == torch.float32 else torch.float16
+
+    @property
+    def _about(self) -> dict[str, str]:
+        return self._family.metadata(self._base.prediction, self._job.training.resolution)
+
+
+def stacked(items: Sequence[Item], device: str) -> dict[str, Any]:
+    """The tensors of items of one shape, stacked, on `device`."""
+    return {name: torch.stack([item.tensors[name] for item in items]).to(device) for name in items[0].tensors}
+
+
+def weighted_loss(errors: Any, weights: Any, items: Sequence[Item], face_weight: float) -> Any:
+    """The batch's loss from squared errors [n, c, y, x] and the pictures' weights [n], a scalar.
+
+    In a picture, pixels of the face count `face_weight` times, in a weighted mean, so that the size
+    of the face does not change the loss's scale; regularisation pictures count as the recipe says.
+    """
+    faces = torch.stack([item.tensors[FACE] for item in items])[:, None].to(errors.device)
+    counts = 1 + (face_weight - 1) * faces
+    each = (errors * counts).mean(dim=(1, 2, 3)) / counts.mean(dim=(1, 2, 3))
+    own = torch.tensor([item.weight for item in items], device=errors.device)
+    return (each * weights * own).mean()

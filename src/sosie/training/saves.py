@@ -1,0 +1,80 @@
+"""Files of a run: written whole or not at all, never below the disk's reserve."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sosie.core import Finding
+
+RESERVE = 10**9
+"""Bytes that a run leaves free on its disk: the system, and other programs, need them."""
+
+PART = ".part"
+
+
+class DiskFullError(Exception):
+    """A save was not made, or not finished; what was there before is untouched. `finding` says how much was missing."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.message)
+        self.finding = finding
+
+
+def free_bytes(folder: Path) -> int:
+    """What is free on the disk of `folder`."""
+    return shutil.disk_usage(folder).free
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file beside its place, syncs it and moves it there: at every moment `path` is the old file or the new.
+
+    Raises `DiskFullError` (SOS-U020) if it cannot be written; nothing half-written stays.
+    """
+    part = path.with_name(f".{path.name}{PART}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        part.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        why = error.strerror or str(error)
+        raise DiskFullError(_full(path, f"could not be written ({why}): {len(content) / 1e6:.1f} MB")) from error
+
+
+def make_room(folder: Path, needed: int, expendable: Iterable[Path], removed: Callable[[Path], None]) -> None:
+    """Sees to it that `needed` bytes can be written and the reserve stays free.
+
+    Removes files of `expendable`, in their order, one by one while that is not so, and calls
+    `removed` for each. Raises `DiskFullError` (SOS-U020) if it is not enough.
+    """
+    files = iter(expendable)
+    while (free := free_bytes(folder)) < needed + RESERVE:
+        oldest = next(files, None)
+        if oldest is None:
+            has = f"has {free / 1e6:,.0f} MB free; the save takes {needed / 1e6:,.1f} MB and {RESERVE / 1e6:,.0f} MB"
+            raise DiskFullError(_full(folder, f"{has} shall stay free"))
+        oldest.unlink(missing_ok=True)
+        removed(oldest)
+
+
+def remove_leftovers(folder: Path) -> list[Finding]:
+    """Removes what a killed process left half-written in a run's folder: SOS-U022 for each file."""
+    findings: list[Finding] = []
+    for part in sorted(folder.rglob(f".*{PART}")):
+        part.unlink(missing_ok=True)
+        message = f"{part.name[1 : -len(PART)]} was being written when the run was killed; the half file was removed"
+        findings.append(Finding("SOS-U022", "info", str(folder), message, "the save before it counts"))
+    return findings
+
+
+def _full(path: Path, what: str) -> Finding:
+    hint = "free some space, then resume the run: it goes on from its last save"
+    return Finding("SOS-U020", "error", str(path), f"{path} {what}", hint)

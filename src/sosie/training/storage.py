@@ -1,0 +1,56 @@
+"""Frozen weights in 8 bits: half the memory of bf16, computed with in the model's own precision. Imports torch."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+torch: Any = importlib.import_module("torch")
+
+LARGEST = 448.0
+"""Of float8 e4m3."""
+
+
+class _Product(torch.autograd.Function):
+    """x W^T for a frozen W, of which backward keeps the 8 bits only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Any, weight: Any, scale: Any) -> Any:
+        ctx.save_for_backward(weight, scale)
+        return torch.nn.functional.linear(x, weight.to(x.dtype) * scale)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, None, None]:
+        weight, scale = ctx.saved_tensors
+        return grads[0] @ (weight.to(grads[0].dtype) * scale), None, None
+
+
+class Linear8(torch.nn.Module):
+    """A linear layer whose frozen weight lies in float8 e4m3 with one scale a row (relative error below 1/16)."""
+
+    def __init__(self, layer: Any) -> None:
+        torch.nn.Module.__init__(self)
+        weight = layer.weight.detach()
+        rows = weight.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LARGEST
+        self.register_buffer("weight", (weight.float() / rows).to(torch.float8_e4m3fn))
+        self.register_buffer("scale", rows.to(weight.dtype))
+        self.bias = layer.bias
+        self.in_features, self.out_features = layer.in_features, layer.out_features
+
+    def forward(self, x: Any) -> Any:
+        """The layer's output in the precision that its weight had."""
+        product = _Product.apply(x.to(self.scale.dtype), self.weight, self.scale)
+        return product if self.bias is None else product + self.bias
+
+
+def store_in_8_bits(denoiser: Any) -> int:
+    """Replaces every frozen linear layer of a transformer's blocks in place; returns how many."""
+    found: list[tuple[Any, str, Any]] = [
+        (parent, name, child)
+        for place, parent in denoiser.named_modules()
+        for name, child in parent.named_children()
+        if type(child) is torch.nn.Linear and not child.weight.requires_grad and "blocks" in place
+    ]
+    for parent, name, child in found:
+        setattr(parent, name, Linear8(child))
+    return len(found)
