@@ -474,7 +474,7 @@ def test_a_catalogue_of_a_newer_sosie_is_refused_and_left_alone(folder: Path) ->
     with raw(folder) as database:
         database.execute("PRAGMA user_version = 99")
     before = (folder / "catalogue.sqlite").read_bytes()
-    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 2") as caught:
+    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 3") as caught:
         Store.open(folder)
     assert "--upgrade" in caught.value.hint
     assert (folder / "catalogue.sqlite").read_bytes() == before
@@ -723,7 +723,7 @@ def test_processes_that_open_a_new_store_at_once_migrate_it_once(folder: Path) -
             worker.finished()
         assert [worker.process.exitcode for worker in workers] == [0] * 4
         with raw(here) as database:
-            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,)]
+            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,)]
 
 
 def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(

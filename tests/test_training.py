@@ -372,6 +372,18 @@ def test_the_loss_is_that_of_diffusers_own_formulas(tiny: Path, tmp_path: Path, 
 
 
 @pytest.mark.local
+def test_the_sizes_of_a_picture_are_told_as_diffusers_tells_them(tiny: Path) -> None:
+    import torch
+
+    base = opened(tiny)
+    sizes = base.encode_picture(np.zeros((32, 96, 3), np.uint8), (200, 100), (5, 7))["sizes"]
+    # Height before width, top before left: StableDiffusionXLPipeline._get_add_time_ids.
+    assert (
+        sizes.tolist() == base._pipeline._get_add_time_ids((100, 200), (7, 5), (32, 96), torch.float32, 128)[0].tolist()
+    )
+
+
+@pytest.mark.local
 def test_pixels_of_the_face_count_more_and_its_size_does_not_change_the_scale(job: TrainingJob) -> None:
     import torch
 

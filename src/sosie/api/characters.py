@@ -141,7 +141,7 @@ def _write(details: CharacterFile, images: Sequence[Path], target: Path) -> None
         (part / "character.toml").write_text(_toml(details), encoding="utf-8")
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         if target.exists():
-            for kept in ("calibration", "loras"):
+            for kept in ("calibration", "dataset", "loras"):
                 if (target / kept).exists():
                     shutil.copytree(target / kept, part / kept)
             target.rename(old)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Generator, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -14,6 +17,7 @@ from sosie.api.session import Session
 from sosie.api.templates import judge_templates
 from sosie.core import Character, Finding, Recipe
 from sosie.core.errors import NotFoundError, UsageError
+from sosie.core.schema import digest
 from sosie.doctor.dataset import DatasetImage, DatasetReport, check_dataset, check_precision
 from sosie.doctor.dataset.buckets import BUCKETS, check_sizes
 from sosie.doctor.dataset.captions import SIDECARS, read_captions
@@ -240,11 +244,26 @@ def check(session: Session, character: Character, recipe: Recipe | None = None) 
 
 
 def judging_character(session: Session, character: Character) -> Character:
-    """The character with those references alone that its set does not hold; all of them where there is no set."""
+    """The character with those references alone that its set does not hold; all of them where there is no set.
+
+    UsageError if the set holds all. The answer is kept, by the digests of set and references.
+    """
     images = gather.image_files(dataset_folder(session, character))
     if not images:
         return character
-    return gather.held_out(character, session.reference_paths(character), images, looks(session))
+    key = digest([sorted(map(image_digest, images)), [reference.sha256 for reference in character.references]])
+    kept = session.workspace.state / "templates" / f"held-out-{key[:32]}.json"
+    try:
+        left = set(json.loads(kept.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found = gather.held_out(character, session.reference_paths(character), images, looks(session))
+        left = {reference.sha256 for reference in found.references}
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+            part.write_text(json.dumps(sorted(left)), encoding="utf-8")
+            part.replace(kept)
+    return replace(character, references=tuple(one for one in character.references if one.sha256 in left))
 
 
 def looks(session: Session) -> Looks:

@@ -34,12 +34,15 @@ def make_judge(session: Session, character: Character, recipe: Recipe, assets: M
     `assets` are the digests of the recipe's files, or None for images of unknown origin: then no
     encoder is known to have guided them, and a failing image is rejected, not retried.
     """
+    from sosie.api.datasets import judging_character
+
     encoders, absent = session.judges
     guides = _guides(recipe, assets) if assets is not None else ()
     own, stale = _own_cohort(session, character, recipe, assets)
     shipped = _shipped_cohort(session, recipe)
-    paths, folder = session.reference_paths(character), session.workspace.state / "templates"
-    templates = judge_templates(character, paths, encoders, session.detector, folder)
+    untrained = judging_character(session, character)
+    paths, folder = session.reference_paths(untrained), session.workspace.state / "templates"
+    templates = judge_templates(untrained, paths, encoders, session.detector, folder)
     hard = own or (shipped and nearest_in_description(shipped, character.prompt_description, NEAREST))
     gate = build_gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
     judge = Judge(session.detector, gate, recipe.acceptance, assets is not None, mends=bool(recipe.repair))

@@ -17,6 +17,7 @@ from sosie.core.errors import StoreError
 from sosie.core.schema import digest, from_table
 from sosie.store import faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
+from sosie.store.training import TABLES as TRAINING_TABLES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -34,6 +35,7 @@ TABLES = (
     "scorecards",
     "scores",
     "deliveries",
+    *TRAINING_TABLES,
 )
 
 _RENDER = """

@@ -103,8 +103,12 @@ def _loggers(job: TrainingJob) -> Iterator[Finding]:
 
 
 def device_of(job: TrainingJob) -> str:
-    """Where the job trains: `cpu` or `cuda`."""
-    if job.device != "auto":
-        return job.device
+    """Where the job trains: `cpu` or `cuda`. Raises `UsageError` for a GPU that is not there."""
+    if job.device == "cpu":
+        return "cpu"
     torch: Any = importlib.import_module("torch")
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if job.device == "cuda":
+        raise UsageError("torch sees no NVIDIA GPU here; expected one for device 'cuda'", "sosie doctor")
+    return "cpu"

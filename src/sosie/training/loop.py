@@ -76,12 +76,11 @@ class Trainer:
         number, training = self.standing.step, self._job.training
         errors, weights = self._base.errors(stacked(items, self._device), generator)
         loss = weighted_loss(errors, weights, items, training.face_weight)
-        found = check_loss(number + 1, float(errors.detach().mean()), names)
-        if found is not None:
-            return found
         self.accelerator.backward(loss)
-        norm = float(self.accelerator.clip_grad_norm_(self._adapters.parameters, training.clip))
-        found = check_gradient(number + 1, norm, self.standing.norms, names)
+        length = self.accelerator.clip_grad_norm_(self._adapters.parameters, training.clip)
+        # All at once: a GPU is waited for once a step.
+        value, error, norm = torch.stack([loss.detach(), errors.detach().mean(), length]).tolist()
+        found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
         if found is not None:
             self._optimizer.zero_grad(set_to_none=True)
             return found
@@ -89,7 +88,6 @@ class Trainer:
         self._update(rate, norm)
         seconds = time.monotonic() - began
         self._seconds = [*self._seconds, seconds][-RECENT:]
-        value = float(loss.detach())
         return Stepped(number + 1, training.steps, value, norm, rate, names, seconds, self._left())
 
     def _update(self, rate: float, norm: float) -> None:
@@ -192,11 +190,17 @@ class Trainer:
     @property
     def _stored(self) -> Any:
         """fp16 after bf16: it holds more digits in as many bytes, and every program reads it."""
-        return torch.float32 if self._base.denoiser.conv_in.weight.dtype == torch.float32 else torch.float16
+        return torch.float32 if self._wide else torch.float16
+
+    @property
+    def _wide(self) -> bool:
+        """Whether the frozen weights lie, and are computed with, in fp32."""
+        return next(p for p in self._base.denoiser.parameters() if not p.requires_grad).dtype == torch.float32
 
     @property
     def _about(self) -> dict[str, str]:
-        return self._family.metadata(self._base.prediction, self._job.training.resolution)
+        table = self._family.metadata(self._base.prediction, self._job.training.resolution)
+        return {**table, "ss_mixed_precision": "no" if self._wide else "bf16"}
 
 
 def stacked(items: Sequence[Item], device: str) -> dict[str, Any]:

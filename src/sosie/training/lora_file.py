@@ -39,7 +39,6 @@ def describe(job: TrainingJob, family: Mapping[str, str], step: int, judged: Jud
         "ss_steps": str(step),
         "ss_max_train_steps": str(t.steps),
         "ss_learning_rate": f"{t.learning_rate:g}",
-        "ss_mixed_precision": {"bf16": "bf16", "fp32": "no"}.get(t.precision, t.precision),
         "ss_min_snr_gamma": f"{t.min_snr:g}",
         "ss_num_train_images": str(len(own)),
         "ss_num_reg_images": str(len(job.images) - len(own)),
