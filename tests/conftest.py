@@ -18,28 +18,46 @@ EXAMPLES = ROOT / "examples" / "mira"
 DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"
 
 
-SLOW = (
+ONCE = (
+    "test_adherence",
     "test_bad_input",
+    "test_cli",
+    "test_comfy_graphs",
     "test_comfy_hostile",
+    "test_comfy_live",
     "test_comfy_many",
+    "test_comfy_record",
     "test_comfy_run",
     "test_comfy_ssh",
+    "test_comfy_workflows",
+    "test_dataset_check",
     "test_datasets",
+    "test_defects",
+    "test_doctor_needs",
     "test_download",
     "test_face_pass",
     "test_fetch",
+    "test_fixes",
     "test_kill",
+    "test_lora",
+    "test_provenance",
+    "test_recipes_doctor",
+    "test_references",
+    "test_remote_doctor",
     "test_resident",
+    "test_seven_stories",
     "test_ssh",
+    "test_train_cli",
+    "test_workflows",
 )
-"""Files of tests that wait for processes, sockets and kills, or compute for long; the other Pythons leave them out."""
+"""Files of tests that wait for processes, sockets and kills, or compute for long: one Python is enough for them."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the slow tests; those of local generation are skipped where torch or the embedded model is missing."""
+    """Marks the tests that run on one Python only; those of local generation are skipped where torch or the embedded model is missing."""
     for item in items:
-        if item.path.stem in SLOW:
-            item.add_marker(pytest.mark.slow)
+        if item.path.stem in ONCE:
+            item.add_marker(pytest.mark.once)
     missing = [name for name in ("torch", "diffusers", "sosie_mini") if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("local"):

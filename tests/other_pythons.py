@@ -1,4 +1,4 @@
-"""Runs the light core's tests (no torch, none of the slow ones) on every other supported Python that is at hand.
+"""Runs the light core's tests on every other supported Python that is at hand: no torch, none of conftest.ONCE.
 
     python tests/other_pythons.py
 
@@ -58,7 +58,7 @@ def run(python: str, folder: Path) -> int:
             "--dist",
             "loadfile",
             "-m",
-            "not local and not slow",
+            "not local and not once",
             "-p",
             "no:cacheprovider",
         ],
