@@ -54,7 +54,7 @@ ONCE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that run on one Python only; those of local generation are skipped where torch or the embedded model is missing."""
+    """Marks the tests that run on one Python only, and skips local generation where torch or the model is missing."""
     for item in items:
         if item.path.stem in ONCE:
             item.add_marker(pytest.mark.once)
