@@ -18,7 +18,7 @@ test: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --durations 15
 	$(BIN)/python tests/other_pythons.py
 
 install: $(VENV)/.installed

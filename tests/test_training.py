@@ -155,6 +155,11 @@ def test_a_picture_is_cut_to_its_bucket_around_the_face(tmp_path: Path) -> None:
     assert left.mask is not None
     assert left.mask[12, 8] == 1  # the middle of the face, at 0.32 of its size
     assert left.mask[:, 40:].max() == 0
+    right = load_picture(TrainingImage(wide, "", face=face(340, 10, 50)), 64)
+    assert right.crop == (29, 0)
+    assert right.mask is not None
+    assert right.mask[12, 88] == 1
+    assert right.mask[:, :60].max() == 0
 
 
 def test_a_small_picture_says_what_it_was_enlarged_from_and_one_pixel_is_refused(tmp_path: Path) -> None:
@@ -546,6 +551,7 @@ def test_a_killed_run_goes_on_to_the_same_losses_bit_for_bit(job: TrainingJob, w
 def test_after_ctrl_c_the_state_is_saved_and_the_run_goes_on_from_the_same_step(job: TrainingJob, whole: Whole) -> None:
     from sosie.training.run import train
 
+    handler = signal.getsignal(signal.SIGINT)
     before: list[Event] = []
     for event in train(job):
         before.append(event)
@@ -553,7 +559,7 @@ def test_after_ctrl_c_the_state_is_saved_and_the_run_goes_on_from_the_same_step(
             os.kill(os.getpid(), signal.SIGINT)
     assert ended(before).cause == "interrupted"
     assert ended(before).path is None
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     rest = run(job, resume=True)
     assert losses(before) + losses(rest) == whole.losses
     assert len(losses(before)) == 5

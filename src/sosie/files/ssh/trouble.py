@@ -7,7 +7,10 @@ import re
 from sosie.core.errors import SosieError
 from sosie.files.ssh.host import Host
 
-UNREACHED, CHANGED, REFUSED, NONSENSE = "SOS-X001", "SOS-X002", "SOS-X003", "SOS-X004"
+UNREACHED = "SOS-X001"
+CHANGED = "SOS-X002"
+REFUSED = "SOS-X003"
+NONSENSE = "SOS-X004"
 
 
 class SshError(SosieError):
