@@ -16,6 +16,7 @@ from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
 from sosie.doctor.recipes import check_recipe as check
+from sosie.training.ranges import training_complaints
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def read_recipe(path: Path) -> Recipe:
     for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
         for index, stage in enumerate(stages):
             complaints += stage_complaints(stage, f"{table}[{index}]")
+    complaints += training_complaints(recipe.training)
     for right, complaint in complaints:
         if not right:
             raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
