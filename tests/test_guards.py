@@ -49,3 +49,17 @@ def test_the_guard_sees_torch_when_it_is_there() -> None:
         [sys.executable, "-c", probe, "--help"], capture_output=True, text=True, check=False, timeout=300
     )
     assert done.stdout.rpartition("##")[2].split() == ["0", "torch"]
+
+
+@pytest.mark.local
+def test_engines_and_the_trainer_import_where_opencv_is_missing() -> None:
+    probe = (
+        "import sys; sys.modules['cv2'] = None\n"
+        "import sosie.engines.diffusers, sosie.families.sdxl.face_pass, sosie.families.esrgan.on_diffusers\n"
+        "import sosie.training.run, sosie.families.sdxl.training\n"
+        "from sosie.families import Settings\n"
+        "from sosie.families.sdxl.on_diffusers import Runner\n"
+        "Runner('cpu', Settings()); print('imported')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=False, timeout=300)
+    assert done.stdout.strip() == "imported", done.stderr

@@ -313,3 +313,12 @@ def test_a_given_picture_keeps_its_size_and_the_store_answers_the_second_time(
     refused = sosie(*command, "--stages", "detail,upscale", "--workspace", workspace)
     assert refused.code == 2
     assert "no stage 'upscale'" in refused.err
+
+
+def test_in_fp16_the_vae_works_in_fp32(model: Path) -> None:
+    """SDXL's own overflows in fp16; so no recipe can make a picture black by asking for it."""
+    studio: Any = importlib.import_module("sosie.families.sdxl.studio")
+    torch: Any = importlib.import_module("torch")
+    loaded = studio._load(model, None, torch.float16)
+    assert loaded.unet.dtype == torch.float16
+    assert loaded.vae.dtype == torch.float32

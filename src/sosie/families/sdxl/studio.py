@@ -112,7 +112,7 @@ class Studio:
             arguments |= {"width": canvas.width, "height": canvas.height}
             after = _reporting(given)
         else:
-            latents = encode_image(model.base.vae, canvas.under)
+            latents = encode_image(model.base.vae, canvas.under).to(texts.prompt_embeds.dtype)
             arguments |= {"image": latents, "strength": stage.sampler.denoise}
             after = _reporting(given, _keeping(pipeline, latents, canvas, given.seed))
         pose = None if canvas.face is None else Pose(canvas.face.points, canvas.width, canvas.height)
@@ -217,6 +217,8 @@ def _load(path: Path, vae: Path | None, dtype: Any) -> Any:
                 pipeline.vae = load(vae, torch_dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise BadModelError(f"{path} could not be loaded as SDXL: {error}", f"sosie model show {path}") from error
+    if dtype == torch.float16:
+        pipeline.vae.to(torch.float32)  # SDXL's overflows in fp16
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
