@@ -132,6 +132,7 @@ def prepare(characters: Path, work: Work) -> None:
     from sosie.api.faces import SessionFaces
     from sosie.api.recipes import load_recipe
     from sosie.api.session import Session
+    from sosie.core.plan import needed_stages
     from sosie.core.workspace import open_workspace
 
     root = work.root / "workspace"
@@ -140,7 +141,7 @@ def prepare(characters: Path, work: Work) -> None:
     vectors: dict[str, np.ndarray] = {}
     with Session(open_workspace(root)) as session:
         recipe = load_recipe(session.workspace, "mini-full")
-        assets = resolve_assets(session.workspace, recipe.stages)
+        assets = resolve_assets(session.workspace, needed_stages(recipe))
         faces = SessionFaces(session)
         for folder in sorted(path for path in characters.iterdir() if path.is_dir()):
             details = CharacterFile(folder.name, "fictional", True, described(folder))
@@ -253,12 +254,13 @@ class Scoring:
         from sosie.api.engines import resolve_assets
         from sosie.api.judging import make_judge
         from sosie.api.recipes import load_recipe
+        from sosie.core.plan import needed_stages
         from sosie.files.library import find_model
         from sosie.scorers.attributes import AttributeClassifier
 
         self._session = session
         recipe = load_recipe(session.workspace, "mini-full")
-        assets = resolve_assets(session.workspace, recipe.stages)
+        assets = resolve_assets(session.workspace, needed_stages(recipe))
         brought = find_model(session.workspace, recipe.stages[0].model).attributes
         self._classifier = None if brought is None else AttributeClassifier(brought)
         self._judges: dict[str, Any] = {}

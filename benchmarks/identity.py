@@ -74,8 +74,9 @@ class Column:
 
 def render(session: Session, character: Character, recipe: Recipe, judges: dict[str, Any], column: Column) -> None:
     """Renders the five prompts of one person and scores each image against every person."""
-    assets = resolve_assets(session.workspace, recipe.stages)
-    engine = open_engine(session, "diffusers", recipe.stages, character)
+    stages = needed_stages(recipe, character)
+    assets = resolve_assets(session.workspace, stages)
+    engine = open_engine(session, "diffusers", stages, character)
     for index, prompt in enumerate(PROMPTS):
         planned = plan(recipe, character, Request(recipe.name, character.name, prompt, seed=1), Draw(index), assets)
         stored = session.store.find_render(planned.id, engine.name)

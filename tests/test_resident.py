@@ -691,7 +691,7 @@ def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
     opened = open_workspace(workspace)
     character, recipe = load_character(opened, "mira"), load_recipe(opened, "mini")
     first = recipe.stages[0]
-    quick = replace(recipe, stages=(replace(first, sampler=replace(first.sampler, steps=2)),), repair=())
+    quick = replace(recipe, stages=(replace(first, loras=(), sampler=replace(first.sampler, steps=2)),), repair=())
     free = replace(quick, stages=(replace(quick.stages[0], guides=(), sampler=Sampler("euler", steps=2)),))
     assets = resolve_assets(opened, quick.stages)
     asked = [
