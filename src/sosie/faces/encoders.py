@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sosie.core.errors import BadModelError, ConfigError, MissingExtraError, NotFoundError
 from sosie.faces.align import ARCFACE_TEMPLATE, align, umeyama, warp
 from sosie.faces.detect import Face
+from sosie.faces.onnx import open_session
 from sosie.faces.weights import DLIB_RESNET, SFACE, quiet_opencv
 
 Image8 = NDArray[np.uint8]
@@ -159,15 +160,7 @@ class ArcFaceOnnx:
 
 
 def _open_session(path: Path, content: bytes) -> Any:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise _not_arcface(path, f"a file that onnxruntime cannot load ({str(error).strip()[:200]})") from error
+    return open_session(content, lambda why: _not_arcface(path, f"a file that onnxruntime cannot load ({why})"))
 
 
 def _checked_input(path: Path, session: Any) -> str:

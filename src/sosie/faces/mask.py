@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from sosie.core.errors import BadImageError, BadModelError, NotFoundError
 from sosie.faces.detect import NOSE_PROTRUSION, Face, Image8
+from sosie.faces.onnx import open_session
 
 Mask = NDArray[np.float32]
 ClassMap = NDArray[np.uint8]
@@ -228,15 +228,8 @@ def _check_shares(dilate: float, feather: float) -> None:
 
 
 def _open_session(path: Path) -> Any:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise _not_a_parser(path, f"a file that onnxruntime cannot load ({str(error).strip()[:200]})") from error
+    content = path.read_bytes()
+    return open_session(content, lambda why: _not_a_parser(path, f"a file that onnxruntime cannot load ({why})"))
 
 
 def _checked_input(path: Path, session: Any) -> str:

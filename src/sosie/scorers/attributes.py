@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sosie.core.errors import BadModelError, NotFoundError
+from sosie.faces.onnx import open_session
 
 METADATA = "sosie.attributes"
 """The key of the file's metadata under which its vocabulary stands, as JSON."""
@@ -95,15 +95,7 @@ class AttributeClassifier:
 
 
 def _open(path: Path, content: bytes) -> Any:
-    onnxruntime: Any = importlib.import_module("onnxruntime")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        raise _refused(path, f"onnxruntime cannot load it ({str(error).strip()[:200]})") from error
+    return open_session(content, lambda why: _refused(path, f"onnxruntime cannot load it ({why})"))
 
 
 def _vocabulary(path: Path, metadata: Mapping[str, str]) -> tuple[int, tuple[Attribute, ...]]:
