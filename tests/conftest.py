@@ -21,7 +21,9 @@ DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"
 ONCE = (
     "test_adherence",
     "test_bad_input",
+    "test_captioner",
     "test_cli",
+    "test_comfy_flags",
     "test_comfy_graphs",
     "test_comfy_hostile",
     "test_comfy_live",
@@ -39,6 +41,7 @@ ONCE = (
     "test_fetch",
     "test_fixes",
     "test_kill",
+    "test_loggers",
     "test_lora",
     "test_provenance",
     "test_recipes_doctor",

@@ -383,7 +383,7 @@ def test_the_workspace_comes_from_the_environment_too(
     assert sosie("recipe", "list", "--workspace", workspace / "nowhere").code == 2
 
 
-def test_a_plugged_in_judge_needs_a_cohort_and_never_judges_what_it_guided(
+def test_a_plugged_in_judge_without_a_cohort_goes_by_the_references_and_never_judges_what_it_guided(
     sosie: Sosie, workspace: Path, tmp_path: Path, references: list[Path]
 ) -> None:
     import sosie_mini
@@ -392,9 +392,9 @@ def test_a_plugged_in_judge_needs_a_cohort_and_never_judges_what_it_guided(
     scored = sosie("score", references[0], "--character", "mira", "--workspace", workspace, "--json")
     judge = next(item for item in lines(scored.out)[0]["scores"]["identity"] if item["judge"] == "own")
     assert judge["value"] > 0.5
-    assert (judge["threshold"], judge["pass"]) == (None, None)
-    assert lines(scored.out)[0]["verdict"] == "reject"
-    assert "SOS-J002" in scored.err
+    assert (judge["fmr"], judge["joint"]) == (None, None)
+    assert judge["threshold_from"] == "12 references, each against the others"
+    assert "SOS-J005" in scored.err
     made = sosie("generate", "mira", "--engine", "fake", "--out", tmp_path / "o", "--workspace", workspace, "--json")
     assert made.code == 0, made.err
     judge = next(item for item in lines(made.out)[0]["scores"]["identity"] if item["judge"] == "own")

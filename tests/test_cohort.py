@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sosie.core.errors import BadModelError
+from sosie.faces.encoders import Metric
 from sosie.lab.statistics import auc, wilson
 from sosie.scorers.cohort import (
     Cohort,
@@ -21,6 +22,7 @@ from sosie.scorers.cohort import (
     rate,
     save_cohort,
 )
+from sosie.scorers.identity import MIN_REFERENCES, Gate, JudgeGate, leave_one_out, set_by_references
 
 
 def passing(scores: dict[str, np.ndarray], thresholds: dict[str, float]) -> int:
@@ -68,9 +70,11 @@ def test_no_match_in_n_pairs_means_less_than_three_in_n() -> None:
 
 def test_a_cohort_file_comes_back_whole(tmp_path: Path) -> None:
     rows = np.random.default_rng(0).normal(size=(7, 5)).astype(np.float32)
-    cohort = Cohort("mini", "g", ("a woman",), {"sface": "1" * 64}, {"sface": rows}, "")
+    changes = (("4", "weight", 0.0), ("7", "enabled", False), ("9", "image1", None))
+    cohort = Cohort("mini", "g", ("a woman",), {"sface": "1" * 64}, {"sface": rows}, "", changes)
     save_cohort(cohort, tmp_path / "c.npz")
     again = load_cohort(tmp_path / "c.npz")
+    assert again.changes == changes
     assert (again.name, again.generator, again.descriptions, again.n) == ("mini", "g", ("a woman",), 7)
     assert np.array_equal(again.embeddings["sface"], rows)
     assert len(again.sha256) == 64
@@ -121,3 +125,48 @@ def test_the_nearest_impostors_are_those_that_share_the_most_words() -> None:
     assert np.array_equal(nearest.embeddings["sface"], rows[[1, 2]])
     assert nearest.sha256 != cohort.sha256
     assert nearest_in_description(cohort, "anybody", 4) is cohort
+
+
+class Ruler:
+    """A judge in one number a face: its metric is all that counts here."""
+
+    def __init__(self, name: str, metric: Metric) -> None:
+        self.name, self.sha256, self.metric = name, name, metric
+
+    def embed(self, image: object, face: object) -> np.ndarray:
+        raise NotImplementedError
+
+
+def judge(metric: Metric, threshold: float | None = None) -> JudgeGate:
+    return JudgeGate(Ruler(metric, metric), np.zeros(2, np.float32), threshold, None)
+
+
+def test_each_reference_is_compared_to_the_template_of_all_others() -> None:
+    rows = [np.array(row, np.float32) for row in ((1, 0), (0, 1), (1, 1))]
+    assert leave_one_out("cosine", rows) == pytest.approx([math.cos(math.radians(67.5))] * 2 + [1.0])
+    assert leave_one_out("euclidean", rows) == pytest.approx(
+        [math.hypot(0.5, 1), math.hypot(1, 0.5), math.hypot(0.5, 0.5)]
+    )
+
+
+@given(st.integers(MIN_REFERENCES, 30), st.integers(0, 2**32))
+def test_the_least_alike_reference_just_passes_and_anything_less_alike_does_not(n: int, seed: int) -> None:
+    values = np.random.default_rng(seed).uniform(0, 1, n)
+    gate = set_by_references(Gate((judge("cosine"), judge("euclidean")), {}), {"cosine": values, "euclidean": values})
+    cosine, distance = gate.judges
+    assert cosine.threshold is not None
+    assert distance.threshold is not None
+    assert values.min() - 1.1e-4 < cosine.threshold <= values.min() + 1e-9
+    assert values.max() - 1e-9 <= distance.threshold < values.max() + 1.1e-4
+    assert (cosine.rate, distance.rate, gate.joint) == (None, None, None)
+    assert {entry.basis for entry in gate.by_references} == {f"{n} references, each against the others"}
+    assert gate.open == ()
+
+
+def test_too_few_references_set_nothing_and_a_cohorts_threshold_stays() -> None:
+    gate = Gate((judge("cosine", 0.6), judge("euclidean")), {})
+    assert set_by_references(gate, {"cosine": np.ones(9), "euclidean": np.ones(MIN_REFERENCES - 1)}).id == gate.id
+    assert set_by_references(gate, {}).id == gate.id
+    again = set_by_references(gate, {"cosine": np.ones(9), "euclidean": np.ones(MIN_REFERENCES)})
+    assert [entry.threshold for entry in again.judges] == [0.6, 1.0]
+    assert again.id != gate.id

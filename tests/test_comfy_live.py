@@ -30,7 +30,7 @@ from sosie.engines.comfy.errors import (
 )
 from sosie.engines.comfy.fake import FakeServer, Scripted
 from sosie.engines.comfy.live import check_system, fit
-from sosie.engines.comfy.logs import last, read_entries, since
+from sosie.engines.comfy.logs import is_cut, last, read_entries, since
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.pictures import check_picture
 from sosie.engines.comfy.program import Compiled, FileUse, Program, Upload, from_built, png
@@ -273,7 +273,7 @@ def test_a_built_graph_brings_its_files_and_pictures() -> None:
     (large,) = builder.add("ImageUpscaleWithModel", upscale_model=upscaler, image=image)
     (saved,) = builder.add("SaveImage", images=large)
     compiled = from_built(builder.built(), saved.node, {"reference 1": b"png"}, {"4x": "abc"})
-    assert compiled.uploads == (Upload("1", "image", b"png"),)
+    assert compiled.uploads == (Upload("1", "image", b"png", True),)
     assert compiled.files == (FileUse("2", "model_name", ("4x.pth",), "upscaler", "abc"),)
     assert compiled.graph["3"]["inputs"]["image"] == ["1", 0]
     assert from_built(builder.built(), saved.node).uploads[0].data == b""
@@ -387,6 +387,9 @@ def entries(*texts: str) -> list[LogEntry]:
         ("Requested to load Lumina2\nloaded completely\nclip missing: ['text_projection.weight']\n", []),
         ("Prompt executed in 0.45 seconds\n", []),
         ("\x1b[31m" * 1000, []),
+        ("\x1b[1m\x1b[33m[WARNING]\x1b[0m lora key not loaded: transformer.x.lora_A.weight\n", [("SOS-Y030", "error")]),
+        ("\x1b[1m\x1b[33m[WARNING]\x1b[0m unet missing: ['layers.0.w']\n", [("SOS-Y031", "error")]),
+        ("\r100%|##########| 8/8 [00:01<00:00,  7.79it/s]", []),
     ],
 )
 def test_lines_of_the_log_become_findings(text: str, found: list[tuple[str, str]]) -> None:
@@ -405,6 +408,15 @@ def test_a_mark_divides_a_log() -> None:
     assert [entry.text for entry in since(log, last(log[:2]))] == ["c"]
     assert since(log, last(log)) == []
     assert len(since(log, last([]))) == 3
+
+
+def test_a_log_is_cut_when_its_mark_has_left_it() -> None:
+    log = entries("a", "b", "c")
+    mark = last(log[:1])
+    assert not is_cut(log, mark)
+    assert is_cut(log[1:], mark)
+    assert not is_cut([], mark)
+    assert not is_cut(log, "")
 
 
 def test_loaders_are_known_by_all_that_they_load_from() -> None:

@@ -31,10 +31,12 @@ from PIL import Image
 from sosie.core import Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.engines.comfy.answers import Saved
+from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.errors import ComfyError, LostError, OutOfMemoryError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises, Scripted
 from sosie.engines.comfy.program import Compiled, Program, Step, Upload, png
 from sosie.engines.comfy.run import render
+from sosie.engines.comfy.server import parse_servers
 from sosie.engines.comfy.station import Preview
 from sosie.families import StageOutput
 
@@ -438,6 +440,73 @@ def test_a_server_without_a_log_is_named_once(server: FakeServer) -> None:
     assert second.findings == ()
 
 
+@pytest.mark.parametrize("content", ["foreign lora", "half lora", ""])
+def test_what_was_loaded_in_an_earlier_run_is_remembered_by_a_later_one(server: FakeServer, content: str) -> None:
+    """The server still has it loaded, and says nothing of it to the new process either."""
+    server.disk.models[LORA] = content
+    kept: dict[str, str] = {}
+    found = [codes(renders(remembering(server, kept), seed)[0].findings) for seed in (1, 2)]
+    assert found == [["SOS-Y030"] if content else []] * 2
+
+
+def test_what_is_remembered_of_a_server_is_forgotten_when_it_is_made_to_load_anew(server: FakeServer) -> None:
+    server.disk.models[LORA] = "foreign lora"
+    kept: dict[str, str] = {}
+    renders(remembering(server, kept, Recipes(lora=True, stamp="old")), 1)
+    server.disk.models[LORA] = ""
+    renders(remembering(server, kept, Recipes(stamp="new")), 2)
+    # Somebody else has the LoRA loaded, which is mended now.
+    renders(remembering(server, {}), 3)
+    (made,) = renders(remembering(server, kept, Recipes(lora=True, stamp="new")), 4)
+    assert codes(made.findings) == ["SOS-Y035"]
+
+
+def test_what_is_remembered_in_a_damaged_file_is_nothing(server: FakeServer) -> None:
+    kept: dict[str, str] = {}
+    renders(remembering(server, kept), 1)
+    for damaged in ("{", "[1]", '[{"about": "lora"}]', "5", '[{"about": "lora", "finding": {"x": 1}}]'):
+        kept.update(dict.fromkeys(kept, damaged))
+        assert renders(remembering(server, kept), 2)[0].findings == (), damaged
+
+
+def test_what_is_remembered_of_one_server_is_not_said_of_another(server: FakeServer) -> None:
+    server.disk.models[LORA] = "foreign lora"
+    kept: dict[str, str] = {}
+    renders(remembering(server, kept), 1)
+    with FakeServer() as other:
+        renders(remembering(other, {}), 1)
+        (made,) = renders(remembering(other, kept), 2)
+    assert codes(made.findings) == ["SOS-Y035"]
+
+
+def remembering(server: FakeServer, kept: dict[str, str], recipes: Recipes | None = None) -> ComfyEngine:
+    supplies = ComfySupplies(recipes or Recipes(lora=True), lambda _: Image.new("RGB", (64, 64)), kept)
+    return ComfyEngine(parse_servers(server.url), supplies, patience=QUICK)
+
+
+def test_a_log_that_no_longer_reaches_back_to_the_beginning_is_told(server: FakeServer) -> None:
+    """It keeps 300 lines: a LoRA with more foreign tensors than that, or a pack that writes at every step, fills it."""
+    assert server.life is not None
+    server.life.write("Starting server\n")
+    server.disk.models[LORA] = "foreign lora"
+    set_behaviour(server, says={"KSampler": tuple(f"step {number}" for number in range(400))})
+    engine = engine_on(server, compiler=Recipes(lora=True))
+    (first, second) = renders(engine, 1, 2)
+    assert codes(first.findings) == ["SOS-Y034"]
+    assert first.findings[0].severity == "warning"
+    assert "more than the 300 lines" in first.findings[0].message
+    # Nothing was seen of the LoRA, and that is not taken for silence.
+    assert codes(second.findings) == ["SOS-Y034", "SOS-Y035"]
+
+
+def test_the_log_of_a_server_that_was_started_anew_is_whole(server: FakeServer) -> None:
+    assert server.life is not None
+    server.life.write("Starting server\n")
+    set_behaviour(server, die_at=2, step_seconds=0.02, restart_seconds=0.3)
+    (made,) = renders(engine_on(server), 1)
+    assert made.findings == ()
+
+
 def test_lines_of_earlier_prompts_are_not_ours(server: FakeServer) -> None:
     assert server.life is not None
     server.life.write("lora key not loaded: transformer.a\nunet missing: ['b']\n")
@@ -461,6 +530,8 @@ def test_a_wrong_file_is_named_by_what_the_node_raised(
     with pytest.raises(ComfyError, match=said) as error:
         renders(engine_on(server), 1)
     assert error.value.code == code
+    # Only a node that loads is known to fail of its own file.
+    assert (f"failed to load {file}: " in error.value.message) == (code != "SOS-Y022")
 
 
 # Uploads, and programs of several graphs

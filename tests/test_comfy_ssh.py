@@ -268,12 +268,23 @@ def test_no_tunnel_stays_open_when_a_later_machine_cannot_be_reached(
 def test_stamps_are_kept_and_a_damaged_file_is_an_empty_one(tmp_path: Path) -> None:
     path = tmp_path / "state" / "comfy-files.json"
     stamps = Stamps(path)
-    stamps.known["a"] = "1"
-    stamps.save()
-    assert Stamps(path).known == {"a": "1"}
+    stamps["a"] = "1"
+    assert dict(Stamps(path)) == {"a": "1"}
     for damaged in ("[1]", "{", "5"):
         path.write_text(damaged)
-        assert Stamps(path).known == {}
+        assert dict(Stamps(path)) == {}
+
+
+def test_stamps_of_two_processes_do_not_take_each_other_away(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "comfy-files.json"
+    one, two = Stamps(path), Stamps(path)
+    one.update({"a": "1", "b": "1"})
+    two["b"] = "2"
+    one["c"] = "3"
+    assert dict(Stamps(path)) == {"a": "1", "b": "2", "c": "3"}
+    del one["a"]
+    assert dict(Stamps(path)) == {"b": "2", "c": "3"}
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
 def test_a_token_comes_from_the_environment_alone(

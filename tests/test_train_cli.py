@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -511,3 +516,201 @@ def test_the_real_trainer_makes_a_lora_of_the_references(sosie: Sosie, ready: Pa
     with TrainingRecords(ready / ".sosie") as records:
         (run,) = records.runs()
         assert [loss.step for loss in records.losses(run.id)] == [1, 2]
+
+
+# Bad input: told by the real checks, before a step
+
+
+def spoiled(workspace: Path, what: str, references: list[Path]) -> None:
+    """Builds the set of the character, and does one thing to it that is wrong."""
+    folder = workspace / "characters" / "mira" / "dataset"
+    table = folder / "captions.jsonl"
+    first = sorted(folder.glob("*.jpg"))[0]
+    if what == "zero captions":
+        table.unlink()
+    elif what == "a caption file for a missing image":
+        (folder / "gone.txt").write_text("m1ra, in a forest")
+    elif what == "two files of one image":
+        with Image.open(first) as image:
+            image.save(folder / "again.png")
+    elif what == "a 1-pixel image":
+        Image.new("RGB", (1, 1)).save(folder / "dot.png")
+    elif what == "another person":
+        with Image.open(first) as image:
+            wide = image.convert("RGB").resize((image.width * 2, image.height))
+            box = (image.width // 2, 0, image.width // 2 + image.width, image.height)
+            wide.crop(box).save(folder / "stranger.png")
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said", "ends"),
+    [
+        ("zero captions", "SOS-T010", "8 of 8 images have no caption", 2),
+        ("a caption file for a missing image", "SOS-T012", "gone.txt", 0),
+        ("two files of one image", "SOS-T024", "again.png", 0),
+        ("a 1-pixel image", "SOS-T025", "dot.png", 0),
+        ("another person", "SOS-T027", "stranger.png", 0),
+    ],
+    ids=lambda value: value.replace(" ", "-") if isinstance(value, str) and " " in value else "",
+)
+def test_what_is_wrong_with_a_set_is_told_before_a_step(  # noqa: PLR0917
+    sosie: Sosie,
+    ready: Path,
+    trainer: FakeTrainer,
+    references: list[Path],
+    what: str,
+    code: str,
+    said: str,
+    ends: int,
+) -> None:
+    assert sosie("dataset", "build", "mira", "--workspace", ready).code == 0
+    spoiled(ready, what, references)
+    done = train(sosie, ready, "--device", "cpu")
+    assert done.code == ends, done.err
+    assert [line for line in done.err.splitlines() if code in line and said in line], done.err
+    assert bool(trainer.jobs) is (ends == 0)
+    if ends:
+        assert record(ready)[0].end.cause == "refused"
+
+
+@pytest.mark.local
+def test_a_base_of_another_family_and_a_lora_of_another_rank_are_refused_by_the_real_trainer(
+    sosie: Sosie, ready: Path
+) -> None:
+    recipe = ready / "recipes" / "tiny.toml"
+    text = recipe.read_text()
+    upscaler = ready / "models" / "not-sdxl.safetensors"
+    upscaler.parent.mkdir(exist_ok=True)
+    save_file({"x_embedder.weight": np.zeros((8, 8), np.float32)}, upscaler)
+    recipe.write_text(text.replace('model = "mini"', 'model = "not-sdxl"'))
+    refused = train(sosie, ready, "--device", "cpu")
+    assert (refused.code, refused.out) == (2, "")
+    recipe.write_text(text)
+    other = ready / "rank8.safetensors"
+    shapes = {f"{MODULE}.lora_down.weight": (8, 128), f"{MODULE}.lora_up.weight": (128, 8)}
+    tensors = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    save_file({**tensors, f"{MODULE}.alpha": np.array(8, np.float32)}, other)
+    refused = train(sosie, ready, "--device", "cpu", "--continue-from", other)
+    assert (refused.code, refused.out) == (2, "")
+    assert "SOS-U004" in refused.err
+    assert "its rank is 8, the recipe's is 4" in refused.err
+
+
+# The real command, stopped by signals
+
+
+@pytest.fixture
+def small(workspace: Path, tmp_path: Path) -> Path:
+    """The workspace with a recipe that trains SDXL in very small for twelve steps, at 64 px."""
+    import sosie_mini
+    import tiny_sdxl
+
+    folder, mini = tmp_path / "small-sdxl", Path(sosie_mini.folder())
+    sizes = {"cross_attention_dim": 256, "projection_class_embeddings_input_dim": 6 * 8 + 128}
+    layers = {"layers_per_block": 1, "transformer_layers_per_block": (1, 1, 1), "block_out_channels": (8, 16, 16)}
+    tiny_sdxl.unet(**layers, **sizes).save_pretrained(folder / "unet")
+    tiny_sdxl.vae().save_pretrained(folder / "vae")
+    tiny_sdxl.scheduler().save_pretrained(folder / "scheduler")
+    for name in ("text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"):
+        shutil.copytree(mini / name, folder / name)
+    shutil.copy(mini / "model_index.json", folder)
+    (workspace / "recipes").mkdir(exist_ok=True)
+    (workspace / "recipes" / "small.toml").write_text(
+        f"""name = "small"
+prompt = "{{trigger}}, {{prompt}}"
+width = 64
+height = 64
+
+[[stages]]
+kind = "generate"
+family = "sdxl"
+model = "{folder}"
+
+[stages.sampler]
+name = "euler"
+schedule = "model"
+steps = 2
+cfg = 2.0
+
+[training]
+steps = 12
+batch = 2
+rank = 2
+alpha = 2.0
+learning_rate = 1e-3
+ema = 0.9
+resolution = 64
+save_every = 5
+sample_every = 12
+prompts = ["smiling"]
+"""
+    )
+    return workspace
+
+
+def start_real(workspace: Path, *more: str) -> subprocess.Popen[str]:
+    code = "from sosie.cli import main; main()"
+    words = ["train", "mira", "--recipe", "small", "--device", "cpu", "--workspace", str(workspace), "--json", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+
+def losses_on_disk(workspace: Path) -> dict[int, tuple[float, float]]:
+    """Loss and gradient of each step, of the only run, as they were written to its record."""
+    found: dict[int, tuple[float, float]] = {}
+    for path in (workspace / ".sosie" / "training").glob("*/log.jsonl"):
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n") and '"stepped"' in line:
+                row = json.loads(line)
+                found[row["step"]] = (row["loss"], row["gradient"])
+    return found
+
+
+def stopped(workspace: Path, number: signal.Signals, after: int, *more: str) -> str:
+    """Sends the real command a signal once it has done so many steps; what it said. It must end with 130."""
+    process = start_real(workspace, *more)
+    give_up = time.monotonic() + 240
+    while max(losses_on_disk(workspace), default=0) < after and process.poll() is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=120)
+    assert process.returncode == 130, error
+    assert lines(out)[0]["cause"] == "interrupted"
+    assert "interrupted; the state is saved" in error
+    return error
+
+
+@pytest.mark.local
+def test_the_real_command_stops_at_ctrl_c_and_at_sigterm_and_goes_on_to_the_same_losses_bit_for_bit(
+    small: Path, tmp_path: Path
+) -> None:
+    from safetensors.numpy import load_file
+
+    whole = tmp_path / "undisturbed"
+    shutil.copytree(small, whole)
+    undisturbed = start_real(whole)
+    stopped(small, signal.SIGINT, 2)
+    first = max(losses_on_disk(small))
+    assert 2 <= first < 12
+    assert "--resume" in stopped(small, signal.SIGTERM, first + 1, "--resume")
+    second = max(losses_on_disk(small))
+    assert first < second < 12
+    last = start_real(small, "--resume")
+    (ours, error), (theirs, _) = last.communicate(timeout=240), undisturbed.communicate(timeout=240)
+    assert (last.returncode, undisturbed.returncode) == (0, 0), error
+    assert len(losses_on_disk(whole)) == 12
+    assert losses_on_disk(small) == losses_on_disk(whole)
+    assert lines(ours)[0]["dataset"] == lines(theirs)[0]["dataset"]
+    mine, other = (load_file(lines(text)[0]["path"]) for text in (ours, theirs))
+    assert all((mine[name] == other[name]).all() for name in other)
+    (run,) = record(small)
+    assert (run.end.cause, run.end.step) == ("finished", 12)
+    with TrainingRecords(small / ".sosie") as records:
+        assert [loss.step for loss in records.losses(run.id)] == list(range(1, 13))

@@ -354,7 +354,7 @@ def test_the_loss_is_that_of_diffusers_own_formulas(tiny: Path, tmp_path: Path, 
     config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": prediction}))
     base = opened(tmp_path / "tiny", replace(SMALL, min_snr=gamma))
     batch = batch_of(base)
-    errors, weights = base.errors(batch, torch.Generator().manual_seed(7))
+    errors, weights = base.errors(base.noised(batch, torch.Generator().manual_seed(7)))
 
     generator = torch.Generator().manual_seed(7)
     spread, noise = (torch.randn(batch["mean"].shape, generator=generator) for _ in range(2))
@@ -392,7 +392,7 @@ def test_the_sizes_of_a_picture_are_told_as_diffusers_tells_them(tiny: Path) -> 
 def test_pixels_of_the_face_count_more_and_its_size_does_not_change_the_scale(job: TrainingJob) -> None:
     import torch
 
-    from sosie.training.loop import weighted_loss
+    from sosie.training.loop import counts, weighted_loss
     from sosie.training.prepare import FACE, Item
 
     mask = torch.zeros(4, 4)
@@ -402,8 +402,8 @@ def test_pixels_of_the_face_count_more_and_its_size_does_not_change_the_scale(jo
     errors[0, 0, 1:3, 1:3] = 3.0
     weights = torch.tensor([2.0, 1.0])
     first = (12 * 1.0 + 4 * 5 * 3.0) / (12 + 4 * 5)  # weight 5 in the face
-    assert float(weighted_loss(errors, weights, items, 5.0)) == pytest.approx((first * 2 + 1 * 0.5) / 2)
-    plain = float(weighted_loss(errors, torch.ones(2), [items[0], items[0]], 1.0))
+    assert float(weighted_loss(errors, weights, counts(items), 5.0)) == pytest.approx((first * 2 + 1 * 0.5) / 2)
+    plain = float(weighted_loss(errors, torch.ones(2), counts([items[0], items[0]]), 1.0))
     assert plain == pytest.approx(float(errors.mean()))
 
 
@@ -585,10 +585,7 @@ def breaking(monkeypatch: pytest.MonkeyPatch, at: int, change: Callable[[Any], A
         if self.standing.step + 1 == at and not (once and done[0]):
             done[0] = True
             errors = self._base.errors
-            self._base.errors = lambda batch, generator: (
-                change(errors(batch, generator)[0]),
-                errors(batch, generator)[1],
-            )
+            self._base.errors = lambda given: (change(errors(given)[0]), given["weights"])
             try:
                 return real(self)
             finally:
@@ -822,6 +819,101 @@ def test_every_tensor_of_the_file_acts_the_same_way_in_sosie_and_in_stock_diffus
 
 
 @pytest.mark.local
+def test_convolutions_are_learned_too_where_all_layers_are_asked_for(tiny: Path, job: TrainingJob) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    from sosie.core.recipe import LoraUse
+    from sosie.families.sdxl.loras import Loras
+
+    wide = changed(job, targets="all")
+    run(wide)
+    file = load_file(wide.output)
+    ups = {name: tensor for name, tensor in file.items() if name.endswith("lora_up.weight")}
+    kinds = {tensor.dim() for tensor in ups.values()}
+    assert kinds == {2, 4}
+    assert all(bool(tensor.any()) for tensor in ups.values())
+    ours, stock = opened(tiny)._pipeline, opened(tiny)._pipeline
+    Loras(ours).set([LoraUse("mira")], {"mira": wide.output})
+    stock.load_lora_weights(wide.output)
+    assert sum(".lora_" in name for name, _ in stock.unet.named_parameters()) == 2 * len(ups)
+    stock.fuse_lora()
+    fused = {name.replace(".base_layer", ""): w for name, w in stock.unet.named_parameters() if ".lora_" not in name}
+    for name, weight in ours.unet.named_parameters():
+        torch.testing.assert_close(weight, fused[name], rtol=1e-4, atol=1e-6)
+    again = replace(wide, folder=job.folder.with_name("on"), output=job.output.with_name("on.safetensors"))
+    run(changed(replace(again, continue_from=wide.output), learning_rate=1e-12, steps=1, weight_decay=0.0))
+    for name, tensor in load_file(again.output).items():
+        torch.testing.assert_close(tensor, file[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("stored", ["plain", "8 bits"])
+def test_the_fast_lora_layer_computes_what_pefts_own_does(stored: str) -> None:
+    import torch
+
+    from sosie.training.adapters import Adapters
+    from sosie.training.storage import store_in_8_bits
+
+    def made() -> tuple[Any, Adapters]:
+        torch.manual_seed(0)
+        model = torch.nn.ModuleDict({"blocks": torch.nn.ModuleDict({"to_q": torch.nn.Linear(24, 40)})})
+        model.requires_grad_(False)
+        adapters = Adapters(model, ".*to_q", replace(SMALL, rank=3, alpha=6.0))
+        if stored == "8 bits":
+            assert store_in_8_bits(model) == 1
+        layer = model["blocks"]["to_q"]
+        torch.nn.init.normal_(layer.lora_B["default"].weight)
+        return layer, adapters
+
+    x = torch.randn(2, 5, 24, requires_grad=True)
+    pull = torch.randn(2, 5, 40)
+    theirs, _ = made()
+    wanted = theirs(x)
+    parameters = [x, theirs.lora_A["default"].weight, theirs.lora_B["default"].weight]
+    gradients = torch.autograd.grad((wanted * pull).sum(), parameters)
+    ours, adapters = made()
+    adapters.settle(torch.float32)
+    adapters.begin_step()
+    found = ours(x)
+    (found * pull).sum().backward()
+    adapters.end_backward()
+    torch.testing.assert_close(found, wanted)
+    slopes = [ours.lora_A["default"].weight.grad, ours.lora_B["default"].weight.grad]
+    for mine, other in zip([x.grad, *slopes], gradients, strict=True):
+        torch.testing.assert_close(mine, other)
+    held = adapters.weights.grad
+    assert float(held.norm()) == pytest.approx(float(torch.cat([g.flatten() for g in gradients[1:]]).norm()))
+
+
+@pytest.mark.local
+def test_weights_are_kept_in_full_precision_where_layers_compute_in_half(tmp_path: Path) -> None:
+    import torch
+
+    from sosie.training.adapters import Adapters
+
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict({"to_q": torch.nn.Linear(24, 40, dtype=torch.bfloat16)}).requires_grad_(False)
+    adapters = Adapters(model, "to_q", replace(SMALL, rank=4, ema=0.5))
+    adapters.settle(torch.bfloat16)
+    with torch.no_grad():
+        adapters.weights.add_(1e-4)  # less than bf16 can add to most of them
+    adapters.begin_step()
+    used = model["to_q"].lora_A["default"].weight
+    assert used.dtype == torch.bfloat16
+    assert torch.equal(used, adapters.parameters[0].to(torch.bfloat16))
+    (model["to_q"](torch.randn(3, 24, dtype=torch.bfloat16)).float() ** 2).mean().backward()
+    adapters.end_backward()
+    assert adapters.weights.grad.dtype == torch.float32
+    assert bool(adapters.weights.grad.any())
+    before = used.clone()
+    with adapters.averaged():  # the average does not know of the step yet
+        assert torch.equal(used, adapters.average[0].to(torch.bfloat16))
+        assert not torch.equal(used, before) or torch.equal(adapters.average[0], adapters.parameters[0])
+    assert torch.equal(used, before)
+
+
+@pytest.mark.local
 def test_a_lora_is_continued_exactly_and_only_with_its_own_rank(delivered: Path, job: TrainingJob) -> None:
     import torch
     from safetensors.torch import load_file
@@ -937,3 +1029,57 @@ def test_a_base_of_another_family_or_a_broken_one_is_refused(job: TrainingJob, t
     (tmp_path / "broken.safetensors").write_bytes(b"no model")
     for name in ("flux.safetensors", "broken.safetensors", "nothing.safetensors"):
         assert findings_of(replace(job, base=replace(job.base, path=tmp_path / name))) == ["SOS-U001"], name
+
+
+def test_a_run_is_known_by_what_it_begins_with_and_not_by_where_that_lies(tmp_path: Path) -> None:
+    first, moved, other = (tmp_path / f"{name}.safetensors" for name in ("a", "b", "c"))
+    first.write_bytes(b"a LoRA")
+    moved.write_bytes(b"a LoRA")
+    other.write_bytes(b"another")
+    job = TrainingJob(BaseModel("sdxl", "tiny", tmp_path, "ab" * 32), SMALL, (), tmp_path, tmp_path, tmp_path)
+    ids = [replace(job, continue_from=path).id for path in (first, moved, other, None)]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 3
+
+
+@pytest.mark.local
+@pytest.mark.parametrize(("precision", "told"), [("auto", "no"), ("fp32", "no"), ("bf16", "bf16")])
+def test_the_file_says_in_which_precision_it_was_really_trained(job: TrainingJob, precision: str, told: str) -> None:
+    from sosie.files.lora import read_lora
+
+    run(changed(job, precision=precision, steps=1))
+    assert read_lora(job.output).header.metadata["ss_mixed_precision"] == told
+
+
+@pytest.mark.local
+@pytest.mark.parametrize("end", ["finished", "interrupted", "broken off", "failed", "disk"])
+def test_the_loggers_are_ended_however_a_run_ends(job: TrainingJob, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
+    from sosie.training import log, saves
+    from sosie.training.run import train
+
+    closed: list[str] = []
+
+    class Recorded:
+        def __init__(self, *_: object) -> None:
+            self.findings: list[Any] = []
+
+        def write(self, values: dict[str, float], step: int) -> None:
+            if end == "failed" and step == 2:
+                raise ZeroDivisionError
+
+        def close(self) -> None:
+            closed.append(end)
+
+    monkeypatch.setattr(log, "Loggers", Recorded)
+    if end == "disk":
+        monkeypatch.setattr(saves, "free_bytes", lambda _: 0 if (job.folder / "log.jsonl").exists() else 10**12)
+    events = train(changed(job, steps=3))
+    try:
+        for event in events:
+            if isinstance(event, Stepped) and event.step == 2 and end == "interrupted":
+                os.kill(os.getpid(), signal.SIGTERM)
+            if isinstance(event, Stepped) and event.step == 2 and end == "broken off":
+                events.close()
+    except ZeroDivisionError:
+        assert end == "failed"
+    assert closed == [end]

@@ -18,8 +18,9 @@ from sosie.api.datasets import (
     looks,
     sample_of,
 )
-from sosie.api.engines import open_engine, resolve_assets
-from sosie.api.judging import make_judge
+from sosie.api.engines import is_comfy, open_engine, resolve_assets
+from sosie.api.generate import MISSING_HERE
+from sosie.api.judging import Maker, make_judge
 from sosie.api.models import known_table
 from sosie.api.session import Session
 from sosie.core import Character, Progress, Recipe, Request, derive_seed
@@ -77,13 +78,15 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]
     asked(order.recipe.calibration.prompts, 0)
     stages = needed_stages(order.recipe, order.character)
     findings = check_recipe(session.workspace, order.recipe, order.character, None, known_table(session.workspace))
+    if is_comfy(order.engine):
+        findings = [finding for finding in findings if finding.code not in MISSING_HERE]
     if has_errors(findings):
         yield from findings
         raise _stopped()
-    assets = resolve_assets(session.workspace, stages)
+    assets = resolve_assets(session.workspace, stages, order.engine)
     engine = open_engine(session, order.engine, stages, order.character)
     try:
-        judged = make_judge(session, order.character, order.recipe, assets)
+        judged = make_judge(session, order.character, order.recipe, assets, Maker(order.engine))
         findings += [*judged.findings, *engine.check(first_plan(_task(order, 0), assets))]
         yield from dict.fromkeys(findings)
         if has_errors(findings):

@@ -1,4 +1,4 @@
-"""Calibration: impostors of a character's own description, rendered without any guide."""
+"""Calibration: impostors of a character's own description, rendered without what shows the character."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.api.engines import open_engine, resolve_assets
-from sosie.api.judging import calibration_path, generator_digest
+from sosie.api.impostors import Impostors, recipe_impostors, workflow_impostors
 from sosie.api.session import Session
 from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
-from sosie.core.plan import needed_stages, without_guides
 from sosie.files.images import read_image
 from sosie.scorers.cohort import Cohort, save_cohort
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from sosie.api.workflows import Workflow
     from sosie.faces.encoders import Encoder
 
 
@@ -37,28 +36,40 @@ class Calibration:
 
 @dataclass(frozen=True)
 class CalibrationRequest:
-    """Impostors of `character` under `recipe`: `n` images, from `seed`, on `engine`."""
+    """Impostors of `character` under `recipe`: `n` images, from `seed`, on `engine`.
+
+    A `workflow` is the user's own graph, whose recipe this is then.
+    """
 
     character: Character
     recipe: Recipe
     n: int = 60
     seed: int = 0
     engine: str = "diffusers"
+    workflow: Workflow | None = None
 
 
 def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progress | Finding | Calibration]:
-    """Renders the impostors (those that the store holds are not rendered again) and writes the cohort."""
-    recipe, character = without_guides(request.recipe), request.character
-    stages = needed_stages(recipe, character)
-    assets = resolve_assets(session.workspace, stages, request.engine)
-    engine = open_engine(session, request.engine, stages, character)
+    """Renders the impostors (those that the store holds are not rendered again) and writes the cohort.
+
+    Raises `UsageError` for a workflow with nothing to take out.
+    """
+    character = request.character
+    if request.workflow is not None:
+        drawn = workflow_impostors(session, character, request.workflow, request.engine)
+    else:
+        drawn = recipe_impostors(session, character, request.recipe, request.engine)
+    yield from drawn.findings
+    engine = drawn.open()
     try:
-        plans = _plans(request, recipe, assets)
+        plans = _plans(request, drawn)
         findings = engine.check(plans[0])
         yield from findings
         if has_errors(findings):
             return
-        run = session.store.begin_run("calibrate", {"character": character.name, "recipe": recipe.name, "n": request.n})
+        run = session.store.begin_run(
+            "calibrate", {"character": character.name, "recipe": drawn.recipe.name, "n": request.n}
+        )
         rows: dict[str, list[NDArray[np.float32]]] = {name: [] for name in session.judges[0]}
         for planned in plans:
             stored = session.store.find_render(planned.id, engine.name)
@@ -72,17 +83,17 @@ def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progre
                 raise EngineError(f"plan {planned.id[:12]} gave no image")
             _embed(session, stored.image, rows)
             yield Progress(planned, "calibrate", planned.draw.index + 1, request.n)
-        yield _save(session, request, generator_digest(request.recipe, assets), rows)
+        yield _save(session, request, drawn, rows)
         session.store.end_run(run, "done")
     finally:
         engine.close()
 
 
-def _plans(request: CalibrationRequest, recipe: Recipe, assets: dict[str, str]) -> list[Plan]:
-    prompts = recipe.calibration.prompts
+def _plans(request: CalibrationRequest, drawn: Impostors) -> list[Plan]:
+    recipe, prompts = drawn.recipe, drawn.recipe.calibration.prompts
     asked = Request(recipe.name, request.character.name, seed=request.seed)
     return [
-        plan(recipe, request.character, replace(asked, prompt=prompts[index % len(prompts)]), Draw(index), assets)
+        plan(recipe, request.character, replace(asked, prompt=prompts[index % len(prompts)]), Draw(index), drawn.assets)
         for index in range(request.n)
     ]
 
@@ -96,21 +107,20 @@ def _embed(session: Session, image: Path, rows: dict[str, list[NDArray[np.float3
 
 
 def _save(
-    session: Session, request: CalibrationRequest, generator: str, rows: dict[str, list[NDArray[np.float32]]]
+    session: Session, request: CalibrationRequest, drawn: Impostors, rows: dict[str, list[NDArray[np.float32]]]
 ) -> Calibration:
     encoders: dict[str, Encoder] = dict(session.judges[0])
     n = len(next(iter(rows.values())))
     if not n:
         raise EngineError(f"none of the {request.n} impostors shows a face, so no threshold can be set")
-    name = f"{request.character.name}/{request.recipe.name}"
     cohort = Cohort(
-        name,
-        generator,
+        drawn.name,
+        drawn.generator,
         (request.character.prompt_description,),
         {judge: encoder.sha256 for judge, encoder in encoders.items()},
         {judge: np.stack(values) for judge, values in rows.items()},
         "",
+        tuple((change.node, change.input, change.value) for change in drawn.changes),
     )
-    path = calibration_path(session, request.character, request.recipe)
-    save_cohort(cohort, path)
-    return Calibration(path, name, n, request.n - n)
+    save_cohort(cohort, drawn.path)
+    return Calibration(drawn.path, drawn.name, n, request.n - n)

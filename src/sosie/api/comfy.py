@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Sequence
+import os
+import threading
+from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -86,8 +88,11 @@ def reached(engine: str) -> Generator[tuple[tuple[Server, ...], tuple[tuple[FarS
         yield tuple(servers), tuple(tunnels)
 
 
-def open_comfy(session: Session, engine: str, compiler: Compiler) -> ServedComfy:
-    """The engine on the servers of an address; closing it closes the tunnels."""
+def open_comfy(session: Session, engine: str, compiler: Compiler, variant: str = "") -> ServedComfy:
+    """The engine on the servers of an address; closing it closes the tunnels.
+
+    A `variant` of the graphs ends the engine's name, so that images of another one are not taken for these.
+    """
     from sosie.api.comfy_far import FarDoctor, Stamped
 
     if engine == "comfy":
@@ -101,11 +106,10 @@ def open_comfy(session: Session, engine: str, compiler: Compiler) -> ServedComfy
             for server, (far, tunnel) in zip(servers, tunnels, strict=False)
         ]
         stamps = Stamps(session.workspace.state / "comfy-files.json")
-        stack.callback(stamps.save)
         chosen = Stamped(compiler, seen) if tunnels else compiler
-        inner = ComfyEngine(servers, ComfySupplies(chosen, session.source_image, stamps.known))
+        inner = ComfyEngine(servers, ComfySupplies(chosen, session.source_image, stamps))
         stack.callback(inner.close)
-        return ServedComfy(inner, chosen, doctors, stack)
+        return ServedComfy(inner, chosen, doctors, stack, variant)
     except BaseException:
         stack.close()
         raise
@@ -115,17 +119,23 @@ class ServedComfy:
     """ComfyUI with what belongs to its machines: the doctor there, LoRAs that are brought there, and the tunnels."""
 
     def __init__(
-        self, inner: ComfyEngine, compiler: Compiler, doctors: Sequence[FarDoctor], resources: ExitStack
+        self,
+        inner: ComfyEngine,
+        compiler: Compiler,
+        doctors: Sequence[FarDoctor],
+        resources: ExitStack,
+        variant: str = "",
     ) -> None:
         self._inner = inner
         self._compiler = compiler
         self._doctors = doctors
         self._resources = resources
+        self._variant = variant
 
     @property
     def name(self) -> str:
-        """`comfy:` and the servers' names."""
-        return self._inner.name
+        """`comfy:`, the servers' names, and how their graphs are made if not as usual."""
+        return self._inner.name + self._variant
 
     def check(self, plan: Plan) -> list[Finding]:
         """What the machines' doctor says, which brings missing LoRAs first; then what the servers say."""
@@ -139,7 +149,8 @@ class ServedComfy:
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
         """As the engine; an error says too what is wrong with the line to a machine."""
         try:
-            yield from self._inner.run(plans)
+            for event in self._inner.run(plans):
+                yield replace(event, engine=self.name) if isinstance(event, Render) else event
         except EngineError as error:
             trouble = next((doctor.trouble for doctor in self._doctors if doctor.trouble), None)
             if trouble is None:
@@ -151,22 +162,43 @@ class ServedComfy:
         self._resources.close()
 
 
-class Stamps:
-    """What was known of servers' files when they were last used, kept in a file of the workspace."""
+class Stamps(MutableMapping[str, str]):
+    """What was known of servers' files when they were last used, kept in a file of the workspace.
+
+    Each change is written at once, so that a run that is killed leaves no old word of what its server has loaded;
+    what other processes have written meanwhile stays. A file that cannot be written costs one look more.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self.known = self._read()
-        self._before = dict(self.known)
+        self._lock = threading.Lock()
+        self._known = self._read()
 
-    def save(self) -> None:
-        """Writes the file, if anything is new. A file that cannot be written costs one more look at the servers."""
-        if self.known == self._before:
-            return
-        part = self._path.with_suffix(".part")
+    def __getitem__(self, key: str) -> str:
+        return self._known[key]
+
+    def __setitem__(self, key: str, stamp: str) -> None:
+        with self._lock:
+            if self._known.get(key) != stamp:
+                self._write({**self._read(), key: stamp})
+                self._known[key] = stamp
+
+    def __delitem__(self, key: str) -> None:
+        with self._lock:
+            del self._known[key]
+            self._write({other: stamp for other, stamp in self._read().items() if other != key})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._known))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _write(self, stamps: Mapping[str, str]) -> None:
+        part = self._path.with_suffix(f".{os.getpid()}.part")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(self.known, indent=1, sort_keys=True), encoding="utf-8")
+            part.write_text(json.dumps(stamps, indent=1, sort_keys=True), encoding="utf-8")
             part.replace(self._path)
         except OSError:
             part.unlink(missing_ok=True)

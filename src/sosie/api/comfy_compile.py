@@ -8,13 +8,14 @@ here. Why: `docs/decisions/0008-comfy-graphs.md`.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Finding, Plan, Stage
-from sosie.core.errors import NotFoundError, nearest
+from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.program import Compiled, Program, Step, from_built, png
 from sosie.families import (
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 PREFIX = "sosie"
 """What files are called on the server. Nothing of the user's is in it."""
+
+TILED_DENOISE = 0.2
+"""How much noise an enlarged image is drawn over with: the default of Ultimate SD Upscale's own node."""
 
 IDS = 100
 """Ids of a plan's n-th graph begin after n times this many, so that all of them can be looked at as one."""
@@ -137,8 +141,40 @@ def draw_part(
         given = GraphStage(stage, plan, index, size, image, portraits, choices)
         image = on_comfy(stage.family).draw(build, given)
         size = _after(stage, size)
+        if again := redrawn(plan, index, size, choices):
+            build.group = f"{build.group}, redrawn in tiles"
+            image = on_comfy(again.family).draw(build, replace(given, stage=again, size=size, source=image))
     build.add("SaveImage", "Result", images=image, filename_prefix=PREFIX)
     return build.built()
+
+
+def redrawn(plan: Plan, index: int, size: tuple[int, int], choices: GraphChoices) -> Stage | None:
+    """The stage by which an upscale of a plan is drawn over in tiles, `size` being what it has made; None: it is not.
+
+    It is the last one that drew the whole picture, without its guides, which would see a face in every tile. A
+    recipe whose own `refine` comes later has no need of it.
+    """
+    kinds = [stage.kind for stage in plan.stages[index:]]
+    if not choices.tiles or kinds[0] != "upscale" or "refine" in kinds:
+        return None
+    whole = [stage for stage in plan.stages[:index] if stage.kind in ("generate", "refine")]
+    if not whole or size[0] * size[1] <= getattr(on_comfy(whole[-1].family), "LARGE", math.inf):
+        return None
+    sampler = replace(whole[-1].sampler, denoise=TILED_DENOISE)
+    return replace(whole[-1], kind="refine", sampler=sampler, guides=())
+
+
+def expect_effect(plans: Sequence[Plan], choices: GraphChoices) -> None:
+    """Raises `UsageError` for a choice that changes no graph of any of the plans."""
+    wanted = {
+        "--face-detailer": (GraphChoices(faces=choices.faces), "has no face pass"),
+        "--tiles": (GraphChoices(tiles=choices.tiles), "has no stage of SDXL that enlarges or refines a large image"),
+    }
+    for flag, (choice, why) in wanted.items():
+        same = (draw_plan(plan, {}, choice).graph == draw_plan(plan, {}, GraphChoices()).graph for plan in plans)
+        if choice != GraphChoices() and all(same):
+            message = f"{flag} would change nothing: recipe '{plans[0].recipe}' {why}"
+            raise UsageError(message, f"leave {flag} out, or sosie recipe show {plans[0].recipe}")
 
 
 def parts_of(plan: Plan, choices: GraphChoices) -> tuple[Part, ...]:

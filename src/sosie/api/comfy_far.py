@@ -11,7 +11,8 @@ from sosie.api.models import known_table
 from sosie.core import Finding, Plan
 from sosie.core.errors import SosieError
 from sosie.core.workspace import Workspace
-from sosie.doctor.remote import check_far_file, check_far_machine, check_line, finding_of
+from sosie.doctor.machine import Needs
+from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, finding_of
 from sosie.engines.comfy.answers import entries, table
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.program import Compiled, Compiler, FileUse, Program, Step
@@ -83,6 +84,20 @@ class FarDoctor:
             return [finding_of(error, name)]
         return findings
 
+    def examine_machine(self, needs: Needs | None = None) -> list[Finding]:
+        """Line, cards and disk against what is needed; where no folder is known, the disk of `/`."""
+        try:
+            folders = self._model_folders()
+            return [*self._look(folders or {"": ("/",)}, needs), *([] if folders else self._untold())]
+        except SshError as error:
+            return [finding_of(error, self._far.host.name)]
+
+    def examine_files(self, uses: Iterable[FileUse] | None) -> Iterator[FarModel]:
+        """The files that `uses` name, or all that are in the model folders, each once. Raises `SshError`."""
+        known = known_table(self._workspace)
+        for file in dict.fromkeys(self._listing() if uses is None else self._used(uses)):
+            yield check_far_file(file, known)
+
     def _untold(self) -> list[Finding]:
         """Why no file was examined: an old server, or none at all, which its own check says."""
         name = self._far.host.name
@@ -90,9 +105,9 @@ class FarDoctor:
         hint = "name ComfyUI's folder in the address: comfy+ssh://USER@HOST:PORT/FOLDER"
         return [Finding("SOS-X010", "info", name, message, hint)]
 
-    def _look(self, folders: Mapping[str, tuple[str, ...]]) -> list[Finding]:
+    def _look(self, folders: Mapping[str, tuple[str, ...]], needs: Needs | None = None) -> list[Finding]:
         first = next(path for paths in folders.values() for path in paths)
-        return [*check_line(self._tunnel), *check_far_machine(self._tunnel.host, first)]
+        return [*check_line(self._tunnel), *check_far_machine(self._tunnel.host, first, needs)]
 
     def _model_folders(self) -> Mapping[str, tuple[str, ...]]:
         """Kind of model to folders there: as the address says, else as the server says. Empty if it is not there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -42,12 +42,15 @@ if TYPE_CHECKING:
 class Captioning:
     """Who writes captions: `command` (a program of the user's), or templates over what is measured.
 
-    A `recipe` names the model that drew the pictures, or that draws like them: its attribute classifier, if
-    it brings one, then sees clothes, expression, light and background. None: what can be measured of any picture.
+    `model` is a captioning model on this machine, which `recaption` alone uses, on `device`. A `recipe` names the
+    model that drew the pictures, or that draws like them: its attribute classifier, if it brings one, then sees
+    clothes, expression, light and background. None: what can be measured of any picture.
     """
 
     recipe: Recipe | None = None
     command: str = ""
+    model: str = ""
+    device: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -206,10 +209,11 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
     rest = [member for member in members if member not in own]
     taken = [captions.lead(trigger, member.caption) for member in own]
     described: list[tuple[captions.Seen, str]] = []
+    said = _said([folder / member.file for member in rest], how)
     for done, member in enumerate(rest):
         yield Moved(f"describing {member.file}", done, len(rest))
         path = folder / member.file
-        described.append(_described(session, path, sample_of(session, path), "", how))
+        described.append(_described(session, path, sample_of(session, path), next(said, ""), how))
     texts = captions.captions(trigger, [seen for seen, _ in described], taken)
     new = {
         member.file: replace(member, caption=text, by=by)
@@ -319,13 +323,27 @@ def image_digest_or_none(path: Path) -> str | None:
 
 
 def _described(session: Session, path: Path, sample: Sample, given: str, how: Captioning) -> tuple[captions.Seen, str]:
-    """What a picture shows, in the words that came with it, of the command, or of the templates; and whose they are."""
+    """What a picture shows, and whose words those are.
+
+    Words that came with it count, or those of the model (`given`), or of the command, or of the templates.
+    """
     seen = captions.see(sample, classifier_for(session, how.recipe))
+    if how.model:
+        return captions.from_words(seen, given), "model"
     if given.strip():
         return replace(seen, text=" ".join(given.split())), "given"
     if how.command:
-        return replace(seen, text=captions.from_command(how.command, path)), "command"
+        return captions.from_words(seen, captions.from_command(how.command, path)), "command"
     return seen, "template"
+
+
+def _said(paths: Sequence[Path], how: Captioning) -> Iterator[str]:
+    """What the captioning model says of each image; nothing without one."""
+    if not how.model:
+        return iter(())
+    from sosie.training.captioner import Captioner, find_captioner
+
+    return Captioner(find_captioner(how.model), how.device).describe(paths)
 
 
 def _members(session: Session, character: Character) -> tuple[Member, ...]:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from sosie.api.models import known_table
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
@@ -20,7 +20,10 @@ from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import check_partial, is_partial
 from sosie.doctor.recipe_needs import check_plan
 
-Kind = Literal["machine", "model", "lora", "recipe", "workflow", "character", "dataset"]
+if TYPE_CHECKING:
+    from sosie.api.comfy_doctor import ServerReport
+
+Kind = Literal["machine", "server", "model", "lora", "recipe", "workflow", "character", "dataset"]
 
 MANY = 64
 """Files from which on a folder is examined by several processes."""
@@ -32,7 +35,7 @@ MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt
 class Checkup:
     """What one subject is and what was found. Model fields are empty (parameters 0) where unknown.
 
-    `disk` is a recipe's disk plan.
+    `disk` is a recipe's disk plan, `server` what a ComfyUI server says of itself.
     """
 
     subject: str
@@ -46,19 +49,33 @@ class Checkup:
     parameters: int = 0
     findings: tuple[Finding, ...] = ()
     disk: DiskPlan | None = None
+    server: ServerReport | None = None
 
 
 def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Generator[Checkup]:
     """One checkup a subject, or a file below a folder; without subjects, the machine's."""
     how = replace(how, purpose=check_purpose(workspace, subjects, how))
+    if how.recipe and not any(map(is_server, subjects)):
+        hint = f"sosie doctor {how.recipe}, or sosie doctor comfy:URL --recipe {how.recipe}"
+        raise UsageError("--recipe says what a ComfyUI server shall run, and none was named", hint)
     if not subjects or how.machine is not None:
         yield _machine(workspace, subjects, how)
     for subject in subjects:
         yield from _subject(workspace, subject, how)
 
 
+def is_server(subject: str) -> bool:
+    """Whether a subject is the address of ComfyUI servers."""
+    return subject.startswith(("comfy:", "comfy+ssh:"))
+
+
 def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:
-    """An existing path wins, then a recipe's name, then a character's; a clash must be resolved."""
+    """A server's address; else an existing path wins, then a recipe's name, then a character's, or it is a clash."""
+    if is_server(subject):
+        from sosie.api.comfy_doctor import examine_servers
+
+        yield from examine_servers(workspace, subject, how)
+        return
     kind, colon, name = subject.partition(":")
     if colon and kind in ("recipe", "character"):
         yield _recipe(workspace, name, how) if kind == "recipe" else _character(workspace, name)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 from sosie import __version__
 from sosie.api.engines import is_comfy, open_engine, resolve_assets
-from sosie.api.judging import make_judge
+from sosie.api.judging import Maker, make_judge
 from sosie.api.models import known_table
 from sosie.api.prompts import PromptLine
 from sosie.api.session import Session
-from sosie.core import Character, Engine, Finding, Progress, Recipe, Request, Stage
+from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, Stage, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import check_recipe
-from sosie.families import Settings
+from sosie.families import GraphChoices, Settings
 from sosie.files.images import read_image
 from sosie.lab.report import Report, Row
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
@@ -47,7 +47,7 @@ class Order:
     """What is to be delivered: `n` images a prompt line, into `out`, within `attempts` x n tries.
 
     `provenance` False delivers bare images; the record keeps that choice. `keep_loaded` is in minutes.
-    A `workflow` is the user's own graph, whose recipe this is then.
+    A `workflow` is the user's own graph, whose recipe this is then. `choices` are of ComfyUI's graphs.
     """
 
     character: Character
@@ -64,6 +64,7 @@ class Order:
     settings: Settings = field(default_factory=Settings)
     keep_loaded: float = 0.0
     workflow: Workflow | None = None
+    choices: GraphChoices = field(default_factory=GraphChoices)
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,11 +103,13 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
         raise _stopped(findings)
     assets, engine = _open(session, order, stages)
     try:
-        bench = make_judge(session, order.character, order.recipe, assets)
+        bench = make_judge(session, order.character, order.recipe, assets, Maker(order.engine, order.workflow))
         findings += bench.findings
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
         findings = list(dict.fromkeys(findings))
+        if not has_errors(findings):
+            _expect_effect(order, tasks, assets)
         yield from findings
         if has_errors(findings):
             raise _stopped(findings)
@@ -134,7 +137,29 @@ def _open(session: Session, order: Order, stages: tuple[Stage, ...]) -> tuple[Ma
 
         return order.workflow.assets, open_comfy(session, order.engine, order.workflow.compiler)
     assets = resolve_assets(session.workspace, stages, order.engine)
+    if order.choices != GraphChoices():
+        return assets, _open_variant(session, order, stages)
     return assets, open_engine(session, order.engine, stages, order.character, order.settings, order.keep_loaded)
+
+
+def _open_variant(session: Session, order: Order, stages: tuple[Stage, ...]) -> Engine:
+    """ComfyUI with graphs that are made otherwise than usual."""
+    from sosie.api.comfy import open_comfy
+    from sosie.api.comfy_graphs import open_compiler
+
+    return open_comfy(session, order.engine, open_compiler(session, stages, order.choices), order.choices.variant)
+
+
+def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str]) -> None:
+    """Raises `UsageError` for choices that change no graph, of images or of their repairs."""
+    if order.choices == GraphChoices():
+        return
+    from sosie.api.comfy_compile import expect_effect
+
+    task = tasks[0]
+    repair = Draw(attempt=1, source="0" * 64)
+    repairs = [plan(task.recipe, task.character, task.request, repair, assets)] if task.recipe.repair else []
+    expect_effect([*(first_plan(task, assets) for task in tasks), *repairs], order.choices)
 
 
 def _deliver_all(
@@ -170,7 +195,7 @@ def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key
     from sosie.provenance.manifest import Claim, write_signed, write_unsigned
 
     name = "-".join(part for part in (order.character.name, attempt.task.name, attempt.plan.id[:8]) if part)
-    target = order.out / f"{name}.png"
+    target = order.out / f"{name}{order.choices.variant}.png"
     session.store.record_delivery(started, attempt.stored.id, target, key is not None)
     image = read_image(attempt.stored.image)
     if key is None:
@@ -238,6 +263,8 @@ def _arguments(order: Order) -> dict[str, object]:
         "seed": order.seed,
         "attempts": order.attempts,
         "engine": order.engine,
+        "face_detailer": order.choices.faces == "server",
+        "tiles": order.choices.tiles,
         "provenance": order.provenance,
         "from": str(order.given.image or ""),
         "stages": list(order.given.stages),

@@ -21,13 +21,15 @@ UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TI
 class Examination:
     """How to look: recorded `nvidia-smi` text in place of this machine, and what recipes and datasets are for.
 
-    `trigger` is the token that a dataset's captions must hold, `family` what is trained on it.
+    `trigger` is the token that a dataset's captions must hold, `family` what is trained on it, `recipe` what
+    ComfyUI servers are to run.
     """
 
     machine: Path | None = None
     trigger: str = ""
     family: str = ""
     purpose: Purpose = field(default_factory=Purpose)
+    recipe: str = ""
 
 
 def parse_bytes(text: str) -> int:

@@ -16,6 +16,7 @@ from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.core.workspace import Workspace, check_name
 from sosie.doctor.recipes import check_recipe as check
+from sosie.doctor.training import check_training
 from sosie.training.ranges import training_complaints
 
 
@@ -109,4 +110,4 @@ def check_recipe(workspace: Workspace, name: str) -> list[Finding]:
         recipe = load_recipe(workspace, name)
     except SosieError as error:
         return [Finding("SOS-R001", "error", name, error.message, error.hint)]
-    return check(workspace, recipe, known=known_table(workspace))
+    return [*check(workspace, recipe, known=known_table(workspace)), *check_training(recipe)]

@@ -25,6 +25,7 @@ from sosie.core.plan import without_guides
 from sosie.core.schema import from_table, read_toml
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
+from sosie.doctor.training import check_training
 from sosie.files.lora import read_lora
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Event
@@ -128,6 +129,7 @@ def _checks(session: Session, order: TrainOrder, job: TrainingJob) -> list[Findi
     bare = without_guides(order.recipe)
     bare = replace(bare, stages=tuple(replace(stage, loras=()) for stage in bare.stages[:1]))
     findings += check_recipe(session.workspace, bare, known=known_table(session.workspace))
+    findings += check_training(bare)
     if order.device != "cpu":
         findings += check_here(session.workspace, bare, Purpose(job.training.steps, len(job.images)))
     return list(dict.fromkeys(findings))

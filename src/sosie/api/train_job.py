@@ -23,6 +23,7 @@ from sosie.files.digest import asset_digest
 from sosie.files.images import read_image
 from sosie.files.library import find_asset
 from sosie.store.training import TrainingStart
+from sosie.training.captions import lead
 from sosie.training.dataset import TrainingImage, read_folder
 from sosie.training.job import BaseModel, Samples, TrainingJob
 
@@ -72,7 +73,8 @@ def job_of(session: Session, order: TrainOrder) -> TrainingJob:
     training, workspace = training_of(order), session.workspace
     images: list[TrainingImage] = []
     for character in order.characters:
-        images += read_folder(dataset_folder(session, character), trigger_of(character), character.name)
+        own = read_folder(dataset_folder(session, character), trigger_of(character), character.name)
+        images += [_as_read(order.recipe, character, image) for image in own]
     if order.regularisation is not None:
         images += read_folder(order.regularisation, "")
     place = workspace.state.resolve() / "training"
@@ -120,6 +122,21 @@ def _base(session: Session, recipe: Recipe) -> BaseModel:
     return BaseModel(stage.family, stage.model, path, asset_digest(path), vae, variant)
 
 
+def _as_read(recipe: Recipe, character: Character, image: TrainingImage) -> TrainingImage:
+    """The image with the text that is read with it: its caption, or the recipe's prompt about it."""
+    if recipe.training is None or recipe.training.texts == "captions" or image.caption is None:
+        return image
+    about = lead(image.trigger, image.caption).removeprefix(image.trigger).removeprefix(", ")
+    return replace(image, caption=_prompt(recipe, character, about))
+
+
+def _prompt(recipe: Recipe, character: Character, about: str) -> str:
+    """What `generate` would ask of the character's LoRA: the recipe's prompt, the trigger in front."""
+    trigger = trigger_of(character)
+    values = {"description": character.prompt_description, "trigger": trigger, "prompt": about}
+    return with_trigger(fill(recipe.stages[0].prompt or recipe.prompt, values), [trigger])
+
+
 def _with_face(session: Session, image: TrainingImage) -> TrainingImage:
     """The image with its largest face; one that cannot be read is left to the checks."""
     try:
@@ -132,14 +149,9 @@ def _with_face(session: Session, image: TrainingImage) -> TrainingImage:
 def _samples(order: TrainOrder, training: Training) -> Samples:
     """What is drawn at every judgement: the recipe's own prompts, as `generate` would ask with the LoRA."""
     recipe = order.recipe
-    stage = recipe.stages[0]
-    texts: list[str] = []
-    for character in order.characters:
-        trigger = trigger_of(character)
-        for prompt in training.prompts or recipe.calibration.prompts:
-            values = {"description": character.prompt_description, "trigger": trigger, "prompt": prompt}
-            texts.append(with_trigger(fill(stage.prompt or recipe.prompt, values), [trigger]))
-    return Samples(tuple(texts), recipe.width, recipe.height, stage.sampler, recipe.negative_prompt)
+    prompts = training.prompts or recipe.calibration.prompts
+    texts = tuple(_prompt(recipe, character, about) for character in order.characters for about in prompts)
+    return Samples(texts, recipe.width, recipe.height, recipe.stages[0].sampler, recipe.negative_prompt)
 
 
 def _machine(job: TrainingJob) -> Environment:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Plan, Recipe, Stage
+from sosie.core.errors import UsageError
 from sosie.core.plan import MAX_SIDE
 from sosie.core.schema import digest
 from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
 from sosie.files.workflow import Graph, node_type, read_workflow
-from sosie.files.workflow.attach import attach, expect_runnable, find_output, find_size
+from sosie.files.workflow.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
+from sosie.files.workflow.build import Place
 from sosie.files.workflow.settings import Pins, apply_settings
+from sosie.files.workflow.taken_out import Change, apply_changes
 from sosie.files.workflow.to_api import to_api
 
 FAMILY = "workflow"
@@ -44,12 +49,20 @@ class WorkflowCompiler:
 class Workflow:
     """A workflow as the loop takes it: a recipe of one stage, its graph's digest by that stage's model, and a compiler.
 
-    The digest covers the settings, so that plans of another graph are other plans.
+    The digest covers the settings, so that plans of another graph are other plans. `path` and `settings` are
+    what it was opened by.
     """
 
     recipe: Recipe
     assets: Mapping[str, str]
     compiler: WorkflowCompiler
+    path: Path
+    settings: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """The node whose image is the result."""
+        return self.compiler.pins.output or find_output(self.compiler.graph)
 
 
 def open_workflow(path: Path, settings: Sequence[str] = ()) -> Workflow:
@@ -63,7 +76,47 @@ def open_workflow(path: Path, settings: Sequence[str] = ()) -> Workflow:
     expect_runnable(graph, output)
     width, height = _possible(find_size(graph, output))
     recipe = Recipe(path.stem, (Stage("generate", FAMILY, path.name),), "{prompt}", width, height)
-    return Workflow(recipe, {path.name: digest(to_api(graph))}, WorkflowCompiler(graph, pins))
+    assets = {path.name: digest(to_api(graph))}
+    return Workflow(recipe, assets, WorkflowCompiler(graph, pins), path, tuple(settings))
+
+
+def with_changes(workflow: Workflow, changes: Sequence[Change]) -> Workflow:
+    """The workflow with changes in its graph, and the digest of what it then is."""
+    graph = apply_changes(workflow.compiler.graph, changes)
+    assets = {workflow.path.name: digest(to_api(graph))}
+    return dataclasses.replace(workflow, assets=assets, compiler=WorkflowCompiler(graph, workflow.compiler.pins))
+
+
+def prompt_places(workflow: Workflow) -> tuple[Place, ...]:
+    """Where the positive prompt stands. Raises `UsageError` where that is not clear."""
+    pins = workflow.compiler.pins
+    return (pins.prompt,) if pins.prompt else find_texts(workflow.compiler.graph, workflow.output, "positive")
+
+
+def drawing_digest(workflow: Workflow) -> str:
+    """SHA-256 over what draws: nodes and values without the seeds, the prompt and the name that is saved under.
+
+    These are set anew for every image; where the prompt's place is not clear its text stays and counts.
+    """
+    graph, output, pins = workflow.compiler.graph, workflow.output, workflow.compiler.pins
+    blank = {*((pins.seed,) if pins.seed else find_seeds(graph, output))}
+    with suppress(UsageError):
+        blank |= {*prompt_places(workflow)}
+    above = graph.above(output)
+    table = {name: entry for name, entry in to_api(graph).items() if name in above}
+    return digest(
+        {
+            name: [
+                entry["class_type"],
+                {
+                    key: value
+                    for key, value in entry["inputs"].items()
+                    if Place(name, key) not in blank and (name != output or graph.nodes[name].link(key))
+                },
+            ]
+            for name, entry in table.items()
+        }
+    )
 
 
 def _possible(size: tuple[int, int] | None) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,12 +11,14 @@ import click
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core import Finding, Progress
+from sosie.core.errors import UsageError
 from sosie.core.finding import has_errors
 from sosie.core.schema import to_table
 from sosie.core.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.calibrate import Calibration
+    from sosie.api.workflows import Workflow
 
 
 @click.command("calibrate")
@@ -26,35 +29,67 @@ if TYPE_CHECKING:
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Another seed, other impostors."
 )
 @click.option("--engine", default="diffusers", show_default=True, help="What renders.")
+@click.option(
+    "--workflow",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Calibrate for your own ComfyUI workflow in place of a recipe: its face guides and the character's LoRAs "
+    "are taken out.",
+)
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NODE.input=value",
+    help="As for generate. A strength or weight of 0 takes out what Sosie does not know: LoraLoader.strength_model=0.",
+)
 @common
 def command(character: str, recipe_name: str | None, output: Output, workspace: Workspace, **flags: Any) -> int:
     """Render impostors of CHARACTER (same description, no identity guide) and set thresholds by them.
 
-    From then on the character's images are judged by this cohort in place of the shipped one.
-    With fewer than 20 impostors a rate of 5 % cannot be told from 0.
+    From then on the character's images are judged by this cohort in place of the shipped one, or of the
+    references' likeness to each other. With fewer than 20 impostors a rate of 5 % cannot be told from 0.
     """
     from sosie.api.calibrate import CalibrationRequest, calibrate
     from sosie.api.characters import load_character
     from sosie.api.recipes import load_recipe
 
     whom = load_character(workspace, character)
-    recipe = load_recipe(workspace, recipe_name or whom.recipe or "mini")
+    workflow = _workflow(recipe_name, flags.pop("file"), flags.pop("changes"), flags["engine"])
+    recipe = workflow.recipe if workflow else load_recipe(workspace, recipe_name or whom.recipe or "mini")
     findings: list[Finding] = []
     with (
         session(workspace) as opened,
         output.progress(),
-        closing(calibrate(opened, CalibrationRequest(whom, recipe, **flags))) as events,
+        closing(calibrate(opened, CalibrationRequest(whom, recipe, **flags, workflow=workflow))) as events,
     ):
         for event in events:
             if isinstance(event, Finding):
                 findings.append(event)
-                output.finding(event)
+                output.finding(event, always=event.code == "SOS-J006")
             elif isinstance(event, Progress):
                 if event.phase == "calibrate":
                     output.step(f"impostor {event.step} of {event.steps}", event.step, event.steps)
             else:
                 _report(output, character, event)
     return 2 if has_errors(findings) else 0
+
+
+def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], engine: str) -> Workflow | None:
+    """The user's own graph, if one was given."""
+    if path is None:
+        if changes:
+            raise UsageError("--set changes a workflow, and none was given", "add --workflow FILE.json")
+        return None
+    if recipe:
+        raise UsageError("--recipe and --workflow take the place of each other", "leave one of them out")
+    from sosie.api.engines import is_comfy
+    from sosie.api.workflows import open_workflow
+
+    if not is_comfy(engine):
+        hint = "add --engine comfy:http://127.0.0.1:8188"
+        raise UsageError(f"engine '{engine}' runs no ComfyUI workflows", hint)
+    return open_workflow(path, changes)
 
 
 def _report(output: Output, character: str, made: Calibration) -> None:

@@ -77,18 +77,31 @@ def build(character: str, output: Output, workspace: Workspace, **flags: Any) ->
 @click.argument("character")
 @RECIPE
 @COMMAND
+@click.option(
+    "--model",
+    default="",
+    metavar="PATH_OR_NAME",
+    help="A captioning model on this machine (BLIP, BLIP-2, Florence-2...): its folder, or name in the hub's cache.",
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Of --model."
+)
 @common
-def caption(character: str, recipe_name: str | None, caption_command: str, output: Output, workspace: Workspace) -> int:
+def caption(character: str, output: Output, workspace: Workspace, **flags: Any) -> int:
     """Write the captions of CHARACTER's training set anew.
 
-    Each is unique and begins with the trigger; it names what does not belong to the face. Captions that came
-    with an image stay, and so does a caption in NAME.txt beside an image.
+    Each is unique and begins with the trigger; it names what does not belong to the face: what a program or a
+    model says of hair, eyes, age and the like is taken out. Captions that came with an image stay, and so does
+    a caption in NAME.txt beside an image. A model must be there already, in safetensors; none is downloaded.
     """
     from sosie.api.datasets import Captioning, recaption
 
+    if flags["model"] and flags["caption_command"]:
+        raise UsageError("both --model and --caption-command were given; expected one of them")
     with session(workspace) as opened:
-        whom, recipe = _whom(workspace, character, recipe_name)
-        _show(output, recaption(opened, whom, Captioning(recipe, caption_command)))
+        whom, recipe = _whom(workspace, character, flags["recipe_name"])
+        how = Captioning(recipe, flags["caption_command"], flags["model"], flags["device"])
+        _show(output, recaption(opened, whom, how))
     return 0
 
 

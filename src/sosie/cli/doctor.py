@@ -16,6 +16,7 @@ from sosie.core.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sosie.api.comfy_doctor import ServerReport
     from sosie.api.doctor import Checkup
     from sosie.api.fixes import Fix
     from sosie.api.needs import Examination
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 )
 @click.option("--family", default="", help="What is trained on a dataset, for --precision: zimage, sdxl.")
 @click.option("--trigger", default="", help="The token that a dataset's captions must hold.")
+@click.option("--recipe", default="", help="What a ComfyUI server is to run: its nodes and files are compared.")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without loss, after asking.")
 @click.option("--yes", is_flag=True, help="The answer to --fix.")
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
@@ -47,6 +49,7 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
     """Examine SUBJECTs: model and LoRA files, folders, datasets, recipes, ComfyUI graphs, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
+    comfy:URL is a running ComfyUI server, comfy+ssh://USER@HOST:PORT one with its machine and model files.
     No weight is loaded. Exit 1 if there is a warning or an error.
 
     --fix converts LoRAs and pickles beside the original, which stays, and removes partial downloads
@@ -57,6 +60,7 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
         return 0
     how = _examination(flags)
     if flags["fix"]:
+        _expect_here(subjects)
         if not flags["yes"] and not sys.stdin.isatty():
             raise UsageError("--fix asks first, and there is no terminal to ask at", "add --yes to the command")
         return _mend(output, workspace, subjects, how, flags["yes"])
@@ -71,13 +75,20 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
     return worst
 
 
+def _expect_here(subjects: tuple[str, ...]) -> None:
+    from sosie.api.doctor import is_server
+
+    if far := [subject for subject in subjects if is_server(subject)]:
+        raise UsageError(f"--fix mends what is on this machine, and {far[0]} is not", "sosie doctor SUBJECT --fix")
+
+
 def _examination(flags: dict[str, Any]) -> Examination:
     from sosie.api.needs import Examination, parse_bytes
     from sosie.doctor.recipe_needs import Purpose
 
     quota = 0 if flags["quota"] is None else parse_bytes(flags["quota"])
     purpose = Purpose(flags["training"], precision=flags["precision"] or "", quota=quota)
-    return Examination(flags["machine"], flags["trigger"], flags["family"], purpose)
+    return Examination(flags["machine"], flags["trigger"], flags["family"], purpose, flags["recipe"])
 
 
 def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: Examination, yes: bool) -> int:
@@ -153,7 +164,15 @@ def _line(checkup: Checkup) -> dict[str, Any]:
         "parameters": checkup.parameters or None,
         "findings": findings,
         **({} if checkup.disk is None else {"disk": _disk(checkup.disk)}),
+        **({} if checkup.server is None else {"server": _server(checkup.server)}),
     }
+
+
+def _server(told: ServerReport) -> dict[str, Any]:
+    system = {name: getattr(told.system, name) or None for name in ("version", "python", "torch", "device")}
+    memory = {"memory": told.system.memory or None, "free": told.system.free or None}
+    packs = {pack: {"complete": not lacks, "lacks": list(lacks)} for pack, lacks in told.packs.items()}
+    return {**system, **memory, "classes": told.classes, "packs": packs, "files": dict(told.files)}
 
 
 def _disk(plan: DiskPlan) -> dict[str, Any]:

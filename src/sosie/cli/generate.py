@@ -20,6 +20,7 @@ from sosie.core.workspace import Workspace
 if TYPE_CHECKING:
     from sosie.api.generate import Delivered, Order, Summary
     from sosie.api.workflows import Workflow
+    from sosie.families import GraphChoices
 
 
 @click.command("generate")
@@ -67,6 +68,16 @@ if TYPE_CHECKING:
     multiple=True,
     metavar="NODE.input=value",
     help="Change a value of the workflow, or say what a place of it is for: prompt=6.text, seed=3.seed, output=9.",
+)
+@click.option(
+    "--face-detailer",
+    is_flag=True,
+    help="On ComfyUI: faces by Impact Pack's FaceDetailer, in place of Sosie's own face pass.",
+)
+@click.option(
+    "--tiles",
+    is_flag=True,
+    help="On ComfyUI: draw enlarged images over, tile by tile, by Ultimate SD Upscale (SDXL only).",
 )
 @click.option(
     "--provenance/--no-provenance", default=True, show_default=True, help="Sign each image with a C2PA manifest."
@@ -122,6 +133,7 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
     from sosie.api.recipes import load_recipe
     from sosie.families import Settings
 
+    choices = _choices(flags)
     character = load_character(workspace, name)
     workflow = _workflow(flags)
     recipe = workflow.recipe if workflow else load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
@@ -140,7 +152,22 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
         Settings(flags["memory"], flags["compile"]),
         flags["keep_loaded"],
         workflow,
+        choices,
     )
+
+
+def _choices(flags: dict[str, Any]) -> GraphChoices:
+    """How ComfyUI's graphs are made. Raises `UsageError` for a choice that something else has no use for."""
+    from sosie.api.engines import is_comfy
+    from sosie.families import GraphChoices
+
+    given = [f"--{name.replace('_', '-')}" for name in ("face_detailer", "tiles") if flags[name]]
+    if given and flags["workflow"] is not None:
+        raise UsageError(f"{given[0]} is for recipes: a workflow is run as it is", "leave one of them out")
+    if given and not is_comfy(flags["engine"]):
+        hint = "add --engine comfy:http://127.0.0.1:8188"
+        raise UsageError(f"{given[0]} is for ComfyUI; engine '{flags['engine']}' has no such nodes", hint)
+    return GraphChoices(faces="server" if flags["face_detailer"] else "sosie", tiles=flags["tiles"])
 
 
 def _workflow(flags: dict[str, Any]) -> Workflow | None:

@@ -44,6 +44,7 @@ def _identity(score: Score) -> dict[str, Any]:
         "joint": _rate(score.joint),
         "others": _rate(score.others),
         "guided_by": list(score.guided_by),
+        "threshold_from": score.basis or (rate.cohort if rate else None),
     }
 
 
@@ -64,7 +65,10 @@ def _defect(score: Score) -> dict[str, Any]:
 
 
 def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table:
-    """Image, verdict, identity by each judge with its threshold, defects, seconds."""
+    """Image, verdict, identity by each judge with its threshold, defects, seconds.
+
+    Below it what set the thresholds, where it was no cohort.
+    """
     from rich.markup import escape
     from rich.table import Table
 
@@ -73,6 +77,9 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
     for column in ("image", "verdict", *judges, "defects"):
         shown.add_column(column, overflow="fold")
     shown.add_column("seconds", justify="right")
+    bases = dict.fromkeys(score.basis for _, card, _, _ in rows for score in card.of("identity") if score.basis)
+    if bases:
+        shown.caption = f"thresholds from {'; '.join(bases)}: how many strangers would pass is unknown"
     for image, card, verdict, seconds in rows:
         by_name = {score.name: score for score in card.of("identity")}
         cells = [_value(by_name.get(judge)) for judge in judges]

@@ -31,7 +31,10 @@ DONE = ("finished", "over-trained")
 @click.option("--continue-from", default="", metavar="LORA", help="Begin with the weights of this LoRA.")
 @click.option("--regularisation", type=click.Path(path_type=Path), help="A folder of images of others, with captions.")
 @click.option(
-    "--log-with", multiple=True, metavar="LOGGER", help="wandb, mlflow...: beside TensorBoard; may be given again."
+    "--log-with",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow"]),
+    help="A logger beside log.jsonl; may be given again. Default: TensorBoard, where it is installed.",
 )
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."

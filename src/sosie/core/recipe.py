@@ -10,7 +10,8 @@ GuideKind = Literal["faceid", "faceid-plus-v2", "instantid"]
 Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "beta"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
-Targets = Literal["attention", "transformer"]
+Targets = Literal["attention", "transformer", "all"]
+Texts = Literal["captions", "prompts"]
 Optimizer = Literal["auto", "adamw", "adamw8bit"]
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
 BaseStorage = Literal["precision", "fp8"]
@@ -167,11 +168,12 @@ class Training:
 
     `steps` are updates of `batch` images each; the learning rate rises over `warmup` of them and then
     follows `schedule` (to 0 at the end, unless constant). The change of a weight is alpha / rank * B A
-    in the projections of attention alone, or in all of the transformer's. `min_snr` is gamma of
-    arXiv:2303.09556 (0: off), `ema` the decay of the weights' moving average (0: off), `clip` the largest
-    norm of the gradient. `precision` is what is computed in; the frozen weights lie in it too, or in
-    fp8. Pictures fill about `resolution` squared pixels. Pixels of the face count `face_weight` times,
-    a regularisation image `regularisation` times.
+    in the projections of attention alone, in all of the transformer's, or in all layers that repeat,
+    convolutions too. `texts` is what is read with a picture: its caption, or the recipe's prompt with the
+    caption in it, as `generate` writes it. `min_snr` is gamma of arXiv:2303.09556 (0: off), `ema` the decay
+    of the weights' moving average (0: off), `clip` the largest norm of the gradient. `precision` is what is
+    computed in; the frozen weights lie in it too, or in fp8. Pictures fill about `resolution` squared
+    pixels. Pixels of the face count `face_weight` times, a regularisation image `regularisation` times.
 
     Every `save_every` steps what a run needs to go on is saved; every `sample_every` steps a checkpoint
     is, and `prompts` (empty: those of the calibration) are drawn with it and judged; the best and the
@@ -183,6 +185,7 @@ class Training:
     rank: int = 16
     alpha: float = 16.0
     targets: Targets = "transformer"
+    texts: Texts = "captions"
     learning_rate: float = 1e-4
     schedule: LearningRateSchedule = "cosine"
     warmup: int = 0

@@ -32,7 +32,8 @@ class Score:
     there is no value or no threshold: never a pass. `low` and `high` bound the value's range.
     `rate` is what the threshold lets through alone, `joint` together with the other judges,
     `others` the joint rate against other people. `guided_by` names the encoders that guided the
-    image: never the one that judged.
+    image: never the one that judged. `basis` says what set the threshold where it was no cohort:
+    then all three rates are None.
     """
 
     kind: ScoreKind
@@ -49,6 +50,7 @@ class Score:
     joint: CohortRate | None = None
     others: CohortRate | None = None
     guided_by: tuple[str, ...] = ()
+    basis: str = ""
 
 
 @dataclass(frozen=True)

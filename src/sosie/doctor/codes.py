@@ -47,6 +47,8 @@ COMMON = {
     "SOS-J002": "A judge has no threshold",
     "SOS-J003": "A calibration is out of date or damaged",
     "SOS-J004": "A shipped cohort sets the thresholds",
+    "SOS-J005": "The references set the thresholds",
+    "SOS-J006": "What was taken out of a workflow for its calibration",
     "SOS-P001": "A file cannot be read as an image",
     "SOS-P002": "A file is too large, or cut into too many chunks, to be checked",
     "SOS-P003": "An image has no C2PA manifest",
@@ -69,6 +71,7 @@ COMMON = {
     "SOS-U003": "Captions or triggers are missing",
     "SOS-U004": "A LoRA cannot be continued",
     "SOS-U006": "A family has no trainer",
+    "SOS-U007": "A training does not suit its model",
     "SOS-U010": "The loss is not a number",
     "SOS-U011": "The loss is exactly zero",
     "SOS-U012": "A gradient is a spike",
@@ -81,6 +84,7 @@ COMMON = {
     "SOS-U032": "The last checkpoint is delivered unjudged",
     "SOS-U033": "The 8-bit optimiser is not there",
     "SOS-U034": "A logger is not there",
+    "SOS-U035": "A logger failed",
 }
 """The codes that have no table in a module of their own."""
 

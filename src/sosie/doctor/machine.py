@@ -78,7 +78,7 @@ class Needs:
     """What a job asks of a machine; 0 and empty ask for nothing. One card must hold `vram_mib` MiB.
 
     `gpu` is False for a job that a CPU does as well; `dtype` is what it computes in; `disk_bytes`
-    is the need of a disk plan.
+    is the need of a disk plan. `cure` is what to do where the card is too small, or empty.
     """
 
     gpu: bool = True
@@ -86,6 +86,7 @@ class Needs:
     dtype: Dtype = ""
     ram_mib: int = 0
     disk_bytes: int = 0
+    cure: str = ""
 
 
 def check_machine(source: MachineFacts, needs: Needs) -> list[Finding]:
@@ -125,7 +126,7 @@ def _about(subject: str, gpu: Gpu, torch: TorchWheel | None, needs: Needs) -> It
         yield from _driver(subject, gpu, torch, torch.cuda)
     yield from _compat(subject, gpu)
     yield from _ability(subject, gpu, needs)
-    yield from _vram(subject, gpu, needs.vram_mib)
+    yield from _vram(subject, gpu, needs)
 
 
 def _no_gpu(needs: Needs) -> Finding:
@@ -280,10 +281,11 @@ def _ability(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
         yield Finding("SOS-H031", "warning", subject, message, "use the bf16 file if it fits the card's memory")
 
 
-def _vram(subject: str, gpu: Gpu, needed: int) -> Iterator[Finding]:
+def _vram(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
+    needed = needs.vram_mib
     if needed <= 0:
         return
-    hint = "choose a smaller size, an fp8 or GGUF file, offloading, or a larger card"
+    hint = needs.cure or "choose a smaller size, an fp8 or GGUF file, offloading, or a larger card"
     if gpu.vram_mib is None:
         message = f"{gpu.name}: the memory is not known (shared with the CPU?); the job needs about {needed:,} MiB"
         yield Finding("SOS-H044", "info", subject, message, hint)

@@ -6,11 +6,12 @@ by with less. Sources: the model cards, and reports of OneTrainer (#1269) and ai
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sosie.core import Finding, Recipe, Stage
 from sosie.core.workspace import Workspace
+from sosie.doctor.assembly import fit_of
 from sosie.doctor.dataset.precision import check_precision
 from sosie.doctor.disk import (
     FAMILY_LARGEST,
@@ -26,6 +27,7 @@ from sosie.doctor.disk import (
     recipe_files,
 )
 from sosie.doctor.machine import Dtype, Needs
+from sosie.doctor.training import check_training
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
 
@@ -48,7 +50,11 @@ VRAM_FP8 = {"zimage": 8 * GB}
 """8 to 10 GB."""
 
 VRAM_TRAINING = {"sdxl": 13 * GB, "zimage": 12 * GB}
-"""A LoRA: SDXL 13 to 15 GB; Z-Image 12 at 768 px, 20 in bf16 with two images at once."""
+"""A LoRA, where the family makes no estimate or the recipe has no settings: SDXL 13 to 15 GB; Z-Image 12 at 768 px,
+20 in bf16 with two images at once."""
+
+TRAIN_IN_LESS = "set gradient_checkpointing = true, base_storage = 'fp8', a smaller batch or resolution, or rent a card"
+"""What to do where a card is too small to train on."""
 
 WORKING = GB
 """What a model takes beside its weights at least; with twice its files it bounds the estimate for small models."""
@@ -77,12 +83,12 @@ def plan_recipe(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> DiskP
 
 
 def check_plan(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> tuple[DiskPlan, list[Finding]]:
-    """The plan and SOS-D010, D011, D015 against the pod's quota, or D012 to D017 against this disk; SOS-T040."""
+    """The plan and SOS-D010, D011, D015 against the pod's quota, or D012 to D017 against this disk; SOS-T040, U007."""
     plan = plan_recipe(workspace, recipe, purpose)
     findings = check_quota(plan, purpose.quota) if purpose.quota else check_free(plan, workspace.root)
     for family in dict.fromkeys(stage.family for stage in recipe.stages):
         findings += check_precision(family, purpose.precision, training=purpose.training > 0)
-    return plan, findings
+    return plan, list(dict.fromkeys([*findings, *check_training(recipe)]))
 
 
 def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
@@ -96,12 +102,18 @@ def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
     whole = len(known) == len(sizes)
     vram = max((_vram(stage, purpose) for stage in stages), default=0)
     largest = max(known, default=0)
-    if whole:
+    if purpose.training:
+        vram = _vram_training(recipe, purpose, sum(known) if whole else None)
+    elif whole:
         vram = min(vram, 2 * sum(known) + WORKING)
     else:
         largest = max(largest, *(FAMILY_LARGEST.get(stage.family, 0) for stage in stages))
     disk = plan_recipe(workspace, recipe, purpose).bytes if purpose.quota else 0
-    return Needs(True, vram // 2**20, _dtype(stages, purpose), largest // 2**20, disk)
+    dtype, cure = _dtype(stages, purpose), ""
+    if purpose.training and recipe.training is not None:
+        chosen = recipe.training.precision
+        dtype, cure = dtype or ("bf16" if chosen == "auto" else chosen), TRAIN_IN_LESS
+    return Needs(True, vram // 2**20, dtype, largest // 2**20, disk, cure)
 
 
 def most(needs: tuple[Needs, ...]) -> Needs:
@@ -113,6 +125,7 @@ def most(needs: tuple[Needs, ...]) -> Needs:
         dtypes[0] if dtypes else "",
         max((need.ram_mib for need in needs), default=0),
         sum(need.disk_bytes for need in needs),
+        next((need.cure for need in needs if need.cure), ""),
     )
 
 
@@ -123,10 +136,26 @@ def _training(families: tuple[str, ...], purpose: Purpose) -> TrainingRun | None
     return TrainingRun(checkpoint, max(1, purpose.training // SAVE_EVERY), purpose.images, 2 * checkpoint)
 
 
+def _vram_training(recipe: Recipe, purpose: Purpose, size: int | None) -> int:
+    """Bytes of the card's memory that the recipe's `[training]` takes; 0 for families without a figure.
+
+    `size` is that of the model's files, None where it is not known: a smaller model than the family's, of
+    which they are less than half, takes its share.
+    """
+    family = recipe.stages[0].family
+    estimate, training = fit_of(family).training_memory, recipe.training
+    needed = VRAM_TRAINING.get(family, 0)
+    if estimate is not None and training is not None:
+        if purpose.precision in ("bf16", "fp16", "fp32"):
+            training = replace(training, precision=purpose.precision)
+        needed = estimate(training, (recipe.width, recipe.height))
+    if size is None or family not in FAMILY_LARGEST:
+        return needed
+    return min(needed, WORKING + round(needed * 2 * size / FAMILY_LARGEST[family]))
+
+
 def _vram(stage: Stage, purpose: Purpose) -> int:
-    """Bytes of the card's memory; 0 for families without a figure."""
-    if purpose.training:
-        return VRAM_TRAINING.get(stage.family, 0)
+    """Bytes of the card's memory to make images; 0 for families without a figure."""
     needed = VRAM.get(stage.family, 0)
     if stage.guides:
         needed = VRAM_GUIDED.get(stage.family, needed)

@@ -133,12 +133,17 @@ class GraphChoices:
 
     `smaller` spends time to save the GPU's memory. `faces` says who cuts out a face, masks and composites it:
     Sosie between two graphs, or Impact Pack's FaceDetailer on the server. `tiles` redraws large images by
-    Ultimate SD Upscale.
+    Ultimate SD Upscale, those too that an upscaler has made.
     """
 
     smaller: bool = False
     faces: Literal["sosie", "server"] = "sosie"
     tiles: bool = False
+
+    @property
+    def variant(self) -> str:
+        """What names of engines and files end with, so that another picture of a plan has another; mostly empty."""
+        return "+face-detailer" * (self.faces == "server") + "+tiles" * self.tiles
 
 
 @dataclass(frozen=True, eq=False)

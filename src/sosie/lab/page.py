@@ -13,7 +13,7 @@ from PIL import Image
 
 from sosie import __version__
 from sosie.core import CohortRate, Score
-from sosie.lab.report import Report, Row
+from sosie.lab.report import Report, Row, without_cohort
 from sosie.lab.statistics import wilson
 
 SIDE = 512
@@ -51,6 +51,8 @@ def _lead(report: Report) -> str:
         text += f" An image is kept if every judge passes it and no defect is found. {_rate(report.gate.joint)}"
     if report.gate.others is not None:
         text += f" Of other people: {_rate(report.gate.others)}"
+    if sentence := without_cohort(report.gate):
+        text += f" {sentence}"
     if report.gate.guided_by:
         text += f" The images were guided by {', '.join(report.gate.guided_by)}, which does not judge."
     return text
@@ -94,7 +96,7 @@ def _figure(row: Row) -> str:
 def _identity(score: Score) -> str:
     if score.value is None or score.threshold is None:
         return f'<tr><td>{escape(score.name)}<td colspan="3" class="faint">{escape(score.reason)}</tr>'
-    rate = f"{100 * score.rate.fmr:.1f} %" if score.rate else ""
+    rate = f"{100 * score.rate.fmr:.1f} %" if score.rate else "unknown"
     sign = "≥" if score.higher_is_better else "≤"
     return (
         f'<tr><td>{escape(score.name)}<td class="n {"pass" if score.passed else "fail"}">'

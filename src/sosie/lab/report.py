@@ -41,6 +41,15 @@ class Report:
         return tuple(row for row in self.rows if row.kept)
 
 
+def without_cohort(gate: Gate) -> str:
+    """A sentence on the judges whose thresholds come from the references; empty if there is none."""
+    judges = gate.by_references
+    if not judges:
+        return ""
+    names = ", ".join(judge.encoder.name for judge in judges)
+    return f"Thresholds of {names}: from {judges[0].basis}; how many strangers would pass is unknown."
+
+
 def describe(score: Score) -> str:
     """A score in a few words: `sface 0.71 (at least 0.62)`."""
     if score.value is None:

@@ -35,7 +35,8 @@ class Cohort:
     `name` is how a score names it; `encoders` maps a judge to the SHA-256 of its weights: an
     embedding by other weights says nothing. `generator` is the digest of the stages and weights
     that rendered it (empty: the cohort lies beside its model), `descriptions` whom the images
-    show: one a row, or a single one for all.
+    show: one a row, or a single one for all. `changes` are [node, input, value]: what took the
+    character out of a user's workflow.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Cohort:
     encoders: Mapping[str, str]
     embeddings: Mapping[str, Vectors]
     sha256: str
+    changes: tuple[tuple[str, str, Any], ...] = ()
 
     @property
     def n(self) -> int:
@@ -61,11 +63,12 @@ def load_cohort(path: Path) -> Cohort:
             embeddings = {name: np.asarray(archive[name], np.float32) for name in encoders}
         name, generator = str(meta["name"]), str(meta["generator"])
         descriptions = tuple(str(text) for text in meta["descriptions"])
+        changes = tuple((str(node), str(name), value) for node, name, value in meta.get("changes", ()))
     except Exception as error:  # a hostile archive can fail in many ways, none of them ours
         raise BadModelError(f"{path} is not a cohort: {error}", "sosie calibrate CHARACTER") from None
     if len({len(rows) for rows in embeddings.values()}) > 1 or any(rows.ndim != 2 for rows in embeddings.values()):
         raise BadModelError(f"{path} is damaged: its judges saw different images", "sosie calibrate CHARACTER")
-    cohort = Cohort(name, generator, descriptions, encoders, embeddings, hashlib.sha256(data).hexdigest())
+    cohort = Cohort(name, generator, descriptions, encoders, embeddings, hashlib.sha256(data).hexdigest(), changes)
     if len(descriptions) not in (1, cohort.n):
         raise BadModelError(f"{path} is damaged: {len(descriptions)} descriptions for {cohort.n} images")
     return cohort
@@ -73,7 +76,8 @@ def load_cohort(path: Path) -> Cohort:
 
 def save_cohort(cohort: Cohort, path: Path) -> None:
     """Writes a cohort file, whole or not at all."""
-    meta = {"name": cohort.name, "generator": cohort.generator, "descriptions": list(cohort.descriptions)}
+    meta: dict[str, Any] = {"name": cohort.name, "generator": cohort.generator}
+    meta |= {"descriptions": list(cohort.descriptions), "changes": [list(change) for change in cohort.changes]}
     arrays = cast("dict[str, Any]", {name: np.asarray(rows, np.float32) for name, rows in cohort.embeddings.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

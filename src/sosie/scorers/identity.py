@@ -1,9 +1,14 @@
-"""The identity scorer: how like the character, by judges that did not guide the image."""
+"""The identity scorer: how like the character, by judges that did not guide the image.
+
+A judge's threshold comes from a cohort of impostors. Where no cohort knows it, it may come from the character's
+own references, each compared to the template of the others: that bounds how much less alike than the least alike
+reference an image may be, and says nothing of impostors.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -13,15 +18,20 @@ from numpy.typing import NDArray
 
 from sosie.core import CohortRate, Score
 from sosie.core.schema import digest
-from sosie.faces.encoders import similarity
-from sosie.scorers.cohort import Cohort, choose_thresholds, rate
+from sosie.faces.encoders import Metric, similarity
+from sosie.faces.encoders import template as template_of
+from sosie.scorers.cohort import STEP, Cohort, choose_thresholds, rate
 
 if TYPE_CHECKING:
+    from sosie.faces.detect import Face
     from sosie.faces.encoders import Encoder
     from sosie.scorers.sample import Sample
 
 MAX_YAW = 60.0
 MIN_INTEROCULAR = 12.0
+
+MIN_REFERENCES = 4
+"""References that a threshold needs at least: with so many, one in five images that are as alike falls below it."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +44,16 @@ class Guidance:
 
 @dataclass(frozen=True, eq=False)
 class JudgeGate:
-    """One judge, the character's template [d] in its space, and its threshold (None: no cohort)."""
+    """One judge, the character's template [d] in its space, and its threshold (None: nothing to set it by).
+
+    `basis` says what set it where it was no cohort: then no rate is known.
+    """
 
     encoder: Encoder
     template: NDArray[np.float32]
     threshold: float | None
     rate: CohortRate | None
+    basis: str = ""
 
     @property
     def higher_is_better(self) -> bool:
@@ -57,7 +71,7 @@ class Gate:
 
     `absent` names judges that cannot judge and why (not installed, or they guided the image).
     `joint` is the share of the cohort that passes all judges together, `others` the same against
-    other people.
+    other people; judges that the cohort does not know can only lower it.
     """
 
     judges: tuple[JudgeGate, ...]
@@ -70,9 +84,26 @@ class Gate:
     def id(self) -> str:
         """SHA-256 over judges, templates and thresholds."""
         parts = [
-            [g.encoder.name, g.encoder.sha256, g.template.round(6).tobytes().hex(), g.threshold] for g in self.judges
+            [
+                g.encoder.name,
+                g.encoder.sha256,
+                g.template.round(6).tobytes().hex(),
+                g.threshold,
+                *filter(None, [g.basis]),
+            ]
+            for g in self.judges
         ]
         return digest([parts, dict(self.absent), list(self.guided_by), self.joint, self.others])
+
+    @property
+    def open(self) -> tuple[JudgeGate, ...]:
+        """The judges without a threshold."""
+        return tuple(gate for gate in self.judges if gate.threshold is None)
+
+    @property
+    def by_references(self) -> tuple[JudgeGate, ...]:
+        """The judges whose thresholds come from the references: how many strangers pass them is not known."""
+        return tuple(gate for gate in self.judges if gate.basis)
 
 
 def build_gate(
@@ -116,18 +147,50 @@ def build_gate(
     return Gate(tuple(gated.values()), absent, names, _joint(hard, judging), beside)
 
 
+def leave_one_out(metric: Metric, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Each of n embeddings [d] against the template of the n - 1 others, as a judge would value it: [n], n > 1."""
+    others = [[*embeddings[:index], *embeddings[index + 1 :]] for index in range(len(embeddings))]
+    values = [similarity(metric, template_of(metric, rest), own) for rest, own in zip(others, embeddings, strict=True)]
+    return np.array(values, np.float64)
+
+
+def set_by_references(gate: Gate, alone: Mapping[str, NDArray[np.floating]]) -> Gate:
+    """The gate with thresholds for judges that had none: the value of the least alike reference.
+
+    `alone` has, by judge, each usable reference's value against the others (`leave_one_out`). A judge with fewer
+    than `MIN_REFERENCES` of them stays without a threshold. If an image is as alike as the n references are, it
+    falls below the lowest of their values in 1 of n + 1 cases.
+    """
+    return replace(gate, judges=tuple(_set(judge, alone.get(judge.encoder.name)) for judge in gate.judges))
+
+
+def _set(judge: JudgeGate, values: NDArray[np.floating] | None) -> JudgeGate:
+    if judge.threshold is not None or values is None or len(values) < MIN_REFERENCES:
+        return judge
+    least = float(values.min()) if judge.higher_is_better else -float(values.max())
+    rounded = round(math.floor(least / STEP + 1e-6) * STEP, 4)
+    return replace(
+        judge, threshold=_threshold(judge, rounded), basis=f"{len(values)} references, each against the others"
+    )
+
+
+def why_not_judged(face: Face | None) -> str:
+    """Why nothing can be said of a face; empty if something can."""
+    if face is None:
+        return "no face was found"
+    if face.interocular < MIN_INTEROCULAR:
+        return (
+            f"the face is too small: {face.interocular:.0f} px between the eyes, at least {MIN_INTEROCULAR:.0f} needed"
+        )
+    if abs(face.yaw) > MAX_YAW:
+        return f"the face is turned {abs(face.yaw):.0f} degrees, at most {MAX_YAW:.0f} can be judged"
+    return ""
+
+
 def score_identity(sample: Sample, gate: Gate) -> list[Score]:
     """One score a judge for the largest face of the image, and one for each absent judge."""
     face = sample.faces[0] if sample.faces else None
-    reason = ""
-    if face is None:
-        reason = "no face was found"
-    elif face.interocular < MIN_INTEROCULAR:
-        reason = (
-            f"the face is too small: {face.interocular:.0f} px between the eyes, at least {MIN_INTEROCULAR:.0f} needed"
-        )
-    elif abs(face.yaw) > MAX_YAW:
-        reason = f"the face is turned {abs(face.yaw):.0f} degrees, at most {MAX_YAW:.0f} can be judged"
+    reason = why_not_judged(face)
     scores: list[Score] = []
     for judge in gate.judges:
         value = None
@@ -143,7 +206,7 @@ def score_identity(sample: Sample, gate: Gate) -> list[Score]:
 def _score(judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Score:
     passed: bool | None = None
     if value is not None and judge.threshold is None:
-        reason = "no cohort knows this judge, so its value has no threshold: run `sosie calibrate CHARACTER`"
+        reason = "nothing sets this judge's threshold: run `sosie calibrate CHARACTER`"
     elif value is not None and judge.threshold is not None:
         passed = value >= judge.threshold if judge.higher_is_better else value <= judge.threshold
         sign = "below" if judge.higher_is_better else "above"
@@ -160,9 +223,10 @@ def _score(judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Sc
         high=1.0 if judge.higher_is_better else 2.0,
         higher_is_better=judge.higher_is_better,
         rate=judge.rate,
-        joint=gate.joint,
-        others=gate.others,
+        joint=None if judge.basis else gate.joint,
+        others=None if judge.basis else gate.others,
         guided_by=gate.guided_by,
+        basis=judge.basis,
     )
 
 

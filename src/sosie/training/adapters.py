@@ -1,6 +1,7 @@
 """The LoRA of a denoiser while it is trained: attached by peft, averaged, written out and read in.
 
-Imports torch and peft.
+All matrices lie side by side in one tensor, so that optimiser, average and norm are one kernel each and
+not one a matrix. Imports torch and peft.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ from typing import Any
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Training
 from sosie.files.lora import Lora, read_lora
+from sosie.training.layers import quicken
 
 torch: Any = importlib.import_module("torch")
 peft: Any = importlib.import_module("peft")
 
 NAME = "default"
 
+ALIGNED = 16
+"""Every matrix begins at a multiple of this many numbers, as matrix products in 16 bits need it."""
+
 
 class Adapters:
     """One pair of matrices a module, float32: down [rank, in] random, up [out, rank] zero (arXiv:2106.09685).
 
-    `pattern` is a regular expression that names the modules. The same seed gives the same matrices.
+    `pattern` is a regular expression that names the modules. The same seed gives the same matrices. They
+    are trained once they are settled: `weights` is then the one tensor that holds them all, `parameters` are
+    the views of it.
     """
 
     def __init__(self, denoiser: Any, pattern: str, training: Training) -> None:
@@ -38,43 +45,87 @@ class Adapters:
         for module in self.modules.values():
             module.lora_A[NAME].to(torch.float32)
             module.lora_B[NAME].to(torch.float32)
-        self.parameters: list[Any] = [
-            matrix.weight for module in self.modules.values() for matrix in (module.lora_A[NAME], module.lora_B[NAME])
-        ]
+        self.parameters: list[Any] = [layer.weight for layer in self._layers]
         self.average: list[Any] = []
+        self.weights: Any = None
+        self._average: Any = None
+
+    @property
+    def _layers(self) -> list[Any]:
+        return [part[NAME] for module in self.modules.values() for part in (module.lora_A, module.lora_B)]
 
     @property
     def count(self) -> int:
         """How many numbers are trained."""
         return sum(parameter.numel() for parameter in self.parameters)
 
-    def start_average(self) -> None:
-        """Begins the moving average at the present weights, where the training has one."""
-        self.average = [p.detach().clone() for p in self.parameters] if self._training.ema else []
+    def settle(self, dtype: Any) -> None:
+        """Prepares for training where the denoiser is now: it computes in `dtype`, weights and average stay float32.
+
+        The average, where the training has one, begins at the present weights.
+        """
+        flat = torch.cat([_padded(parameter.detach().flatten()) for parameter in self.parameters])
+        self.weights = torch.nn.Parameter(flat)
+        self.weights.grad = torch.zeros_like(flat)
+        self._used, self._slopes = self.weights.detach(), self.weights.grad
+        if dtype != torch.float32:
+            self._used, self._slopes = flat.to(dtype), torch.zeros_like(flat, dtype=dtype)
+        self.parameters = self._views(self.weights.detach())
+        views = zip(self._layers, self._views(self._used), self._views(self._slopes), strict=True)
+        for layer, used, slope in views:
+            layer.weight = torch.nn.Parameter(used)
+            layer.weight.grad = slope
+        for module in self.modules.values():
+            quicken(module, NAME)
+        if self._training.ema:
+            self._average = flat.clone()
+            self.average = self._views(self._average)
+
+    def _views(self, flat: Any) -> list[Any]:
+        lengths = [_up(parameter.numel()) for parameter in self.parameters]
+        pieces = zip(flat.split(lengths), self.parameters, strict=True)
+        return [piece[: parameter.numel()].view(parameter.shape) for piece, parameter in pieces]
+
+    def begin_step(self) -> None:
+        """Gives the layers the weights as they now are, and gradients of zero."""
+        self.refresh()
+        self._slopes.zero_()
+
+    def refresh(self) -> None:
+        """Gives the layers the weights as they now are; needed where they compute in another type."""
+        if self._used.dtype != self.weights.dtype:
+            self._used.copy_(self.weights.detach())
+
+    def end_backward(self) -> None:
+        """Gives `weights` the gradient that the layers were given."""
+        if self._slopes is not self.weights.grad:
+            self.weights.grad.copy_(self._slopes)
 
     def follow(self, step: int) -> None:
         """Moves the average towards the weights after `step` updates; it starts fast: decay (1 + n) / (10 + n)."""
         if self.average:
             decay = min(self._training.ema, (1 + step) / (10 + step))
-            with torch.no_grad():
-                torch._foreach_lerp_(self.average, self.parameters, 1 - decay)
+            self._average.lerp_(self.weights.detach(), 1 - decay)
 
     @contextlib.contextmanager
     def averaged(self) -> Generator[None]:
         """Within, the weights are their average, if there is one."""
-        kept = [p.detach().clone() for p in self.parameters] if self.average else []
-        put(self.parameters, self.average)
+        kept = self.weights.detach().clone()
+        if self.average:
+            self.weights.detach().copy_(self._average)
+        self.refresh()
         try:
             yield
         finally:
-            put(self.parameters, kept)
+            self.weights.detach().copy_(kept)
+            self.refresh()
 
     def tensors(self, key: Callable[[str], str], dtype: Any) -> dict[str, Any]:
         """What a file holds: each module's down, up and alpha in `dtype`, the weights as they now are, on the CPU."""
         made: dict[str, Any] = {}
-        for name, module in self.modules.items():
-            for role, matrix in (("lora_down", module.lora_A[NAME]), ("lora_up", module.lora_B[NAME])):
-                made[f"{key(name)}.{role}.weight"] = matrix.weight.detach().to("cpu", dtype).clone()
+        for index, name in enumerate(self.modules):
+            for role, matrix in zip(("lora_down", "lora_up"), self.parameters[2 * index :], strict=False):
+                made[f"{key(name)}.{role}.weight"] = matrix.detach().to("cpu", dtype).clone()
             made[f"{key(name)}.alpha"] = torch.tensor(float(self._training.alpha), dtype=dtype)
         return made
 
@@ -106,7 +157,7 @@ class Adapters:
             return f"it changes {len(names)} modules, the recipe's targets are {len(self.modules)}, not all the same"
         for adapter in lora.adapters:
             module = self.modules[adapter.targets[0].name]
-            rows, columns = len(module.lora_B[NAME].weight), module.lora_A[NAME].weight.shape[1]
+            rows, columns = len(module.lora_B[NAME].weight), module.lora_A[NAME].weight[0].numel()
             if adapter.shape != (rows, columns):
                 return f"{adapter.name} changes {list(adapter.shape)}, the model has {[rows, columns]}"
         return ""
@@ -117,3 +168,11 @@ def put(parameters: Sequence[Any], values: Sequence[Any]) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=False):
             parameter.copy_(value)
+
+
+def _up(count: int) -> int:
+    return -(-count // ALIGNED) * ALIGNED
+
+
+def _padded(flat: Any) -> Any:
+    return torch.nn.functional.pad(flat, (0, _up(len(flat)) - len(flat)))

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from sosie.core.errors import UsageError
 from sosie.doctor.dataset.report import CLOSE_UP, FULL_BODY
+from sosie.training.face_words import without_face
 from sosie.training.tones import background, side_of_light, tone
 
 if TYPE_CHECKING:
@@ -119,6 +120,15 @@ def lead(trigger: str, text: str) -> str:
     token = re.compile(rf"(?<!\w){re.escape(trigger)}(?!\w)", re.IGNORECASE)
     parts = [" ".join(token.sub("", part).split()) for part in text.split(",")]
     return ", ".join([trigger, *(part for part in parts if part)])
+
+
+def from_words(seen: Seen, said: str) -> Seen:
+    """What is seen, in the words of a program or a model, without those on the person's looks.
+
+    Where nothing else was said, the measured words stay.
+    """
+    text = without_face(said)
+    return replace(seen, text=text) if text else seen
 
 
 def from_command(command: str, image: Path) -> str:

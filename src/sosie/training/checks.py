@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sosie.core import Finding
-from sosie.core.errors import SosieError, UsageError
+from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.doctor.dataset import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
 from sosie.families import families
 from sosie.files.model_file import Broken, Known, identify
+from sosie.training import loggers
 from sosie.training.family import can_train, trainable
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import has_8_bit
@@ -92,13 +93,14 @@ def _optimiser(job: TrainingJob) -> Iterator[Finding]:
 
 
 def _loggers(job: TrainingJob) -> Iterator[Finding]:
-    if not job.log_with or importlib.util.find_spec("accelerate") is None:
-        return
-    tracking: Any = importlib.import_module("accelerate.tracking")
-    known = [str(getattr(name, "value", name)) for name in tracking.get_available_trackers()]
-    for name in job.log_with:
-        if name not in known:
-            message = f"logger '{name}' is not installed; installed: {', '.join(known) or 'none'}"
+    for name in dict.fromkeys(job.log_with):
+        if name not in loggers.PACKAGES:
+            message = f"logger '{name}' is not known; expected one of {', '.join(loggers.PACKAGES)}"
+            yield Finding(
+                "SOS-U034", "error", "training", message, f"name one of them{nearest(name, loggers.PACKAGES)}"
+            )
+        elif not loggers.installed(name):
+            message = f"logger '{name}' is not installed; log.jsonl is written without it"
             yield Finding("SOS-U034", "error", "training", message, f"pip install {name}, or leave --log-with out")
 
 

@@ -44,12 +44,24 @@ class Denoises(Protocol):
     denoiser: Any
 
     @property
+    def dtype(self) -> Any:
+        """The torch type that the denoiser computes in."""
+        ...
+
+    @property
     def prediction(self) -> str:
         """What the denoiser predicts, by the family's own word."""
         ...
 
-    def errors(self, batch: Tensors, generator: Any) -> tuple[Any, Any]:
-        """Squared errors [n, c, y, x] of a batch in float32, and the weight of each picture [n]."""
+    def noised(self, batch: Tensors, generator: Any) -> Tensors:
+        """What `errors` takes, on the CPU: the stacked batch with noise. All randomness comes from `generator`."""
+        ...
+
+    def errors(self, given: Tensors) -> tuple[Any, Any]:
+        """Squared errors [n, c, y, x] in float32 of what `noised` gave, and the weight of each picture [n].
+
+        A pure function of tensors on the denoiser's device: it is captured as a CUDA graph.
+        """
         ...
 
     def draw(self, text: Tensors, seed: int, size: tuple[int, int], sampler: Sampler) -> Image:

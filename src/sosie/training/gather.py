@@ -18,6 +18,7 @@ import numpy as np
 
 from sosie.core import Character, Finding, Reference
 from sosie.core.errors import BadImageError, ConfigError, DeliveryError, UsageError
+from sosie.doctor.dataset.faces import AS_TRAINING
 from sosie.faces.encoders import similarity
 from sosie.faces.references import MIN_RELATIVE_SIMILARITY, check_references
 from sosie.files.images import image_digest, is_image_name, read_image
@@ -36,23 +37,12 @@ JUDGED = 3
 ENOUGH = 3
 """Of fewer references it cannot be said whether a picture is unlike them."""
 
-CODES = {
-    "SOS-C001": "SOS-T002",
-    "SOS-C002": "SOS-T025",
-    "SOS-C003": "SOS-T026",
-    "SOS-C004": "SOS-T028",
-    "SOS-C005": "SOS-T023",
-    "SOS-C006": "SOS-T024",
-    "SOS-C007": "SOS-T027",
-}
-"""What is said of an offered reference, said of a training image."""
-
 
 @dataclass(frozen=True)
 class Member:
     """One image of a set: its file name and SHA-256, caption and who wrote it, where it is from, its scores.
 
-    `by` is `template`, `command` or `given`. `source` is `reference:FILE`, `file:NAME`, an address without its
+    `by` is `template`, `command`, `model` or `given`. `source` is `reference:FILE`, `file:NAME`, an address without its
     query, `plan:ID`, or empty for a file that was put there by hand. `scores` has a value for each judge, None
     where nothing could be measured.
     """
@@ -196,7 +186,7 @@ def sift(
     wanted = set(offered)
     enough = len(references) >= ENOUGH
     findings = {
-        item.path: replace(item.finding, code=CODES[item.finding.code])
+        item.path: replace(item.finding, **dict(zip(("code", "hint"), AS_TRAINING[item.finding.code], strict=True)))
         for item in report.left_out
         if item.path in wanted and not (enough and item.finding.code == "SOS-C007")
     }
@@ -239,8 +229,8 @@ def _stranger(path: Path, ratio: float) -> Finding:
         f"{path.name}: seems to show somebody else: as similar to the character's references as {ratio:.0%} of what "
         f"is usual among them; expected at least {MIN_RELATIVE_SIMILARITY:.0%}"
     )
-    hint = "leave it out if it is another person, or if the face is hidden or distorted"
-    return Finding("SOS-T027", "warning", path.name, message, hint)
+    code, hint = AS_TRAINING["SOS-C007"]
+    return Finding(code, "warning", path.name, message, hint)
 
 
 def _embedded(path: Path, models: Looks) -> Vector | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from sosie.core.recipe import Sampler, Training
 from sosie.core.schema import digest
+from sosie.files.digest import file_digest
 from sosie.training.dataset import TrainingImage, dataset_digest
 
 
@@ -46,8 +48,8 @@ class TrainingJob:
 
     `folder` is the run's own (state, checkpoints, log); `output` the `.safetensors` file that is
     delivered; `cache` where latents and texts are kept, shared by runs. `continue_from` is a LoRA to
-    start from. `device` is `auto`, `cpu` or `cuda`. `log_with` names loggers of accelerate beside
-    TensorBoard.
+    start from. `device` is `auto`, `cpu` or `cuda`. `log_with` names loggers beside
+    TensorBoard: `wandb`, `mlflow`.
     """
 
     base: BaseModel
@@ -71,8 +73,12 @@ class TrainingJob:
         """The digest of what is learned: pictures, texts, faces."""
         return dataset_digest(self.images)
 
-    @property
+    @cached_property
     def id(self) -> str:
-        """SHA-256 of all that decides the numbers of a run, 64 hex digits: a run goes on only as itself."""
-        base = [self.base.family, self.base.sha256, self.base.vae and self.base.vae.name, str(self.continue_from or "")]
+        """SHA-256 of all that decides the numbers of a run, 64 hex digits: a run goes on only as itself.
+
+        Of a LoRA that it starts from the content counts, not the place.
+        """
+        begun = file_digest(self.continue_from) if self.continue_from else ""
+        base = [self.base.family, self.base.sha256, self.base.vae and self.base.vae.name, begun]
         return digest([base, self.training, self.samples, self.dataset])

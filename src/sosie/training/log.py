@@ -1,16 +1,16 @@
-"""The record of a run as it goes on: JSON lines in its folder, and the loggers of accelerate that are at hand."""
+"""The record of a run as it goes on: JSON lines in its folder, and the loggers beside it."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
+from sosie.core import Finding
 from sosie.core.schema import to_table
 from sosie.training.events import Event, Prepared, Sampled, Stepped
 from sosie.training.job import TrainingJob
+from sosie.training.loggers import Loggers
 
 FILE = "log.jsonl"
 
@@ -19,16 +19,21 @@ class Log:
     """Writes events as they come. `close` ends it.
 
     `log.jsonl` has one object a line with the key `event`; lines of steps that a resumed run does again
-    are taken out first. TensorBoard is used where it is installed, with what `job.log_with` names.
+    are taken out first. TensorBoard is used where it is installed, with what `job.log_with` names. Raises
+    `UsageError` if a logger that was named does not start.
     """
 
-    def __init__(self, job: TrainingJob, accelerator: Any, step: int) -> None:
+    def __init__(self, job: TrainingJob, step: int) -> None:
         path = job.folder / FILE
         _cut(path, step)
+        self._loggers = Loggers(job, step)
         self._file: TextIO = path.open("a", encoding="utf-8")
-        self._accelerator = accelerator
-        settings = {k: v for k, v in to_table(job.training).items() if isinstance(v, int | float | str | bool)}
-        accelerator.init_trackers(job.output.stem, config=settings)
+
+    def told(self) -> list[Finding]:
+        """What is to be said of the loggers since the last call."""
+        findings = list(self._loggers.findings)
+        self._loggers.findings.clear()
+        return findings
 
     def write(self, event: Event) -> None:
         """Records one event; pictures are not in it, their scores are."""
@@ -37,29 +42,20 @@ class Log:
             return
         self._file.write(json.dumps({"event": type(event).__name__.lower(), **table}, allow_nan=True) + "\n")
         self._file.flush()
-        values: dict[str, float] = {}
         if isinstance(event, Stepped):
             values = {"loss": event.loss, "gradient": event.gradient, "learning_rate": event.learning_rate}
+            self._loggers.write(values, event.step)
         elif isinstance(event, Sampled) and event.scores is not None:
             scores = event.scores
             values = {f"identity/{entry.judge}": entry.value for entry in scores.identity}
             known = {"copy_paste": scores.copy_paste, "adherence": scores.adherence, "sound": scores.sound}
             values |= {name: value for name, value in known.items() if value is not None}
-        if values and self._accelerator.trackers:
-            self._accelerator.log(values, step=cast("Stepped | Sampled", event).step)
+            self._loggers.write(values, event.step)
 
     def close(self) -> None:
         """Ends the file and the loggers."""
         self._file.close()
-        self._accelerator.end_training()
-
-
-def loggers(job: TrainingJob) -> list[str]:
-    """The loggers of accelerate that a run uses."""
-    tensorboard = [
-        "tensorboard" for name in ("tensorboard", "tensorboardX") if importlib.util.find_spec(name) is not None
-    ]
-    return list(dict.fromkeys([*tensorboard, *job.log_with]))
+        self._loggers.close()
 
 
 def _table(event: Event) -> dict[str, Any] | None:

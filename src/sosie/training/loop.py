@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from sosie.training.job import TrainingJob
 from sosie.training.optimise import learning_rate, optimiser_for
 from sosie.training.order import Order
 from sosie.training.prepare import FACE, Item, Material
+from sosie.training.replay import Replay
 from sosie.training.saves import make_room, write_whole
 from sosie.training.state import Standing, State
 
@@ -45,11 +47,12 @@ class Trainer:
         self._adapters = adapters
         self.accelerator = accelerator
         self._device = str(accelerator.device.type)
-        self._optimizer = optimiser_for(adapters.parameters, job.training, self._device)
+        adapters.settle(base.dtype)
+        self._optimizer = optimiser_for([adapters.weights], job.training, self._device)
+        self._replay = Replay(self._slope, graphs=self._device == "cuda")
         self._seconds: list[float] = []
         self._judging = 0.0
         self.removed: list[Path] = []
-        adapters.start_average()
 
     def feed(self, material: Material) -> None:
         """Gives it what it trains on."""
@@ -64,25 +67,16 @@ class Trainer:
         names = tuple(item.name for item in items)
         self._base.denoiser.train()
         generator = torch.Generator("cpu").manual_seed(derive_seed(training.seed, number, 2))
-        try:
+        with _enough_memory(f"step {number + 1}"):
             return self._learn(items, names, generator, began)
-        except torch.OutOfMemoryError as error:
-            raise EngineError(
-                f"the GPU's memory does not suffice for step {number + 1}: {str(error).splitlines()[0]}",
-                "set gradient_checkpointing = true, base_storage = 'fp8' or a smaller batch in a copy of the recipe",
-            ) from error
 
     def _learn(self, items: Sequence[Item], names: tuple[str, ...], generator: Any, began: float) -> Stepped | Finding:
         number, training = self.standing.step, self._job.training
-        errors, weights = self._base.errors(stacked(items, self._device), generator)
-        loss = weighted_loss(errors, weights, items, training.face_weight)
-        self.accelerator.backward(loss)
-        length = self.accelerator.clip_grad_norm_(self._adapters.parameters, training.clip)
-        # All at once: a GPU is waited for once a step.
-        value, error, norm = torch.stack([loss.detach(), errors.detach().mean(), length]).tolist()
+        given = {**self._base.noised(stacked(items), generator), **counts(items)}
+        made = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
+        value, error, norm = made.tolist()  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
         if found is not None:
-            self._optimizer.zero_grad(set_to_none=True)
             return found
         rate = learning_rate(training, number) * self.standing.scale
         self._update(rate, norm)
@@ -90,11 +84,20 @@ class Trainer:
         self._seconds = [*self._seconds, seconds][-RECENT:]
         return Stepped(number + 1, training.steps, value, norm, rate, names, seconds, self._left())
 
+    def _slope(self, given: Mapping[str, Any]) -> Any:
+        """Loss, mean squared error and the gradient's norm, [3]; the clipped gradient is left with the weights."""
+        self._adapters.begin_step()
+        errors, weights = self._base.errors(given)
+        loss = weighted_loss(errors, weights, given, self._job.training.face_weight)
+        self.accelerator.backward(loss)
+        self._adapters.end_backward()
+        norm = self.accelerator.clip_grad_norm_([self._adapters.weights], self._job.training.clip)
+        return torch.stack([loss.detach(), errors.detach().mean(), norm])
+
     def _update(self, rate: float, norm: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
         number = self.standing.step
         self._adapters.follow(number)
         self.standing = replace(self.standing, step=number + 1, norms=(*self.standing.norms, norm)[-WINDOW:])
@@ -110,7 +113,7 @@ class Trainer:
         began, samples, training = time.monotonic(), self._job.samples, self._job.training
         drawn: list[Sample] = []
         self._base.denoiser.eval()
-        with self._adapters.averaged():
+        with _enough_memory(f"the samples of step {self.standing.step}"), self._adapters.averaged():
             for index, (prompt, text) in enumerate(zip(samples.prompts, self._material.samples, strict=True)):
                 seed = derive_seed(training.seed, index, 3)
                 size = (samples.width, samples.height)
@@ -203,19 +206,35 @@ class Trainer:
         return {**table, "ss_mixed_precision": "no" if self._wide else "bf16"}
 
 
-def stacked(items: Sequence[Item], device: str) -> dict[str, Any]:
-    """The tensors of items of one shape, stacked, on `device`."""
-    return {name: torch.stack([item.tensors[name] for item in items]).to(device) for name in items[0].tensors}
+@contextlib.contextmanager
+def _enough_memory(what: str) -> Generator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            f"the GPU's memory does not suffice for {what}: {str(error).splitlines()[0]}",
+            "set gradient_checkpointing = true, base_storage = 'fp8' or a smaller batch in a copy of the recipe",
+        ) from error
 
 
-def weighted_loss(errors: Any, weights: Any, items: Sequence[Item], face_weight: float) -> Any:
+def stacked(items: Sequence[Item]) -> dict[str, Any]:
+    """The tensors of items of one shape, stacked."""
+    return {name: torch.stack([item.tensors[name] for item in items]) for name in items[0].tensors}
+
+
+def counts(items: Sequence[Item]) -> dict[str, Any]:
+    """What the loss weighs by: `faces` [n, 1, y, x], the share of face in latent pixels, and `own` [n], of pictures."""
+    own = torch.tensor([item.weight for item in items])
+    return {"faces": torch.stack([item.tensors[FACE] for item in items])[:, None], "own": own}
+
+
+def weighted_loss(errors: Any, weights: Any, given: Mapping[str, Any], face_weight: float) -> Any:
     """The batch's loss from squared errors [n, c, y, x] and the pictures' weights [n], a scalar.
 
     In a picture, pixels of the face count `face_weight` times, in a weighted mean, so that the size
-    of the face does not change the loss's scale; regularisation pictures count as the recipe says.
+    of the face does not change the loss's scale; regularisation pictures count as the recipe says. `given`
+    holds what `counts` gave.
     """
-    faces = torch.stack([item.tensors[FACE] for item in items])[:, None].to(errors.device)
-    counts = 1 + (face_weight - 1) * faces
-    each = (errors * counts).mean(dim=(1, 2, 3)) / counts.mean(dim=(1, 2, 3))
-    own = torch.tensor([item.weight for item in items], device=errors.device)
-    return (each * weights * own).mean()
+    shares = 1 + (face_weight - 1) * given["faces"]
+    each = (errors * shares).mean(dim=(1, 2, 3)) / shares.mean(dim=(1, 2, 3))
+    return (each * weights * given["own"]).mean()

@@ -16,7 +16,7 @@ from sosie.training.events import Cause, Ended, Event, JudgeSamples, Noted, Roll
 from sosie.training.family import trainer_of
 from sosie.training.interrupt import Interrupt
 from sosie.training.job import TrainingJob
-from sosie.training.log import Log, loggers
+from sosie.training.log import Log
 from sosie.training.prepare import prepare
 from sosie.training.saves import DiskFullError, remove_leftovers
 
@@ -52,11 +52,13 @@ def train(job: TrainingJob, judge: JudgeSamples | None = None, *, resume: bool =
         if resumes and trainer.standing.job != job.id:
             message = f"the run in {job.folder} had another dataset, base or other settings; it cannot be resumed"
             raise UsageError(message, "give back what was changed, or train in another folder")
-        log = Log(job, trainer.accelerator, trainer.standing.step)
+        log = Log(job, trainer.standing.step)
         try:
+            yield from map(Noted, log.told())
             for event in _guarded(job, trainer, judge, resumes):
                 log.write(event)
                 yield event
+                yield from map(Noted, log.told())
         finally:
             log.close()
 
@@ -96,9 +98,7 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
     if job.training.base_storage == "fp8":
         importlib.import_module("sosie.training.storage").store_in_8_bits(base.denoiser)
     base.settle()
-    accelerator = accelerate.Accelerator(
-        cpu=device == "cpu", mixed_precision="no", log_with=loggers(job) or None, project_dir=job.folder
-    )
+    accelerator = accelerate.Accelerator(cpu=device == "cpu", mixed_precision="no")
     trainer: Trainer = loop.Trainer(job, family, base, adapters, accelerator)
     trainer.feed(material)
     return trainer

@@ -34,7 +34,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
     Raises `DiskFullError` (SOS-U020) if it cannot be written; nothing half-written stays.
     """
-    part = path.with_name(f".{path.name}{PART}")
+    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")  # two runs may fill one cache
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as stream:
@@ -70,7 +70,8 @@ def remove_leftovers(folder: Path) -> list[Finding]:
     findings: list[Finding] = []
     for part in sorted(folder.rglob(f".*{PART}")):
         part.unlink(missing_ok=True)
-        message = f"{part.name[1 : -len(PART)]} was being written when the run was killed; the half file was removed"
+        name = part.name[1 : -len(PART)].rpartition(".")[0]
+        message = f"{name} was being written when the run was killed; the half file was removed"
         findings.append(Finding("SOS-U022", "info", str(folder), message, "the save before it counts"))
     return findings
 

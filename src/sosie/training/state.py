@@ -17,7 +17,7 @@ from sosie.core.errors import BadModelError
 from sosie.core.schema import from_table, to_table
 from sosie.training.events import Judged
 
-FORMAT = "state 1"
+FORMAT = "state 2"
 
 
 @dataclass(frozen=True)

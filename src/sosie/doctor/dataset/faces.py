@@ -18,8 +18,8 @@ from sosie.files.images import read_image
 
 MIN_GOOD = 5
 
-# The checks of reference images, said of training images: code there -> code here and hint.
-_AS_TRAINING = {
+AS_TRAINING = {
+    "SOS-C001": ("SOS-T002", "save it again as PNG or JPEG, or leave it out"),
     "SOS-C002": ("SOS-T025", "fine for a view from behind; otherwise leave it out"),
     "SOS-C003": ("SOS-T026", "crop it to the character: the LoRA learns everybody who is in the picture"),
     "SOS-C004": ("SOS-T028", "use a larger original; the face is not learned from this picture"),
@@ -27,6 +27,7 @@ _AS_TRAINING = {
     "SOS-C006": ("SOS-T024", "leave one of the two out: what is there twice weighs twice"),
     "SOS-C007": ("SOS-T027", "leave it out if it is another person, or if the face is hidden or distorted"),
 }
+"""What the checks of reference images say, said of training images: code there -> code here and hint."""
 
 
 def look(paths: Sequence[Path], detector: Detector | None) -> tuple[list[DatasetImage], list[Finding]]:
@@ -62,8 +63,8 @@ def check_faces(paths: Sequence[Path], detector: Detector, encoder: Encoder) -> 
     report = check_references(paths, detector, encoder)
     findings: list[Finding] = []
     for item in report.left_out:
-        if item.finding.code in _AS_TRAINING:
-            code, hint = _AS_TRAINING[item.finding.code]
+        if item.finding.code != "SOS-C001":  # of those `look` told already
+            code, hint = AS_TRAINING[item.finding.code]
             name = printable(item.path.name)
             findings.append(Finding(code, item.finding.severity, name, item.finding.message, hint))
     if len(report.kept) < MIN_GOOD:

@@ -35,6 +35,7 @@ from sosie.engines.comfy.answers import (
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status
 from sosie.engines.comfy.program import ApiGraph
 from sosie.engines.comfy.server import Limits, Patience, Server
+from sosie.engines.comfy.uploads import ROOM
 
 RECENT = 64
 """How many of the last jobs are searched for one of ours."""
@@ -176,16 +177,17 @@ class Client:
         return answer.body
 
     def upload(self, data: bytes, limit: int = 0) -> str:
-        """Uploads a PNG file under a name made from its content; gives the name by which nodes load it.
+        """Uploads a PNG or WebP file under a name made from its content; gives the name by which nodes load it.
 
         `limit` is the largest body that the server takes (0: not known).
         """
-        name = f"{hashlib.sha256(data).hexdigest()[:24]}.png"
-        if limit and len(data) + 4096 > limit:
+        kind = "webp" if data.startswith(b"RIFF") else "png"
+        name = f"{hashlib.sha256(data).hexdigest()[:24]}.{kind}"
+        if limit and len(data) + ROOM > limit:
             raise refused_status(self.server, "an image", 413, f"{len(data):,} bytes; it takes {limit:,}")
         fields = {"subfolder": "sosie", "type": "input", "overwrite": "false"}
         answer = self._send(
-            "POST", "/upload/image", self.limits.json, files={"image": (name, data, "image/png")}, data=fields
+            "POST", "/upload/image", self.limits.json, files={"image": (name, data, f"image/{kind}")}, data=fields
         )
         self._expect_ok(answer, "an image")
         found = table(self._parsed(answer, "/upload/image"))

@@ -26,8 +26,9 @@ class ComfySupplies:
     """What the engine works with and does not look for itself.
 
     `compiler` turns plans into graphs; `source` gives the image (RGB) whose pixels have a digest.
-    `stamps` is what was known of the servers' files when they were last used, by server and file: kept
-    beyond a run, it notices files that were replaced between two.
+    `stamps` is what was known of the servers' files when they were last used, by server and file, and what their
+    logs said of them: kept beyond a run, it notices files that were replaced between two, and LoRAs of which an
+    earlier one loaded nothing.
     """
 
     compiler: Compiler

@@ -7,11 +7,11 @@ nodes raise on files that are broken or not what they should be.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sosie.core.errors import EngineError
-from sosie.engines.comfy.answers import Failure, Problem
+from sosie.engines.comfy.answers import Failure, Problem, plain
 from sosie.engines.comfy.server import TOKEN, Server
 
 
@@ -93,7 +93,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "SOS-Y017": "update ComfyUI, or tell us the message",
         "SOS-Y020": "copy or download the file on the server again: sosie doctor FILE says what is wrong with it",
         "SOS-Y021": "check the file on the server: sosie doctor FILE",
-        "SOS-Y022": "give the loader the encoder that the model was made with, and its type: sosie doctor --recipe R",
+        "SOS-Y022": "give the loader the encoder that the model was made with: sosie doctor comfy:URL --recipe R",
         "SOS-Y023": "free the GPU, use a smaller size, or start ComfyUI with --lowvram",
         "SOS-Y024": "put the files where the node looks for them; the server could not fetch them itself",
         "SOS-Y025": "the server's log has the traceback",
@@ -123,12 +123,16 @@ def failure_code(failure: Failure) -> str:
     return next((code for pattern, code in FAILURES if re.search(pattern, text)), "SOS-Y025")
 
 
-def failed(server: Server, failure: Failure) -> ComfyError:
-    """The error for a node that raised; lack of memory is one of its own, which may be tried again."""
+def failed(server: Server, failure: Failure, files: Sequence[str] = ()) -> ComfyError:
+    """The error for a node that raised; lack of memory is one of its own, which may be tried again.
+
+    `files` are those that the node was to load.
+    """
     code = failure_code(failure)
     said = failure.message or failure.type or "it does not say why"
     kind = OutOfMemoryError if code == "SOS-Y023" else ComfyError
-    return kind(code, f"server {server.name}: {failure.label} failed: {said}", HINTS[code])
+    loading = f" to load {', '.join(plain(file, 80) for file in files)}" if files else ""
+    return kind(code, f"server {server.name}: {failure.label} failed{loading}: {said}", HINTS[code])
 
 
 def refused_status(server: Server, what: str, status: int, said: str) -> ComfyError:

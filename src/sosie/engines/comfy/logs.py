@@ -35,6 +35,14 @@ def since(log: Sequence[LogEntry], mark: str) -> list[LogEntry]:
     return [entry for entry in log if entry.time > mark]
 
 
+def is_cut(log: Sequence[LogEntry], mark: str) -> bool:
+    """Whether entries after the time `mark` are gone already: a server keeps its last 300 only.
+
+    The log of a server that was started anew since begins later too, and is whole.
+    """
+    return bool(mark and log) and min(entry.time for entry in log) > mark
+
+
 def last(log: Sequence[LogEntry]) -> str:
     """The time of the last entry: a mark for `since`."""
     return max((entry.time for entry in log), default="")

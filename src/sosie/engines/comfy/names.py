@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -17,15 +18,14 @@ SHOWN = 6
 def resolve(use: FileUse, options: Sequence[Any], subject: str) -> str | Finding:
     """The server's own name of a file, or why there is none.
 
-    The recipe's own name wins, in whichever folder of the server it lies. Without it the known aliases
-    count; two that are there, or one name in two folders, is an ambiguity, which only the user can end.
+    The recipe's own name wins, in whichever folder of the server it lies once; but one that has a folder of its
+    own says little without it (`instantid/diffusion_pytorch_model`). Then come known aliases that are listed
+    to the letter, and at last names that lie in another folder or are written otherwise. Two that are there, or
+    one name in two folders, is an ambiguity, which only the user can end.
     """
-    listed = [option for option in options if isinstance(option, str)]
+    listed = list(dict.fromkeys(option for option in options if isinstance(option, str)))
     role = f"{use.role} " if use.role else ""
-    for names in (use.names[:1], use.names[1:]):
-        found = [option for name in names for option in _exact(name, listed)]
-        found = found or [option for name in names for option in _alike(name, listed)]
-        found = list(dict.fromkeys(found))
+    for found in _matches(use.names, listed):
         if len(found) == 1:
             return found[0]
         if found:
@@ -37,6 +37,17 @@ def resolve(use: FileUse, options: Sequence[Any], subject: str) -> str | Finding
     message = f"the server has no {role}file {known}; {there}"
     hint = "put the file into the server's model folder, and press R in ComfyUI; sosie model fetch gets it"
     return Finding("SOS-Y011", "error", subject, message, hint)
+
+
+def _matches(names: Sequence[str], listed: Sequence[str]) -> Iterator[list[str]]:
+    """What fits, the surest first."""
+    own, others = names[0], names[1:]
+    alike = _alike(own, listed)
+    yield _exact(own, listed)
+    yield alike if len(alike) == 1 and not re.search(r"[/\\]", own) else []
+    yield list(dict.fromkeys(option for name in others for option in _exact(name, listed)))
+    yield alike
+    yield list(dict.fromkeys(option for name in others for option in _alike(name, listed)))
 
 
 def _exact(name: str, listed: Iterable[str]) -> list[str]:

@@ -30,12 +30,13 @@ class Upload:
     """An image that a node is given: a PNG file's bytes for the input `input` of the node `node`.
 
     The engine uploads it under a name made from its content, and writes the name that the server
-    returns into the graph.
+    returns into the graph. A reference of the character may be scaled down; other images keep their pixels.
     """
 
     node: str
     input: str
     data: bytes
+    is_reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ def from_built(
     return Compiled(
         to_api(built.graph),
         output,
-        tuple(Upload(place.node, place.input, (pictures or {}).get(picture.what, b"")) for place, picture in places),
+        tuple(
+            Upload(at.node, at.input, (pictures or {}).get(picture.what, b""), picture.what.startswith("reference "))
+            for at, picture in places
+        ),
         tuple(FileUse(at.node, at.input, use.names, use.role, known.get(use.asset, "")) for at, use in files),
     )
 

@@ -1,14 +1,17 @@
 """What a server's log said when a file was loaded, kept for the images that the loaded file is used for again.
 
-ComfyUI tells of a LoRA that loads nothing once, when its node runs. Later images find the node cached: the
-log is silent, and the LoRA as useless as before.
+ComfyUI tells of a LoRA that loads nothing once, when its node runs. Later images find the node cached, those of
+later runs too: the log is silent, and the LoRA as useless as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import asdict
 from typing import Any
 
+from sosie.core import Finding
 from sosie.core.schema import digest
 from sosie.engines.comfy.logs import About, Told
 from sosie.engines.comfy.program import ApiGraph, inputs_of, link_of
@@ -16,31 +19,48 @@ from sosie.files.workflow import node_type
 
 
 class Recall:
-    """What is known of the loaders of one server, by what they load."""
+    """What is known of the loaders of one server, by what they load; `kept` may outlive the process."""
 
-    def __init__(self) -> None:
-        self._told: dict[str, tuple[Told, ...]] = {}
+    def __init__(self, server: str, kept: MutableMapping[str, str]) -> None:
+        self._prefix = f"{server} loaded "
+        self._kept = kept
 
-    def learn(self, graph: ApiGraph, cached: Iterable[str], told: Iterable[Told]) -> tuple[list[Told], list[str]]:
+    def learn(
+        self, graph: ApiGraph, cached: Iterable[str], told: Iterable[Told], is_whole: bool = True
+    ) -> tuple[list[Told], list[str]]:
         """Keeps what the log told of the loaders that ran; gives what it told earlier of those that did not.
 
-        The second list names the loaders that were cached before they were ever seen to run.
+        The second list names the loaders that were cached before they were ever seen to run. Of a log that is not
+        whole only what it tells is kept, and no silence.
         """
-        kept, news = set(cached), list(told)
+        idle, news = set(cached), list(told)
         earlier: list[Told] = []
         unseen: list[str] = []
         for node, (about, signature) in loaders(graph).items():
-            if node not in kept:
-                self._told[signature] = tuple(item for item in news if item.about == about)
-            elif signature in self._told:
-                earlier += self._told[signature]
+            key = self._prefix + signature
+            mine = [item for item in news if item.about == about]
+            if node not in idle and (mine or is_whole):
+                self._kept[key] = json.dumps([asdict(item) for item in mine])
+            elif node not in idle:
+                self._kept.pop(key, None)
+            elif key in self._kept:
+                earlier += _read(self._kept[key])
             else:
                 unseen.append(node)
         return earlier, unseen
 
     def forget(self) -> None:
         """After the server was made to forget what it had loaded."""
-        self._told.clear()
+        for key in [key for key in self._kept if key.startswith(self._prefix)]:
+            del self._kept[key]
+
+
+def _read(kept: str) -> list[Told]:
+    """What was kept; nothing, where the file that keeps it was damaged."""
+    try:
+        return [Told(item["about"], Finding(**item["finding"])) for item in json.loads(kept)]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return []
 
 
 def loaders(graph: ApiGraph) -> dict[str, tuple[About, str]]:

@@ -81,7 +81,7 @@ def render(link: Link, compiled: Compiled, report: Report) -> Rendered:
             lost += 1
             _expect_lost(link, sent, lost)
             continue
-        images = _images(link, job, compiled.output)
+        images = _images(link, job, compiled)
         data = link.patiently(partial(link.client.view, images[0]))
         if data is not None:
             return Rendered(decode(link.server, data, link.limits), len(images), cached, again)
@@ -168,19 +168,26 @@ def _settled(link: Link, sent: _Sent, saved: tuple[Saved, ...]) -> Job:
     return job
 
 
-def _images(link: Link, job: Job, output: str) -> tuple[Saved, ...]:
+def _images(link: Link, job: Job, compiled: Compiled) -> tuple[Saved, ...]:
     """The images of the output node. Raises `ComfyError` for a job that did not end well."""
     if job.failure is not None:
-        raise failed(link.server, job.failure)
+        raise failed(link.server, job.failure, _loaded(compiled, job.failure.node))
     if job.state == "cancelled":
         message = f"server {link.server.name}: somebody stopped the job while it ran"
         raise ComfyError("SOS-Y026", message, "run the same command again")
     if job.state != "done":
         raise ComfyError("SOS-Y025", f"server {link.server.name}: the job is {job.state}, and no reason is given")
-    images = job.outputs.get(output, ())
+    images = job.outputs.get(compiled.output, ())
     if not images:
-        raise NonsenseError(link.server, f"calls the job done, but node {output} saved no image")
+        raise NonsenseError(link.server, f"calls the job done, but node {compiled.output} saved no image")
     return images
+
+
+def _loaded(compiled: Compiled, node: str) -> tuple[str, ...]:
+    """The files that a node loads: what it raises rarely says which."""
+    inputs = inputs_of(compiled.graph.get(node))
+    named = (inputs.get(use.input) for use in compiled.files if use.node == node)
+    return tuple(name for name in named if isinstance(name, str))
 
 
 def _rescued(link: Link, compiled: Compiled, own: str) -> Image | None:

@@ -17,11 +17,12 @@ from sosie.engines.comfy.errors import ComfyError, OutOfMemoryError
 from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.live import check_system, fit
-from sosie.engines.comfy.logs import last, read_entries, since
+from sosie.engines.comfy.logs import is_cut, last, read_entries, since
 from sosie.engines.comfy.pictures import check_picture
-from sosie.engines.comfy.program import Compiled, Compiler, Program, Step, inputs_of
+from sosie.engines.comfy.program import Compiled, Compiler, Program, Step, Upload, inputs_of
 from sosie.engines.comfy.recall import Recall
 from sosie.engines.comfy.run import Rendered, free, render
+from sosie.engines.comfy.uploads import ROOM, size_of, smaller
 from sosie.families import StageOutput
 
 if TYPE_CHECKING:
@@ -51,6 +52,14 @@ class Work:
     first: Compiled | StageOutput
 
 
+@dataclass(frozen=True)
+class _Mark:
+    """Where a server's log ended: the time of its last entry, and how often the line had broken until then."""
+
+    time: str
+    breaks: int
+
+
 class Host(Protocol):
     """Where a station's events go, and where Sosie's own work on images is done: always in one thread."""
 
@@ -71,13 +80,14 @@ class Station:
         self.name = link.server.name
         self._compiler = compiler
         self._stamps = stamps
-        self._recall = Recall()
+        self._recall = Recall(self.name, stamps)
         self._catalogue: Catalogue | None = None
         self._system: System | None = None
         self._stale = 0.0
         self._max_upload: int | None = None
         self._uploaded: dict[str, str] = {}
         self._said: set[str] = set()
+        self._notes: list[Finding] = []
 
     def relink(self) -> None:
         """A fresh link after a stop; a thread that still hangs on the old one finds it closed."""
@@ -162,21 +172,37 @@ class Station:
         """The graph with the server's names of uploads and files. Raises `ComfyError` where it does not fit."""
         graph = {node: {**entry, "inputs": inputs_of(entry)} for node, entry in compiled.graph.items()}
         for upload in compiled.uploads:
-            graph[upload.node]["inputs"][upload.input] = self._upload(upload.data)
+            graph[upload.node]["inputs"][upload.input] = self._upload(upload)
         fitted = fit(replace(compiled, graph=graph), self._offers(), self.name)
         wrong = next((finding for finding in fitted.findings if finding.severity == "error"), None)
         if wrong:
             raise ComfyError(wrong.code, f"server {self.name}: {wrong.message}", wrong.hint)
         return fitted.compiled
 
-    def _upload(self, data: bytes) -> str:
-        key = hashlib.sha256(data).hexdigest()
+    def _upload(self, upload: Upload) -> str:
+        """The server's name of an image; one that is too large is made smaller and sent once more, if that can be."""
+        key = hashlib.sha256(upload.data).hexdigest()
         if key not in self._uploaded:
             if self._max_upload is None:
                 self._max_upload = self.link.patiently(self.link.client.max_upload)
             limit = self._max_upload
-            self._uploaded[key] = self.link.patiently(lambda: self.link.client.upload(data, limit))
+            try:
+                self._uploaded[key] = self.link.patiently(lambda: self.link.client.upload(upload.data, limit))
+            except ComfyError as error:
+                # A proxy before the server takes less than the server says.
+                is_told = 0 < limit < len(upload.data) + ROOM
+                again = smaller(upload, limit if is_told else 0) if error.code == "SOS-Y018" else None
+                if again is None:
+                    raise
+                self._uploaded[key] = self.link.patiently(lambda: self.link.client.upload(again.data, limit))
+                self._note_size(upload, again)
         return self._uploaded[key]
+
+    def _note_size(self, upload: Upload, sent: Upload) -> None:
+        if size_of(sent) != size_of(upload):
+            message = f"a reference was scaled to {'x'.join(map(str, size_of(sent)))} px, for the server takes no more"
+            hint = "start ComfyUI with a higher --max-upload-size; behind nginx, raise client_max_body_size"
+            self._notes.append(Finding("SOS-Y018", "info", self.name, message, hint))
 
     def _renew(self, compiled: Compiled) -> None:
         """Makes the server read files anew that are not what they were: it keeps what it once loaded."""
@@ -189,14 +215,14 @@ class Station:
         free(self.link)
         self._recall.forget()
 
-    def _mark(self) -> str | None:
+    def _mark(self) -> _Mark | None:
         """Where the server's log ends now; None where it shows none."""
         log = self.link.patiently(self.link.client.log)
-        return None if log is None else last(log)
+        return None if log is None else _Mark(last(log), self.link.breaks)
 
-    def _silent(self, sent: Compiled, rendered: Rendered, mark: str | None) -> list[Finding]:
+    def _silent(self, sent: Compiled, rendered: Rendered, mark: _Mark | None) -> list[Finding]:
         """What the server did not say, and what could not be found out."""
-        findings: list[Finding] = []
+        findings, self._notes = self._notes, []
         if rendered.again:
             message = "a cached image's file was gone from the server's output folder; it was saved again"
             findings.append(Finding("SOS-Y036", "info", self.name, message))
@@ -204,8 +230,14 @@ class Station:
         if log is None or mark is None:
             message = "the server shows no log, so that a LoRA or weights that were not loaded would not be noticed"
             return [*findings, *self._once(Finding("SOS-Y034", "info", self.name, message, "update ComfyUI"))]
-        told = read_entries(since(log, mark), self.name)
-        earlier, unseen = self._recall.learn(sent.graph, rendered.cached, told)
+        told = read_entries(since(log, mark.time), self.name)
+        # One that restarted since begins its log anew.
+        is_whole = self.link.breaks > mark.breaks or not is_cut(log, mark.time)
+        if not is_whole:
+            message = f"the server wrote more than the {len(log)} lines that its log keeps, and what came first is gone"
+            hint = "start ComfyUI with --verbose WARNING"
+            findings.append(Finding("SOS-Y034", "warning", self.name, message, hint))
+        earlier, unseen = self._recall.learn(sent.graph, rendered.cached, told, is_whole)
         findings += [item.finding for item in (*told, *earlier)]
         if unseen:
             nodes = ", ".join(unseen[:6])

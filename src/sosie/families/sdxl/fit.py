@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sosie.families.sdxl.training_memory import training_peak
 from sosie.files.fit import Fit
 
 FIT = Fit(
@@ -10,4 +11,5 @@ FIT = Fit(
     latents=4,
     vae_file="sdxl_vae.safetensors",
     guides=("faceid", "faceid-plus-v2", "instantid", "ip-adapter"),
+    training_memory=training_peak,
 )

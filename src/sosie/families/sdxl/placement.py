@@ -57,7 +57,7 @@ def place(pipeline: Any, mode: Mode, device: str, nets: Sequence[Any] = ()) -> N
     for _, part in parts:
         hooks.remove_hook_from_module(part, recurse=True)
         part.__dict__.pop("forward", None)
-    _tile(pipeline.vae, mode != "full")
+    tile(pipeline.vae, mode != "full")
     if mode in ("full", "tiled"):
         for _, part in parts:
             part.to(device)
@@ -102,7 +102,7 @@ def _cast(part: Any) -> bool:
     return any(tensor.dtype == torch.float8_e4m3fn for tensor in part.parameters())
 
 
-def _tile(vae: Any, tiled: bool) -> None:
+def tile(vae: Any, tiled: bool) -> None:
     """Tiles and images one by one, or a batch of whole images."""
     if not tiled:
         vae.disable_tiling()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Sampler, Targets, Training
 from sosie.families.sdxl.decoding import decode_latents
+from sosie.families.sdxl.placement import tile
 from sosie.families.sdxl.prompts import encode
 from sosie.families.sdxl.schedulers import scheduler_for
 from sosie.families.sdxl.single_file import load_single_file
@@ -32,11 +34,13 @@ Size = tuple[int, int]
 
 PREDICTIONS = ("epsilon", "v_prediction")
 
+_TRANSFORMER = r".*attentions\.\d+\.(proj_in|proj_out|.*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2))"
 TARGETS: Mapping[Targets, str] = {
     "attention": r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)",
-    "transformer": r".*attentions\.\d+\.(proj_in|proj_out|.*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2))",
+    "transformer": _TRANSFORMER,
+    "all": rf"{_TRANSFORMER}|.*resnets\.\d+\.(conv1|conv2|conv_shortcut)|.*samplers\.0\.conv",
 }
-"""What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, or 722."""
+"""What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, 722, or 771."""
 
 
 def open_base(path: Path, vae: Path | None, training: Training, device: str) -> Base:
@@ -76,7 +80,7 @@ class Base:
         precision = training.precision
         if precision == "auto":
             precision = "fp32" if device == "cpu" else "bf16"
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype: Any = torch.bfloat16 if precision == "bf16" else torch.float32
         self._device = device
         self._min_snr = training.min_snr
         self._pipeline = pipeline
@@ -86,9 +90,11 @@ class Base:
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
             part.to(device)
         with quiet():
-            self.denoiser: Any = pipeline.unet.to(self._dtype)
+            self.denoiser: Any = pipeline.unet.to(self.dtype)
         if training.gradient_checkpointing:
-            self.denoiser.enable_gradient_checkpointing()
+            # Nothing in the UNet is random, and the state of a generator cannot be read while a graph is captured.
+            again: Any = importlib.import_module("torch.utils.checkpoint").checkpoint
+            self.denoiser.enable_gradient_checkpointing(partial(again, use_reentrant=False, preserve_rng_state=False))
         self._schedule = dict(pipeline.scheduler.config)
         self._kept = pipeline.scheduler.alphas_cumprod.double()
 
@@ -131,31 +137,37 @@ class Base:
         self._pipeline.vae.to("cpu")
         self.denoiser.to(self._device)
 
-    def errors(self, batch: Mapping[str, Any], generator: Any) -> tuple[Any, Any]:
-        """The squared errors of a batch, float32 [n, 4, h, w], and what each picture's count for, [n].
+    def noised(self, batch: Mapping[str, Any], generator: Any) -> Tensors:
+        """A batch at random times: `noisy` latents and what is to be predicted (`target`), [n, 4, h, w] in float32.
 
-        `batch` stacks what `encode_picture` and `encode_text` gave. All randomness (latents, noise, timesteps)
-        comes from `generator`, on the CPU. Weights are min-SNR's (Hang et al. 2023, arXiv:2303.09556):
+        `batch` stacks what `encode_picture` and `encode_text` gave, on the CPU. All randomness (latents, noise,
+        timesteps) comes from `generator`. Weights are min-SNR's (Hang et al. 2023, arXiv:2303.09556):
         min(snr, gamma) / snr, over snr + 1 for v-prediction; 1 without gamma.
         """
         spread = torch.randn(batch["std"].shape, generator=generator)
         noise = torch.randn(batch["mean"].shape, generator=generator)
         times = torch.randint(0, len(self._kept), (len(noise),), generator=generator)
         kept = self._kept[times]
-        clean = batch["mean"] + batch["std"] * spread.to(self._device)
-        noise = noise.to(self._device)
-        signal, amount = ((share**0.5).float().view(-1, 1, 1, 1).to(self._device) for share in (kept, 1 - kept))
-        noisy = signal * clean + amount * noise
-        target = noise if self.prediction == "epsilon" else signal * noise - amount * clean
-        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._dtype == torch.bfloat16):
-            predicted = self.denoiser(
-                noisy.to(self._dtype),
-                times.to(self._device),
-                batch["states"].to(self._dtype),
-                added_cond_kwargs={"text_embeds": batch["pooled"].to(self._dtype), "time_ids": batch["sizes"]},
-                return_dict=False,
-            )[0]
-        return (predicted.float() - target) ** 2, self._weights(kept).to(self._device)
+        clean = batch["mean"] + batch["std"] * spread
+        signal, amount = ((share**0.5).float().view(-1, 1, 1, 1) for share in (kept, 1 - kept))
+        return {
+            "noisy": signal * clean + amount * noise,
+            "target": noise if self.prediction == "epsilon" else signal * noise - amount * clean,
+            "times": times,
+            "weights": self._weights(kept),
+            **{name: batch[name] for name in ("states", "pooled", "sizes")},
+        }
+
+    def errors(self, given: Mapping[str, Any]) -> tuple[Any, Any]:
+        """The squared errors of what `noised` gave, float32 [n, 4, h, w], and what each picture's count for, [n]."""
+        predicted = self.denoiser(
+            given["noisy"].to(self.dtype),
+            given["times"],
+            given["states"].to(self.dtype),
+            added_cond_kwargs={"text_embeds": given["pooled"].to(self.dtype), "time_ids": given["sizes"]},
+            return_dict=False,
+        )[0]
+        return (predicted.float() - given["target"]) ** 2, given["weights"]
 
     def _weights(self, kept: Any) -> Any:
         if not self._min_snr:
@@ -168,8 +180,8 @@ class Base:
         from PIL import Image
 
         self._pipeline.scheduler = scheduler_for(sampler, self._schedule)
-        given = {name: tensor[None].to(self._device, self._dtype) for name, tensor in text.items()}
-        with torch.no_grad(), torch.autocast(self._device, torch.bfloat16, enabled=self._dtype == torch.bfloat16):
+        given = {name: tensor[None].to(self._device, self.dtype) for name, tensor in text.items()}
+        with torch.no_grad():
             latents = self._pipeline(
                 prompt_embeds=given["states"],
                 negative_prompt_embeds=given["negative_states"],
@@ -183,6 +195,7 @@ class Base:
                 output_type="latent",
             ).images
         vae = self._pipeline.vae.to(self._device)
+        tile(vae, self._device != "cpu")  # in fp32 the whole picture would need more memory than the training
         with torch.no_grad():
             pixels, _ = decode_latents(vae, latents.float())
         vae.to("cpu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,27 @@ Graph = Mapping[str, Mapping[str, Any]]
 FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "checkpoints": ("sdxl.safetensors",),
-        "diffusion_models": ("z_image_bf16.safetensors", "z_image_turbo_bf16.safetensors"),
-        "text_encoders": ("qwen_3_4b.safetensors",),
+        "diffusion_models": (
+            "z_image_bf16.safetensors",
+            "z_image_int8_convrot.safetensors",
+            "z_image_turbo_bf16.safetensors",
+            "z_image_turbo_int8_convrot.safetensors",
+        ),
+        "text_encoders": ("qwen_3_4b.safetensors", "qwen_3_4b_fp8_mixed.safetensors"),
         "vae": ("ae.safetensors",),
-        "loras": ("character.safetensors",),
-        "controlnet": ("instantid.safetensors",),
+        "loras": ("character.safetensors", "ip-adapter-faceid-plusv2_sdxl_lora.safetensors"),
+        "controlnet": ("instantid/diffusion_pytorch_model.safetensors",),
         "instantid": ("ip-adapter.bin",),
         "upscale_models": ("4x-UltraSharp.pth",),
-        "clip_vision": ("vit-h.safetensors",),
-        "ipadapter": ("faceid-plus-v2.bin",),
+        "clip_vision": ("CLIP-ViT-H-14-laion2B-s32B-b79K.safetensors",),
+        "ipadapter": ("ip-adapter-faceid-plusv2_sdxl.bin",),
+        "ultralytics": ("bbox/face_yolov8m.pt",),
     }
 )
-"""What lies in the folders of `models/`. What a file holds is `FakeServer.models[NAME]`."""
+"""What lies in the folders of `models/`: the files of the shipped recipes and of ComfyUI's Z-Image templates.
+
+What a file holds is `FakeServer.disk.models[NAME]`.
+"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,8 @@ class Scripted:
 class Behaviour:
     """Everything that can be set.
 
-    Seconds: `step_seconds` a sampling step, `history_lag` from success to history, `free_lag` until memory is
+    `picture` makes what a node saves, from the graph and the node's id; else it is one of `pictures` (files), or
+    noise. Seconds: `step_seconds` a sampling step, `history_lag` from success to history, `free_lag` until memory is
     freed, `restart_seconds` from a crash to the next start (negative: never). Steps: at `drop_at` all websockets
     break, at `die_at` the server crashes, each `times` times. `raises` and `says` (log lines) go by the class of
     the node that runs. `frames` are sent over the websocket at the first step as they are.
@@ -70,6 +81,7 @@ class Behaviour:
     files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FILES)
     lacks: frozenset[str] = frozenset()
     picture: Callable[[Graph, str], Image] | None = None
+    pictures: tuple[Path, ...] = ()
     step_seconds: float = 0.0
     history_lag: float = 0.0
     free_lag: float = 0.0

@@ -12,12 +12,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from sosie.engines.comfy.fake.behaviour import Behaviour
-from sosie.engines.comfy.fake.nodes import NodeError, Result, draw, is_sampler, run_node
+from sosie.engines.comfy.fake.nodes import NodeError, Result, is_sampler, run_node
+from sosie.engines.comfy.fake.pictures import answer, picture_size
 from sosie.engines.comfy.fake.schema import above, is_link
 from sosie.engines.comfy.fake.sockets import ServerSocket
 from sosie.files.workflow import node_types
@@ -216,6 +217,9 @@ class Life:
             if is_sampler(kind.name):
                 self._sample(item, node, int(entry["inputs"].get("steps", 4)))
             result = run_node(kind.name, inputs, self.disk.models)
+            upload = inputs.get("image")
+            if isinstance(upload, str) and upload in self.disk.inputs:
+                result = replace(result, size=picture_size(self.disk.inputs[upload]))
             for line in result.said:
                 self.write(line)
             if kind.ends:
@@ -276,8 +280,10 @@ class Life:
         from PIL.PngImagePlugin import PngInfo
 
         entry = item.graph[node]
-        made = self._behaviour().picture
-        picture: Image = made(item.graph, node) if made else draw(result)
+        made, pictures = self._behaviour().picture, self._behaviour().pictures
+        picture: Image = (
+            made(item.graph, node) if made else answer(result, item.graph, node, self.disk.inputs, pictures)
+        )
         prefix = str(entry["inputs"].get("filename_prefix", "ComfyUI"))
         place = "output" if "filename_prefix" in entry["inputs"] else "temp"
         subfolder, _, stem = prefix.rpartition("/")

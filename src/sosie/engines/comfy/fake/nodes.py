@@ -41,6 +41,10 @@ KEYS = {
 }
 
 
+WAY = ("images", "samples", "latent_image", "upscaled_image", "pixels", "image")
+"""The inputs along which an image comes to the node that saves it."""
+
+
 class NodeError(Exception):
     """What a node raised."""
 
@@ -111,4 +115,14 @@ def _size(kind: str, inputs: Mapping[str, Any], before: list[Result]) -> tuple[i
     width, height = inputs.get("width"), inputs.get("height")
     if isinstance(width, int) and isinstance(height, int) and "Conditioning" not in kind and "Encode" not in kind:
         return width, height
-    return max((result.size for result in before), default=(64, 64))
+    if kind == "ResolutionSelector":
+        return _selected(*(str(inputs.get(name)) for name in ("aspect_ratio", "megapixels", "multiple")))
+    worked_on = next((inputs[name] for name in WAY if isinstance(inputs.get(name), Result)), None)
+    return worked_on.size if worked_on else max((result.size for result in before), default=(64, 64))
+
+
+def _selected(aspect: str, megapixels: str, multiple: str) -> tuple[int, int]:
+    """Width and height of a resolution: `2:3 (Portrait Photo)` and 1.0 are about 836 x 1254."""
+    wide, high = (int(side) for side in aspect.partition(" ")[0].split(":"))
+    unit, step = (float(megapixels) * 2**20 / (wide * high)) ** 0.5, int(multiple)
+    return max(step, round(wide * unit / step) * step), max(step, round(high * unit / step) * step)

@@ -19,7 +19,20 @@ COMBOS: Mapping[str, tuple[str, ...]] = {
     "preset": ("FACEID", "FACEID PLUS V2", "PLUS FACE (portraits)"),
     "mode_type": ("Linear", "Chess", "None"),
     "seam_fix_mode": ("None", "Band Pass", "Half Tile"),
+    "sam_detection_hint": ("center-1", "horizontal-2", "mask-area", "none"),
+    "sam_mask_hint_use_negative": ("False", "Small", "Outter"),
+    "aspect_ratio": (
+        *("1:1 (Square)", "2:3 (Portrait Photo)", "3:2 (Photo)", "3:4 (Portrait Standard)", "4:3 (Standard)"),
+        *("9:16 (Portrait Widescreen)", "16:9 (Widescreen)", "21:9 (Ultrawide)"),
+    ),
 }
+BROUGHT: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    "format": {
+        "png": {"bit_depth": ("8-bit", "16-bit"), "input_color_space": ("sRGB",)},
+        "exr": {"bit_depth": ("32-bit float",), "input_color_space": ("sRGB", "HDR", "linear")},
+    }
+}
+"""Inputs whose choice brings others (of SaveImageAdvanced): by the choice, their names and what they take."""
 V3 = frozenset({"UpscaleModelLoader", "SaveImageAdvanced", "ResolutionSelector"})
 """Classes that describe their choices in the newer of the two shapes."""
 
@@ -33,6 +46,8 @@ def object_info(behaviour: Behaviour, uploads: Iterable[str]) -> dict[str, Any]:
 def _class(kind: NodeType, behaviour: Behaviour, images: list[str]) -> dict[str, Any]:
     groups: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
     for entry in kind.inputs:
+        if _brings(entry):
+            continue
         group = groups["required" if entry.required else "optional"]
         group[entry.name] = _input(entry, kind.name in V3, behaviour, images)
     return {
@@ -45,6 +60,12 @@ def _class(kind: NodeType, behaviour: Behaviour, images: list[str]) -> dict[str,
 
 
 def _input(entry: Input, is_v3: bool, behaviour: Behaviour, images: list[str]) -> list[Any]:
+    if entry.name in BROUGHT:
+        brings: list[Any] = []
+        for key, brought in BROUGHT[entry.name].items():
+            inputs = {name: ["COMBO", {"options": list(options)}] for name, options in brought.items()}
+            brings.append({"key": key, "inputs": {"required": inputs}})
+        return ["COMFY_DYNAMICCOMBO_V3", {"options": brings}]
     if entry.type in ("COMBO", "FILE", "IMAGE_FILE", "SAMPLER_NAME", "SCHEDULER_NAME"):
         options = choices(entry, behaviour, images)
         return ["COMBO", {"multiselect": False, "options": options}] if is_v3 else [options, {}]
@@ -65,6 +86,12 @@ def choices(entry: Input, behaviour: Behaviour, images: list[str]) -> list[str]:
         return images
     known = COMBOS.get(entry.type) or COMBOS.get(entry.name, ())
     return list(dict.fromkeys([*entry.choices, *known, *([entry.default] if entry.default else [])]))
+
+
+def _brings(entry: Input) -> str:
+    """The input whose choice brings this one, or empty."""
+    name, dot, _ = entry.name.partition(".")
+    return name if dot and name in BROUGHT else ""
 
 
 def judge(graph: Any, behaviour: Behaviour, images: Iterable[str]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -123,7 +150,11 @@ def _judge_node(graph: Graph, node: str, behaviour: Behaviour, images: Iterable[
             if entry.required:
                 found.append(_error("required_input_missing", "Required input is missing", entry.name))
             continue
-        error = _judge_value(graph, entry, given[entry.name], behaviour, list(images))
+        if by := _brings(entry):
+            options = BROUGHT[by].get(given.get(by), {}).get(entry.name.partition(".")[2], ())
+            error = None if given[entry.name] in options else _not_listed(entry, given[entry.name], options)
+        else:
+            error = _judge_value(graph, entry, given[entry.name], behaviour, list(images))
         if error is not None:
             error["extra_info"]["input_name"] = entry.name
             found.append(error)
@@ -157,8 +188,12 @@ def _judge_value(
     if entry.type in ("FILE", "COMBO", "SAMPLER_NAME", "SCHEDULER_NAME"):
         options = choices(entry, behaviour, images)
         if (options and value not in options) or (entry.type == "FILE" and not options):
-            return _error("value_not_in_list", "Value not in list", f"{entry.name}: {value!r} not in {options}")
+            return _not_listed(entry, value, options)
     return None
+
+
+def _not_listed(entry: Input, value: Any, options: Iterable[str]) -> dict[str, Any]:
+    return _error("value_not_in_list", "Value not in list", f"{entry.name}: {value!r} not in {list(options)}")
 
 
 def _error(kind: str, message: str, details: str, **extra: Any) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from sosie.files.workflow import node_types
 class FakeServer:
     """A context manager. `behaviour` may be replaced while it runs; `disk` is what it has saved and holds.
 
-    `asked` are the requests so far: method, path and headers (names in lower case).
+    It listens at `port` of this machine (0: any that is free). `asked` are the requests so far: method, path and
+    headers (names in lower case).
     """
 
-    def __init__(self, behaviour: Behaviour | None = None) -> None:
+    def __init__(self, behaviour: Behaviour | None = None, port: int = 0) -> None:
         self.behaviour = behaviour or Behaviour()
         self.disk = Disk()
         self.asked: list[tuple[str, str, dict[str, str]]] = []
@@ -34,7 +35,7 @@ class FakeServer:
         self.lines: set[socket.socket] = set()
         self.life: Life | None = None
         self._http: _Http | None = None
-        self._port = 0
+        self._port = port
         self._ended = False
         self.start()
 
