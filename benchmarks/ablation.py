@@ -1,6 +1,7 @@
-"""What each part of the identity stack does: text only, FaceID, face pass, both; eight people x ten prompts on `mini`.
+"""What each part of the identity stack does: text, LoRA, FaceID, both, each with and without a face pass; on `mini`.
 
-    python benchmarks/ablation.py prepare CHARACTERS/ WORK/     plans, embeddings of the references that guide
+    python benchmarks/ablation.py prepare CHARACTERS/ WORK/     training sets, plans, embeddings that guide
+    python benchmarks/ablation.py teach WORK/ [--device cuda]   LoRAs that are not there yet; [--only PERSON]
     python benchmarks/ablation.py draw WORK/ [--device cuda]    what is not drawn yet; needs torch, no OpenCV
     python benchmarks/ablation.py find WORK/                    faces of what was drawn, for the face passes
     python benchmarks/ablation.py draw WORK/                    the face passes
@@ -8,10 +9,12 @@
     python benchmarks/ablation.py judge WORK/                   scores into WORK/scores.json
     python benchmarks/ablation_report.py WORK/ docs/            tables, plot and contact sheet
 
-CHARACTERS holds one folder a person: twelve images and `captions.jsonl`. The first eight references guide;
-the last four judge and guide nothing. All columns of a plan have the seed that `sosie generate --seed 1`
-gives its index; nothing is picked. Stages are drawn by the product's own runner, in fp32 on every device.
-Seconds are wall time on a GPU and processor time on a CPU, which others may share (OMP_NUM_THREADS=1).
+CHARACTERS holds one folder a person: twelve images and `captions.jsonl`. The first eight references guide, and
+the LoRA learns from them; the last four judge and do neither. The LoRA is that of the recipe `mini` after its
+last step, not the best by a judge; the plain one is what any script makes (`ablation_lora.PLAIN`). All columns
+of a plan have the seed that `sosie generate --seed 1` gives its index; nothing is picked. Stages are drawn by the
+product's own runner, in fp32 on every device. Seconds are wall time on a GPU and processor time on a CPU, which
+others may share (OMP_NUM_THREADS=1).
 """
 
 from __future__ import annotations
@@ -26,11 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ablation_lora import face_of, lessons_of, lora_path, teach, told
 from PIL import Image
 
 from sosie.core import Draw, Finding, Guide, Plan, Recipe, Request, Stage, plan
+from sosie.core.plan import needed_stages
+from sosie.core.recipe import LoraUse
 from sosie.faces.detect import Face
 from sosie.families import Settings, StageInput
+from sosie.training.captions import trigger_for
 
 GUIDING = 8
 """How many of a person's references guide; the others judge."""
@@ -48,9 +55,10 @@ PROMPTS = (
     "eyes closed, studio light, plain blue background, turned right",
 )
 
-COLUMNS = ("text", "faceid", "pass", "all")
-BODY = {"pass": "text", "all": "faceid"}
+BODIES = ("text", "plain", "lora", "faceid", "full", "lora-faceid")
+BODY = {f"{body}-pass": body for body in ("text", "lora", "faceid", "lora-faceid")}
 """Whose image a face pass works on."""
+COLUMNS = (*BODIES, *BODY)
 
 
 @dataclass(frozen=True)
@@ -109,22 +117,41 @@ class GivenFaces:
         raise NotImplementedError(f"guide '{guide.kind}' of '{plan.recipe}' looks at pictures; there are none here")
 
     def find(self, image: Image.Image, plan: Plan, stage: Stage) -> Face | Finding:  # noqa: ARG002
-        given = self._faces[f"{'faceid' if plan.stages[0].guides else 'text'}/{plan.character.name}-{plan.draw.index}"]
-        if "code" in given:
-            return Finding(**given)
-        return Face(tuple(given["box"]), np.array(given["points"], np.float32), given["confidence"])
+        given = self._faces[f"{_body(plan)}/{plan.character.name}-{plan.draw.index}"]
+        return Finding(**given) if "code" in given else face_of(given)
 
 
-def columns(recipe: Recipe) -> dict[str, Recipe]:
-    """The recipe `mini-full` without its upscaler, with and without each of its two guides, in fp32."""
-    generate, detail = (replace(stage, precision="fp32") for stage in recipe.stages[:2])
-    bare = replace(generate, guides=())
-    stages = {"text": (bare,), "faceid": (generate,), "pass": (bare, detail), "all": (generate, detail)}
+def _body(plan: Plan) -> str:
+    """The column of the image that a plan's face pass works on."""
+    body = plan.stages[0]
+    return "-".join([*(["lora"] if body.loras else []), *(["faceid"] if body.guides else [])]) or "text"
+
+
+def columns(recipe: Recipe, name: str) -> dict[str, Recipe]:
+    """The recipe `mini-full` without its upscaler, with and without LoRA, FaceID and face pass, in fp32."""
+    beside = recipe.stages[0].loras[0]
+    generate, detail = (replace(stage, precision="fp32", loras=()) for stage in recipe.stages[:2])
+    trigger = trigger_for(name)
+    learned = {part: (LoraUse(f"{name}-{part}", 1.0, trigger),) for part in ("lora", "plain")}
+    weak = (LoraUse(f"{name}-lora", beside.weight, trigger, beside.guide_scale),)
+    bodies = {
+        "text": replace(generate, guides=()),
+        "plain": replace(generate, guides=(), loras=learned["plain"]),
+        "lora": replace(generate, guides=(), loras=learned["lora"]),
+        "faceid": generate,
+        "full": replace(generate, loras=learned["lora"]),
+        "lora-faceid": replace(generate, loras=weak),
+    }
+    stages = {body: (stage,) for body, stage in bodies.items()}
+    stages |= {
+        column: (bodies[body], replace(detail, loras=weak if bodies[body].loras else ()))
+        for column, body in BODY.items()
+    }
     return {name: replace(recipe, stages=stages[name], repair=()) for name in COLUMNS}
 
 
 def prepare(characters: Path, work: Work) -> None:
-    """Writes every cell's plan and the embeddings that guide."""
+    """Writes every cell's plan, the embeddings that guide, and what the LoRAs learn from."""
     from identity import described
 
     from sosie.api.characters import CharacterFile, new_character
@@ -132,13 +159,13 @@ def prepare(characters: Path, work: Work) -> None:
     from sosie.api.faces import SessionFaces
     from sosie.api.recipes import load_recipe
     from sosie.api.session import Session
-    from sosie.core.plan import needed_stages
     from sosie.core.workspace import open_workspace
 
     root = work.root / "workspace"
     root.mkdir(parents=True, exist_ok=True)
     cells: list[dict[str, Any]] = []
     vectors: dict[str, np.ndarray] = {}
+    lessons: dict[str, Any] = {}
     with Session(open_workspace(root)) as session:
         recipe = load_recipe(session.workspace, "mini-full")
         assets = resolve_assets(session.workspace, needed_stages(recipe))
@@ -147,14 +174,17 @@ def prepare(characters: Path, work: Work) -> None:
             details = CharacterFile(folder.name, "fictional", True, described(folder))
             guiding = sorted(folder.glob("*.jpg"))[:GUIDING]
             character = new_character(session, details, guiding, replace=True).character
-            for column, how in columns(recipe).items():
+            lessons[folder.name] = lessons_of(session, character, guiding, work.root)
+            known = {**assets, **{f"{folder.name}-{part}": "" for part in ("lora", "plain")}}
+            for column, how in columns(recipe, folder.name).items():
                 for index, prompt in enumerate(PROMPTS):
                     request = Request(recipe.name, character.name, prompt, seed=1)
-                    made = plan(how, character, request, Draw(index), assets)
+                    made = plan(how, character, request, Draw(index), known)
                     cells.append({"column": column, "index": index, "plan": made.to_json()})
                 for guide in (guide for stage in how.stages for guide in stage.guides):
                     vectors[f"{character.name}.{guide.kind}"] = faces.embedding(guide, made)
     work.write("plans", {"characters": str(characters.resolve()), "cells": cells})
+    work.write("lessons", lessons)
     np.savez(work.root / "vectors.npz", **vectors)
 
 
@@ -176,6 +206,7 @@ class Artist:
         """The image of the cell's last stage, the seconds of that stage, and what it said."""
         made, index = cell.plan, len(cell.plan.stages) - 1
         paths = {asset.name: self._folder / asset.name.partition(":")[2] for asset in made.assets}
+        paths |= {use.file: lora_path(self._work.root, use.file) for stage in made.stages for use in stage.loras}
         source = self._work.image(cell.body) if cell.body else None
         given = StageInput(made.stages[index], made, index, source, paths, self._faces, lambda *_: None)
         started = self._clock()
@@ -239,7 +270,7 @@ def find(work: Work) -> None:
                 if isinstance(face, Finding):
                     found[cell.body] = asdict(face)
                 else:
-                    found[cell.body] = {"box": face.box, "points": face.points.tolist(), "confidence": face.confidence}
+                    found[cell.body] = told(face)
     work.write("faces", found)
     print(f"{sum('box' in face for face in found.values())} of {len(found)} images show a face to be drawn anew")
 
@@ -254,7 +285,6 @@ class Scoring:
         from sosie.api.engines import resolve_assets
         from sosie.api.judging import make_judge
         from sosie.api.recipes import load_recipe
-        from sosie.core.plan import needed_stages
         from sosie.files.library import find_model
         from sosie.scorers.attributes import AttributeClassifier
 
@@ -336,14 +366,17 @@ def judge(work: Work) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("prepare", "draw", "find", "seconds", "judge"))
+    parser.add_argument("step", choices=("prepare", "teach", "draw", "find", "seconds", "judge"))
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--first", type=int, default=2)
+    parser.add_argument("--only", default="", help="one person")
     asked = parser.parse_args()
     work = Work(asked.folders[-1])
     if asked.step == "prepare":
         prepare(asked.folders[0], work)
+    elif asked.step == "teach":
+        teach(work.root, asked.device, asked.only)
     elif asked.step == "draw":
         draw(work, asked.device)
     elif asked.step == "find":

@@ -17,15 +17,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation import COLUMNS, PROMPTS, Work
+from ablation import BODIES, BODY, COLUMNS, PROMPTS, Work
 from PIL import Image, ImageDraw, ImageFont
 
 from sosie.lab.statistics import auc
 
-TITLES = {"text": "text only", "faceid": "+ FaceID", "pass": "+ face pass", "all": "FaceID + face pass"}
+PARTS = {
+    "text": "text only",
+    "plain": "plain LoRA",
+    "lora": "LoRA",
+    "faceid": "FaceID",
+    "full": "both in full",
+    "lora-faceid": "both, weaker",
+}
+TITLES = {**PARTS, **{column: f"{PARTS[body]}, face pass" for column, body in BODY.items()}}
 DRAWS = 4000
 SMALL, LARGE = 15, 18
-COLOURS = {"text": "#7a7a7a", "faceid": "#1f6fb4", "pass": "#c2571a", "all": "#2c8a3d"}
+COLOURS = {"text": "#7a7a7a", "plain": "#b08b00", "lora": "#c2571a", "faceid": "#1f6fb4"}
+COLOURS |= {"full": "#8a4fb0", "lora-faceid": "#2c8a3d"}
 
 Scores = list[dict[str, Any]]
 
@@ -120,18 +129,19 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def main_table(results: Results, seconds: list[str]) -> str:
-    rows = [["", TITLES["text"], "+ LoRA", *(TITLES[column] for column in COLUMNS[1:])]]
+def main_table(results: Results, columns: Sequence[str], seconds: list[str]) -> str:
+    rows = [["", *(TITLES[column] for column in columns)]]
     for measure in MEASURES:
-        cells = [written(measure.form, interval(results.values(measure, column))) for column in COLUMNS]
-        rows.append([measure.title, cells[0], "open", *cells[1:]])
+        cells = [written(measure.form, interval(results.values(measure, column))) for column in columns]
+        rows.append([measure.title, *cells])
     return markdown([*rows, seconds])
 
 
 def differences(results: Results) -> str:
     """What a column adds to another, person by person; shares in percentage points."""
-    pairs = [("text", "faceid"), ("text", "pass"), ("text", "all"), ("faceid", "all")]
-    rows = [["", *(f"{TITLES[new].lstrip('+ ')} less {TITLES[old].lstrip('+ ')}" for old, new in pairs)]]
+    pairs = [("text", "lora"), ("plain", "lora"), ("text", "faceid"), ("lora", "full"), ("faceid", "lora-faceid")]
+    pairs += [("lora", "lora-faceid"), ("lora-faceid", "lora-faceid-pass")]
+    rows = [["", *(f"{TITLES[new]} less {TITLES[old]}" for old, new in pairs)]]
     for measure in MEASURES:
         if measure.form == PERCENT or "own person" in measure.title or "copy" in measure.title:
             by = {column: np.array(results.values(measure, column)) for column in COLUMNS}
@@ -162,18 +172,17 @@ def people(results: Results) -> str:
     return markdown(rows)
 
 
-def seconds_row(work: Work) -> list[str]:
+def seconds_row(work: Work, columns: Sequence[str]) -> list[str]:
     """Median seconds of a whole image, by the device; those of a face pass include its body."""
-    cells: dict[str, list[str]] = {column: [] for column in COLUMNS}
     devices = [(device, work.read(f"seconds-{device}")) for device in ("cuda", "cpu")]
     devices = [(device, table) for device, table in devices if table]
+    texts = ["" for _ in columns]
     for _, table in devices:
         took = {c: statistics.median(v for k, v in table.items() if k.startswith(f"{c}/")) for c in COLUMNS}
-        whole = {**took, "pass": took["text"] + took["pass"], "all": took["faceid"] + took["all"]}
-        for column in COLUMNS:
-            cells[column].append(f"{whole[column]:.2g} s ({whole[column] / whole['text']:.1f}x)")
-    texts = [" / ".join(cells[column]) for column in COLUMNS]
-    return ["seconds an image, " + " / ".join(device for device, _ in devices), texts[0], "open", *texts[1:]]
+        whole = {c: took[c] + (took[BODY[c]] if c in BODY else 0) for c in COLUMNS}
+        for place, column in enumerate(columns):
+            texts[place] += f"{' / ' if texts[place] else ''}{whole[column]:.2g} s"
+    return ["seconds an image, " + " / ".join(device for device, _ in devices), *texts]
 
 
 def ticks(low: float, high: float) -> list[float]:
@@ -185,7 +194,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 def plot(results: Results, target: Path) -> None:
     """A panel for each of the main measures: each column's mean, its interval, and each person's value."""
-    width, panel, left = 1100, 178, 190
+    width, panel, left = 1100, 70 + 22 * len(COLUMNS), 210
     image = Image.new("RGB", (width, panel * len(PLOTTED) + 10), "white")
     draw = ImageDraw.Draw(image)
     small, large = ImageFont.load_default(SMALL), ImageFont.load_default(LARGE)
@@ -200,26 +209,33 @@ def plot(results: Results, target: Path) -> None:
 
         draw.text((8, top), measure.title, fill="black", font=large)
         for tick in ticks(low, high):
-            draw.line((x(tick), top + 28, x(tick), top + 138), fill="#e4e4e4")
-            draw.text((x(tick), top + 140), f"{tick:.3g}", fill="#555555", font=small, anchor="ma")
+            draw.line((x(tick), top + 28, x(tick), top + panel - 40), fill="#e4e4e4")
+            draw.text((x(tick), top + panel - 38), f"{tick:.3g}", fill="#555555", font=small, anchor="ma")
         for row, column in enumerate(COLUMNS):
-            y = top + 42 + row * 27
+            y = top + 42 + row * 22
+            colour = COLOURS[BODY.get(column, column)]
+            inside = "white" if column in BODY else colour
             centre, start, end = interval(values[column])
             draw.text((left - 12, y), TITLES[column], fill="black", font=small, anchor="rm")
             for value in values[column]:
-                draw.ellipse((x(value) - 3, y - 3, x(value) + 3, y + 3), outline=COLOURS[column])
-            draw.line((x(start), y, x(end), y), fill=COLOURS[column], width=4)
-            draw.ellipse((x(centre) - 7, y - 7, x(centre) + 7, y + 7), fill=COLOURS[column])
+                draw.ellipse((x(value) - 3, y - 3, x(value) + 3, y + 3), outline=colour)
+            draw.line((x(start), y, x(end), y), fill=colour, width=4)
+            draw.ellipse(
+                (x(centre) - 7, y - 7, x(centre) + 7, y + 7),
+                fill=inside,
+                outline=colour,
+                width=2,
+            )
     image.quantize(64).save(target, optimize=True)
 
 
-def sheet(work: Work, results: Results, target: Path, side: int = 150) -> None:
+def sheet(work: Work, results: Results, target: Path, side: int = 128) -> None:
     """One row a person, the n-th person with the n-th prompt: a held-out reference and the image of each column."""
     characters = Path(work.read("plans")["characters"])
     font = ImageFont.load_default(SMALL)
     made = Image.new("RGB", (side * (1 + len(COLUMNS)), 22 + side * len(results.people)), "white")
     draw = ImageDraw.Draw(made)
-    for column, title in enumerate(("reference", *TITLES.values())):
+    for column, title in enumerate(("reference", *(title.replace("face pass", "pass") for title in TITLES.values()))):
         draw.text((column * side + side // 2, 3), title, fill="black", font=font, anchor="ma")
     for row, person in enumerate(results.people):
         last = Image.open(sorted((characters / person).glob("*.jpg"))[-1]).convert("RGB")
@@ -238,7 +254,8 @@ def main() -> None:
     (asked.docs / "images").mkdir(exist_ok=True)
     plot(results, asked.docs / "images" / "ablation.png")
     sheet(work, results, asked.docs / "images" / "ablation-sheet.jpg")
-    tables = [main_table(results, seconds_row(work)), differences(results), attributes(results), people(results)]
+    tables = [main_table(results, columns, seconds_row(work, columns)) for columns in (BODIES, tuple(BODY))]
+    tables += [differences(results), attributes(results), people(results)]
     report = "\n\n".join(tables)
     page = asked.docs / "ablation.md"
     head, _, rest = page.read_text().partition("<!-- measured -->")

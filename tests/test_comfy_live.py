@@ -170,6 +170,24 @@ def test_face_analysis_that_would_download_is_announced(server: FakeServer) -> N
     engine.close()
 
 
+def test_the_face_models_that_are_named_are_those_that_each_node_reads() -> None:
+    graph = {
+        "1": node("InstantIDFaceAnalysis", provider="CPU"),
+        "2": node("IPAdapterInsightFaceLoader", provider="CPU"),
+        "3": node("IPAdapterInsightFaceLoader", provider="CPU", model_name="antelopev2"),
+        "4": node("IPAdapterUnifiedLoaderFaceID"),
+        "9": node("SaveImage"),
+    }
+    there = {entry["class_type"]: {"output_node": True} for entry in graph.values()}
+    found = fit(Compiled(graph, "9"), Catalogue(there), "s").findings
+    told = [f.hint.rpartition("/")[2] for f in found if f.code == "SOS-Y016"]
+    assert told == ["antelopev2", "buffalo_l", "antelopev2", "buffalo_l"]
+    # A class that is not there fetches nothing.
+    del there["InstantIDFaceAnalysis"]
+    less = codes(list(fit(Compiled(graph, "9"), Catalogue(there), "s").findings))
+    assert (less.count("SOS-Y010"), less.count("SOS-Y016")) == (1, 3)
+
+
 def test_memory_and_version_are_compared() -> None:
     system = System("0.3.9", "3.11", "2.5", "linux", "cuda:0", 8 * 2**30)
     found = check_system(system, Program((), memory=12 * 2**30, version="0.3.76"), "s")

@@ -6,19 +6,26 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from comfy_bench import QUICK, UNET, Recipes, codes, engine_on, plan, renders, set_behaviour
 from PIL import Image
 
-from sosie.core import Plan, Progress, Render
+from sosie.core import Environment, Plan, Progress, Render
 from sosie.engines.comfy.engine import ComfyEngine
 from sosie.engines.comfy.errors import ComfyError, LostError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises
-from sosie.engines.comfy.program import Program
+from sosie.engines.comfy.many import Spread
+from sosie.engines.comfy.program import Program, Step
+from sosie.engines.comfy.server import Server
+from sosie.engines.comfy.station import Work
 
 SEEDS = tuple(range(1, 9))
 IMPATIENT = replace(QUICK, gone=0.4)
+LENDING = replace(QUICK, gone=30.0, away=0.1)
+"""Waits long for a server, and lets another one draw meanwhile."""
 
 
 @pytest.fixture
@@ -63,6 +70,113 @@ def test_a_server_that_is_away_for_a_moment_is_waited_for(two: tuple[FakeServer,
     assert sorted(render.plan.seed for render in made) == list(SEEDS)
     assert all("SOS-Y004" not in codes(render.findings) for render in made)
     assert sum(len(server.disk.finished) for server in two) == len(SEEDS)
+
+
+def test_an_idle_server_draws_what_a_lost_one_had_while_that_is_still_waited_for(
+    two: tuple[FakeServer, FakeServer],
+) -> None:
+    set_behaviour(two[0], die_at=2, restart_seconds=-1)
+    started = time.monotonic()
+    made = renders(engine_on(*two, patience=LENDING), 1, 2)
+    assert time.monotonic() - started < 5
+    assert sorted(render.plan.seed for render in made) == [1, 2]
+    (moved,) = [render for render in made if "SOS-Y004" in codes(render.findings)]
+    assert [f.subject for f in moved.findings if f.code == "SOS-Y004"] == [two[0].url.removeprefix("http://")]
+    assert moved.environment.device.startswith(two[1].url.removeprefix("http://"))
+
+
+def test_of_two_that_draw_the_same_image_the_first_is_taken_and_the_other_stopped(
+    two: tuple[FakeServer, FakeServer],
+) -> None:
+    late, helper = two
+    set_behaviour(late, die_at=2, restart_seconds=0.5, step_seconds=0.1)
+    set_behaviour(helper, step_seconds=0.1)
+    engine = engine_on(late, helper, compiler=Recipes(steps=12), patience=LENDING)
+    made: list[Render] = []
+    for event in engine.run([plan(1), plan(2), plan(3)]):
+        made += [event] if isinstance(event, Render) else []
+    assert sorted(render.plan.seed for render in made) == [1, 2, 3]
+    # The one that came back had begun anew: its prompt is gone from queue and history alike, or was interrupted.
+    saved = len(late.disk.finished) + len(helper.disk.finished)
+    assert saved == 3
+    assert late.count("POST", "/prompt") >= 2
+    engine.close()
+
+
+def test_a_server_that_was_helped_out_works_on_when_it_is_back(two: tuple[FakeServer, FakeServer]) -> None:
+    late, helper = two
+    set_behaviour(late, die_at=1, restart_seconds=1.0)
+    engine = engine_on(late, helper, patience=LENDING)
+    plans = [plan(seed) for seed in (1, 2, 3, 4, 5, 6, 7, 8)]
+    made: list[int] = []
+    for event in engine.run(plans):
+        if isinstance(event, Render):
+            made.append(event.plan.seed)
+            # The reader is slow enough that the helper is idle, and the other comes back before the end.
+            time.sleep(0.4)
+    assert sorted(made) == list(range(1, 9))
+    assert late.disk.finished
+    assert len(late.disk.finished) + len(helper.disk.finished) == 8
+    engine.close()
+
+
+class StandIn:
+    """A station whose `late` one is away with the first image, and finishes it although it was told to stop."""
+
+    def __init__(self, name: str, helped: threading.Event) -> None:
+        self.name, self.helped, self.made = name, helped, list[int]()
+        self.link = SimpleNamespace(trouble=None, stop=lambda: None, resume=lambda: None, check_wanted=lambda: None)
+
+    def render(self, work: Work, engine: str, host: object) -> Render:
+        del host
+        seed = work.plan.seed
+        if self.name == "late" and not self.made:
+            self.link.trouble = LostError(Server("http://late"), "no connection")
+            assert self.helped.wait(5)
+            self.link.trouble = None
+        elif self.made:
+            # Time for the other's image to be read.
+            time.sleep(0.2)
+        self.made.append(seed)
+        if self.name == "helper" and seed == 1:
+            self.helped.set()
+        return Render(Image.new("RGB", (8, 8)), work.plan, engine, Environment("", "", self.name, ()), 0.0)
+
+    def relink(self) -> None:
+        pass
+
+
+def test_an_image_that_two_servers_finish_is_given_once() -> None:
+    helped = threading.Event()
+    late, helper = StandIn("late", helped), StandIn("helper", helped)
+    step = Step("generate", Recipes().compiled(plan(1)))
+    spread = Spread([late, helper], "e", lambda p: Work(p, Program((step,)), None, step.draft))  # type: ignore[list-item]
+    original, taken = spread._take, threading.Event()
+
+    def late_first(station: Any) -> Work | None:
+        assert station is late or taken.wait(5)
+        work = original(station)
+        taken.set()
+        return work
+
+    spread._take = late_first  # type: ignore[method-assign]
+    made = [event for event in spread.events([plan(seed) for seed in (1, 2, 3, 4)]) if isinstance(event, Render)]
+    assert sorted(render.plan.seed for render in made) == [1, 2, 3, 4]
+    assert 1 in late.made
+    assert 1 in helper.made
+    (first,) = [render for render in made if render.plan.seed == 1]
+    # Whichever was read first; only the helper's says why it is not the other's.
+    assert codes(first.findings) == (["SOS-Y004"] if first.environment.device == "helper" else [])
+
+
+def test_when_the_helper_dies_too_a_third_one_draws(two: tuple[FakeServer, FakeServer]) -> None:
+    slow = Behaviour(step_seconds=0.02)
+    with FakeServer(slow) as third:
+        for server in two:
+            set_behaviour(server, die_at=2, restart_seconds=-1)
+        made = renders(engine_on(*two, third, patience=LENDING), 1, 2, 3, 4)
+        assert sorted(render.plan.seed for render in made) == [1, 2, 3, 4]
+        assert len(third.disk.finished) == 4
 
 
 def test_when_all_are_dead_the_run_ends_with_the_last_loss(two: tuple[FakeServer, FakeServer]) -> None:

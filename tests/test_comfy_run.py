@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import httpx2
 import pytest
 from comfy_bench import (
     LORA,
@@ -28,6 +30,7 @@ from comfy_bench import (
 )
 from PIL import Image
 
+from sosie.cli.generate import _step
 from sosie.core import Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.engines.comfy.answers import Saved
@@ -35,9 +38,9 @@ from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.errors import ComfyError, LostError, OutOfMemoryError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises, Scripted
 from sosie.engines.comfy.program import Compiled, Program, Step, Upload, png
-from sosie.engines.comfy.run import render
+from sosie.engines.comfy.run import free, render
 from sosie.engines.comfy.server import parse_servers
-from sosie.engines.comfy.station import Preview
+from sosie.engines.comfy.station import Preview, Queued
 from sosie.families import StageOutput
 
 OOM = Raises("torch.OutOfMemoryError", "Allocation on device\nThis error means you ran out of memory on your GPU.", 1)
@@ -158,6 +161,23 @@ def test_a_replaced_model_file_is_read_anew(server: FakeServer) -> None:
     (good,) = renders(engine, 3)
     assert good.findings == ()
     assert good.image.getextrema() != ((0, 0),) * 3
+
+
+def test_unloading_alone_leaves_the_old_file_in_use_and_is_not_all_that_is_asked_for(server: FakeServer) -> None:
+    """`/free {"unload_models": true}` draws black on; `free_memory` mends it."""
+    server.disk.models[UNET] = "df11"
+    engine = engine_on(server)
+    next(event for event in engine.run([plan(1)]) if isinstance(event, Render))
+    server.disk.models[UNET] = "good"
+    assert httpx2.post(f"{server.url}/free", json={"unload_models": True}).status_code == 200
+    (still,) = [event for event in engine.run([plan(2)]) if isinstance(event, Render)]
+    assert has_error(still.findings, "SOS-Y033")
+    engine.close()
+    link = link_to(server)
+    free(link)
+    link.close()
+    (good,) = renders(engine_on(server), 3)
+    assert not has_error(good.findings, "SOS-Y033")
 
 
 def test_free_is_asynchronous_and_waited_for(server: FakeServer) -> None:
@@ -322,8 +342,37 @@ def test_a_waiting_prompt_is_taken_back_without_stopping_what_runs(server: FakeS
     assert server.count("POST", "/interrupt") == 0
 
 
-def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer) -> None:
+def test_an_image_that_waits_tells_how_many_jobs_come_before_it(server: FakeServer) -> None:
     set_behaviour(server, step_seconds=0.05)
+    theirs = link_to(server).client
+    for number in (1, 2):
+        theirs.submit(zimage(90 + number, steps=6), "them", f"6b1d3c1e-0000-4000-8000-00000000000{number}")
+    waits = [event for event in events(engine_on(server), 1) if isinstance(event, Queued)]
+    assert waits[0].ahead is None
+    told = [event.ahead for event in waits[1:]]
+    assert told[0] == 2
+    assert told == sorted(told, reverse=True)
+    assert 1 in told
+    assert [_step(event) for event in waits[:2]] == ["waiting for the server", "waiting for the server, 2 before it"]
+
+
+def test_a_job_that_waits_for_nobody_asks_for_no_queue(server: FakeServer) -> None:
+    waits = [event for event in events(engine_on(server), 1) if isinstance(event, Queued)]
+    assert [event.ahead for event in waits] == [None]
+    assert server.count("GET", "/queue") == 0
+
+
+def test_the_place_in_a_queue_goes_by_the_numbers_and_not_by_the_order(server: FakeServer) -> None:
+    listed = {"queue_running": [[0, "x", {}, {}, []]], "queue_pending": [[9, "a"], [3, "b"], [5, "us"], ["?"], 7]}
+    set_behaviour(server, scripted={"/queue": Scripted(body=json.dumps(listed).encode())})
+    assert link_to(server).client.ahead("us") == 2
+    assert link_to(server).client.ahead("nobody") is None
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer, is_old: bool) -> None:
+    """`/api/jobs` calls it cancelled, `/history` an error."""
+    set_behaviour(server, step_seconds=0.05, is_old=is_old)
     engine = engine_on(server, compiler=Recipes(steps=100))
 
     def read_and_stop() -> None:
@@ -373,6 +422,16 @@ def test_a_graph_in_the_editors_format_is_refused_with_a_500(server: FakeServer)
 
 
 # Memory
+
+
+def test_no_request_names_an_origin_for_which_comfyui_answers_403(server: FakeServer) -> None:
+    renders(engine_on(server), 1)
+    assert any(path.startswith("/ws") for _, path, _ in server.asked)
+    assert all("origin" not in headers for _, _, headers in server.asked)
+    set_behaviour(server, scripted={"/prompt": Scripted(403)})
+    with pytest.raises(ComfyError, match="answered 403") as error:
+        renders(engine_on(server), 2)
+    assert error.value.code == "SOS-Y002"
 
 
 def test_out_of_memory_is_freed_and_tried_once_in_a_smaller_mode(server: FakeServer) -> None:
@@ -594,9 +653,11 @@ def test_an_upload_that_was_cleared_away_is_sent_again(server: FakeServer) -> No
 
 def test_an_upload_that_is_too_large_says_which_limit_to_raise(server: FakeServer) -> None:
     set_behaviour(server, max_upload=5000)
-    with pytest.raises(ComfyError, match=r"it takes 5,000") as error:
+    with pytest.raises(ComfyError, match=r"takes no more than 5,000 bytes, and an image has \d") as error:
         renders(engine_on(server, compiler=WithPicture(png(Image.effect_noise((128, 128), 60)))), 1)
     assert (error.value.code, "--max-upload-size" in error.value.hint) == ("SOS-Y018", True)
+    assert "answered" not in error.value.message
+    assert server.count("POST", "/upload/image") == 0
     set_behaviour(server, scripted={"/features": Scripted(404)})
     with pytest.raises(ComfyError, match="Maximum request body size 5000 exceeded") as error:
         renders(engine_on(server, compiler=WithPicture(png(Image.effect_noise((128, 128), 60)))), 1)

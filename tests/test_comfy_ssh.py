@@ -199,6 +199,29 @@ def test_a_file_that_was_replaced_there_is_read_anew_by_the_server(
     assert server.count("POST", "/free") == 1
 
 
+def test_many_folders_are_listed_by_one_command(far: FarMachine, here: Workspace, server: FakeServer) -> None:
+    told = {kind: [f"{far.root}/models/{kind}", f"{far.root}/none/{kind}"] for kind in map(str, range(40))}
+    told |= {"diffusion_models": [f"{far.root}/models/diffusion_models"], "bad": ["/a\nb", 7, "C:/models", "/x" * 900]}
+    scripted = {"/internal/folder_paths": Scripted(body=json.dumps(told).encode())}
+    server.behaviour = replace(server.behaviour, scripted=scripted)
+    engine = opened(here, address(server))
+    assert "SOS-F101" in codes(engine.check(plan(1)))
+    listings = [call for call in far.calls if "find -L" in " ".join(call["command"])]
+    assert len(listings) == 1
+    engine.close()
+
+
+def test_a_server_whose_folders_are_nowhere_on_its_machine_is_used_all_the_same(
+    far: FarMachine, here: Workspace, server: FakeServer
+) -> None:
+    told = {"loras": [f"{far.root}/container/loras"]}
+    scripted = {"/internal/folder_paths": Scripted(body=json.dumps(told).encode())}
+    server.behaviour = replace(server.behaviour, scripted=scripted)
+    engine = opened(here, address(server))
+    assert [f for f in engine.check(plan(1)) if f.severity == "error"] == []
+    engine.close()
+
+
 def test_the_folder_of_the_address_wins_over_what_the_server_tells(
     far: FarMachine, here: Workspace, server: FakeServer
 ) -> None:
@@ -402,3 +425,7 @@ def test_a_recipe_and_a_users_own_workflow_are_delivered_from_a_server(
     assert steps == {25, 7}
     texts = [node["inputs"]["text"] for node in sent[1].values() if node["class_type"] == "CLIPTextEncode"]
     assert any("smiling" in text for text in texts)
+    with Session(open_workspace(workspace)) as session:
+        runs = [json.loads(text) for (text,) in session.store._catalogue.rows("SELECT arguments FROM runs ORDER BY id")]
+    told = [(Path(run["workflow"]).name, run["set"]) for run in runs]
+    assert told == [("", []), *2 * [("flow.json", ["4.steps=7"])]]

@@ -200,6 +200,16 @@ def test_the_characters_lora_takes_its_place_with_weight_and_trigger() -> None:
     assert "characters/elena/loras/elena.safetensors" in [asset.name for asset in made.assets]
 
 
+def test_guides_are_weaker_beside_a_lora_that_knows_the_face_too() -> None:
+    guide = Guide("faceid", "w.safetensors", "e.onnx", scale=0.8)
+    beside = (LoraUse("character", 0.5, guide_scale=0.25),)
+    recipe = dataclasses.replace(RECIPE, stages=(dataclasses.replace(RECIPE.stages[0], loras=beside, guides=(guide,)),))
+    with_it = planned(recipe, dataclasses.replace(MIRA, loras=(OWN, dataclasses.replace(OWN, file="loras/b.st"))))
+    assert [use.guide_scale for use in with_it.stages[0].loras] == [1.0, 1.0], "said once, in the guide's scale"
+    assert with_it.stages[0].guides[0].scale == pytest.approx(0.2), "once, however many LoRAs there are"
+    assert planned(recipe, MIRA).stages[0].guides[0].scale == 0.8
+
+
 def test_without_an_own_lora_the_place_stays_empty_and_no_trigger_is_said() -> None:
     made = planned(WITH_LORA, dataclasses.replace(MIRA, trigger="elenax"))
     assert [use.file for use in made.stages[0].loras] == ["film.safetensors"]

@@ -369,6 +369,19 @@ def test_options_reach_the_job(sosie: Sosie, ready: Path, trainer: FakeTrainer, 
     assert machine.device.startswith("cpu (")
 
 
+def test_texts_are_captions_or_what_generate_would_say_of_them(sosie: Sosie, ready: Path, trainer: FakeTrainer) -> None:
+    assert train(sosie, ready, "--no-add").code == 0
+    recipe = ready / "recipes" / "tiny.toml"
+    recipe.write_text(recipe.read_text().replace("[training]", '[training]\ntexts = "prompts"'))
+    assert train(sosie, ready, "--no-add").code == 0
+    plain, asked = (sorted(image.text for image in job.images) for job in trainer.jobs)
+    description = trainer.jobs[1].samples.prompts[0].removesuffix(", smiling, soft daylight, forest background")
+    assert description.startswith("m1ra, portrait of a ")
+    assert asked == sorted(f"{description}, {text.removeprefix('m1ra, ')}" for text in plain)
+    assert not any("portrait of" in text for text in plain)
+    assert trainer.jobs[0].id != trainer.jobs[1].id
+
+
 def test_one_lora_of_two_characters_is_given_to_both_under_their_own_triggers(
     sosie: Sosie, ready: Path, trainer: FakeTrainer
 ) -> None:

@@ -105,6 +105,29 @@ def test_the_learning_rate_rises_over_the_warm_up_and_follows_its_schedule() -> 
     assert learning_rate(replace(training, schedule="constant"), 109) == 1e-3
 
 
+@pytest.mark.local
+def test_timesteps_are_drawn_by_their_weighting_and_moved_by_their_shift() -> None:
+    import torch
+
+    from sosie.families.timesteps import draw_timesteps
+
+    def drawn(**changes: Any) -> Any:
+        return draw_timesteps(4000, replace(Training(), **changes), torch.Generator().manual_seed(3))
+
+    even, middle = drawn(), drawn(timesteps="logit-normal")
+    for found in (even, middle):
+        assert 0 < float(found.min()) < float(found.max()) < 1
+    assert float(even.mean()) == pytest.approx(0.5, abs=0.02)
+    assert float(even.std()) == pytest.approx(12**-0.5, abs=0.01)
+    assert float(middle.std()) == pytest.approx(0.208, abs=0.01)  # of sigmoid(n): its variance is 0.0433
+    shifted = drawn(timestep_shift=3.0)
+    torch.testing.assert_close(shifted, 3 * even / (1 + 2 * even))
+    assert float((drawn(timestep_shift=0.3) < even).float().mean()) == 1.0
+    times = (even * 1000).long()
+    wanted = torch.randint(0, 1000, (4000,), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(times, wanted), "evenly, without a shift, every level alike"
+
+
 def test_every_character_is_seen_equally_often_and_batches_have_one_shape() -> None:
     entries = [Entry(i, "square", "mira") for i in range(6)]
     entries += [Entry(6 + i, "tall", "otto") for i in range(2)]

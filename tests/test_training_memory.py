@@ -74,7 +74,9 @@ def test_eight_bits_save_a_byte_for_each_weight_of_the_blocks() -> None:
 
 def test_the_peak_is_that_of_the_worst_moment_and_samples_count() -> None:
     assert training_peak(PLAIN, SAMPLE) == max(moments(PLAIN, SAMPLE).values())
-    assert training_peak(PLAIN, (1024, 1536)) > training_peak(PLAIN, SAMPLE)
+    assert training_peak(PLAIN, (256, 256)) < training_peak(PLAIN, SAMPLE)
+    assert training_peak(PLAIN, (1024, 1536)) == training_peak(PLAIN, SAMPLE), "samples are decoded in tiles"
+    assert training_peak(PLAIN, (4096, 4096)) > training_peak(PLAIN, SAMPLE), "but drawn as a whole"
 
 
 @pytest.mark.local

@@ -9,7 +9,7 @@ from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequen
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from sosie.api.session import Session
@@ -23,7 +23,8 @@ from sosie.engines.comfy.server import Server, parse_servers, token_from_environ
 from sosie.files.ssh import Host, Tunnel, parse_host
 
 if TYPE_CHECKING:
-    from sosie.api.comfy_far import FarDoctor
+    from sosie.engines.comfy.program import Program
+    from sosie.files.ssh import SshError
 
 DIRECT, FAR = "comfy:", "comfy+ssh://"
 PORT = 8188
@@ -94,6 +95,7 @@ def open_comfy(session: Session, engine: str, compiler: Compiler, variant: str =
     A `variant` of the graphs ends the engine's name, so that images of another one are not taken for these.
     """
     from sosie.api.comfy_far import FarDoctor, Stamped
+    from sosie.api.comfy_near import NearDoctor
 
     if engine == "comfy":
         raise UsageError("engine 'comfy' needs an address", HINT)
@@ -101,18 +103,35 @@ def open_comfy(session: Session, engine: str, compiler: Compiler, variant: str =
     try:
         servers, tunnels = stack.enter_context(reached(engine))
         seen: dict[str, str] = {}
-        doctors = [
-            FarDoctor(session.workspace, far, tunnel, server, seen)
-            for server, (far, tunnel) in zip(servers, tunnels, strict=False)
-        ]
+        far = zip(servers, tunnels, strict=False)
+        doctors: list[MachineDoctor] = [FarDoctor(session.workspace, *line, server, seen) for server, line in far]
+        if not tunnels:
+            doctors += [NearDoctor(session.workspace, server, seen) for server in servers if server.is_local]
         stamps = Stamps(session.workspace.state / "comfy-files.json")
-        chosen = Stamped(compiler, seen) if tunnels else compiler
+        chosen = Stamped(compiler, seen) if doctors else compiler
         inner = ComfyEngine(servers, ComfySupplies(chosen, session.source_image, stamps))
         stack.callback(inner.close)
         return ServedComfy(inner, chosen, doctors, stack, variant)
     except BaseException:
         stack.close()
         raise
+
+
+class MachineDoctor(Protocol):
+    """The doctor on a server's machine."""
+
+    @property
+    def trouble(self) -> SshError | None:
+        """Why there is no line to the machine now."""
+        ...
+
+    def refused(self) -> list[Finding]:
+        """What nothing listens for there, since this was asked last."""
+        ...
+
+    def check(self, plan: Plan, program: Program) -> list[Finding]:
+        """What is to be said of the machine and of the files there that a plan uses."""
+        ...
 
 
 class ServedComfy:
@@ -122,7 +141,7 @@ class ServedComfy:
         self,
         inner: ComfyEngine,
         compiler: Compiler,
-        doctors: Sequence[FarDoctor],
+        doctors: Sequence[MachineDoctor],
         resources: ExitStack,
         variant: str = "",
     ) -> None:
@@ -138,7 +157,7 @@ class ServedComfy:
         return self._inner.name + self._variant
 
     def check(self, plan: Plan) -> list[Finding]:
-        """What the machines' doctor says, which brings missing LoRAs first; then what the servers say."""
+        """What the machines' doctors say, which bring missing LoRAs by ssh first; then what the servers say."""
         findings: list[Finding] = []
         program = self._compiler(plan) if self._doctors else None
         if program is not None and not has_errors(program.findings):

@@ -50,7 +50,8 @@ class GraphSupplies:
     """What compiling works with and does not look for itself.
 
     `called` maps assets to their files' names, where known; `unfit` those that no ComfyUI can load to the reason.
-    `portraits` gives squares of one size (RGB) around the character's face, the most frontal first.
+    `portraits` gives squares of one size (RGB) around the character's face, the most frontal first. `memory` is
+    how many bytes of a GPU the plans want, as far as their families' figures and the files tell (0: not known).
     """
 
     faces: Faces
@@ -58,6 +59,7 @@ class GraphSupplies:
     paths: Mapping[str, Path] = field(default_factory=dict[str, Path])
     called: Mapping[str, str] = field(default_factory=dict[str, str])
     unfit: Mapping[str, str] = field(default_factory=dict[str, str])
+    memory: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class GraphCompiler:
         works = [_Work(plan, part, self.supplies, choices) for part in parts_of(plan, choices)]
         versions = (on_comfy(stage.family).VERSION for stage in plan.stages)
         newest = max(versions, key=lambda version: [int(number) for number in version.split(".") if number])
-        return Program(tuple(work.step() for work in works), tuple(findings), version=newest)
+        return Program(tuple(work.step() for work in works), tuple(findings), self.supplies.memory, newest)
 
 
 def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> list[Finding]:

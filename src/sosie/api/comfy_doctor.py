@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sosie.api.comfy import FAR, reached
 from sosie.api.comfy_far import FarDoctor
 from sosie.api.comfy_graphs import PROMPT, SOMEBODY, open_compiler
+from sosie.api.comfy_near import NearDoctor
 from sosie.api.doctor import Checkup
 from sosie.api.needs import Examination
 from sosie.api.recipes import load_recipe
@@ -64,7 +65,9 @@ class _Asked:
 
 
 def examine_servers(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:
-    """One checkup a server of `comfy:URL1,URL2` or `comfy+ssh://...`; by ssh one more for each model file there.
+    """One checkup a server of `comfy:URL1,URL2` or `comfy+ssh://...`, and one for each model file there.
+
+    Files are those of servers on this machine, and by ssh.
 
     With a recipe the server is compared with it, and only its files are looked at. Nothing is rendered, and nothing
     brought to a machine. Raises `UsageError` for an address that is none.
@@ -78,7 +81,10 @@ def examine_servers(workspace: Workspace, subject: str, how: Examination) -> Gen
                 for place, (name, server) in enumerate(zip(names, servers, strict=True)):
                     far = FarDoctor(workspace, *tunnels[place], server, {}) if tunnels else None
                     yield _examine(name, server, asked, far)
-                    yield from _files(name, asked, far) if far else ()
+                    if far:
+                        yield from _files(name, asked, far)
+                    elif server.is_local:
+                        yield from _near(workspace, asked, server)
         except SshError as error:
             yield Checkup(subject, "server", findings=(finding_of(error, subject),))
 
@@ -159,6 +165,13 @@ def _files(name: str, asked: _Asked, far: FarDoctor) -> Iterator[Checkup]:
             yield _of_file(found)
     except SshError as error:
         yield Checkup(name, "server", findings=(finding_of(error, name),))
+
+
+def _near(workspace: Workspace, asked: _Asked, server: Server) -> Iterator[Checkup]:
+    """The same of a server of this machine; a checkup without a path, for Sosie mends nothing in its folders."""
+    near = NearDoctor(workspace, server, {})
+    for found in near.examine_files(asked.uses if asked.recipe else None):
+        yield replace(found, path="")
 
 
 def _of_file(found: FarModel) -> Checkup:

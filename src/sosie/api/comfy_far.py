@@ -13,10 +13,10 @@ from sosie.core.errors import SosieError
 from sosie.core.workspace import Workspace
 from sosie.doctor.machine import Needs
 from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, finding_of
-from sosie.engines.comfy.answers import entries, table
+from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
+from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import Compiled, Compiler, FileUse, Program, Step
-from sosie.engines.comfy.recording import Recorder
 from sosie.engines.comfy.server import Server
 from sosie.families import StageOutput
 from sosie.files.library import find_asset
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 LORA = ("lora", "loras")
 """The role of LoRAs: of recipes, and of workflows, which know only the folder."""
-
-SKIPPED = frozenset({"custom_nodes", "configs", "datasets", "output", "input", "temp"})
-"""Folders that ComfyUI names beside those of models."""
 
 
 class FarDoctor:
@@ -96,7 +93,8 @@ class FarDoctor:
         """The files that `uses` name, or all that are in the model folders, each once. Raises `SshError`."""
         known = known_table(self._workspace)
         for file in dict.fromkeys(self._listing() if uses is None else self._used(uses)):
-            yield check_far_file(file, known)
+            found = check_far_file(file, known)
+            yield replace(found, findings=tuple(map(on_detector, found.findings)))
 
     def _untold(self) -> list[Finding]:
         """Why no file was examined: an old server, or none at all, which its own check says."""
@@ -119,38 +117,29 @@ class FarDoctor:
         return self._folders
 
     def _told_folders(self) -> Mapping[str, tuple[str, ...]]:
-        recorder = Recorder(self._server)
+        client = Client(self._server)
         try:
-            told = table(recorder.part("/internal/folder_paths"))
+            told = client.model_folders()
         except ComfyError:
             return {}
         finally:
-            recorder.close()
-        folders = {
-            kind: tuple(path for path in entries(paths) if isinstance(path, str) and path.startswith("/"))
-            for kind, paths in told.items()
-            if kind not in SKIPPED
-        }
+            client.close()
+        folders = {kind: tuple(path for path in paths if path.startswith("/")) for kind, paths in told.items()}
         return {kind: paths for kind, paths in folders.items() if paths}
 
     def _listing(self) -> tuple[FarFile, ...]:
         if self._files is None:
-            found: dict[str, FarFile] = {}
-            for folder in _outermost(path for paths in self._model_folders().values() for path in paths):
-                try:
-                    found |= {file.path: file for file in list_models(self._tunnel.host, folder)}
-                except SshError as error:
-                    # ComfyUI names folders that nobody has made; a folder that the user names must be there.
-                    if error.code != "SOS-X004" or self._far.folder:
-                        raise
-            self._files = tuple(found.values())
+            folders = _outermost(path for paths in self._model_folders().values() for path in paths)
+            # ComfyUI names folders that nobody has made; a folder that the user names must be there.
+            optional = not self._far.folder
+            self._files = list_models(self._tunnel.host, *folders, optional=optional) if folders else ()
         return self._files
 
     def _used(self, uses: Iterable[FileUse]) -> Iterator[FarFile]:
         """The files there that have the names of those a graph uses; where several fit, the server's check says so."""
+        listed = {file.path: file for file in self._listing()}
         for use in uses:
-            names = [PurePosixPath(name.replace("\\", "/")).name.casefold() for name in use.names]
-            found = [file for file in self._listing() if PurePosixPath(file.path).name.casefold() in names]
+            found = [listed[path] for path in places(use, listed)]
             if found:
                 stamps = sorted({f"{file.host.name} {file.path} {file.stamp}" for file in found})
                 self._seen[use.names[0]] = "; ".join(stamps)
@@ -159,7 +148,8 @@ class FarDoctor:
     def _check_file(self, file: FarFile) -> tuple[Finding, ...]:
         key = (file.path, file.stamp)
         if key not in self._known:
-            self._known[key] = check_far_file(file, known_table(self._workspace)).findings
+            found = check_far_file(file, known_table(self._workspace)).findings
+            self._known[key] = tuple(map(on_detector, found))
         return self._known[key]
 
     def _bring(self, plan: Plan, uses: list[FileUse], folders: Mapping[str, tuple[str, ...]]) -> list[Finding]:
@@ -188,6 +178,14 @@ class FarDoctor:
                 continue
             if path.is_file():
                 yield path
+
+
+def on_detector(found: Finding) -> Finding:
+    """A warning in place of the error that a detector of Ultralytics is a pickle of its own classes: they all are."""
+    if found.code != "SOS-K001" or " holds ultralytics." not in found.message:
+        return found
+    hint = "there are no other files of these detectors: take it from its publisher alone, who can run code by it"
+    return replace(found, severity="warning", hint=hint)
 
 
 def _compared(local: Path, there: list[FarFile]) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from sosie.core.errors import BadImageError, NotFoundError, SosieError
 from sosie.core.finding import has_errors
 from sosie.core.plan import asset_names, resolve_stages
 from sosie.core.workspace import Workspace
+from sosie.doctor.recipe_needs import Purpose, needs_of
 from sosie.families import GraphChoices
 from sosie.files.library import find_files, one_of
 from sosie.files.workflow.to_api import to_api
@@ -98,6 +99,7 @@ def open_compiler(session: Session, stages: Sequence[Stage], choices: GraphChoic
         {asset: found[asset] for asset in parsers if asset in found},
         called_files(session.workspace, assets),
         unfit_assets(session.workspace, assets),
+        needs_of(session.workspace, Recipe("", tuple(stages), "", 0, 0), Purpose()).vram_mib * 2**20,
     )
     return GraphCompiler(supplies, choices or GraphChoices())
 

@@ -104,11 +104,12 @@ def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> G
         if path.suffix == ".toml":
             yield _recipe_file(workspace, path, subject, how)
         else:
-            yield _workflow(workspace, path, subject) if path.suffix == ".json" else _file(workspace, path, subject)
+            examine_it = _workflow if path.suffix == ".json" else examine_file
+            yield examine_it(workspace, path, subject)
     elif (path / "character.toml").is_file():
         yield _character(workspace, path.name)
     elif (path / "model_index.json").is_file():
-        yield _file(workspace, path, subject)
+        yield examine_file(workspace, path, subject)
     elif is_dataset(path):
         yield _dataset(path, subject, how)
     else:
@@ -130,14 +131,14 @@ def _files(workspace: Workspace, files: list[Path]) -> Generator[Checkup]:
 
 
 def _of_folder(workspace: Workspace, file: Path) -> Checkup:
-    return _file(workspace, file, str(file))
+    return examine_file(workspace, file, str(file))
 
 
 def _is_of_a_model(file: Path) -> bool:
     return file.suffix.lower() in MODEL_SUFFIXES or is_partial(file)
 
 
-def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
+def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     """A LoRA if its tensors are named as one, else a model file, or the beginning of one."""
     from sosie.doctor.loras import check_read_lora
     from sosie.doctor.model_files import check_model_file

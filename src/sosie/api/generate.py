@@ -265,6 +265,8 @@ def _arguments(order: Order) -> dict[str, object]:
         "engine": order.engine,
         "face_detailer": order.choices.faces == "server",
         "tiles": order.choices.tiles,
+        "workflow": str(order.workflow.path) if order.workflow else "",
+        "set": list(order.workflow.settings) if order.workflow else [],
         "provenance": order.provenance,
         "from": str(order.given.image or ""),
         "stages": list(order.given.stages),

@@ -24,6 +24,10 @@ def stage_complaints(stage: Stage, at: str) -> list[Complaint]:
             (-4 <= use.weight <= 4, f"{at}: LoRA '{use.file}' has weight {use.weight:g}, not -4 to 4")
             for use in stage.loras
         ),
+        *(
+            (0 <= use.guide_scale <= 1, f"{at}: LoRA '{use.file}' has guide_scale {use.guide_scale:g}, not 0 to 1")
+            for use in stage.loras
+        ),
         *(entry for index, guide in enumerate(stage.guides) for entry in _guide(guide, f"{at}.guides[{index}]")),
         *_detail(stage, at),
         *_upscale(stage, at),

@@ -220,9 +220,20 @@ def _show_prompt(output: Output, plan: Plan, shown: set[str]) -> None:
 def _show_progress(output: Output, order: Order, done: list[Delivered], event: Progress) -> None:
     kept = sum(item.attempt.verdict.outcome == "keep" for item in done)
     wanted = order.n * len(order.prompts)
-    step = "loading the model" if event.phase == "load" else f"step {event.step} of {event.steps}"
-    text = f"{kept} of {wanted} kept, attempt {len(done) + 1}: {step}"
+    text = f"{kept} of {wanted} kept, attempt {len(done) + 1}: {_step(event)}"
     output.step(text, kept + (event.step / event.steps if event.phase != "load" else 0) * 0.9, wanted)
+
+
+def _step(event: Progress) -> str:
+    """What an image is at."""
+    if event.phase == "load":
+        return "loading the model"
+    if event.phase == "queue":
+        from sosie.engines.comfy.station import Queued
+
+        ahead = event.ahead if isinstance(event, Queued) else None
+        return "waiting for the server" + (f", {ahead} before it" if ahead else "")
+    return f"step {event.step} of {event.steps}"
 
 
 def _show_attempt(output: Output, item: Delivered) -> None:

@@ -168,7 +168,10 @@ def resolve_stages(recipe: Recipe, character: Character, request: Request, repai
     resolved: list[Stage] = []
     for stage in chosen:
         loras = tuple(use for asked in stage.loras for use in _lora(asked, stage, character))
-        stage = replace(stage, loras=loras)  # noqa: PLW2901
+        share = min((use.guide_scale for use in loras), default=1.0)
+        guides = tuple(replace(guide, scale=guide.scale * share) for guide in stage.guides)
+        loras = tuple(replace(use, guide_scale=1.0) for use in loras)
+        stage = replace(stage, loras=loras, guides=guides)  # noqa: PLW2901
         text = _prompt(stage.prompt, character, request.prompt, (stage,)) if stage.prompt else ""
         resolved.append(replace(stage, prompt=text))
     return tuple(resolved)
@@ -240,7 +243,9 @@ def _lora(asked: LoraUse, stage: Stage, character: Character) -> tuple[LoraUse, 
     if asked.file != CHARACTER_LORA:
         return (asked,)
     return tuple(
-        LoraUse(character.lora_name(own), own.weight * asked.weight, own.trigger or character.trigger)
+        LoraUse(
+            character.lora_name(own), own.weight * asked.weight, own.trigger or character.trigger, asked.guide_scale
+        )
         for own in character.loras
         if own.family == stage.family and own.model in ("", stage.model)
     )

@@ -12,6 +12,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
 Targets = Literal["attention", "transformer", "all"]
 Texts = Literal["captions", "prompts"]
+Timesteps = Literal["uniform", "logit-normal"]
 Optimizer = Literal["auto", "adamw", "adamw8bit"]
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
 BaseStorage = Literal["precision", "fp8"]
@@ -79,12 +80,15 @@ class Guide:
 class LoraUse:
     """A LoRA of a stage: a file, or `character` for the character's own, and its weight (-4 to 4).
 
-    `trigger` is what the prompt must say for it to act; the character's own LoRA brings its own.
+    `trigger` is what the prompt must say for it to act; the character's own LoRA brings its own. While it
+    acts, the scales of the stage's guides are multiplied by `guide_scale` (0 to 1): a LoRA and a guide that
+    both know the face add up, and together at full strength they overshoot.
     """
 
     file: str
     weight: float = 1.0
     trigger: str = ""
+    guide_scale: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -170,9 +174,10 @@ class Training:
     follows `schedule` (to 0 at the end, unless constant). The change of a weight is alpha / rank * B A
     in the projections of attention alone, in all of the transformer's, or in all layers that repeat,
     convolutions too. `texts` is what is read with a picture: its caption, or the recipe's prompt with the
-    caption in it, as `generate` writes it. `min_snr` is gamma of arXiv:2303.09556 (0: off), `ema` the decay
-    of the weights' moving average (0: off), `clip` the largest norm of the gradient. `precision` is what is
-    computed in; the frozen weights lie in it too, or in fp8. Pictures fill about `resolution` squared
+    caption in it, as `generate` writes it. `min_snr` is gamma of arXiv:2303.09556 (0: off); `timesteps` says which
+    noises are seen more often, `timestep_shift` moves them towards noise (above 1; arXiv:2403.03206). `ema` is
+    the decay of the weights' moving average (0: off), `clip` the largest norm of the gradient. `precision` is what
+    is computed in; the frozen weights lie in it too, or in fp8. Pictures fill about `resolution` squared
     pixels. Pixels of the face count `face_weight` times, a regularisation image `regularisation` times.
 
     Every `save_every` steps what a run needs to go on is saved; every `sample_every` steps a checkpoint
@@ -193,6 +198,8 @@ class Training:
     weight_decay: float = 0.01
     clip: float = 1.0
     min_snr: float = 5.0
+    timesteps: Timesteps = "uniform"
+    timestep_shift: float = 1.0
     ema: float = 0.0
     precision: Precision = "auto"
     base_storage: BaseStorage = "precision"

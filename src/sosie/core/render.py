@@ -63,7 +63,10 @@ class Engine(Protocol):
         ...
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
-        """Renders every plan, in order. Raises `EngineError`; what was yielded stays valid."""
+        """Renders every plan. One server or device gives them in order; several give them as they are finished.
+
+        Raises `EngineError`; what was yielded stays valid.
+        """
         ...
 
     def close(self) -> None:

@@ -28,3 +28,20 @@ def deterministic(device: str) -> Generator[None]:
     finally:
         torch.use_deterministic_algorithms(before[0])
         torch.utils.deterministic.fill_uninitialized_memory = before[1]
+
+
+@contextlib.contextmanager
+def strictly(device: str) -> Generator[None]:
+    """Within `deterministic`, for a step: what cannot give the same bits every time is an error, not a warning.
+
+    Attention's backward in fp32 has a deterministic form that torch takes only then.
+    """
+    if device == "cpu":
+        yield
+        return
+    torch: Any = importlib.import_module("torch")
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=True)

@@ -16,6 +16,7 @@ from sosie.core.plan import derive_seed
 from sosie.training import lora_file, state
 from sosie.training.adapters import Adapters, put
 from sosie.training.choice import best
+from sosie.training.deterministic import strictly
 from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, Stepped
 from sosie.training.family import Base, TrainsFamily
 from sosie.training.guards import WINDOW, check_gradient, check_loss
@@ -67,7 +68,7 @@ class Trainer:
         names = tuple(item.name for item in items)
         self._base.denoiser.train()
         generator = torch.Generator("cpu").manual_seed(derive_seed(training.seed, number, 2))
-        with _enough_memory(f"step {number + 1}"):
+        with _enough_memory(f"step {number + 1}"), strictly(self._device):
             return self._learn(items, names, generator, began)
 
     def _learn(self, items: Sequence[Item], names: tuple[str, ...], generator: Any, began: float) -> Stepped | Finding:

@@ -23,6 +23,7 @@ def _learning(t: Training) -> Iterator[Complaint]:
     yield 0 <= t.weight_decay < 1, f"training.weight_decay = {t.weight_decay:g} is not 0 to below 1"
     yield t.clip > 0, f"training.clip = {t.clip:g} is not above 0"
     yield t.min_snr >= 0, f"training.min_snr = {t.min_snr:g} is below 0 (0 switches it off)"
+    yield 0.01 <= t.timestep_shift <= 100, f"training.timestep_shift = {t.timestep_shift:g} is not 0.01 to 100"
     yield 0 <= t.ema < 1, f"training.ema = {t.ema:g} is not 0 to below 1"
     yield 1 <= t.face_weight <= 100, f"training.face_weight = {t.face_weight:g} is not 1 to 100"
     yield 0 <= t.regularisation <= 10, f"training.regularisation = {t.regularisation:g} is not 0 to 10"

@@ -16,6 +16,15 @@ State = Literal["pending", "running", "done", "failed", "cancelled", "unknown"]
 MAX_IMAGES = 1000
 """Most images of one answer that are looked at."""
 
+MAX_FOLDERS = 256
+"""Most folders of models that are believed."""
+
+MAX_PATH = 1000
+"""Letters of the longest of their paths."""
+
+NO_MODELS = frozenset({"custom_nodes", "configs", "datasets", "output", "input", "temp"})
+"""Folders that ComfyUI names beside those of models."""
+
 
 def table(value: Any) -> dict[str, Any]:
     """A JSON object, or an empty one."""
@@ -185,7 +194,10 @@ def _problem(value: Any, node: str, kind: str) -> Problem:
 
 @dataclass(frozen=True)
 class System:
-    """What a server runs on. Memory in bytes; 0 and empty where it does not say."""
+    """What a server runs on. Memory (the device's, what of it is free, the machine's) in bytes.
+
+    0 and empty where it does not say.
+    """
 
     version: str = ""
     python: str = ""
@@ -194,6 +206,7 @@ class System:
     device: str = ""
     memory: int = 0
     free: int = 0
+    ram: int = 0
 
     @staticmethod
     def read(value: Any) -> System | None:
@@ -211,6 +224,7 @@ class System:
             plain(device.get("name"), 120),
             whole(device.get("vram_total")),
             whole(device.get("vram_free")),
+            whole(system.get("ram_total")),
         )
 
 
@@ -230,3 +244,16 @@ def read_log(value: Any) -> tuple[LogEntry, ...]:
         for entry in found
         if isinstance(entry.get("m"), str)
     )
+
+
+def read_folders(value: Any) -> Mapping[str, tuple[str, ...]]:
+    """Kinds of models to folders, from `/internal/folder_paths`; a kind without a folder is left out."""
+    found: dict[str, tuple[str, ...]] = {}
+    room = MAX_FOLDERS
+    for kind, paths in table(value).items():
+        told = [path for path in entries(paths) if isinstance(path, str) and len(path) <= MAX_PATH]
+        fit = tuple(path for path in told if path and path.isprintable())[:room]
+        if fit and kind not in NO_MODELS:
+            found[kind] = fit
+            room -= len(fit)
+    return found

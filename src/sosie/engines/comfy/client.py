@@ -25,6 +25,7 @@ from sosie.engines.comfy.answers import (
     System,
     entries,
     plain,
+    read_folders,
     read_history,
     read_job,
     read_log,
@@ -32,7 +33,7 @@ from sosie.engines.comfy.answers import (
     table,
     whole,
 )
-from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status
+from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status, too_large
 from sosie.engines.comfy.program import ApiGraph
 from sosie.engines.comfy.server import Limits, Patience, Server
 from sosie.engines.comfy.uploads import ROOM
@@ -89,6 +90,10 @@ class Client:
     def object_info(self) -> Mapping[str, Any]:
         """Every class of nodes with its inputs, as the server describes them."""
         return table(self._json("GET", "/object_info"))
+
+    def model_folders(self) -> Mapping[str, tuple[str, ...]]:
+        """Kinds of models to the folders that they are looked for in, as the server's machine names them."""
+        return read_folders(self._json("GET", "/internal/folder_paths"))
 
     def max_upload(self) -> int:
         """The largest body that it takes, in bytes; 0 if it does not say (versions without `/features`)."""
@@ -155,6 +160,18 @@ class Client:
                 return item[1]
         return ""
 
+    def ahead(self, prompt_id: str) -> int | None:
+        """How many prompts run or wait before one that waits; None for one that does not."""
+        found = table(self._json("GET", "/queue"))
+        waiting = [entries(item) for item in entries(found.get("queue_pending"))]
+        # The list is no order: each has a number, and the lowest is next.
+        numbers = {item[1]: item[0] for item in waiting if len(item) > 1 and isinstance(item[1], str)}
+        own = numbers.get(prompt_id)
+        if not isinstance(own, int | float):
+            return None
+        before = sum(isinstance(number, int | float) and number < own for number in numbers.values())
+        return before + len(_ids(found.get("queue_running")))
+
     def remove(self, prompt_id: str) -> None:
         """Takes our prompt out of the queue, or stops it if it runs; others' go on."""
         self._send("POST", "/queue", self.limits.json, json={"delete": [prompt_id]})
@@ -184,7 +201,7 @@ class Client:
         kind = "webp" if data.startswith(b"RIFF") else "png"
         name = f"{hashlib.sha256(data).hexdigest()[:24]}.{kind}"
         if limit and len(data) + ROOM > limit:
-            raise refused_status(self.server, "an image", 413, f"{len(data):,} bytes; it takes {limit:,}")
+            raise too_large(self.server, f"takes no more than {limit:,} bytes, and an image has {len(data):,}")
         fields = {"subfolder": "sosie", "type": "input", "overwrite": "false"}
         answer = self._send(
             "POST", "/upload/image", self.limits.json, files={"image": (name, data, f"image/{kind}")}, data=fields

@@ -91,6 +91,7 @@ HINTS: Mapping[str, str] = MappingProxyType(
         "SOS-Y014": "set a value that the node takes",
         "SOS-Y015": "read the node's own words above",
         "SOS-Y017": "update ComfyUI, or tell us the message",
+        "SOS-Y018": "start ComfyUI with a higher --max-upload-size; behind nginx, raise client_max_body_size",
         "SOS-Y020": "copy or download the file on the server again: sosie doctor FILE says what is wrong with it",
         "SOS-Y021": "check the file on the server: sosie doctor FILE",
         "SOS-Y022": "give the loader the encoder that the model was made with: sosie doctor comfy:URL --recipe R",
@@ -137,16 +138,21 @@ def failed(server: Server, failure: Failure, files: Sequence[str] = ()) -> Comfy
 
 def refused_status(server: Server, what: str, status: int, said: str) -> ComfyError:
     """The error for an HTTP status that says no. `said` is the start of the body, cleaned."""
-    answered = f"server {server.name} answered {status} for {what}" + (f": {said[:120]}" if said else "")
+    answers = f"answered {status} for {what}" + (f": {said[:120]}" if said else "")
+    answered = f"server {server.name} {answers}"
     if status in (401, 403, 407):
         # ComfyUI itself answers 403, with an empty body, to a foreign Origin only; Sosie sends none.
         sent = f"check {TOKEN}" if server.token else f"if it stands behind a proxy, export {TOKEN}=..."
         return ComfyError("SOS-Y002", answered, sent)
     if status == 413:
-        hint = "start ComfyUI with a higher --max-upload-size; behind nginx, raise client_max_body_size"
-        return ComfyError("SOS-Y018", answered, hint)
+        return too_large(server, answers)
     if status in (408, 425, 429, 502, 503, 504):
         return LostError(server, f"it answered {status} for {what}")
     if 300 <= status < 400:
         return NonsenseError(server, f"redirects {what} to another address, which Sosie does not follow")
     return ComfyError("SOS-Y017", answered, HINTS["SOS-Y017"])
+
+
+def too_large(server: Server, what: str) -> ComfyError:
+    """The error for an image of which a server, or a proxy before it, takes no more; `what` it says or did."""
+    return ComfyError("SOS-Y018", f"server {server.name} {what}", HINTS["SOS-Y018"])

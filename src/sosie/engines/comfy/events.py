@@ -25,9 +25,10 @@ PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many prompts the server has, those of others included."""
+    """How many prompts the server has, those of others included; `ahead`, how many come before ours, is not told."""
 
     prompts: int
+    ahead: int | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ GLANCE = 0.25
 
 
 class Link:
-    """One server. Used by one thread, but for `stop`, which ends all waiting with a `StoppedError`."""
+    """One server. Used by one thread, but for `stop`, which ends all waiting with a `StoppedError`, and `trouble`."""
 
     def __init__(self, server: Server, limits: Limits | None = None, patience: Patience | None = None) -> None:
         self.server = server
@@ -31,6 +31,8 @@ class Link:
         self.client = Client(server, self.limits, self.patience)
         self.breaks = 0
         """How often a line broke: a prompt that is gone after a break was lost, and else removed by somebody."""
+        self.trouble: LostError | None = None
+        """Why the server has not been reached for `patience.away` seconds; None while it is, or was a moment ago."""
         self._stop = threading.Event()
         self._stream: EventStream | None = None
         self._socket_again = 0.0
@@ -38,6 +40,10 @@ class Link:
     def stop(self) -> None:
         """Ends whatever waits here, from another thread."""
         self._stop.set()
+
+    def resume(self) -> None:
+        """Makes waiting possible again after a `stop`."""
+        self._stop.clear()
 
     def close(self) -> None:
         """Ends both connections."""
@@ -78,17 +84,22 @@ class Link:
 
     def patiently(self, ask: Callable[[], T]) -> T:
         """What `ask` returns, tried again for `patience.gone` seconds while the server cannot be reached."""
-        until, pause = time.monotonic() + self.patience.gone, min(0.1, self.patience.poll)
-        while True:
-            self.check_wanted()
-            try:
-                return ask()
-            except LostError:
-                self.breaks += 1
-                if time.monotonic() + pause > until:
-                    raise
-                self.sleep(pause)
-                pause = min(2 * pause, self.patience.poll * 2)
+        started, pause = time.monotonic(), min(0.1, self.patience.poll)
+        try:
+            while True:
+                self.check_wanted()
+                try:
+                    return ask()
+                except LostError as error:
+                    self.breaks += 1
+                    spent = time.monotonic() - started
+                    if spent + pause > self.patience.gone:
+                        raise
+                    self.trouble = error if spent >= self.patience.away else None
+                    self.sleep(pause)
+                    pause = min(2 * pause, self.patience.poll * 2)
+        finally:
+            self.trouble = None
 
     def sleep(self, seconds: float) -> None:
         """Waits; raises `StoppedError` as soon as nobody waits for the outcome."""

@@ -18,8 +18,15 @@ from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, 
 from sosie.files.workflow import node_type
 from sosie.files.workflow.nodes import PACKS
 
-FETCHERS = ("InstantIDFaceAnalysis", "IPAdapterInsightFaceLoader")
-"""Classes that download face models while they run, if they lie in another place than expected."""
+FETCHERS = {
+    "InstantIDFaceAnalysis": "antelopev2",
+    "IPAdapterInsightFaceLoader": "buffalo_l",
+    "IPAdapterUnifiedLoaderFaceID": "buffalo_l",
+}
+"""Classes that download face models while they run, if they lie in another place than expected, and which models.
+
+An input `model_name` of theirs says otherwise.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +39,7 @@ class Fit:
 
 def fit(compiled: Compiled, catalogue: Catalogue, subject: str) -> Fit:
     """Puts the server's names of files into a graph, and checks all of it; `subject` is the server's name."""
-    findings = list(_classes(compiled.graph, catalogue, subject))
+    findings = [*_classes(compiled.graph, catalogue, subject), *_fetching(compiled.graph, catalogue, subject)]
     graph, unresolved = _with_names(compiled, catalogue, subject, findings)
     uploaded = {(upload.node, upload.input) for upload in compiled.uploads}
     for node, entry in graph.items():
@@ -73,14 +80,21 @@ def _kind(entry: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
+def _fetching(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
+    """Nodes that would fetch files."""
+    for entry in graph.values():
+        kind, named = _kind(entry), inputs_of(entry).get("model_name")
+        if kind in FETCHERS and catalogue.node(kind) is not None:
+            models = plain(named, 40) if isinstance(named, str) and named else FETCHERS[kind]
+            message = f"{kind} downloads the face models {models} while it runs, unless they lie where it looks"
+            hint = f"the .onnx files of {models} belong right into models/insightface/models/{models}"
+            yield Finding("SOS-Y016", "info", subject, message, hint)
+
+
 def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
-    """Classes that the server lacks, with the pack that brings them; and those that would fetch files."""
+    """Classes that the server lacks, with the pack that brings them."""
     for kind in dict.fromkeys(map(_kind, graph.values())):
         if catalogue.node(kind) is not None:
-            if kind in FETCHERS:
-                message = f"{kind} downloads its face models while it runs, unless they lie where it looks"
-                hint = "the .onnx files of antelopev2 belong right into models/insightface/models/antelopev2"
-                yield Finding("SOS-Y016", "info", subject, message, hint)
             continue
         known = node_type(kind)
         if known is None:

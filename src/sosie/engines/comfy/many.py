@@ -3,6 +3,9 @@
 A thread a server; Sosie's own work on images stays in the thread that reads the events, so that nothing of
 it (detectors, encoders) is used by two threads. While an image is judged its server renders the next one, and
 no more: plans are made ready when images are read.
+
+A server that cannot be reached may come back, and is waited for; but one that has nothing else to do draws its image
+meanwhile. The first of the two is taken, and the other one's prompt taken back.
 """
 
 from __future__ import annotations
@@ -35,6 +38,15 @@ class _Call:
 
 
 @dataclass(frozen=True, eq=False)
+class _Made:
+    """What a server made of a plan."""
+
+    station: Station
+    work: Work
+    render: Render
+
+
+@dataclass(frozen=True, eq=False)
 class _Lost:
     """A server that is gone, and the plan that it did not finish."""
 
@@ -45,8 +57,9 @@ class _Lost:
 
 @dataclass(frozen=True, eq=False)
 class _Failed:
-    """What ends the run."""
+    """What ends the run, if nobody has made an image of that plan."""
 
+    work: Work
     error: BaseException
 
 
@@ -62,36 +75,40 @@ class Spread:
         self._engine = engine
         self._prepare = prepare
         self._ready: deque[Work] = deque()
-        self._moved: dict[str, Finding] = {}
-        self._news: queue.SimpleQueue[Progress | Render | _Call | _Lost | _Failed] = queue.SimpleQueue()
+        self._busy: dict[Station, Work] = {}
+        self._open: set[Work] = set()
+        self._drawn: set[Work] = set()
+        self._moved: dict[Work, tuple[Station, LostError]] = {}
+        self._news: queue.SimpleQueue[Progress | _Made | _Call | _Lost | _Failed] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._is_over = False
 
     def events(self, plans: Sequence[Plan]) -> Generator[Progress | Render]:
         """Runs all plans. Raises the first error that is not a lost server, or the last server's loss."""
-        waiting, open_, alive = deque(plans), len(plans), len(self._stations)
+        waiting, alive = deque(plans), len(self._stations)
         threads = [threading.Thread(target=self._serve, args=(station,), daemon=True) for station in self._stations]
         try:
             self._fill(waiting)
             for thread in threads:
                 thread.start()
-            while open_:
+            while self._open:
                 news = self._news.get()
                 if isinstance(news, _Call):
                     _answer(news)
                 elif isinstance(news, _Failed):
-                    raise news.error
+                    if news.work in self._open:
+                        raise news.error
                 elif isinstance(news, _Lost):
                     alive -= 1
                     if not alive:
                         raise news.error
                     self._hand_over(news)
-                elif isinstance(news, Render):
-                    open_ -= 1
+                elif isinstance(news, Progress):
+                    yield news
+                elif news.work in self._open:
+                    self._close(news.work)
                     self._fill(waiting)
                     yield self._with_move(news)
-                else:
-                    yield news
         finally:
             self._end(threads)
 
@@ -101,42 +118,83 @@ class Spread:
             work = self._prepare(waiting.popleft())
             with self._change:
                 self._ready.append(work)
+                self._open.add(work)
                 self._change.notify_all()
 
     def _hand_over(self, lost: _Lost) -> None:
-        plan, name = lost.work.plan, lost.station.name
-        message = f"server {name} was lost in mid-run ({lost.error.message}); another one did its work"
-        self._moved[plan.id] = Finding("SOS-Y004", "warning", name, message, lost.error.hint)
+        """Makes a lost server's plan ready again, unless another one has it or has done it."""
         with self._change:
-            self._ready.appendleft(lost.work)
-            self._change.notify_all()
+            if lost.work not in self._drawn and lost.work not in self._busy.values():
+                self._moved[lost.work] = (lost.station, lost.error)
+                self._ready.appendleft(lost.work)
+                self._change.notify_all()
 
-    def _with_move(self, made: Render) -> Render:
-        moved = self._moved.pop(made.plan.id, None)
-        return replace(made, findings=(*made.findings, moved)) if moved else made
-
-    def _take(self) -> Work | None:
-        """The next plan for a server; waits while there is none that may come back, None when all is over."""
+    def _close(self, work: Work) -> None:
+        """One image of a plan is enough: whoever still draws it stops."""
         with self._change:
-            while not self._is_over and not self._ready:
-                self._change.wait()
-            return None if self._is_over else self._ready.popleft()
+            self._open.discard(work)
+            if work in self._ready:
+                self._ready.remove(work)
+            for station in [station for station, its in self._busy.items() if its is work]:
+                station.link.stop()
+
+    def _with_move(self, made: _Made) -> Render:
+        """The render, with SOS-Y004 if another server had begun with its plan."""
+        lost, error = self._moved.pop(made.work, (made.station, None))
+        if error is None or lost is made.station:
+            return made.render
+        message = f"server {lost.name} was lost in mid-run ({error.message}); another one did its work"
+        moved = Finding("SOS-Y004", "warning", lost.name, message, error.hint)
+        return replace(made.render, findings=(*made.render.findings, moved))
+
+    def _take(self, station: Station) -> Work | None:
+        """The next plan for a server; waits while there is none that may come, None when all is over."""
+        with self._change:
+            while not self._is_over:
+                work = self._ready.popleft() if self._ready else self._forsaken()
+                if work is not None:
+                    self._busy[station] = work
+                    return work
+                self._change.wait(GLANCE)
+            return None
+
+    def _forsaken(self) -> Work | None:
+        """The plan of a server that cannot be reached, if nobody else draws it."""
+        for station, work in self._busy.items():
+            holders = [other for other, its in self._busy.items() if its is work]
+            trouble = station.link.trouble
+            if trouble is not None and work not in self._drawn and all(other.link.trouble for other in holders):
+                self._moved[work] = (station, trouble)
+                return work
+        return None
+
+    def _leave(self, station: Station, drawn: Work | None) -> None:
+        """After a plan: a stop that was meant for it is none for the next."""
+        with self._change:
+            self._busy.pop(station, None)
+            if drawn is not None:
+                self._drawn.add(drawn)
+            if not self._is_over:
+                station.link.resume()
 
     def _serve(self, station: Station) -> None:
         """A server's thread."""
         host = _ThreadHost(self._news, station)
-        while (work := self._take()) is not None:
+        while (work := self._take(station)) is not None:
+            news: _Made | _Lost | _Failed | None = None
             try:
-                made = station.render(work, self._engine, host)
+                news = _Made(station, work, station.render(work, self._engine, host))
             except StoppedError:
-                return
+                pass
             except LostError as error:
-                self._news.put(_Lost(station, work, error))
-                return
+                news = _Lost(station, work, error)
             except BaseException as error:
-                self._news.put(_Failed(error))
+                news = _Failed(work, error)
+            self._leave(station, work if isinstance(news, _Made) else None)
+            if news is not None:
+                self._news.put(news)
+            if isinstance(news, _Lost):
                 return
-            self._news.put(made)
 
     def _end(self, threads: Sequence[threading.Thread]) -> None:
         """Stops what still runs; each server's thread takes its own prompt back."""

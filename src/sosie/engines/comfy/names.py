@@ -39,6 +39,15 @@ def resolve(use: FileUse, options: Sequence[Any], subject: str) -> str | Finding
     return Finding("SOS-Y011", "error", subject, message, hint)
 
 
+def places(use: FileUse, paths: Iterable[str]) -> list[str]:
+    """The files on a machine that a server may mean: by a name with its folder, else by the file's name alone."""
+    listed = [(path, path.replace("\\", "/").casefold()) for path in paths]
+    wholes = tuple("/" + name.replace("\\", "/").casefold() for name in use.names if re.search(r"[/\\]", name))
+    exact = [path for path, shape in listed if wholes and shape.endswith(wholes)]
+    bases = {_base(name) for name in use.names}
+    return exact or [path for path, _ in listed if _base(path) in bases]
+
+
 def _matches(names: Sequence[str], listed: Sequence[str]) -> Iterator[list[str]]:
     """What fits, the surest first."""
     own, others = names[0], names[1:]

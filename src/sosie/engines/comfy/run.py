@@ -14,14 +14,14 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sosie.engines.comfy.answers import UNKNOWN, Job, Saved
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, StoppedError, failed
-from sosie.engines.comfy.events import Cached, Event, Produced, Running
+from sosie.engines.comfy.events import Cached, Event, Produced, Running, Waiting
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.pictures import decode
 from sosie.engines.comfy.program import ApiGraph, Compiled, inputs_of
@@ -130,6 +130,7 @@ def _follow(link: Link, sent: _Sent, report: Report) -> tuple[Job, frozenset[str
     heard = time.monotonic()
     saved: tuple[Saved, ...] = ()
     cached: frozenset[str] = frozenset()
+    begun = False
     while True:
         silence = link.patience.quiet if link.has_socket else link.patience.poll
         event = link.event(max(0.0, heard + silence - time.monotonic()))
@@ -138,6 +139,9 @@ def _follow(link: Link, sent: _Sent, report: Report) -> tuple[Job, frozenset[str
             prompt = getattr(event, "prompt", "")
             if prompt not in (sent.prompt, ""):
                 continue
+            begun = begun or bool(prompt)
+            if isinstance(event, Waiting) and event.prompts > 1 and not begun:
+                event = replace(event, ahead=_ahead(link, sent))
             report(event)
             heard = time.monotonic() if prompt else heard
             if isinstance(event, Cached):
@@ -153,6 +157,14 @@ def _follow(link: Link, sent: _Sent, report: Report) -> tuple[Job, frozenset[str
             job = _settled(link, sent, saved)
             if job.state not in ("pending", "running"):
                 return job, cached
+
+
+def _ahead(link: Link, sent: _Sent) -> int | None:
+    """How many prompts come before ours; whoever follows it finds out what is wrong with the line."""
+    try:
+        return link.client.ahead(sent.prompt)
+    except ComfyError:
+        return None
 
 
 def _settled(link: Link, sent: _Sent, saved: tuple[Saved, ...]) -> Job:

@@ -72,8 +72,8 @@ class Patience:
     """Seconds. `connect` and `answer` bound one request.
 
     Without events for `quiet` a job is asked for, without a websocket every `poll`. A server that cannot be
-    reached for `gone` is lost. `free` is how long the server is left to let go of its memory. A prompt that was
-    lost is sent again at most `restarts` times.
+    reached for `gone` is lost; from `away` on another one that is idle may draw its image. `free` is how long the
+    server is left to let go of its memory. A prompt that was lost is sent again at most `restarts` times.
     """
 
     connect: float = 5.0
@@ -81,6 +81,7 @@ class Patience:
     poll: float = 1.0
     quiet: float = 5.0
     gone: float = 60.0
+    away: float = 2.0
     free: float = 1.0
     restarts: int = 2
 

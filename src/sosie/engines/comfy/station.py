@@ -13,8 +13,8 @@ from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue
-from sosie.engines.comfy.errors import ComfyError, OutOfMemoryError
-from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped
+from sosie.engines.comfy.errors import HINTS, ComfyError, OutOfMemoryError
+from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped, Waiting
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.live import check_system, fit
 from sosie.engines.comfy.logs import is_cut, last, read_entries, since
@@ -40,6 +40,13 @@ class Preview(Progress):
 
     data: bytes = b""
     format: str = ""
+
+
+@dataclass(frozen=True)
+class Queued(Progress):
+    """Progress of an image that waits for its server, which has `ahead` jobs to do before it (None: not known)."""
+
+    ahead: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,7 @@ class Station:
         findings: list[Finding] = []
         measures: list[tuple[str, float]] = []
         for index, step in enumerate(work.program.steps):
-            host.report(Progress(work.plan, "queue", 0, 1))
+            host.report(Queued(work.plan, "queue", 0, 1))
             output = self._step(work, index, image, host)
             image = output.image
             findings += output.findings
@@ -201,8 +208,7 @@ class Station:
     def _note_size(self, upload: Upload, sent: Upload) -> None:
         if size_of(sent) != size_of(upload):
             message = f"a reference was scaled to {'x'.join(map(str, size_of(sent)))} px, for the server takes no more"
-            hint = "start ComfyUI with a higher --max-upload-size; behind nginx, raise client_max_body_size"
-            self._notes.append(Finding("SOS-Y018", "info", self.name, message, hint))
+            self._notes.append(Finding("SOS-Y018", "info", self.name, message, HINTS["SOS-Y018"]))
 
     def _renew(self, compiled: Compiled) -> None:
         """Makes the server read files anew that are not what they were: it keeps what it once loaded."""
@@ -281,7 +287,9 @@ def _reporter(plan: Plan, phase: str, host: Host) -> Callable[[Event], None]:
     at = [0, 1]
 
     def report(event: Event) -> None:
-        if isinstance(event, Started):
+        if isinstance(event, Waiting) and event.ahead is not None:
+            host.report(Queued(plan, "queue", 0, 1, event.ahead))
+        elif isinstance(event, Started):
             host.report(Progress(plan, "load", 0, 1))
         elif isinstance(event, Stepped) and event.steps >= max(1, event.step):
             at[:] = event.step, event.steps

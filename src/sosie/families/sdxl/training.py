@@ -22,6 +22,7 @@ from sosie.families.sdxl.prompts import encode
 from sosie.families.sdxl.schedulers import scheduler_for
 from sosie.families.sdxl.single_file import load_single_file
 from sosie.families.sdxl.studio import quiet
+from sosie.families.timesteps import draw_timesteps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -82,7 +83,7 @@ class Base:
             precision = "fp32" if device == "cpu" else "bf16"
         self.dtype: Any = torch.bfloat16 if precision == "bf16" else torch.float32
         self._device = device
-        self._min_snr = training.min_snr
+        self._training = training
         self._pipeline = pipeline
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.unet):
@@ -136,6 +137,8 @@ class Base:
         self._pipeline.text_encoder = self._pipeline.text_encoder_2 = None
         self._pipeline.vae.to("cpu")
         self.denoiser.to(self._device)
+        if self._device != "cpu":
+            torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
 
     def noised(self, batch: Mapping[str, Any], generator: Any) -> Tensors:
         """A batch at random times: `noisy` latents and what is to be predicted (`target`), [n, 4, h, w] in float32.
@@ -146,7 +149,8 @@ class Base:
         """
         spread = torch.randn(batch["std"].shape, generator=generator)
         noise = torch.randn(batch["mean"].shape, generator=generator)
-        times = torch.randint(0, len(self._kept), (len(noise),), generator=generator)
+        levels = len(self._kept)
+        times = (draw_timesteps(len(noise), self._training, generator, levels) * levels).long().clamp(max=levels - 1)
         kept = self._kept[times]
         clean = batch["mean"] + batch["std"] * spread
         signal, amount = ((share**0.5).float().view(-1, 1, 1, 1) for share in (kept, 1 - kept))
@@ -170,10 +174,11 @@ class Base:
         return (predicted.float() - given["target"]) ** 2, given["weights"]
 
     def _weights(self, kept: Any) -> Any:
-        if not self._min_snr:
+        gamma = self._training.min_snr
+        if not gamma:
             return torch.ones(len(kept))
         snr = kept / (1 - kept)
-        return (snr.clamp(max=self._min_snr) / (snr if self.prediction == "epsilon" else snr + 1)).float()
+        return (snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)).float()
 
     def draw(self, text: Mapping[str, Any], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is."""

@@ -13,7 +13,7 @@ from sosie.files.ssh.host import Host
 from sosie.files.ssh.trouble import nonsense
 
 MAX_FILES = 5_000
-"""Most files of a folder that are listed."""
+"""Most files of one listing."""
 
 MAX_DEPTH = 8
 
@@ -24,12 +24,16 @@ JOIN = 4_096
 """Ranges with a smaller gap between them are read as one."""
 
 FIND = """
-[ -d "$1" ] || exit 3
-find -L "$1" -maxdepth {depth} -type f \\( {names} \\) -exec sh -c '
+code=3
+while IFS= read -r folder; do
+[ -d "$folder" ] || continue
+code=0
+find -L "$folder" -maxdepth {depth} -type f \\( {names} \\) -exec sh -c '
 for file do
 stat -L -c "%s %Y %n" -- "$file" 2>/dev/null || stat -L -f "%z %m %N" -- "$file"
-done' sh {{}} + 2>/dev/null
-exit 0
+done' sh {{}} + 2>/dev/null </dev/null
+done
+exit $code
 """
 """`stat` as GNU and busybox have it, else as BSD has it. Other files than models are not listed."""
 
@@ -67,18 +71,20 @@ class FarFile:
         return f"{self.size} {self.changed}"
 
 
-def list_models(host: Host, folder: str) -> tuple[FarFile, ...]:
-    """The model files in a folder and below it, by path; links are followed, other files left out.
+def list_models(host: Host, *folders: str, optional: bool = False) -> tuple[FarFile, ...]:
+    """The model files in folders and below them, by path, by one command; links are followed, other files left out.
 
-    Raises `UsageError` for a path that is not absolute, `SshError` if there is no such folder.
+    Folders that are not there hold none. Raises `UsageError` for a path that is not absolute, `SshError` if there is
+    none of the folders and they are not `optional`.
     """
     names = " -o ".join(f"-iname '*{suffix}'" for suffix in SUFFIXES)
     script = FIND.format(depth=MAX_DEPTH, names=names)
-    ran = run(host, Command(script, (absolute(folder),), limit=8_000_000), 120.0)
-    if ran.code == 3:
-        raise nonsense(host, f"has no folder {folder}", "name ComfyUI's folder in the address: ...:PORT/FOLDER")
+    lines = [f"{absolute(folder)}\n".encode("utf-8", "surrogateescape") for folder in folders]
+    ran = run(host, Command(script, data=lines, limit=8_000_000), 120.0)
+    if ran.code == 3 and not optional:
+        raise nonsense(host, f"has no folder {folders[0]}", "name ComfyUI's folder in the address: ...:PORT/FOLDER")
     files = (_listed(host, line) for line in ran.text.splitlines())
-    below = f"{PurePosixPath(folder)}/"
+    below = tuple(f"{PurePosixPath(folder)}/" for folder in folders)
     # A line break in a name makes lines that look like other files.
     found = {f.path: f for f in files if f and f.path.startswith(below) and f.path.lower().endswith(SUFFIXES)}
     return tuple(found[path] for path in sorted(found)[:MAX_FILES])

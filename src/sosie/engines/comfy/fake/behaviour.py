@@ -75,7 +75,8 @@ class Behaviour:
     break, at `die_at` the server crashes, each `times` times. `raises` and `says` (log lines) go by the class of
     the node that runs. `frames` are sent over the websocket at the first step as they are.
     `is_old`: no `/api/jobs`, own ids for prompts, and every interrupt stops whatever runs. `is_mute`: no events.
-    `accepts_then_breaks`: so many prompts are taken without an answer. `scripted` goes by the path.
+    `accepts_then_breaks`: so many prompts are taken without an answer. `scripted` goes by the path. `memory` (of the
+    GPU) and `ram` (of the machine, 0: not told) are in bytes.
     """
 
     files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FILES)
@@ -100,5 +101,6 @@ class Behaviour:
     token: str = ""
     max_upload: int = 104_857_600
     memory: int = 24 * 2**30
+    ram: int = 0
     version: str = "0.33.0"
     scripted: Mapping[str, Scripted] = field(default_factory=dict[str, Scripted])

@@ -339,6 +339,7 @@ class _Handler(BaseHTTPRequestHandler):
 def _system(behaviour: Behaviour) -> dict[str, Any]:
     system = {
         "os": "linux",
+        "ram_total": behaviour.ram,
         "comfyui_version": behaviour.version,
         "python_version": "3.11.7 (main) [GCC 12.2.0]",
         "pytorch_version": "2.14.1+cu130",
