@@ -141,7 +141,7 @@ class Watched:
         self.spec = spec
         self.clock = Clock(spec["steps"])
         self.peaks: dict[str, dict[str, int]] = {}
-        self._given: list[tuple[Any, Any]] = []
+        self._given: list[tuple[Any, Any, Any]] = []
         self._trainer: Any = None
         self._downs: dict[str, Any] = {}
         self._step, self._sample, self._noised = Trainer.step, Trainer.sample, Base.noised
@@ -164,9 +164,11 @@ class Watched:
         self.peaks["sample"] = peaks()
         return made
 
-    def noised(self, base: Any, batch: Any, generator: Any) -> Any:
-        self._given.append((batch, generator.get_state()))
-        return self._noised(base, batch, generator)
+    def noised(self, base: Any, batch: Any, generator: Any, positions: Any) -> Any:
+        state = generator.get_state()
+        made = self._noised(base, batch, generator, positions)
+        self._given.append((batch, state, made))
+        return made
 
     def run(self) -> dict[str, Any]:
         """The whole training, to its delivered file."""
@@ -183,13 +185,10 @@ class Watched:
     def feed(self) -> list[dict[str, Any]]:
         """What each step was given, with the latents before noise came to them (`clean`)."""
         steps: list[dict[str, Any]] = []
-        for batch, state in self._given:
-            made: list[Any] = []
-            for draw in (lambda g, b=batch: self._noised(self._trainer._base, b, g), lambda g, b=batch: _spread(b, g)):
-                generator = torch.Generator("cpu")
-                generator.set_state(state)
-                made.append(draw(generator))
-            steps.append({**made[0], "clean": batch["mean"] + batch["std"] * made[1]})
+        for batch, state, made in self._given:
+            generator = torch.Generator("cpu")
+            generator.set_state(state)
+            steps.append({**made, "clean": batch["mean"] + batch["std"] * _spread(batch, generator)})
         size = float(self.spec["size"])
         sizes = torch.tensor([size, size, 0, 0, size, size])
         if any(not torch.equal(row, sizes) for step in steps for row in step["sizes"]):

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,10 +110,10 @@ def test_the_learning_rate_rises_over_the_warm_up_and_follows_its_schedule() -> 
 def test_timesteps_are_drawn_by_their_weighting_and_moved_by_their_shift() -> None:
     import torch
 
-    from sosie.families.timesteps import draw_timesteps
+    from sosie.training.timesteps import draw_timesteps
 
     def drawn(**changes: Any) -> Any:
-        return draw_timesteps(4000, replace(Training(), **changes), torch.Generator().manual_seed(3))
+        return draw_timesteps(replace(Training(), **changes), torch.Generator().manual_seed(3), 4000, 1000)
 
     even, middle = drawn(), drawn(timesteps="logit-normal")
     for found in (even, middle):
@@ -372,12 +373,15 @@ def test_the_loss_is_that_of_diffusers_own_formulas(tiny: Path, tmp_path: Path, 
     from diffusers import DDPMScheduler
     from diffusers.training_utils import compute_snr
 
+    from sosie.training.timesteps import draw_timesteps
+
     shutil.copytree(tiny, tmp_path / "tiny")
     config = tmp_path / "tiny" / "scheduler" / "scheduler_config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "prediction_type": prediction}))
     base = opened(tmp_path / "tiny", replace(SMALL, min_snr=gamma))
     batch = batch_of(base)
-    errors, weights = base.errors(base.noised(batch, torch.Generator().manual_seed(7)))
+    drawing = torch.Generator().manual_seed(7)
+    errors, weights = base.errors(base.noised(batch, drawing, partial(draw_timesteps, SMALL, drawing)))
 
     generator = torch.Generator().manual_seed(7)
     spread, noise = (torch.randn(batch["mean"].shape, generator=generator) for _ in range(2))

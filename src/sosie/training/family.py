@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -53,8 +53,11 @@ class Denoises(Protocol):
         """What the denoiser predicts, by the family's own word."""
         ...
 
-    def noised(self, batch: Tensors, generator: Any) -> Tensors:
-        """What `errors` takes, on the CPU: the stacked batch with noise. All randomness comes from `generator`."""
+    def noised(self, batch: Tensors, generator: Any, positions: Callable[[int, int], Any]) -> Tensors:
+        """What `errors` takes, on the CPU: the stacked batch with noise from `generator`.
+
+        `positions(count, levels)` draws, after it, how noisy each picture becomes: 0 to 1, clean to noise.
+        """
         ...
 
     def errors(self, given: Tensors) -> tuple[Any, Any]:

@@ -7,6 +7,7 @@ import importlib
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from sosie.training.prepare import FACE, Item, Material
 from sosie.training.replay import Replay
 from sosie.training.saves import make_room, write_whole
 from sosie.training.state import Standing, State
+from sosie.training.timesteps import draw_timesteps
 
 torch: Any = importlib.import_module("torch")
 
@@ -73,7 +75,8 @@ class Trainer:
 
     def _learn(self, items: Sequence[Item], names: tuple[str, ...], generator: Any, began: float) -> Stepped | Finding:
         number, training = self.standing.step, self._job.training
-        given = {**self._base.noised(stacked(items), generator), **counts(items)}
+        positions = partial(draw_timesteps, training, generator)
+        given = {**self._base.noised(stacked(items), generator, positions), **counts(items)}
         made = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
         value, error, norm = made.tolist()  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)

@@ -6,7 +6,7 @@ Only the package `training` imports this module, when a run starts (it imports t
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from sosie.families.sdxl.prompts import encode
 from sosie.families.sdxl.schedulers import scheduler_for
 from sosie.families.sdxl.single_file import load_single_file
 from sosie.families.sdxl.studio import quiet
-from sosie.families.timesteps import draw_timesteps
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -83,7 +82,7 @@ class Base:
             precision = "fp32" if device == "cpu" else "bf16"
         self.dtype: Any = torch.bfloat16 if precision == "bf16" else torch.float32
         self._device = device
-        self._training = training
+        self._min_snr = training.min_snr
         self._pipeline = pipeline
         pipeline.set_progress_bar_config(disable=True)
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2, pipeline.unet):
@@ -140,17 +139,18 @@ class Base:
         if self._device != "cpu":
             torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
 
-    def noised(self, batch: Mapping[str, Any], generator: Any) -> Tensors:
+    def noised(self, batch: Mapping[str, Any], generator: Any, positions: Callable[[int, int], Any]) -> Tensors:
         """A batch at random times: `noisy` latents and what is to be predicted (`target`), [n, 4, h, w] in float32.
 
-        `batch` stacks what `encode_picture` and `encode_text` gave, on the CPU. All randomness (latents, noise,
-        timesteps) comes from `generator`. Weights are min-SNR's (Hang et al. 2023, arXiv:2303.09556):
-        min(snr, gamma) / snr, over snr + 1 for v-prediction; 1 without gamma.
+        `batch` stacks what `encode_picture` and `encode_text` gave, on the CPU. Latents and noise are drawn from
+        `generator`; then `positions` (of how many, of how many levels) says at which noise, 0 to 1. Weights are
+        min-SNR's (Hang et al. 2023, arXiv:2303.09556): min(snr, gamma) / snr, over snr + 1 for v-prediction;
+        1 without gamma.
         """
         spread = torch.randn(batch["std"].shape, generator=generator)
         noise = torch.randn(batch["mean"].shape, generator=generator)
         levels = len(self._kept)
-        times = (draw_timesteps(len(noise), self._training, generator, levels) * levels).long().clamp(max=levels - 1)
+        times = (positions(len(noise), levels) * levels).long().clamp(max=levels - 1)
         kept = self._kept[times]
         clean = batch["mean"] + batch["std"] * spread
         signal, amount = ((share**0.5).float().view(-1, 1, 1, 1) for share in (kept, 1 - kept))
@@ -174,7 +174,7 @@ class Base:
         return (predicted.float() - given["target"]) ** 2, given["weights"]
 
     def _weights(self, kept: Any) -> Any:
-        gamma = self._training.min_snr
+        gamma = self._min_snr
         if not gamma:
             return torch.ones(len(kept))
         snr = kept / (1 - kept)

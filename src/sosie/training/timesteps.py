@@ -8,7 +8,7 @@ from typing import Any
 from sosie.core.recipe import Training
 
 
-def draw_timesteps(count: int, training: Training, generator: Any, levels: int = 1000) -> Any:
+def draw_timesteps(training: Training, generator: Any, count: int, levels: int) -> Any:
     """Positions [count] in (0, 1), from clean to noise, in the middle of one of `levels` steps each, unless shifted.
 
     `uniform`: all alike. `logit-normal`: the middle more often, as sigmoid(n) of a standard normal n (Esser et al.
