@@ -18,7 +18,7 @@ from PIL import Image
 from sosie import __version__
 from sosie.core.errors import DeliveryError
 
-WIDTH, HEIGHT, LEFT, BOTTOM = 520, 190, 48, 22
+WIDTH, HEIGHT, LEFT, BOTTOM = 520, 190, 64, 22
 """A curve's size in pixels, and the room for its numbers."""
 
 POINTS = 400
