@@ -35,9 +35,9 @@ from PIL import Image
 from sosie.core import Draw, Finding, Guide, Plan, Recipe, Request, Stage, plan
 from sosie.core.plan import needed_stages
 from sosie.core.recipe import LoraUse
+from sosie.dataset.captions import trigger_for
 from sosie.faces.detect import Face
 from sosie.families import Settings, StageInput
-from sosie.training.captions import trigger_for
 
 GUIDING = 8
 """How many of a person's references guide; the others judge."""
@@ -154,12 +154,12 @@ def prepare(characters: Path, work: Work) -> None:
     """Writes every cell's plan, the embeddings that guide, and what the LoRAs learn from."""
     from identity import described
 
-    from sosie.api.characters import CharacterFile, new_character
     from sosie.api.engines import resolve_assets
     from sosie.api.faces import SessionFaces
     from sosie.api.recipes import load_recipe
-    from sosie.api.session import Session
-    from sosie.core.workspace import open_workspace
+    from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.workspace.session import Session
+    from sosie.workspace.workspace import open_workspace
 
     root = work.root / "workspace"
     root.mkdir(parents=True, exist_ok=True)
@@ -258,8 +258,8 @@ def seconds(work: Work, device: str, first: int) -> None:
 def find(work: Work) -> None:
     """Looks for the character's face in every body, as the engine does."""
     from sosie.api.faces import SessionFaces
-    from sosie.api.session import Session
-    from sosie.core.workspace import open_workspace
+    from sosie.workspace.session import Session
+    from sosie.workspace.workspace import open_workspace
 
     found = work.read("faces")
     with Session(open_workspace(work.root / "workspace")) as session:
@@ -281,12 +281,12 @@ class Scoring:
     def __init__(self, session: Any, folder: Path) -> None:
         from identity import described
 
-        from sosie.api.characters import CharacterFile, new_character
         from sosie.api.engines import resolve_assets
-        from sosie.api.judging import make_judge
         from sosie.api.recipes import load_recipe
-        from sosie.files.library import find_model
+        from sosie.loop.judging import make_judge
         from sosie.scorers.attributes import AttributeClassifier
+        from sosie.workspace.characters import CharacterFile, new_character
+        from sosie.workspace.library import find_model
 
         self._session = session
         recipe = load_recipe(session.workspace, "mini-full")
@@ -319,9 +319,9 @@ class Scoring:
 
     def score(self, image: Image.Image, made: Plan, said: Sequence[str]) -> dict[str, Any]:
         """Identity by both judges, copy-paste index, adherence and defects of one image."""
-        from sosie.lab.copy_paste import copy_paste_index
         from sosie.loop.judge import Origin
         from sosie.scorers.adherence import score_adherence
+        from sosie.scorers.copy_paste import copy_paste_index
         from sosie.scorers.sample import Sample
 
         name = made.character.name
@@ -349,8 +349,8 @@ class Scoring:
 
 def judge(work: Work) -> None:
     """Scores every image: both judges against the references that guided nothing, copy-paste, adherence, defects."""
-    from sosie.api.session import Session
-    from sosie.core.workspace import open_workspace
+    from sosie.workspace.session import Session
+    from sosie.workspace.workspace import open_workspace
 
     (work.root / "judging").mkdir(exist_ok=True)
     cells = [cell for cell in work.cells() if work.path(cell.key).exists()]

@@ -13,8 +13,8 @@ import numpy as np
 
 from sosie.core import Character
 from sosie.core.recipe import Training
+from sosie.dataset.captions import trigger_for
 from sosie.faces.detect import Face
-from sosie.training.captions import trigger_for
 
 PLAIN = Training(
     steps=754, batch=4, rank=8, alpha=8.0, targets="attention", learning_rate=1e-3, schedule="constant",
@@ -43,9 +43,9 @@ Rows = list[dict[str, Any]]
 
 def lessons_of(session: Any, character: Character, images: Sequence[Path], root: Path) -> dict[str, Rows]:
     """What each LoRA of a person reads: the images with their captions, as `sosie train` would put them."""
-    from sosie.api import datasets
     from sosie.api.recipes import load_recipe
     from sosie.api.train_job import TrainOrder, job_of
+    from sosie.dataset import build as datasets
 
     recipe = load_recipe(session.workspace, "mini")
     members: list[Any] = []
@@ -70,7 +70,7 @@ def teach(root: Path, device: str, only: str) -> None:
     import sosie_mini
 
     from sosie.api.recipes import read_recipe
-    from sosie.training.dataset import TrainingImage
+    from sosie.dataset.dataset import TrainingImage
     from sosie.training.job import BaseModel, TrainingJob
     from sosie.training.run import train
 

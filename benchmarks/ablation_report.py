@@ -20,7 +20,7 @@ import numpy as np
 from ablation import BODIES, BODY, COLUMNS, PROMPTS, Work
 from PIL import Image, ImageDraw, ImageFont
 
-from sosie.lab.statistics import auc
+from sosie.scorers.statistics import auc
 
 PARTS = {
     "text": "text only",

@@ -29,22 +29,22 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import connect
 
-from sosie.api.characters import CharacterFile, load_character, new_character
 from sosie.api.comfy import open_comfy
 from sosie.api.comfy_graphs import open_compiler
 from sosie.api.engines import resolve_assets
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
 from sosie.api.recipes import load_recipe
-from sosie.api.session import Session
 from sosie.core import Character, Draw, Plan, Recipe, Render, Request, plan
-from sosie.core.workspace import open_workspace
 from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
 from sosie.engines.comfy.live import fit
 from sosie.engines.comfy.server import parse_servers
+from sosie.workspace.characters import CharacterFile, load_character, new_character
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
 
 MIRA = Path(__file__).parent.parent / "examples" / "mira"
 DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"

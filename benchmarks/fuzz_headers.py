@@ -25,9 +25,9 @@ with atheris.instrument_imports(include=["sosie"]):
     from sosie.core.errors import SosieError
     from sosie.doctor.loras import check_lora
     from sosie.doctor.machine import Needs, check_machine
-    from sosie.doctor.machine_facts import machine_from_smi
     from sosie.doctor.model_files import check_model_file
-    from sosie.files.workflow.read import read_workflow
+    from sosie.graph.read import read_workflow
+    from sosie.machines.facts import machine_from_smi
 
 MEMORY = "/dev/shm"  # a file is written for each input: to memory where there is a disk of it
 FOLDER = Path(tempfile.mkdtemp(prefix="sosie-fuzz-", dir=MEMORY if Path(MEMORY).is_dir() else None))

@@ -22,16 +22,16 @@ from typing import Any
 import numpy as np
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
-from sosie.api.characters import CharacterFile, new_character
 from sosie.api.engines import open_engine, resolve_assets
-from sosie.api.judging import make_judge
 from sosie.api.recipes import load_recipe
-from sosie.api.session import Session
 from sosie.core import Character, Draw, Recipe, Render, Request, plan
 from sosie.core.plan import needed_stages, without_guides
-from sosie.core.workspace import open_workspace
-from sosie.lab.statistics import auc, wilson
+from sosie.loop.judging import make_judge
 from sosie.scorers.sample import Sample
+from sosie.scorers.statistics import auc, wilson
+from sosie.workspace.characters import CharacterFile, new_character
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
 
 PROMPTS = (
     "smiling, soft daylight, forest background",

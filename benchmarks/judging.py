@@ -72,11 +72,11 @@ import json, sys, time
 from pathlib import Path
 import cv2
 cv2.setNumThreads(1)
-from sosie.api.characters import CharacterFile, new_character
-from sosie.api.judging import make_judge
+from sosie.workspace.characters import CharacterFile, new_character
+from sosie.loop.judging import make_judge
 from sosie.api.recipes import load_recipe
-from sosie.api.session import Session
-from sosie.core.workspace import open_workspace
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
 from sosie.files.images import read_image
 import tempfile
 images = sys.argv[1:]

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from sosie.api.characters import CharacterFile, new_character
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
 from sosie.api.recipes import load_recipe
-from sosie.api.session import Session
-from sosie.core.workspace import open_workspace
+from sosie.workspace.characters import CharacterFile, new_character
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
 
 DESCRIPTION = "a young woman, light skin, braided auburn hair, brown eyes"
 

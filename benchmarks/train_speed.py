@@ -103,7 +103,7 @@ def make_images(folder: Path, size: int) -> None:
 def job_of(spec: dict[str, Any]) -> Any:
     """Sosie's job; the same settings as the script's arguments where `spec` does not say otherwise."""
     from sosie.core.recipe import Sampler, Training
-    from sosie.training.dataset import read_folder
+    from sosie.dataset.dataset import read_folder
     from sosie.training.job import BaseModel, Samples, TrainingJob
 
     work, steps = Path(spec["work"]), spec["steps"]

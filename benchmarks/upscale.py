@@ -23,10 +23,10 @@ import numpy as np
 from PIL import Image
 
 from sosie.core import Character, Draw, Recipe, Request, Stage, Upscale, plan
-from sosie.core.workspace import open_workspace
 from sosie.families import Settings, StageInput
 from sosie.families.esrgan.on_diffusers import Runner
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import open_workspace
 
 BORDER = 8
 Enlarge = Callable[[Image.Image, int], Image.Image]

@@ -10,57 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from places import DESCRIPTION, EXAMPLES
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; read when torch is first imported
 
-ROOT = Path(__file__).parent.parent
-EXAMPLES = ROOT / "examples" / "mira"
-DESCRIPTION = "a young woman, light skin, auburn braided hair, brown eyes"
-
-
-ONCE = (
-    "test_adherence",
-    "test_bad_input",
-    "test_captioner",
-    "test_cli",
-    "test_comfy_flags",
-    "test_comfy_graphs",
-    "test_comfy_hostile",
-    "test_comfy_live",
-    "test_comfy_many",
-    "test_comfy_record",
-    "test_comfy_run",
-    "test_comfy_ssh",
-    "test_comfy_workflows",
-    "test_dataset_check",
-    "test_datasets",
-    "test_defects",
-    "test_doctor_needs",
-    "test_download",
-    "test_face_pass",
-    "test_fetch",
-    "test_fixes",
-    "test_kill",
-    "test_loggers",
-    "test_lora",
-    "test_provenance",
-    "test_recipes_doctor",
-    "test_references",
-    "test_remote_doctor",
-    "test_resident",
-    "test_seven_stories",
-    "test_ssh",
-    "test_train_cli",
-    "test_workflows",
-)
-"""Files of tests that wait for processes, sockets and kills, or compute for long: one Python is enough for them."""
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests that run on one Python only, and skips local generation where torch or the model is missing."""
-    for item in items:
-        if item.path.stem in ONCE:
-            item.add_marker(pytest.mark.once)
+    """Skips local generation where torch or the model is missing."""
     missing = [name for name in ("torch", "diffusers", "sosie_mini") if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("local"):
@@ -101,9 +57,9 @@ def sosie(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture(scope="session")
 def _made(tmp_path_factory: pytest.TempPathFactory, references: list[Path]) -> Path:
-    from sosie.api.characters import CharacterFile, new_character
-    from sosie.api.session import Session
-    from sosie.core.workspace import open_workspace
+    from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.workspace.session import Session
+    from sosie.workspace.workspace import open_workspace
 
     root = tmp_path_factory.mktemp("workspace")
     with Session(open_workspace(root)) as session:

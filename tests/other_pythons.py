@@ -1,4 +1,4 @@
-"""Runs the light core's tests on every other supported Python that is at hand: no torch, none of conftest.ONCE.
+"""Runs the light core's tests on every other supported Python that is at hand: no torch, no test marked `once`.
 
     python tests/other_pythons.py
 

@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from sosie.api.datasets import (
+from sosie.api.engines import is_comfy, open_engine, resolve_assets
+from sosie.api.generate import MISSING_HERE
+from sosie.api.models import known_table
+from sosie.core import Character, Progress, Recipe, Request, derive_seed
+from sosie.core.errors import CheckFailedError, UsageError
+from sosie.core.finding import has_errors
+from sosie.core.plan import needed_stages
+from sosie.dataset import gather
+from sosie.dataset.balance import Kind, asked, is_wanted, kind_of
+from sosie.dataset.build import (
     Added,
     Built,
     Captioning,
@@ -18,20 +27,11 @@ from sosie.api.datasets import (
     looks,
     sample_of,
 )
-from sosie.api.engines import is_comfy, open_engine, resolve_assets
-from sosie.api.generate import MISSING_HERE
-from sosie.api.judging import Maker, make_judge
-from sosie.api.models import known_table
-from sosie.api.session import Session
-from sosie.core import Character, Progress, Recipe, Request, derive_seed
-from sosie.core.errors import CheckFailedError, UsageError
-from sosie.core.finding import has_errors
-from sosie.core.plan import needed_stages
+from sosie.dataset.gather import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
-from sosie.training import gather
-from sosie.training.balance import Kind, asked, is_wanted, kind_of
-from sosie.training.gather import Member
+from sosie.loop.judging import Maker, make_judge
+from sosie.workspace.session import Session
 
 MAX_IMAGES = 1000
 JUDGES = 2

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.api.impostors import Impostors, recipe_impostors, workflow_impostors
-from sosie.api.session import Session
 from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
 from sosie.files.images import read_image
 from sosie.scorers.cohort import Cohort, save_cohort
+from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from sosie.api.workflows import Workflow
+    from sosie.engines.comfy.workflow import Workflow
     from sosie.faces.encoders import Encoder
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from sosie.api.session import Session
 from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.finding import has_errors
@@ -20,11 +19,12 @@ from sosie.engines.comfy.answers import table
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.program import Compiler
 from sosie.engines.comfy.server import Server, parse_servers, token_from_environment
-from sosie.files.ssh import Host, Tunnel, parse_host
+from sosie.machines.ssh import Host, Tunnel, parse_host
+from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.program import Program
-    from sosie.files.ssh import SshError
+    from sosie.machines.ssh import SshError
 
 DIRECT, FAR = "comfy:", "comfy+ssh://"
 PORT = 8188

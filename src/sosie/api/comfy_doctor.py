@@ -13,11 +13,9 @@ from sosie.api.comfy_near import NearDoctor
 from sosie.api.doctor import Checkup
 from sosie.api.needs import Examination
 from sosie.api.recipes import load_recipe
-from sosie.api.session import Session
 from sosie.core import Draw, Finding, Recipe, Request, plan
 from sosie.core.finding import has_errors
 from sosie.core.plan import asset_names, needed_stages
-from sosie.core.workspace import Workspace
 from sosie.doctor.machine import Needs
 from sosie.doctor.recipe_needs import needs_of
 from sosie.doctor.remote import LEAST_DISK, finding_of
@@ -28,9 +26,11 @@ from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.live import check_system, fit
 from sosie.engines.comfy.program import FileUse, Program, inputs_of
 from sosie.engines.comfy.server import Server
-from sosie.files.ssh import SshError
-from sosie.files.workflow import node_types
-from sosie.files.workflow.nodes import PACKS
+from sosie.graph import node_types
+from sosie.graph.nodes import PACKS
+from sosie.machines.ssh import SshError
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.doctor.remote import FarModel

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from sosie.api.models import known_table
 from sosie.core import Finding, Plan
 from sosie.core.errors import SosieError
-from sosie.core.workspace import Workspace
 from sosie.doctor.machine import Needs
 from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, finding_of
 from sosie.engines.comfy.client import Client
@@ -19,8 +18,9 @@ from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import Compiled, Compiler, FileUse, Program, Step
 from sosie.engines.comfy.server import Server
 from sosie.families import StageOutput
-from sosie.files.library import find_asset
-from sosie.files.ssh import FarFile, SshError, Tunnel, far_digest, list_models, push
+from sosie.machines.ssh import FarFile, SshError, Tunnel, far_digest, list_models, push
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL.Image import Image

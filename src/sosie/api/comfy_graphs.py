@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sosie.api.comfy_compile import GraphCompiler, GraphSupplies, check_plan, draw_plan, parts_of
-from sosie.api.session import Session
 from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
 from sosie.core.errors import BadImageError, NotFoundError, SosieError
 from sosie.core.finding import has_errors
 from sosie.core.plan import asset_names, resolve_stages
-from sosie.core.workspace import Workspace
 from sosie.doctor.recipe_needs import Purpose, needs_of
+from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, draw_plan, parts_of
 from sosie.families import GraphChoices
-from sosie.files.library import find_files, one_of
-from sosie.files.workflow.to_api import to_api
-from sosie.files.workflow.to_ui import to_ui
+from sosie.graph.to_api import to_api
+from sosie.graph.to_ui import to_ui
+from sosie.workspace.library import find_files, one_of
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,15 +16,15 @@ from pathlib import Path
 from sosie.api.comfy_far import on_detector
 from sosie.api.doctor import Checkup, examine_file
 from sosie.core import Finding, Plan
-from sosie.core.workspace import Workspace
 from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse, Program
 from sosie.engines.comfy.server import Server
-from sosie.files.library import SUFFIXES
-from sosie.files.ssh import SshError
+from sosie.machines.ssh import SshError
+from sosie.workspace.library import SUFFIXES
+from sosie.workspace.workspace import Workspace
 
 MAX_ENTRIES = 50_000
 """Most names in the folders that are looked at."""

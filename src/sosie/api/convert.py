@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.doctor.pickles import pickle_findings
-from sosie.files.pickle_convert import convert
+from sosie.files.pickles.convert import convert
 
 
 @dataclass(frozen=True)

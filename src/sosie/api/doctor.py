@@ -15,10 +15,10 @@ from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, 
 from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
-from sosie.core.workspace import Workspace
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import check_partial, is_partial
 from sosie.doctor.recipe_needs import check_plan
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.comfy_doctor import ServerReport
@@ -142,9 +142,9 @@ def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     """A LoRA if its tensors are named as one, else a model file, or the beginning of one."""
     from sosie.doctor.loras import check_read_lora
     from sosie.doctor.model_files import check_model_file
-    from sosie.files.lora import read_lora
     from sosie.files.model_file import Known
     from sosie.files.safetensors import read_header
+    from sosie.lora import read_lora
 
     if is_partial(path):
         return Checkup(subject, "model", str(path), findings=(check_partial(path),))
@@ -207,9 +207,9 @@ def _broken_recipe(name: str, error: SosieError) -> Finding:
 
 def _character(workspace: Workspace, name: str) -> Checkup:
     """Declarations and references, as `sosie new` checks them."""
-    from sosie.api.characters import load_character
-    from sosie.api.session import Session
     from sosie.faces.references import check_references
+    from sosie.workspace.characters import load_character
+    from sosie.workspace.session import Session
 
     folder = workspace.characters / name
     try:
@@ -225,8 +225,8 @@ def _character(workspace: Workspace, name: str) -> Checkup:
 
 
 def _dataset(path: Path, subject: str, how: Examination) -> Checkup:
-    from sosie.doctor.dataset import check_dataset
-    from sosie.doctor.dataset.precision import check_precision
+    from sosie.dataset.check import check_dataset
+    from sosie.dataset.check.precision import check_precision
 
     report = check_dataset(path, how.trigger)
     precision = check_precision(how.family, how.purpose.precision)
@@ -236,7 +236,7 @@ def _dataset(path: Path, subject: str, how: Examination) -> Checkup:
 def _machine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Checkup:
     """The machine that runs this, or a recorded one against what the recipes among the subjects need."""
     from sosie.doctor.machine import Needs, check_machine
-    from sosie.doctor.machine_facts import machine_from_file, read_machine
+    from sosie.machines.facts import machine_from_file, read_machine
 
     if how.machine is None:
         return Checkup(

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from sosie.api.session import Session
 from sosie.core import Character, Engine, Stage
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.plan import asset_names
-from sosie.core.workspace import Workspace
 from sosie.families import Settings
 from sosie.files.digest import asset_digest
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace
 
 ENGINES = ("diffusers", "fake", "comfy:URL", "comfy+ssh://USER@HOST:PORT")
 

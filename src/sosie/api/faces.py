@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.api.session import Session
-from sosie.api.templates import kept
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import NotFoundError
 from sosie.core.schema import digest
@@ -17,8 +15,10 @@ from sosie.faces.choose import choose_face
 from sosie.faces.detect import Face
 from sosie.faces.encoders import ArcFaceOnnx, similarity
 from sosie.faces.references import face_crops, identity_embedding, raw_identity_embedding
+from sosie.faces.templates import kept
 from sosie.files.images import read_image
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -17,19 +17,19 @@ from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.plan import asset_names, needed_stages
 from sosie.core.recipe import Commercial
-from sosie.core.workspace import Workspace
 from sosie.doctor.downloads import check_fetched
+from sosie.fetch.download import RESERVE, Downloaded, Progress, copy_in, download
+from sosie.fetch.hubs import origin
+from sosie.fetch.part_file import partial_bytes
+from sosie.fetch.resolve import resolve
+from sosie.fetch.sources import LocalFile, Source, is_source, parse_source, safe_name
+from sosie.fetch.web import DownloadError, Web
 from sosie.files.digest import asset_digest, file_digest
-from sosie.files.download import RESERVE, Downloaded, Progress, copy_in, download
-from sosie.files.hubs import origin
-from sosie.files.library import find_asset, find_model
-from sosie.files.origin import Origin, read_origin, write_origin
-from sosie.files.part_file import partial_bytes
-from sosie.files.pickled import SUFFIXES as PICKLED
-from sosie.files.pickled import is_pickled
-from sosie.files.resolve import resolve
-from sosie.files.sources import LocalFile, Source, is_source, parse_source, safe_name
-from sosie.files.web import DownloadError, Web
+from sosie.files.pickles.pickled import SUFFIXES as PICKLED
+from sosie.files.pickles.pickled import is_pickled
+from sosie.workspace.library import find_asset, find_model
+from sosie.workspace.origin import Origin, read_origin, write_origin
+from sosie.workspace.workspace import Workspace
 
 State = Literal["here", "missing", "partial", "unknown source"]
 

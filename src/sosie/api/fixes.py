@@ -13,11 +13,11 @@ from sosie.api.doctor import Checkup, examine
 from sosie.api.needs import Examination
 from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError
-from sosie.core.workspace import Workspace
 from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
 from sosie.doctor.loras import check_lora
-from sosie.files.lora import read_lora
-from sosie.files.lora.convert import convert
+from sosie.lora import read_lora
+from sosie.lora.convert import convert
+from sosie.workspace.workspace import Workspace
 
 Action = Literal["convert-lora", "convert-model", "remove-partial"]
 Opened = Callable[[], frozenset[tuple[int, int]]]

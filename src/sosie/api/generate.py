@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING
 
 from sosie import __version__
 from sosie.api.engines import is_comfy, open_engine, resolve_assets
-from sosie.api.judging import Maker, make_judge
 from sosie.api.models import known_table
 from sosie.api.prompts import PromptLine
-from sosie.api.session import Session
 from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, Stage, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
@@ -21,11 +19,13 @@ from sosie.doctor.output import check_output
 from sosie.doctor.recipes import check_recipe
 from sosie.families import GraphChoices, Settings
 from sosie.files.images import read_image
-from sosie.lab.report import Report, Row
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.judging import Maker, make_judge
+from sosie.reports.report import Report, Row
+from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
-    from sosie.api.workflows import Workflow
+    from sosie.engines.comfy.workflow import Workflow
     from sosie.provenance.keys import SigningKey
 
 MAX_IMAGES = 10_000
@@ -154,7 +154,7 @@ def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str
     """Raises `UsageError` for choices that change no graph, of images or of their repairs."""
     if order.choices == GraphChoices():
         return
-    from sosie.api.comfy_compile import expect_effect
+    from sosie.engines.comfy.compile import expect_effect
 
     task = tasks[0]
     repair = Draw(attempt=1, source="0" * 64)
@@ -181,7 +181,7 @@ def _deliver_all(
             done.append(Delivered(event, image))
             yield done[-1]
         outcome = "done"
-        from sosie.lab.publish import write_report
+        from sosie.reports.publish import write_report
 
         sheet, page = write_report(_report(session, order, bench, done), order.out)
         yield Summary(tuple(kept.items()), sheet, page)

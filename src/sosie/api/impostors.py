@@ -8,24 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sosie.api.engines import open_engine, resolve_assets
-from sosie.api.judging import (
-    Maker,
-    calibrate_command,
-    calibration_path,
-    generator_digest,
-    workflow_cohort_name,
-    workflow_cohorts,
-)
-from sosie.api.session import Session
-from sosie.api.workflows import Workflow, drawing_digest, open_workflow, prompt_places, with_changes
 from sosie.core import Character, Engine, Finding, Recipe
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.plan import needed_stages, without_guides
 from sosie.core.recipe import Calibration
+from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow, prompt_places, with_changes
 from sosie.files.digest import asset_digest
-from sosie.files.library import find_files
-from sosie.files.workflow import Node, read_workflow
-from sosie.files.workflow.taken_out import (
+from sosie.graph import Node, read_workflow
+from sosie.graph.taken_out import (
     Change,
     candidates,
     described,
@@ -33,6 +23,16 @@ from sosie.files.workflow.taken_out import (
     lora_changes,
     split_settings,
 )
+from sosie.loop.judging import (
+    Maker,
+    calibrate_command,
+    calibration_path,
+    generator_digest,
+    workflow_cohort_name,
+    workflow_cohorts,
+)
+from sosie.workspace.library import find_files
+from sosie.workspace.session import Session
 
 SOMEBODY = "an adult"
 """Who is drawn for a character without a description."""

@@ -8,15 +8,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.api.characters import CharacterFile, LoraEntry, load_character, lora_toml
 from sosie.core import CharacterLora, Finding
 from sosie.core.errors import DeliveryError, UsageError
 from sosie.core.schema import load_toml
-from sosie.core.workspace import Workspace
 from sosie.doctor.loras import check_lora
 from sosie.files.digest import asset_digest
-from sosie.files.library import find_asset
-from sosie.files.lora import read_lora
+from sosie.lora import read_lora
+from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, lora_toml
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 MAX_WEIGHT = 4.0
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
 from sosie.doctor.loras import check_lora
-from sosie.files.library import find_asset
-from sosie.files.lora import Coverage, Lora, Outcome, coverage, outcomes, read_lora
-from sosie.files.lora.convert import Converted, convert
-from sosie.files.lora.coverage import base_header
-from sosie.files.lora.merging import Merged, merge_check
-from sosie.files.lora.modules import table_of
+from sosie.lora import Coverage, Lora, Outcome, coverage, outcomes, read_lora
+from sosie.lora.convert import Converted, convert
+from sosie.lora.coverage import base_header
+from sosie.lora.merging import Merged, merge_check
+from sosie.lora.modules import table_of
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def show_lora(
 def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite: bool = False) -> Converted:
     """Writes a LoRA in another layout, exactly, to `out`, as seen from the current folder.
 
-    What it raises and refuses: see `sosie.files.lora.convert`.
+    What it raises and refuses: see `sosie.lora.convert`.
     """
     if not out.parent.is_dir():
         raise UsageError(f"the folder {out.parent} does not exist", f"mkdir -p {out.parent}")

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
 from sosie.families import families
-from sosie.files.known import fingerprint, remember
-from sosie.files.library import InstalledModel, find_asset, installed_models
 from sosie.files.model_file import Identification, Known, identify, identify_and_read
 from sosie.files.safetensors import Header
 from sosie.files.strip import strip
+from sosie.workspace.known import fingerprint, remember
+from sosie.workspace.library import InstalledModel, find_asset, installed_models
+from sosie.workspace.workspace import Workspace
 
 
 def list_models(workspace: Workspace) -> Sequence[InstalledModel]:

@@ -9,10 +9,10 @@ from pathlib import Path
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError, UsageError, nearest
-from sosie.core.workspace import Workspace
 from sosie.doctor.machine import Needs, check_machine
-from sosie.doctor.machine_facts import read_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
+from sosie.machines.facts import read_machine
+from sosie.workspace.workspace import Workspace
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 

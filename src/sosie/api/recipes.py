@@ -14,10 +14,10 @@ from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
-from sosie.core.workspace import Workspace, check_name
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
 from sosie.training.ranges import training_complaints
+from sosie.workspace.workspace import Workspace, check_name
 
 
 @dataclass(frozen=True)

@@ -25,11 +25,9 @@ from typing import TYPE_CHECKING, Any
 
 from sosie import __version__
 from sosie.api.engines import make_engine
-from sosie.api.session import Session
 from sosie.core import Engine, Plan, Progress
 from sosie.core.errors import EngineError, SosieError
 from sosie.core.schema import from_table, to_table
-from sosie.core.workspace import Workspace, open_workspace
 from sosie.engines import resident
 from sosie.engines.resident_protocol import (
     DOOR,
@@ -44,6 +42,8 @@ from sosie.engines.resident_protocol import (
     send_render,
     write_door,
 )
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from sosie.engines.resident_protocol import Link

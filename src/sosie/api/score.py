@@ -6,11 +6,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.api.judging import make_judge
-from sosie.api.session import Session
 from sosie.core import Character, Finding, Recipe, Scorecard, Verdict
 from sosie.core.errors import BadImageError
 from sosie.files.images import read_image
+from sosie.loop.judging import make_judge
+from sosie.workspace.session import Session
 
 
 @dataclass(frozen=True)

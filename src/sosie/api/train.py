@@ -9,12 +9,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sosie.api import datasets
-from sosie.api.characters import CharacterFile, load_character
 from sosie.api.lora_add import Terms, add_lora
 from sosie.api.models import known_table
 from sosie.api.needs import check_here
-from sosie.api.session import Session
 from sosie.api.train_job import TrainOrder, job_of, start_of, training_of
 from sosie.api.train_judge import SampleJudge, Taught
 from sosie.api.train_record import Recorder, write_report
@@ -23,14 +20,17 @@ from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, Us
 from sosie.core.finding import has_errors
 from sosie.core.plan import without_guides
 from sosie.core.schema import from_table, read_toml
+from sosie.dataset import build as datasets
+from sosie.dataset.gather import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
-from sosie.files.lora import read_lora
+from sosie.lora import read_lora
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Event
-from sosie.training.gather import image_files
 from sosie.training.job import TrainingJob
+from sosie.workspace.characters import CharacterFile, load_character
+from sosie.workspace.session import Session
 
 
 @dataclass(frozen=True)

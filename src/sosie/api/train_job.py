@@ -10,22 +10,22 @@ from pathlib import Path
 
 import numpy as np
 
-from sosie.api.datasets import dataset_folder, trigger_of
-from sosie.api.session import Session
 from sosie.core import Character, Environment, Recipe
 from sosie.core.errors import ConfigError, SosieError, UsageError
 from sosie.core.prompt import fill, with_trigger
 from sosie.core.recipe import Training
 from sosie.core.schema import to_table
+from sosie.dataset.build import dataset_folder, trigger_of
+from sosie.dataset.captions import lead
+from sosie.dataset.dataset import TrainingImage, read_folder
 from sosie.doctor.assembly import fit_of
-from sosie.doctor.machine_facts import read_machine
 from sosie.files.digest import asset_digest
 from sosie.files.images import read_image
-from sosie.files.library import find_asset
+from sosie.machines.facts import read_machine
 from sosie.store.training import TrainingStart
-from sosie.training.captions import lead
-from sosie.training.dataset import TrainingImage, read_folder
 from sosie.training.job import BaseModel, Samples, TrainingJob
+from sosie.workspace.library import find_asset
+from sosie.workspace.session import Session
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 

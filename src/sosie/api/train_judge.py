@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.api.datasets import templates
-from sosie.api.session import Session
 from sosie.core import Character
+from sosie.dataset.build import templates
 from sosie.faces.encoders import similarity
 from sosie.files.images import read_image
-from sosie.lab.copy_paste import copy_paste_index
 from sosie.scorers.adherence import score_adherence
+from sosie.scorers.copy_paste import copy_paste_index
 from sosie.scorers.defects import score_defects
 from sosie.scorers.sample import Sample as Shown
 from sosie.training.events import Likeness, Sample, Scores
+from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sosie.api.session import Session
 from sosie.files.digest import file_digest
-from sosie.lab.training_report import Learned, SamplesAt, TrainingReport, write_training_report
+from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
 from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords
 from sosie.training.events import Ended, Event, Noted, RolledBack, Sampled, Scores, Stepped
 from sosie.training.job import TrainingJob
+from sosie.workspace.session import Session
 
 CAUSES = {
     "finished": "all steps were done",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sosie.core.workspace import Workspace
 from sosie.provenance.keys import SigningKey, load_key
 from sosie.provenance.verify import Report, verify
+from sosie.workspace.workspace import Workspace
 
 
 def verify_image(workspace: Workspace, image: Path) -> Report:

@@ -14,11 +14,11 @@ from sosie.core import Finding, Progress
 from sosie.core.errors import UsageError
 from sosie.core.finding import has_errors
 from sosie.core.schema import to_table
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.calibrate import Calibration
-    from sosie.api.workflows import Workflow
+    from sosie.engines.comfy.workflow import Workflow
 
 
 @click.command("calibrate")
@@ -51,8 +51,8 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     references' likeness to each other. With fewer than 20 impostors a rate of 5 % cannot be told from 0.
     """
     from sosie.api.calibrate import CalibrationRequest, calibrate
-    from sosie.api.characters import load_character
     from sosie.api.recipes import load_recipe
+    from sosie.workspace.characters import load_character
 
     whom = load_character(workspace, character)
     workflow = _workflow(recipe_name, flags.pop("file"), flags.pop("changes"), flags["engine"])
@@ -84,7 +84,7 @@ def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], e
     if recipe:
         raise UsageError("--recipe and --workflow take the place of each other", "leave one of them out")
     from sosie.api.engines import is_comfy
-    from sosie.api.workflows import open_workflow
+    from sosie.engines.comfy.workflow import open_workflow
 
     if not is_comfy(engine):
         hint = "add --engine comfy:http://127.0.0.1:8188"

@@ -13,12 +13,12 @@ from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core import Finding, Progress
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.datasets import Added, Built, Event
-    from sosie.api.session import Session
     from sosie.core import Character, Recipe
+    from sosie.dataset.build import Added, Built, Event
+    from sosie.workspace.session import Session
 
 RECIPE = click.option(
     "--recipe", "recipe_name", help="The model that the pictures are like, or are drawn by. Default: the character's."
@@ -94,7 +94,7 @@ def caption(character: str, output: Output, workspace: Workspace, **flags: Any) 
     model says of hair, eyes, age and the like is taken out. Captions that came with an image stay, and so does
     a caption in NAME.txt beside an image. A model must be there already, in safetensors; none is downloaded.
     """
-    from sosie.api.datasets import Captioning, recaption
+    from sosie.dataset.build import Captioning, recaption
 
     if flags["model"] and flags["caption_command"]:
         raise UsageError("both --model and --caption-command were given; expected one of them")
@@ -115,8 +115,8 @@ def check(character: str, recipe_name: str | None, output: Output, workspace: Wo
     Captions, trigger, sizes (those that the recipe trains at), copies, blur, balance, and images that show
     somebody else than the references. Exit 1 if there is a warning or an error.
     """
-    from sosie.api.datasets import check as look
-    from sosie.api.datasets import dataset_folder, judging_character
+    from sosie.dataset.build import check as look
+    from sosie.dataset.build import dataset_folder, judging_character
 
     with session(workspace) as opened:
         whom, recipe = _whom(workspace, character, recipe_name)
@@ -152,8 +152,8 @@ def check(character: str, recipe_name: str | None, output: Output, workspace: Wo
 
 def _whom(workspace: Workspace, name: str, recipe_name: str | None) -> tuple[Character, Recipe | None]:
     """The character, and the recipe that was named or is its own; else none, for nobody said what drew the pictures."""
-    from sosie.api.characters import load_character
     from sosie.api.recipes import load_recipe
+    from sosie.workspace.characters import load_character
 
     character = load_character(workspace, name)
     chosen = recipe_name or character.recipe
@@ -163,7 +163,7 @@ def _whom(workspace: Workspace, name: str, recipe_name: str | None) -> tuple[Cha
 def _events(
     opened: Session, character: Character, recipe: Recipe | None, flags: dict[str, Any]
 ) -> Generator[Event | Progress]:
-    from sosie.api.datasets import Captioning, from_folder, from_list, from_references
+    from sosie.dataset.build import Captioning, from_folder, from_list, from_references
 
     how = Captioning(recipe, flags["caption_command"])
     if flags["n"] is not None:
@@ -182,7 +182,7 @@ def _events(
 
 def _show(output: Output, events: Generator[Event | Progress]) -> tuple[Built | None, bool]:
     """Shows what happens; the end, and whether a finding left something out."""
-    from sosie.api.datasets import Added, Built, Moved, Note
+    from sosie.dataset.build import Added, Built, Moved, Note
 
     built: Built | None = None
     left = False

@@ -11,7 +11,7 @@ import click
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

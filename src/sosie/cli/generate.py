@@ -15,11 +15,11 @@ from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core import Finding, Plan, Progress, Scorecard, Verdict
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.generate import Delivered, Order, Summary
-    from sosie.api.workflows import Workflow
+    from sosie.engines.comfy.workflow import Workflow
     from sosie.families import GraphChoices
 
 
@@ -128,10 +128,10 @@ def command(
 
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
-    from sosie.api.characters import load_character
     from sosie.api.generate import Given, Order
     from sosie.api.recipes import load_recipe
     from sosie.families import Settings
+    from sosie.workspace.characters import load_character
 
     choices = _choices(flags)
     character = load_character(workspace, name)
@@ -185,7 +185,7 @@ def _workflow(flags: dict[str, Any]) -> Workflow | None:
     if not flags["engine"].startswith("comfy"):
         hint = "add --engine comfy:http://127.0.0.1:8188"
         raise UsageError(f"engine '{flags['engine']}' runs no ComfyUI workflows", hint)
-    from sosie.api.workflows import open_workflow
+    from sosie.engines.comfy.workflow import open_workflow
 
     return open_workflow(path, changes)
 

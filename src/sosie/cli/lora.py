@@ -9,7 +9,7 @@ import click
 
 from sosie.cli.options import common
 from sosie.cli.output import Output
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.loras import LoraReport

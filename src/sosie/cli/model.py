@@ -10,7 +10,7 @@ from sosie.cli.model_convert import convert_command
 from sosie.cli.model_fetch import fetch_command
 from sosie.cli.options import common
 from sosie.cli.output import Output
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 
 @click.group("model")

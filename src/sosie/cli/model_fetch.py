@@ -14,11 +14,11 @@ from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
 from sosie.core.finding import Finding
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.fetch import Fetched, FetchRow, Listing
-    from sosie.files.web import Web
+    from sosie.fetch.web import Web
 
 REFRESH_SECONDS = 0.1
 
@@ -38,8 +38,8 @@ def fetch_command(what: str, name: str, output: Output, workspace: Workspace, on
     Tokens come from the environment: HF_TOKEN, CIVITAI_TOKEN. Exit 1 for findings, 2 if a download failed.
     """
     from sosie.api.fetch import check_room, list_files
-    from sosie.files.hubs import Hubs
-    from sosie.files.web import Web
+    from sosie.fetch.hubs import Hubs
+    from sosie.fetch.web import Web
 
     with Web(Hubs.from_environment(), notice=output.say) as web:
         listing = list_files(workspace, web, what, name)

@@ -11,7 +11,7 @@ import click
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 
 @click.command("new")
@@ -37,7 +37,7 @@ def command(
     Each image is checked (one face, size, sharpness, duplicates, other people); what would do
     harm is left out, with the reason.
     """
-    from sosie.api.characters import CharacterFile, new_character
+    from sosie.workspace.characters import CharacterFile, new_character
 
     likeness = details["likeness"] or _ask(
         "Is the likeness fictional or consented", "--likeness", ("fictional", "consented")

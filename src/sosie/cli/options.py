@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sosie.cli.output import Output
-from sosie.core.workspace import Workspace, open_workspace
+from sosie.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
-    from sosie.api.session import Session
+    from sosie.workspace.session import Session
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -43,7 +43,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
 @contextmanager
 def session(workspace: Workspace) -> Generator[Session]:
     """An open session, closed at the end."""
-    from sosie.api.session import Session
+    from sosie.workspace.session import Session
 
     with Session(workspace) as opened:
         yield opened

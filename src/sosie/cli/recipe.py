@@ -12,7 +12,7 @@ import click
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.comfy_graphs import Shown
@@ -72,10 +72,10 @@ def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int
 
 def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[str, Any]) -> int:
     """Prints a recipe's graph, and on stderr what Sosie does around it. Exit 1 if ComfyUI cannot run the recipe."""
-    from sosie.api.characters import load_character
     from sosie.api.comfy_graphs import Sight, show_graph
     from sosie.api.recipes import load_recipe
     from sosie.families import GraphChoices
+    from sosie.workspace.characters import load_character
 
     who = load_character(workspace, options["character"]) if options["character"] else None
     choices = GraphChoices(faces="server" if options["face_detailer"] else "sosie")

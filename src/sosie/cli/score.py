@@ -10,7 +10,7 @@ from sosie.cli.lines import image_line, table
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core import Finding
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 UNKNOWN = {"plan": None, "parent": None, "seed": None, "attempt": None, "seconds": None}
 
@@ -27,9 +27,9 @@ def command(
 
     Exit 1 if one does not pass, or is not an image.
     """
-    from sosie.api.characters import load_character
     from sosie.api.recipes import load_recipe
     from sosie.api.score import Judged, score
+    from sosie.workspace.characters import load_character
 
     whom = load_character(workspace, character)
     recipe = load_recipe(workspace, recipe_name or whom.recipe or "mini")

@@ -12,7 +12,7 @@ from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.core import Finding
 from sosie.core.errors import UsageError
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.train import Trained, TrainOrder
@@ -69,9 +69,9 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
 
 
 def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> TrainOrder:
-    from sosie.api.characters import load_character
     from sosie.api.recipes import load_recipe
     from sosie.api.train import TrainOrder
+    from sosie.workspace.characters import load_character
 
     people = tuple(load_character(workspace, name) for name in dict.fromkeys(names))
     recipe_name = flags["recipe_name"] or people[0].recipe
@@ -91,7 +91,7 @@ def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) 
 
 
 def _show(output: Output, event: object, price: float | None) -> None:
-    from sosie.api.datasets import Added, Built, Moved, Note
+    from sosie.dataset.build import Added, Built, Moved, Note
     from sosie.training.events import Noted, Prepared, RolledBack, Sampled, Stepped
 
     match event:

@@ -6,7 +6,7 @@ import click
 
 from sosie.cli.options import common
 from sosie.cli.output import Output
-from sosie.core.workspace import Workspace
+from sosie.workspace.workspace import Workspace
 
 
 @click.group("worker")

@@ -18,8 +18,8 @@ from sosie.core.errors import SosieError
 from sosie.doctor.model_files import check_model_file
 from sosie.families import Family, families
 from sosie.files.fit import Fit
-from sosie.files.lora import Lora, read_lora
 from sosie.files.model_file import Known, ModelFile
+from sosie.lora import Lora, read_lora
 
 LAYERS_OF_A_FOLDER = ("diffusion_pytorch_model.safetensors", "model.safetensors")
 """The weights of a folder that is one component of a pipeline."""

@@ -94,7 +94,8 @@ PARAGRAPHS = ("cause", "proof", "cure")
 
 def titles() -> dict[str, str]:
     """Code to title, in the order of the codes."""
-    from sosie.doctor import dataset, disk, downloads, loras, machine, model_files, pickles, recipes, remote, workflows
+    from sosie.dataset import check as dataset
+    from sosie.doctor import disk, downloads, loras, machine, model_files, pickles, recipes, remote, workflows
     from sosie.engines.comfy.codes import CODES as COMFY
 
     modules = (dataset, disk, downloads, loras, machine, model_files, pickles, recipes, remote, workflows)

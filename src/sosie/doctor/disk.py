@@ -15,8 +15,8 @@ from typing import Literal
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError
 from sosie.core.plan import asset_names, needed_stages
-from sosie.core.workspace import Workspace
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 CODES: dict[str, str] = {
     "SOS-D010": "the pod's disk is too small",

@@ -9,8 +9,8 @@ from sosie.core import Finding
 from sosie.core.errors import SosieError
 from sosie.doctor.loras import check_lora
 from sosie.doctor.model_files import check_model_file
-from sosie.files.lora import read_lora
 from sosie.files.model_file import Ambiguous, Known
+from sosie.lora import read_lora
 
 CODES: dict[str, str] = {
     "SOS-N001": "A download failed",

@@ -8,11 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
-from sosie.core.workspace import Workspace
 from sosie.doctor.assembly import Part, Parts
-from sosie.files.library import find_files, model_roots, one_of
-from sosie.files.lora.training import plain
-from sosie.files.workflow import Graph, Input, Node, node_type
+from sosie.graph import Graph, Input, Node, node_type
+from sosie.lora.training import plain
+from sosie.workspace.library import find_files, model_roots, one_of
+from sosie.workspace.workspace import Workspace
 
 CODES: dict[str, str] = {
     "SOS-W010": "A file that a graph names is not there",

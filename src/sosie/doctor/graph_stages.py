@@ -7,7 +7,7 @@ from typing import Literal
 
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Settings, called_family
 from sosie.doctor.graph_files import GraphFiles
-from sosie.files.workflow import Graph, Link, Node, Value, node_type
+from sosie.graph import Graph, Link, Node, Value, node_type
 
 SAMPLERS = (
     "KSampler",

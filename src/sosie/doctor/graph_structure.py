@@ -9,9 +9,9 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import nearest
-from sosie.files.lora.training import plain
-from sosie.files.workflow import Graph, Input, Link, Node, node_type, node_types
-from sosie.files.workflow.nodes import PACKS
+from sosie.graph import Graph, Input, Link, Node, node_type, node_types
+from sosie.graph.nodes import PACKS
+from sosie.lora.training import plain
 
 CODES: dict[str, str] = {
     "SOS-W002": "A graph has nodes that Sosie does not know",

@@ -8,9 +8,9 @@ from sosie.core import Finding, Recipe, Stage
 from sosie.core.errors import SosieError
 from sosie.core.plan import asset_names
 from sosie.core.recipe import Commercial
-from sosie.core.workspace import Workspace
-from sosie.files.library import find_asset, find_model
-from sosie.files.origin import read_origin
+from sosie.workspace.library import find_asset, find_model
+from sosie.workspace.origin import read_origin
+from sosie.workspace.workspace import Workspace
 
 CODES: dict[str, str] = {
     "SOS-R040": "Whether images of a recipe may be sold",

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from sosie.core import Finding, Severity
 from sosie.core.errors import SosieError
-from sosie.files.lora import Coverage, Lora, coverage, outcomes, read_lora
-from sosie.files.lora.coverage import base_header
-from sosie.files.lora.loaders import COMFY_OLD
-from sosie.files.lora.modules import Module, table_of
-from sosie.files.lora.training import UNKNOWN, lineage, plain
+from sosie.lora import Coverage, Lora, coverage, outcomes, read_lora
+from sosie.lora.coverage import base_header
+from sosie.lora.loaders import COMFY_OLD
+from sosie.lora.modules import Module, table_of
+from sosie.lora.training import UNKNOWN, lineage, plain
 
 CODES: dict[str, str] = {
     "SOS-L001": "The LoRA file is broken, or it is no LoRA",

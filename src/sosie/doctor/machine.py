@@ -12,7 +12,7 @@ from typing import Literal
 
 from sosie.core import Finding
 from sosie.core.finding import has_errors
-from sosie.doctor.machine_facts import (
+from sosie.machines.facts import (
     Gpu,
     MachineFacts,
     TorchWheel,
@@ -21,7 +21,7 @@ from sosie.doctor.machine_facts import (
     read_machine,
     torch_wheel,
 )
-from sosie.doctor.machine_tables import (
+from sosie.machines.tables import (
     BF16_FROM,
     DRIVER_CUDA,
     DRIVER_MINIMUM,

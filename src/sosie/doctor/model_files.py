@@ -11,11 +11,11 @@ from sosie.doctor.model_probe import CODES as PROBE_CODES
 from sosie.doctor.model_probe import probe
 from sosie.doctor.pickles import check_gguf, check_pickle
 from sosie.families import families
-from sosie.files.known import fingerprint, read_known
 from sosie.files.model_file import Ambiguous, Broken, Identification, Known, ModelFile, Unknown, identify_and_read
-from sosie.files.pickled import is_pickled
+from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import Header
 from sosie.files.storage import loader, parameters, storage
+from sosie.workspace.known import fingerprint, read_known
 
 CODES: dict[str, str] = {
     "SOS-F100": "A model file is broken",
@@ -40,7 +40,7 @@ def check_model_file(
 ) -> tuple[Identification, list[Finding]]:
     """What `path` is, and what there is to say of it; never raises for what a file holds.
 
-    `known` is the user's table of variants (`sosie.files.known`), `header` that of a safetensors file,
+    `known` is the user's table of variants (`sosie.workspace.known`), `header` that of a safetensors file,
     if it was read already. A missing path is Broken (SOS-F108).
     """
     try:

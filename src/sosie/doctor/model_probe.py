@@ -14,8 +14,8 @@ from typing import Literal
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
-from sosie.files.known import read_tensor
 from sosie.files.safetensors import Header, TensorInfo
+from sosie.workspace.known import read_tensor
 
 CODES: dict[str, str] = {
     "SOS-F120": "A model file holds NaN or infinite weights",

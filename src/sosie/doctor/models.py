@@ -5,9 +5,9 @@ from __future__ import annotations
 from sosie.core import Finding, Recipe, Stage
 from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.plan import asset_names, needed_stages
-from sosie.core.workspace import Workspace
 from sosie.families import families
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 
 def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...] | None = None) -> list[Finding]:

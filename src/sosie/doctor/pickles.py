@@ -7,8 +7,8 @@ from pathlib import Path
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError
 from sosie.files.gguf import Gguf, GgufError, read_gguf
-from sosie.files.pickle_records import PickleError
-from sosie.files.pickled import Pickled, read_pickled
+from sosie.files.pickles.pickled import Pickled, read_pickled
+from sosie.files.pickles.records import PickleError
 
 CODES: dict[str, str] = {
     "SOS-K001": "A pickled model names something that is not a tensor; loading it can run code",

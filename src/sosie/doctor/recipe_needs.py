@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sosie.core import Finding, Recipe, Stage
-from sosie.core.workspace import Workspace
+from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import fit_of
-from sosie.doctor.dataset.precision import check_precision
 from sosie.doctor.disk import (
     FAMILY_LARGEST,
     GB,
@@ -28,6 +27,7 @@ from sosie.doctor.disk import (
 )
 from sosie.doctor.machine import Dtype, Needs
 from sosie.doctor.training import check_training
+from sosie.workspace.workspace import Workspace
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sosie.core import Character, Finding, Guide, Recipe, Request, Stage
 from sosie.core.plan import needed_stages
-from sosie.core.workspace import Workspace
 from sosie.doctor import guides, licences, sampling, slots, stage_loras
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Parts, Settings
 from sosie.doctor.guides import check_guides
@@ -16,7 +15,8 @@ from sosie.doctor.models import check_assets
 from sosie.doctor.sampling import check_sampling
 from sosie.doctor.slots import check_complete, check_slots
 from sosie.doctor.stage_loras import check_stage_loras
-from sosie.files.library import find_asset
+from sosie.workspace.library import find_asset
+from sosie.workspace.workspace import Workspace
 
 CODES: dict[str, str] = {
     code: title for module in (slots, stage_loras, sampling, guides, licences) for code, title in module.CODES.items()

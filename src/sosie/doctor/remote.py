@@ -19,19 +19,19 @@ from sosie.core import Finding
 from sosie.core.errors import BadModelError, SosieError
 from sosie.doctor.loras import check_read_lora
 from sosie.doctor.machine import MachineFacts, Needs, check_machine, machine_from_smi
-from sosie.doctor.machine_facts import QUERY
 from sosie.doctor.model_files import check_model_file
 from sosie.doctor.model_probe import CODES as PROBE_CODES
 from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, READ, SAMPLES, probe
 from sosie.families import families
 from sosie.files import gguf
-from sosie.files.known import MAX_TENSOR
-from sosie.files.lora import read_lora
 from sosie.files.model_file import Known, identify_header
-from sosie.files.pickle_archive import MAX_DIRECTORY, MAX_PICKLE
-from sosie.files.pickled import is_pickled
+from sosie.files.pickles.archive import MAX_DIRECTORY, MAX_PICKLE
+from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, read_header
-from sosie.files.ssh import Command, FarFile, Host, Range, SshError, Tunnel, read_ranges, run
+from sosie.lora import read_lora
+from sosie.machines.facts import QUERY
+from sosie.machines.ssh import Command, FarFile, Host, Range, SshError, Tunnel, read_ranges, run
+from sosie.workspace.known import MAX_TENSOR
 
 CODES: dict[str, str] = {
     "SOS-X001": "A machine cannot be reached by ssh",

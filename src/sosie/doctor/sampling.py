@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sosie.core import Finding
+from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import Assembly
-from sosie.doctor.dataset.precision import check_precision
 from sosie.files.fit import Range
 
 CODES: dict[str, str] = {

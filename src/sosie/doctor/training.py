@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sosie.core import Finding, Recipe
+from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import fit_of
-from sosie.doctor.dataset.precision import check_precision
 
 DISTILLED = "turbo"
 """The variant of few steps without guidance, which training on it unlearns."""

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError
-from sosie.core.workspace import Workspace
 from sosie.doctor import graph_files, graph_structure
 from sosie.doctor.graph_files import GraphFiles, check_files
 from sosie.doctor.graph_stages import graph_stages
 from sosie.doctor.graph_structure import check_structure
 from sosie.doctor.recipes import CHECKS
-from sosie.files.workflow import Graph, read_workflow
+from sosie.graph import Graph, read_workflow
+from sosie.workspace.workspace import Workspace
 
 CODES: dict[str, str] = {
     "SOS-W001": "A file is no ComfyUI workflow that can be read",

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.schema import from_table, to_table
-from sosie.core.workspace import Workspace
 from sosie.engines.resident_protocol import (
     Door,
     Role,
@@ -30,6 +29,7 @@ from sosie.engines.resident_protocol import (
     role_digest,
     send,
 )
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.engines.resident_protocol import Link

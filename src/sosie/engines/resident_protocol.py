@@ -24,8 +24,8 @@ from sosie import __version__
 from sosie.core import Environment, Finding, Plan, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
-from sosie.core.workspace import Config
 from sosie.families import Settings
+from sosie.workspace.workspace import Config
 
 if TYPE_CHECKING:
     Link: TypeAlias = Connection[Any, Any]

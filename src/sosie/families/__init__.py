@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import ConfigError
 from sosie.files.signature import Part
-from sosie.files.workflow.build import Builder, WantedFile
-from sosie.files.workflow.graph import Link
+from sosie.graph.build import Builder, WantedFile
+from sosie.graph.graph import Link
 
 if TYPE_CHECKING:
     import numpy as np

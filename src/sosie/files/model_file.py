@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from sosie.core.errors import BadModelError
 from sosie.files.gguf import read_gguf
-from sosie.files.pickled import is_pickled, read_pickled
+from sosie.files.pickles.pickled import is_pickled, read_pickled
 from sosie.files.safetensors import Header, TensorInfo, read_header
 from sosie.files.signature import Claim, Signed, claims, nearest_part
 from sosie.files.storage import parameters, storage, unpacked

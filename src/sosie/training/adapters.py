@@ -14,7 +14,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Training
-from sosie.files.lora import Lora, read_lora
+from sosie.lora import Lora, read_lora
 from sosie.training.layers import quicken
 
 torch: Any = importlib.import_module("torch")

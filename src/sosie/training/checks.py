@@ -9,7 +9,7 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError, nearest
-from sosie.doctor.dataset import check_precision
+from sosie.dataset.check import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
 from sosie.families import families
 from sosie.files.model_file import Broken, Known, identify

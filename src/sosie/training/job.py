@@ -8,8 +8,8 @@ from pathlib import Path
 
 from sosie.core.recipe import Sampler, Training
 from sosie.core.schema import digest
+from sosie.dataset.dataset import TrainingImage, dataset_digest
 from sosie.files.digest import file_digest
-from sosie.training.dataset import TrainingImage, dataset_digest
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sosie.core.errors import BadImageError
-from sosie.doctor.dataset.buckets import BUCKETS
+from sosie.dataset.check.buckets import BUCKETS
+from sosie.dataset.dataset import TrainingImage
 from sosie.faces.detect import Face
 from sosie.faces.mask import face_mask
 from sosie.files.images import read_image
-from sosie.training.dataset import TrainingImage
 
 STEP = 32
 """Sides are multiples of this many pixels: eight for the VAE, four for the two halvings inside the UNet."""

@@ -9,8 +9,8 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import BadImageError
+from sosie.dataset.dataset import TrainingImage
 from sosie.training.cache import Cache
-from sosie.training.dataset import TrainingImage
 from sosie.training.events import Prepared
 from sosie.training.family import Encodes
 from sosie.training.job import TrainingJob

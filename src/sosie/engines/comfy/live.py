@@ -15,8 +15,8 @@ from sosie.engines.comfy.catalogue import Catalogue, Offer, Takes
 from sosie.engines.comfy.errors import HINTS
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
-from sosie.files.workflow import node_type
-from sosie.files.workflow.nodes import PACKS
+from sosie.graph import node_type
+from sosie.graph.nodes import PACKS
 
 FETCHERS = {
     "InstantIDFaceAnalysis": "antelopev2",

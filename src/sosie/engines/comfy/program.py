@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sosie.core import Finding, Plan
 from sosie.families import StageOutput
-from sosie.files.workflow.to_api import to_api
+from sosie.graph.to_api import to_api
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.files.workflow.build import Built
+    from sosie.graph.build import Built
 
 ApiGraph = Mapping[str, Mapping[str, Any]]
 """The API format: nodes by id, each `{"class_type": ..., "inputs": {...}}`. Never changed in place."""

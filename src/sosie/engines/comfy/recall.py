@@ -15,7 +15,7 @@ from sosie.core import Finding
 from sosie.core.schema import digest
 from sosie.engines.comfy.logs import About, Told
 from sosie.engines.comfy.program import ApiGraph, inputs_of, link_of
-from sosie.files.workflow import node_type
+from sosie.graph import node_type
 
 
 class Recall:

@@ -21,7 +21,7 @@ from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.program import inputs_of, link_of
 from sosie.engines.comfy.redact import Redaction, redact, redaction_here, texts_in, users_in
 from sosie.engines.comfy.server import Server
-from sosie.files.workflow import node_type, node_types
+from sosie.graph import node_type, node_types
 
 PARTS = ("/system_stats", "/features", "/object_info", "/queue", "/history?max_items=8", "/internal/logs/raw")
 """What is asked for, each once."""

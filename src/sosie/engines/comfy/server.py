@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from sosie.core.errors import UsageError
-from sosie.files.hubs import LOCAL, origin
+from sosie.fetch.hubs import LOCAL, origin
 
 TOKEN = "SOSIE_COMFY_TOKEN"  # noqa: S105 - the name of a variable
 

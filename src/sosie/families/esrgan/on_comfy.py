@@ -7,8 +7,8 @@ from math import ceil
 
 from sosie.core import Finding, Plan, Stage
 from sosie.families import GraphChoices, GraphStage
-from sosie.files.workflow.build import Builder, WantedFile, wanted
-from sosie.files.workflow.graph import Link
+from sosie.graph.build import Builder, WantedFile, wanted
+from sosie.graph.graph import Link
 
 VERSION = ""
 

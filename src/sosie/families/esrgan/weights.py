@@ -14,8 +14,8 @@ from typing import Any
 from sosie.core.errors import BadModelError, MissingExtraError
 from sosie.families.esrgan.signature import HOLDERS
 from sosie.files.model_file import read_any_header
-from sosie.files.pickle_convert import convert
-from sosie.files.pickled import is_pickled
+from sosie.files.pickles.convert import convert
+from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import Header
 
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from sosie.core import Guide
-from sosie.files.workflow.build import Builder, Picture, WantedFile, wanted
-from sosie.files.workflow.graph import Link
+from sosie.graph.build import Builder, Picture, WantedFile, wanted
+from sosie.graph.graph import Link
 
 POINTS = "key points"
 """What the picture of the key points is called."""

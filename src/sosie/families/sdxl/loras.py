@@ -21,8 +21,8 @@ from typing import Any
 from sosie.core import Guide
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import LoraUse
-from sosie.files.lora import Lora, read_lora
 from sosie.files.safetensors import read_header
+from sosie.lora import Lora, read_lora
 
 torch: Any = importlib.import_module("torch")
 

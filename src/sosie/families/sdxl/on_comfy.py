@@ -13,9 +13,9 @@ from sosie.core import Finding, Plan, Stage
 from sosie.families import GraphChoices, GraphStage, Prepared, StageInput, StageOutput
 from sosie.families.sdxl import comfy_guides
 from sosie.families.sdxl.prompts import Span, parse
-from sosie.files.workflow.build import Builder, Picture, WantedFile, wanted
-from sosie.files.workflow.graph import Link
-from sosie.files.workflow.sampling import drawing, sampler_complaint
+from sosie.graph.build import Builder, Picture, WantedFile, wanted
+from sosie.graph.graph import Link
+from sosie.graph.sampling import drawing, sampler_complaint
 
 VERSION = ""
 

@@ -7,7 +7,7 @@ Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps wit
 from __future__ import annotations
 
 from sosie.files.fit import Fit, Range
-from sosie.files.lora.training import lineage
+from sosie.lora.training import lineage
 
 FIT = Fit(
     encoders=(("qwen3", "4B"),),

@@ -10,9 +10,9 @@ from __future__ import annotations
 from sosie.core import Finding, Plan, Stage
 from sosie.families import GraphChoices, GraphStage
 from sosie.families.zimage.fit import FIT
-from sosie.files.workflow.build import Builder, WantedFile, wanted
-from sosie.files.workflow.graph import Link
-from sosie.files.workflow.sampling import drawing, sampler_complaint
+from sosie.graph.build import Builder, WantedFile, wanted
+from sosie.graph.graph import Link
+from sosie.graph.sampling import drawing, sampler_complaint
 
 VERSION = "0.3.76"
 """The first version after PR #10978 (28 November 2025), which loads LoRAs in ai-toolkit's layout."""

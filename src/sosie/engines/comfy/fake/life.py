@@ -21,7 +21,7 @@ from sosie.engines.comfy.fake.nodes import NodeError, Result, is_sampler, run_no
 from sosie.engines.comfy.fake.pictures import answer, picture_size
 from sosie.engines.comfy.fake.schema import above, is_link
 from sosie.engines.comfy.fake.sockets import ServerSocket
-from sosie.files.workflow import node_types
+from sosie.graph import node_types
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sosie.engines.comfy.fake.behaviour import Raises
-from sosie.files.workflow import NodeType, node_type
+from sosie.graph import NodeType, node_type
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from sosie.engines.comfy.fake.behaviour import Behaviour, Graph
-from sosie.files.workflow import Input, NodeType, node_types
+from sosie.graph import Input, NodeType, node_types
 
 COMBOS: Mapping[str, tuple[str, ...]] = {
     "SAMPLER_NAME": ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "res_multistep"),

@@ -17,7 +17,7 @@ from sosie.engines.comfy.fake.behaviour import Behaviour, Scripted
 from sosie.engines.comfy.fake.life import Disk, Item, Life
 from sosie.engines.comfy.fake.schema import judge, object_info
 from sosie.engines.comfy.fake.sockets import ServerSocket, accept_key
-from sosie.files.workflow import node_types
+from sosie.graph import node_types
 
 
 class FakeServer:

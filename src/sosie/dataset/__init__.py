@@ -1,0 +1,1 @@
+"""Training sets: gathered, captioned, checked, and listed for the trainer."""

@@ -1,0 +1,364 @@
+"""A character's training set: built from references, a folder or a list, captioned and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sosie.core import Character, Finding, Recipe
+from sosie.core.errors import NotFoundError, UsageError
+from sosie.core.schema import digest
+from sosie.dataset import captions, gather
+from sosie.dataset.check import DatasetImage, DatasetReport, check_dataset, check_precision
+from sosie.dataset.check.buckets import BUCKETS, check_sizes
+from sosie.dataset.check.captions import SIDECARS, read_captions
+from sosie.dataset.gather import Looks, Member
+from sosie.dataset.listing import fetch_listed, read_listing
+from sosie.faces.encoders import similarity
+from sosie.faces.templates import judge_templates
+from sosie.fetch.hubs import Hubs
+from sosie.fetch.web import DownloadError, Web
+from sosie.files.images import image_digest, read_image
+from sosie.scorers.sample import Sample
+from sosie.workspace.library import find_model
+from sosie.workspace.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sosie.faces.encoders import Encoder
+    from sosie.scorers.attributes import AttributeClassifier
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """Who writes captions: `command` (a program of the user's), or templates over what is measured.
+
+    `model` is a captioning model on this machine, which `recaption` alone uses, on `device`. A `recipe` names the
+    model that drew the pictures, or that draws like them: its attribute classifier, if it brings one, then sees
+    clothes, expression, light and background. None: what can be measured of any picture.
+    """
+
+    recipe: Recipe | None = None
+    command: str = ""
+    model: str = ""
+    device: str = "auto"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """An image that is offered to a set, where it is from, and the caption that came with it."""
+
+    path: Path
+    source: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that is to be said, and is no finding."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far something is: `done` of `total`, and what is done now."""
+
+    text: str
+    done: float
+    total: float
+
+
+@dataclass(frozen=True)
+class Added:
+    """An image that became a part of the set."""
+
+    member: Member
+    path: Path
+
+
+@dataclass(frozen=True)
+class Built:
+    """The end: the set's folder, its images, how many came now and how many were left out."""
+
+    folder: Path
+    total: int
+    added: int
+    left_out: int
+
+
+Event = Finding | Note | Moved | Added | Built
+
+
+def trigger_of(character: Character) -> str:
+    """The character's trigger, or the one that its name gives."""
+    return character.trigger or captions.trigger_for(character.name)
+
+
+def dataset_folder(session: Session, character: Character) -> Path:
+    """Where the character's set lies, or will."""
+    return gather.set_folder(session.workspace.character_folder(character.name))
+
+
+def from_references(session: Session, character: Character, how: Captioning) -> Generator[Event]:
+    """Takes the references that are not the judge's: all but a third, rounded up."""
+    teaching, judged = gather.split(character.references)
+    if not teaching:
+        raise UsageError(
+            f"'{character.name}' has one reference, and what is judged by is not learned from",
+            f"add references, or let Sosie draw a set: sosie dataset build {character.name} --bootstrap 24",
+        )
+    yield Note(f"{len(teaching)} of {len(character.references)} references are learned from, {len(judged)} judge")
+    paths = session.reference_paths(character)
+    offers = [Offer(paths[reference.sha256], f"reference:{reference.file}") for reference in teaching]
+    yield from offer(session, character, offers, how)
+
+
+def from_folder(session: Session, character: Character, folder: Path, how: Captioning) -> Generator[Event]:
+    """Takes the images directly in a folder, with the captions that lie beside them."""
+    images = gather.image_files(folder)
+    if not images:
+        raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files")
+    given = read_captions(folder, [path.name for path in images])
+    yield from given.findings
+    offers = [Offer(path, f"file:{path.name}", given.texts.get(path.name, "")) for path in images]
+    yield from offer(session, character, offers, how)
+
+
+def from_list(
+    session: Session, character: Character, file: Path, how: Captioning, base_url: str = ""
+) -> Generator[Event]:
+    """Downloads the images of a list and takes those that are good; what came already is not fetched again.
+
+    An image that cannot be had is a finding (SOS-N001 to N006), and the others still come.
+    """
+    listing = read_listing(file, base_url)
+    yield from map(Note, listing.notes)
+    known = {member.source for member in gather.read_members(dataset_folder(session, character))}
+    missing = [item for item in listing.images if item.source not in known]
+    place = session.workspace.state / "downloads" / character.name
+    offers: list[Offer] = []
+    waits: list[str] = []
+    with Web(Hubs.from_environment(), notice=waits.append) as web:
+        for index, item in enumerate(missing):
+            yield Moved(f"downloading {item.source}", index, len(missing))
+            try:
+                path = fetch_listed(web, item, place)
+                offers.append(Offer(path, item.source, item.caption))
+            except DownloadError as error:
+                yield Finding(error.code, "warning", item.source, error.message, error.hint)
+            yield from map(Note, waits)
+            waits.clear()
+    yield from offer(session, character, offers, how)
+    inside = {member.sha256 for member in gather.read_members(dataset_folder(session, character))}
+    for item in offers:
+        if image_digest(item.path) in inside:
+            item.path.unlink()
+
+
+def offer(session: Session, character: Character, offers: Sequence[Offer], how: Captioning) -> Generator[Event]:
+    """Looks at the offered images and takes those that are good, each with caption, source and scores."""
+    folder = dataset_folder(session, character)
+    members = list(gather.read_members(folder))
+    inside = {member.sha256 for member in members}
+    new = [item for item in offers if image_digest_or_none(item.path) not in inside]
+    paths = session.reference_paths(character)
+    judged = [paths[reference.sha256] for reference in gather.split(character.references)[1]]
+    known = [*judged, *(folder / member.file for member in members)]
+    yield Moved(f"looking at {len(new)} images", 0, 1)
+    kept, findings = gather.sift([item.path for item in new], known, list(paths.values()), looks(session))
+    yield from findings
+    by_path = {item.path: item for item in reversed(new)}
+    for done, path in enumerate(kept):
+        yield Moved(f"describing {path.name}", done, len(kept))
+        yield Added(*add(session, character, members, by_path[path], how))
+    yield Built(folder, len(members), len(kept), len(new) - len(kept))
+
+
+def add(
+    session: Session, character: Character, members: list[Member], item: Offer, how: Captioning
+) -> tuple[Member, Path]:
+    """Makes an image a part of the set: the file, then its row; `members` gets it too."""
+    folder = dataset_folder(session, character)
+    sha256 = image_digest(item.path)
+    sample = sample_of(session, item.path)
+    seen, by = _described(session, item.path, sample, item.caption, how)
+    caption = captions.captions(trigger_of(character), [seen], [member.caption for member in members])[0]
+    name = gather.add_image(folder, item.path, sha256)
+    member = Member(name, sha256, caption, by, item.source, judged_scores(session, character, sample))
+    members.append(member)
+    gather.write_members(folder, members)
+    return member, folder / name
+
+
+def recaption(session: Session, character: Character, how: Captioning) -> Generator[Event]:
+    """Writes every caption anew but those that were given and those in a file beside their image."""
+    folder = dataset_folder(session, character)
+    members = list(_members(session, character))
+    trigger = trigger_of(character)
+    own = [member for member in members if (member.by == "given" and member.caption) or _has_file(folder, member)]
+    rest = [member for member in members if member not in own]
+    taken = [captions.lead(trigger, member.caption) for member in own]
+    described: list[tuple[captions.Seen, str]] = []
+    said = _said([folder / member.file for member in rest], how)
+    for done, member in enumerate(rest):
+        yield Moved(f"describing {member.file}", done, len(rest))
+        path = folder / member.file
+        described.append(_described(session, path, sample_of(session, path), next(said, ""), how))
+    texts = captions.captions(trigger, [seen for seen, _ in described], taken)
+    new = {
+        member.file: replace(member, caption=text, by=by)
+        for member, text, (_, by) in zip(rest, texts, described, strict=True)
+    }
+    new |= {member.file: replace(member, caption=text) for member, text in zip(own, taken, strict=True)}
+    gather.write_members(folder, [new[member.file] for member in members])
+    for member in members:
+        yield Added(new[member.file], folder / member.file)
+    yield Built(folder, len(members), len(rest), 0)
+
+
+def check(session: Session, character: Character, recipe: Recipe | None = None) -> DatasetReport:
+    """What the doctor says of the set, of strangers against the character's references, and of its sizes.
+
+    Sizes are those that the recipe trains at, or about a megapixel.
+    """
+    folder = dataset_folder(session, character)
+    _members(session, character)
+    models = looks(session)
+    report = check_dataset(folder, trigger_of(character), models.detector, models.encoder)
+    findings = [finding for finding in report.findings if finding.code not in ("SOS-T020", "SOS-T021")]
+    training = recipe.training if recipe else None
+    findings += check_sizes(_at(report.images, training.resolution if training else 1024))
+    found = {(finding.code, finding.subject) for finding in findings}
+    references = list(session.reference_paths(character).values())
+    strangers = gather.check_strangers(folder, references, models)
+    findings += [finding for finding in strangers if (finding.code, finding.subject) not in found]
+    if recipe is not None and training is not None:
+        findings += check_precision(recipe.stages[0].family, training.precision)
+    return replace(report, findings=tuple(findings))
+
+
+def judging_character(session: Session, character: Character) -> Character:
+    """The character with those references alone that its set does not hold; all of them where there is no set.
+
+    UsageError if the set holds all. The answer is kept, by the digests of set and references.
+    """
+    images = gather.image_files(dataset_folder(session, character))
+    if not images:
+        return character
+    key = digest([sorted(map(image_digest, images)), [reference.sha256 for reference in character.references]])
+    kept = session.workspace.state / "templates" / f"held-out-{key[:32]}.json"
+    try:
+        left = set(json.loads(kept.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        found = gather.held_out(character, session.reference_paths(character), images, looks(session))
+        left = {reference.sha256 for reference in found.references}
+        with suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
+            part.write_text(json.dumps(sorted(left)), encoding="utf-8")
+            part.replace(kept)
+    return replace(character, references=tuple(one for one in character.references if one.sha256 in left))
+
+
+def looks(session: Session) -> Looks:
+    """YuNet and SFace."""
+    return Looks(session.detector, session.judges[0]["sface"])
+
+
+def classifier_for(session: Session, recipe: Recipe | None) -> AttributeClassifier | None:
+    """The attribute classifier that the model of the recipe's first stage brings, if it does."""
+    if recipe is None:
+        return None
+    try:
+        path = find_model(session.workspace, recipe.stages[0].model).attributes
+    except NotFoundError:
+        return None
+    return None if path is None else _open_classifier(path)
+
+
+@cache
+def _open_classifier(path: Path) -> AttributeClassifier:
+    from sosie.scorers.attributes import AttributeClassifier
+
+    return AttributeClassifier(path)
+
+
+def judged_scores(session: Session, character: Character, sample: Sample) -> dict[str, float | None]:
+    """What each judge says of an image against the references that are never learned from; None without a face."""
+    judges = replace(character, references=gather.split(character.references)[1])
+    face = sample.main_face
+    found: dict[str, float | None] = {}
+    for name, (encoder, template) in templates(session, judges).items():
+        found[name] = None
+        if face is not None:
+            found[name] = round(similarity(encoder.metric, template, encoder.embed(sample.pixels, face)), 4)
+    return found
+
+
+def templates(session: Session, character: Character) -> dict[str, tuple[Encoder, NDArray[np.float32]]]:
+    """Each judge and the template of the character's references in its space."""
+    paths = session.reference_paths(character)
+    return judge_templates(character, paths, session.judges[0], session.detector, session.workspace.state / "templates")
+
+
+def sample_of(session: Session, path: Path) -> Sample:
+    """An image with its faces."""
+    pixels = np.asarray(read_image(path))
+    return Sample(pixels, session.detector.detect(pixels))
+
+
+def image_digest_or_none(path: Path) -> str | None:
+    """The digest of a file; None if it cannot be read, which is said of it later."""
+    return image_digest(path) if path.is_file() else None
+
+
+def _described(session: Session, path: Path, sample: Sample, given: str, how: Captioning) -> tuple[captions.Seen, str]:
+    """What a picture shows, and whose words those are.
+
+    Words that came with it count, or those of the model (`given`), or of the command, or of the templates.
+    """
+    seen = captions.see(sample, classifier_for(session, how.recipe))
+    if how.model:
+        return captions.from_words(seen, given), "model"
+    if given.strip():
+        return replace(seen, text=" ".join(given.split())), "given"
+    if how.command:
+        return captions.from_words(seen, captions.from_command(how.command, path)), "command"
+    return seen, "template"
+
+
+def _said(paths: Sequence[Path], how: Captioning) -> Iterator[str]:
+    """What the captioning model says of each image; nothing without one."""
+    if not how.model:
+        return iter(())
+    from sosie.dataset.captioner import Captioner, find_captioner
+
+    return Captioner(find_captioner(how.model), how.device).describe(paths)
+
+
+def _members(session: Session, character: Character) -> tuple[Member, ...]:
+    members = gather.read_members(dataset_folder(session, character))
+    if not members:
+        raise NotFoundError(f"'{character.name}' has no training set", f"sosie dataset build {character.name}")
+    return members
+
+
+def _has_file(folder: Path, member: Member) -> bool:
+    return any((folder / member.file).with_suffix(suffix).is_file() for suffix in SIDECARS)
+
+
+def _at(images: Iterable[DatasetImage], resolution: int) -> list[DatasetImage]:
+    """The images with the buckets that they have when they are trained on at `resolution` squared pixels."""
+    scale = resolution / 1024
+    scaled = {bucket: (round(bucket[0] * scale), round(bucket[1] * scale)) for bucket in BUCKETS}
+    return [replace(image, bucket=scaled[image.bucket]) for image in images]

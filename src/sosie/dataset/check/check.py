@@ -1,0 +1,99 @@
+"""The check of a folder of training images with captions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sosie.core import Finding
+from sosie.core.errors import MissingExtraError, NotFoundError
+from sosie.dataset.check.balance import balance_of, check_balance
+from sosie.dataset.check.buckets import check_sizes, count_buckets
+from sosie.dataset.check.captions import check_captions, read_captions
+from sosie.dataset.check.report import Balance, DatasetReport, listed
+
+if TYPE_CHECKING:
+    from sosie.faces.detect import Detector
+    from sosie.faces.encoders import Encoder
+
+FEW = 9
+"""Guides for character LoRAs use 9 to 25 images, and more."""
+
+MAX_IMAGES = 1000
+"""Every image is compared with every other one."""
+
+
+def check_dataset(
+    folder: Path, trigger: str, detector: Detector | None = None, encoder: Encoder | None = None
+) -> DatasetReport:
+    """Looks at the images directly in `folder` and their captions: SOS-T001 to T034 and T049 (`CODES`).
+
+    `trigger` is the token of the character, or empty. `detector` and `encoder` are YuNet and SFace
+    when None. Nothing is written. NotFoundError if `folder` is no folder.
+    """
+    if not folder.is_dir():
+        raise NotFoundError(f"{folder} is not a folder; expected one with images and captions")
+    from sosie.dataset.check.faces import check_faces, look
+
+    try:
+        names = _names(folder)
+        findings = _number(folder, len(names))
+        captions = read_captions(folder, names)
+    except OSError as error:
+        raise NotFoundError(f"{folder} cannot be read: {error.strerror or error}") from None
+    if not names:
+        return DatasetReport((), tuple(findings), (), Balance())
+    try:
+        detector, encoder = _models(detector, encoder)
+    except MissingExtraError as error:
+        message = f"faces were not looked at: {error.message}"
+        findings.append(Finding("SOS-T049", "warning", "faces", message, error.hint))
+    images, unreadable = look([folder / name for name in names[:MAX_IMAGES]], detector)
+    images = [replace(image, caption=captions.texts.get(image.file)) for image in images]
+    findings += [
+        *unreadable,
+        *check_captions(captions, [image.file for image in images], trigger),
+        *check_sizes(images),
+    ]
+    balance = balance_of(images)
+    if detector is not None and encoder is not None:
+        findings += check_faces([folder / image.file for image in images], detector, encoder)
+        findings += check_balance(balance)
+    return DatasetReport(tuple(images), tuple(findings), count_buckets(images), balance)
+
+
+def _names(folder: Path) -> list[str]:
+    """The names of the images directly in the folder, in order."""
+    from sosie.files.images import is_image_name
+
+    return sorted(path.name for path in folder.iterdir() if is_image_name(path) and not path.name.startswith("."))
+
+
+def _number(folder: Path, count: int) -> list[Finding]:
+    """What there is to say of the number of images."""
+    if count == 0:
+        inside = sorted(place.name for place in folder.iterdir() if place.is_dir() and _has_images(place))
+        hint = f"give the folder that has them: {listed(inside)}" if inside else "expected PNG, JPEG or WebP files"
+        return [Finding("SOS-T001", "error", str(folder), f"{folder} has no images", hint)]
+    if count < FEW:
+        message = f"{count} images; a character is learned from {FEW} to 25 or more"
+        return [Finding("SOS-T003", "warning", str(folder), message, "add different pictures, not copies")]
+    if count > MAX_IMAGES:
+        message = f"{count} images; the first {MAX_IMAGES} by name were looked at"
+        return [Finding("SOS-T004", "info", str(folder), message)]
+    return []
+
+
+def _has_images(folder: Path) -> bool:
+    try:
+        return bool(_names(folder))
+    except OSError:
+        return False
+
+
+def _models(detector: Detector | None, encoder: Encoder | None) -> tuple[Detector, Encoder]:
+    from sosie.faces.detect import Detector
+    from sosie.faces.encoders import SFace
+
+    return detector or Detector(), encoder or SFace()

@@ -1,0 +1,298 @@
+"""A character's training set on disk: its images, `captions.jsonl`, and what may become a part of it.
+
+What is learned from is not what is judged by: a third of the references, chosen by their digests, never
+becomes a part of a set, and no picture of a set whatever its name is a reference of the judge.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+
+from sosie.core import Character, Finding, Reference
+from sosie.core.errors import BadImageError, ConfigError, DeliveryError, UsageError
+from sosie.dataset.check.faces import AS_TRAINING
+from sosie.faces.encoders import similarity
+from sosie.faces.references import MIN_RELATIVE_SIMILARITY, check_references
+from sosie.files.images import image_digest, is_image_name, read_image
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from sosie.faces.detect import Detector
+    from sosie.faces.encoders import Encoder, Vector
+
+TABLE = "captions.jsonl"
+
+JUDGED = 3
+"""One reference in so many, rounded up, is left to the judge."""
+
+ENOUGH = 3
+"""Of fewer references it cannot be said whether a picture is unlike them."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One image of a set: its file name and SHA-256, caption and who wrote it, where it is from, its scores.
+
+    `by` is `template`, `command`, `model` or `given`. `source` is `reference:FILE`, `file:NAME`, an address without its
+    query, `plan:ID`, or empty for a file that was put there by hand. `scores` has a value for each judge, None
+    where nothing could be measured.
+    """
+
+    file: str
+    sha256: str
+    caption: str = ""
+    by: str = "template"
+    source: str = ""
+    scores: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+
+
+def set_folder(character_folder: Path) -> Path:
+    """Where a character's training set lies."""
+    return character_folder / "dataset"
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The images directly in a folder, by name; none if there is no folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if is_image_name(path) and not path.name.startswith("."))
+
+
+def read_members(folder: Path) -> tuple[Member, ...]:
+    """The rows of `captions.jsonl` whose images are there, in order, then the images without a row.
+
+    ConfigError for a line that is none of a training set.
+    """
+    files = {path.name: path for path in image_files(folder)}
+    members: dict[str, Member] = {}
+    table = folder / TABLE
+    text = table.read_text(encoding="utf-8") if table.is_file() else ""
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            row = _row(line, f"{table}:{number}")
+            name = str(row.get("file", ""))
+            if name in files:
+                members[name] = _member(row, files[name], f"{table}:{number}")
+    for name, path in files.items():
+        members.setdefault(name, Member(name, image_digest(path)))
+    return tuple(members.values())
+
+
+def write_members(folder: Path, members: Iterable[Member]) -> None:
+    """Writes `captions.jsonl`, whole or not at all."""
+    lines = [
+        json.dumps(
+            {
+                "file": member.file,
+                "caption": member.caption,
+                "by": member.by,
+                "source": member.source,
+                "scores": dict(member.scores),
+                "sha256": member.sha256,
+            },
+            ensure_ascii=False,
+        )
+        for member in members
+    ]
+    _write(folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
+
+
+def add_image(folder: Path, path: Path, sha256: str) -> str:
+    """Copies an image into a set under a name made of its digest; returns the name. What is there is kept."""
+    name = f"{sha256[:16]}{_suffix(path)}"
+    if not (folder / name).is_file():
+        _write(folder / name, path.read_bytes())
+    return name
+
+
+def _suffix(path: Path) -> str:
+    """The ending of an image's name, by its content where its own name has none."""
+    if is_image_name(path):
+        return path.suffix.lower()
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return {"JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}.get(image.format or "", ".png")
+
+
+def remove_image(folder: Path, name: str) -> None:
+    """Takes an image out of a set's folder."""
+    with _disk(folder / name):
+        (folder / name).unlink(missing_ok=True)
+
+
+def split(references: Sequence[Reference]) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
+    """The references that may be learned from, and those that are left to the judge.
+
+    By digest: a third, rounded up, with the smallest ones is the judge's; so nobody chooses, and the same
+    references are always split alike.
+    """
+    ordered = sorted(references, key=lambda reference: reference.sha256)
+    judged = set(ordered[: -(-len(ordered) // JUDGED)])
+    teaching = tuple(reference for reference in references if reference not in judged)
+    return teaching, tuple(reference for reference in references if reference in judged)
+
+
+def held_out(character: Character, paths: Mapping[str, Path], images: Sequence[Path], models: Looks) -> Character:
+    """The character with the references alone that are not in the training set, to be judged by.
+
+    `paths` says where each reference is, by digest; a copy in another format or size is found too.
+    UsageError if none is left.
+    """
+    inside = {image_digest(path) for path in images}
+    own = [paths[reference.sha256] for reference in character.references]
+    report = check_references([*images, *own], models.detector, models.encoder)
+    copies = {item.path for item in report.left_out if item.finding.code == "SOS-C006"}
+    left = tuple(
+        reference
+        for reference in character.references
+        if reference.sha256 not in inside and paths[reference.sha256] not in copies
+    )
+    if not left:
+        raise UsageError(
+            f"every reference of '{character.name}' is in its training set, so nothing is left to judge by",
+            f"take some of them out of characters/{character.name}/dataset, or add references",
+        )
+    return replace(character, references=left)
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What looks at faces: YuNet, and an encoder that compares by cosine."""
+
+    detector: Detector
+    encoder: Encoder
+
+
+def sift(
+    offered: Sequence[Path], known: Sequence[Path], references: Sequence[Path], models: Looks
+) -> tuple[list[Path], list[Finding]]:
+    """Which of the offered images may become a part of a set, and a finding for each other one.
+
+    `known` are pictures of which none may be offered again: what is in the set, and the judge's
+    references. An image that cannot be read, has no face or several, a small or blurred one, is a copy, or
+    shows somebody else than the references is left out: SOS-T002 and T023 to T028.
+    """
+    report = check_references([*known, *offered], models.detector, models.encoder)
+    wanted = set(offered)
+    enough = len(references) >= ENOUGH
+    findings = {
+        item.path: replace(item.finding, **dict(zip(("code", "hint"), AS_TRAINING[item.finding.code], strict=True)))
+        for item in report.left_out
+        if item.path in wanted and not (enough and item.finding.code == "SOS-C007")
+    }
+    for path, ratio in strangers([path for path in offered if path not in findings], references, models):
+        findings[path] = _stranger(path, ratio)
+    kept = [path for path in dict.fromkeys(offered) if path not in findings]
+    return kept, [findings[path] for path in dict.fromkeys(offered) if path in findings]
+
+
+def strangers(images: Sequence[Path], references: Sequence[Path], models: Looks) -> list[tuple[Path, float]]:
+    """The images that show somebody else than the references, with how like they are.
+
+    That is the mean cosine to the references, over what is usual among these (the median of each one's
+    mean cosine to the others); the limit is that of references among themselves. None of fewer than three.
+    """
+    known = [vector for path in references if (vector := _embedded(path, models)) is not None]
+    if len(known) < ENOUGH:
+        return []
+    stack = np.stack(known)
+    alike = stack @ stack.T
+    usual = float(np.median((alike.sum(axis=1) - 1) / (len(known) - 1)))
+    found: list[tuple[Path, float]] = []
+    for path in images:
+        vector = _embedded(path, models)
+        if vector is None:
+            continue
+        ratio = float(np.mean([similarity("cosine", vector, other) for other in known])) / max(usual, 1e-6)
+        if ratio < MIN_RELATIVE_SIMILARITY:
+            found.append((path, ratio))
+    return found
+
+
+def check_strangers(folder: Path, references: Sequence[Path], models: Looks) -> list[Finding]:
+    """SOS-T027 for each image of a set that is unlike the character's references, however like the set it is."""
+    return [_stranger(path, ratio) for path, ratio in strangers(image_files(folder), references, models)]
+
+
+def _stranger(path: Path, ratio: float) -> Finding:
+    message = (
+        f"{path.name}: seems to show somebody else: as similar to the character's references as {ratio:.0%} of what "
+        f"is usual among them; expected at least {MIN_RELATIVE_SIMILARITY:.0%}"
+    )
+    code, hint = AS_TRAINING["SOS-C007"]
+    return Finding(code, "warning", path.name, message, hint)
+
+
+def _embedded(path: Path, models: Looks) -> Vector | None:
+    try:
+        pixels = np.asarray(read_image(path))
+    except BadImageError:
+        return None
+    faces = models.detector.detect(pixels)
+    if not faces:
+        return None
+    vector = models.encoder.embed(pixels, faces[0])
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def _row(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: not a JSON object; expected one with file and caption", "mend or remove the line")
+    return cast("dict[str, Any]", row)
+
+
+def _member(row: Mapping[str, Any], path: Path, where: str) -> Member:
+    texts = {key: row.get(key, "") for key in ("caption", "by", "source")}
+    scores = row.get("scores", {})
+    if any(not isinstance(text, str) for text in texts.values()) or not isinstance(scores, dict):
+        raise ConfigError(f"{where}: caption, by and source are texts, and scores a table", "mend or remove the line")
+    values = cast("dict[str, Any]", scores)
+    measured = {
+        name: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        for name, value in values.items()
+    }
+    sha256 = image_digest(path)
+    stale = row.get("sha256", sha256) != sha256
+    by = texts["by"] or "given"
+    return Member(path.name, sha256, texts["caption"], by, texts["source"], {} if stale else measured)
+
+
+def _write(path: Path, data: bytes) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with _disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with part.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _disk(path: Path) -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        message = f"{path} could not be written: {error.strerror or error}; what was there before is whole"
+        raise DeliveryError(
+            message, "free some space and run the same command again: only what is missing is done"
+        ) from None

@@ -1,0 +1,135 @@
+"""A user's own ComfyUI workflow in Sosie's loop: unmodified but for its seed, and what was asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sosie.core import Plan, Recipe, Stage
+from sosie.core.errors import UsageError
+from sosie.core.plan import MAX_SIDE
+from sosie.core.schema import digest
+from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
+from sosie.graph import Graph, node_type, read_workflow
+from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
+from sosie.graph.build import Place
+from sosie.graph.settings import Pins, apply_settings
+from sosie.graph.taken_out import Change, apply_changes
+from sosie.graph.to_api import to_api
+
+FAMILY = "workflow"
+"""What the stage of a workflow names as its family: none of Sosie's."""
+
+USUAL = (1024, 1024)
+"""Width and height that are told of a workflow whose size is not to be read from it."""
+
+
+@dataclass(frozen=True, eq=False)
+class WorkflowCompiler:
+    """Puts a plan's seed, texts and size into a graph; keeps the protocol `engines.comfy.program.Compiler`."""
+
+    graph: Graph
+    pins: Pins
+
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+        """One graph. It is the user's own, so that there is no `smaller` one.
+
+        Raises `UsageError` where it is not clear what a place of the graph is for.
+        """
+        del smaller
+        attached = attach(self.graph, plan, self.pins)
+        files = tuple(_files(attached.graph, attached.output))
+        return Program((Step("generate", Compiled(to_api(attached.graph), attached.output, files=files)),))
+
+
+@dataclass(frozen=True, eq=False)
+class Workflow:
+    """A workflow as the loop takes it: a recipe of one stage, its graph's digest by that stage's model, and a compiler.
+
+    The digest covers the settings, so that plans of another graph are other plans. `path` and `settings` are
+    what it was opened by.
+    """
+
+    recipe: Recipe
+    assets: Mapping[str, str]
+    compiler: WorkflowCompiler
+    path: Path
+    settings: tuple[str, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """The node whose image is the result."""
+        return self.compiler.pins.output or find_output(self.compiler.graph)
+
+
+def open_workflow(path: Path, settings: Sequence[str] = ()) -> Workflow:
+    """Reads a workflow file in either format and changes what `settings` (`NODE.input=value`) say.
+
+    Raises `NotFoundError` and `BadModelError` for the file, `UsageError` for the settings, and for a graph that
+    saves no image or whose values cannot be named.
+    """
+    graph, pins = apply_settings(read_workflow(path), settings)
+    output = pins.output or find_output(graph)
+    expect_runnable(graph, output)
+    width, height = _possible(find_size(graph, output))
+    recipe = Recipe(path.stem, (Stage("generate", FAMILY, path.name),), "{prompt}", width, height)
+    assets = {path.name: digest(to_api(graph))}
+    return Workflow(recipe, assets, WorkflowCompiler(graph, pins), path, tuple(settings))
+
+
+def with_changes(workflow: Workflow, changes: Sequence[Change]) -> Workflow:
+    """The workflow with changes in its graph, and the digest of what it then is."""
+    graph = apply_changes(workflow.compiler.graph, changes)
+    assets = {workflow.path.name: digest(to_api(graph))}
+    return dataclasses.replace(workflow, assets=assets, compiler=WorkflowCompiler(graph, workflow.compiler.pins))
+
+
+def prompt_places(workflow: Workflow) -> tuple[Place, ...]:
+    """Where the positive prompt stands. Raises `UsageError` where that is not clear."""
+    pins = workflow.compiler.pins
+    return (pins.prompt,) if pins.prompt else find_texts(workflow.compiler.graph, workflow.output, "positive")
+
+
+def drawing_digest(workflow: Workflow) -> str:
+    """SHA-256 over what draws: nodes and values without the seeds, the prompt and the name that is saved under.
+
+    These are set anew for every image; where the prompt's place is not clear its text stays and counts.
+    """
+    graph, output, pins = workflow.compiler.graph, workflow.output, workflow.compiler.pins
+    blank = {*((pins.seed,) if pins.seed else find_seeds(graph, output))}
+    with suppress(UsageError):
+        blank |= {*prompt_places(workflow)}
+    above = graph.above(output)
+    table = {name: entry for name, entry in to_api(graph).items() if name in above}
+    return digest(
+        {
+            name: [
+                entry["class_type"],
+                {
+                    key: value
+                    for key, value in entry["inputs"].items()
+                    if Place(name, key) not in blank and (name != output or graph.nodes[name].link(key))
+                },
+            ]
+            for name, entry in table.items()
+        }
+    )
+
+
+def _possible(size: tuple[int, int] | None) -> tuple[int, int]:
+    fits = size is not None and all(64 <= side <= MAX_SIDE and side % 8 == 0 for side in size)
+    return size if size is not None and fits else USUAL
+
+
+def _files(graph: Graph, output: str) -> Iterator[FileUse]:
+    """The model files that would be loaded, so that a server which has them in another folder is no obstacle."""
+    for name in graph.above(output):
+        node = graph.nodes[name]
+        kind = node_type(node.kind)
+        for entry in kind.files if kind else ():
+            value = node.inputs.get(entry.name)
+            if isinstance(value, str):
+                yield FileUse(node.id, entry.name, (value,), entry.folder)

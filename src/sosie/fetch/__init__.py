@@ -1,0 +1,1 @@
+"""Model files from hubs and addresses: named, resolved, downloaded, resumed, checked by digest."""

@@ -1,7 +1,0 @@
-"""LoRA files: what they are, what they fit, and exact conversion between their layouts. No torch."""
-
-from sosie.files.lora.coverage import Coverage, coverage
-from sosie.files.lora.loaders import Outcome, outcomes
-from sosie.files.lora.lora import Alpha, Lora, read_lora
-
-__all__ = ["Alpha", "Coverage", "Lora", "Outcome", "coverage", "outcomes", "read_lora"]

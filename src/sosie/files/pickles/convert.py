@@ -1,0 +1,149 @@
+"""A safetensors file from a pickled one, tensor by tensor the same bytes.
+
+Two checks stand before the result: the opcodes hold nothing but tensors (`read_pickled`), and
+torch's own weights-only reader, in a child process that has no rights it does not need, finds
+exactly the names, dtypes and shapes that the opcodes promised.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sosie.core.errors import BadModelError, MissingExtraError, UsageError
+from sosie.files.pickles.pickled import Pickled, read_pickled
+from sosie.files.pickles.records import DTYPES, PickleError
+from sosie.files.safetensors import Header, read_header
+
+CHILD = Path(__file__).with_name("child.py")
+
+BYTES_A_SECOND = 10 * 2**20
+"""The slowest disk that the time limit allows for."""
+
+START_SECONDS = 120
+
+SPARE_MEMORY = 512 * 2**20
+
+
+def convert(path: Path, out: Path, seconds: float | None = None) -> Pickled:
+    """Writes `out`, a safetensors file with the tensors of the pickled file `path`.
+
+    `out` appears whole or not at all. `seconds` limits the child; by default what the size explains.
+    Raises `PickleError` if the file is refused (before torch sees it, or by torch), `UsageError` for
+    an `out` that exists or has another ending, `MissingExtraError` where torch is not installed.
+    """
+    if out.suffix != ".safetensors":
+        raise UsageError(
+            f"{out} does not end in .safetensors, which is what is written", f"--out {out.stem}.safetensors"
+        )
+    if out.exists():
+        raise UsageError(f"{out} exists already and is not overwritten", "name another file with --out")
+    pickled = read_pickled(path)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{out.stem[:40]}-", suffix=".part", dir=out.parent)
+    except OSError as error:
+        raise UsageError(
+            f"{out.parent} cannot be written to: {error.strerror or error}", "name another --out"
+        ) from None
+    os.close(handle)
+    part = Path(name)
+    try:
+        _run(pickled, part, seconds)
+        _verify(pickled, part)
+        part.chmod(0o666 & ~_umask())
+        part.replace(out)
+    except OSError as error:
+        raise BadModelError(f"{out} cannot be written: {error.strerror or error}", "free some space") from None
+    finally:
+        part.unlink(missing_ok=True)
+    return pickled
+
+
+def header_bytes(header: Header, metadata: Mapping[str, str]) -> bytes:
+    """The beginning of a safetensors file, padded with spaces so that the tensors are aligned to 8 bytes."""
+    table: dict[str, Any] = {"__metadata__": dict(metadata)}
+    for name, info in header.tensors.items():
+        table[name] = {"dtype": info.dtype, "shape": list(info.shape), "data_offsets": list(info.offsets)}
+    text = json.dumps(table, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _run(pickled: Pickled, part: Path, seconds: float | None) -> None:
+    header = pickled.header
+    head = header_bytes(header, {"format": "pt"})
+    sizes = [info.offsets[1] - info.offsets[0] for info in header.tensors.values()]
+    if seconds is None:
+        seconds = START_SECONDS + (pickled.bytes + sum(sizes)) / BYTES_A_SECOND
+    torch_names = {name: torch_name for torch_name, name in DTYPES.items()}
+    plan = {
+        "header": base64.b64encode(head).decode(),
+        "tensors": [
+            [name, pickled.places[name], torch_names[info.dtype], info.shape] for name, info in header.tensors.items()
+        ],
+        "size": len(head) + sum(sizes),
+        "seconds": int(seconds) + 1,
+        "memory": pickled.bytes + 2 * max(sizes) + SPARE_MEMORY,
+    }
+    command = [sys.executable, "-I", str(CHILD), str(pickled.path.resolve()), str(part.resolve())]
+    # Errors (no such thread, no space) may still come from the temp folder; they are the caller's OSError.
+    with tempfile.TemporaryDirectory(prefix="sosie-", ignore_cleanup_errors=True) as empty:
+        environment = {"HOME": empty, "TMPDIR": empty, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+        with suppress(KeyError):
+            environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]  # without it Python does not start on Windows
+        errors = Path(empty) / "stderr"
+        with errors.open("wb") as stream:
+            try:
+                done = subprocess.run(  # noqa: S603 - our own script, by our own interpreter
+                    command,
+                    input=json.dumps(plan).encode(),
+                    stdout=subprocess.DEVNULL,
+                    stderr=stream,
+                    cwd=empty,
+                    env=environment,
+                    timeout=seconds,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                message = f"{pickled.path}: torch did not read it in {seconds:,.0f} s and was stopped"
+                raise PickleError("SOS-K021", message, "copy the file to a faster disk") from None
+        if done.returncode:
+            raise _failure(pickled.path, done.returncode, errors)
+
+
+def _failure(path: Path, code: int, errors: Path) -> BadModelError | MissingExtraError:
+    """What the child's end means: refused by torch, no torch, or killed by a limit."""
+    text = errors.read_bytes()[-2000:].decode(errors="replace").strip()
+    last = text.splitlines()[-1][:400] if text else ""
+    if code == 4:
+        return MissingExtraError(
+            f"{path} is read with torch, which is not installed ({last})", "pip install 'sosie[local]'"
+        )
+    if code == 3:
+        return PickleError("SOS-K020", f"{path}: torch's weights-only reader refuses it: {last}", _GET)
+    why = f"signal {-code}" if code < 0 else f"exit {code}"
+    return PickleError("SOS-K021", f"{path}: the process that reads it was stopped ({why}) {last}".rstrip(), _GET)
+
+
+def _verify(pickled: Pickled, part: Path) -> None:
+    """The new file's header is the one that the opcodes promised."""
+    written = read_header(part)
+    if dict(written.tensors) != dict(pickled.header.tensors):
+        raise PickleError("SOS-K022", f"{pickled.path}: what was written is not what its opcodes promised", _GET)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+_GET = "get the model as a .safetensors file from its publisher"

@@ -1,0 +1,48 @@
+"""Reads a ComfyUI workflow from its JSON file, in the API format or the UI format."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+from sosie.core.errors import BadModelError, NotFoundError
+from sosie.graph.api_format import from_api, is_api
+from sosie.graph.graph import Graph
+from sosie.graph.ui_format import from_ui, is_ui
+
+MAX_BYTES = 8_000_000
+"""Largest workflow file that is read; the largest published templates have 0.5 MB."""
+
+
+def read_workflow(path: Path) -> Graph:
+    """The graph of a workflow file. Raises `NotFoundError`, or `BadModelError` for what is no whole workflow."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise BadModelError(f"{path} has {size:,} bytes; a workflow has at most {MAX_BYTES:,}", "is it a workflow?")
+        table: Any = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise NotFoundError(f"{path} does not exist") from None
+    except OSError as error:
+        raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", _SAVE) from None
+    return read_table(table, str(path))
+
+
+def read_table(table: Any, where: str) -> Graph:
+    """The graph of parsed JSON; `where` names it in errors. Raises `BadModelError`."""
+    if isinstance(table, dict):
+        known = cast("dict[str, Any]", table)
+        if is_ui(known):
+            return from_ui(known, where)
+        if is_api(known.get("prompt")):
+            known = known["prompt"]
+        if is_api(known):
+            return from_api(known, where)
+    wanted = "a list 'nodes' (UI format), or nodes with a 'class_type' by their ids (API format)"
+    raise BadModelError(f"{where} is no ComfyUI workflow; expected {wanted}", _SAVE)
+
+
+_SAVE = "save it in ComfyUI with Workflow > Save or Export (API)"

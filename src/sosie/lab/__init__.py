@@ -1,1 +1,0 @@
-"""The lab: statistics and reports made from the record."""

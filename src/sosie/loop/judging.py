@@ -1,0 +1,228 @@
+"""The judge of a character: references, cohorts and rules brought together."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sosie.core import Character, Finding, Recipe
+from sosie.core.errors import NotFoundError, SosieError
+from sosie.core.plan import needed_stages, without_guides
+from sosie.core.schema import digest
+from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
+from sosie.faces.templates import judge_templates
+from sosie.graph.taken_out import GUIDES, Change
+from sosie.loop.judge import Judge
+from sosie.loop.likeness import Likeness, reference_likeness
+from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
+from sosie.scorers.identity import MIN_REFERENCES, Gate, Guidance, JudgeGate, build_gate, set_by_references
+from sosie.workspace.library import find_model
+from sosie.workspace.session import Session
+
+NEAREST = 300
+
+ENGINE = "diffusers"
+"""The engine that commands take if none is named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A judge, and what the user should know of it."""
+
+    judge: Judge
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Maker:
+    """What makes the images that are judged: an engine, and the user's own workflow in place of a recipe."""
+
+    engine: str = ENGINE
+    workflow: Workflow | None = None
+
+
+def make_judge(
+    session: Session,
+    character: Character,
+    recipe: Recipe,
+    assets: Mapping[str, str] | None,
+    maker: Maker | None = None,
+) -> Bench:
+    """The judge for images of `character` made by `recipe`.
+
+    `assets` are the digests of the recipe's files, or None for images of unknown origin: then no
+    encoder is known to have guided them, and a failing image is rejected, not retried. `maker` is what the
+    commands in findings' hints are to name. A judge that no cohort knows has its threshold from the references.
+    """
+    from sosie.dataset.build import judging_character
+
+    encoders, absent = session.judges
+    maker = maker or Maker()
+    guides = _guides(recipe, assets) if assets is not None else ()
+    if maker.workflow is not None:
+        shipped, (own, stale, again) = None, _workflow_cohort(session, character, maker.workflow)
+        maker = replace(maker, workflow=again)
+    else:
+        shipped, (own, stale) = _shipped_cohort(session, recipe), _own_cohort(session, character, recipe, assets)
+    command = calibrate_command(character, recipe, maker)
+    untrained = judging_character(session, character)
+    paths, folder = session.reference_paths(untrained), session.workspace.state / "templates"
+    templates = judge_templates(untrained, paths, encoders, session.detector, folder)
+    hard = own or (shipped and nearest_in_description(shipped, character.prompt_description, NEAREST))
+    gate = build_gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
+    alone = reference_likeness(
+        paths, {judge.encoder.name: judge.encoder for judge in gate.open}, session.detector, folder
+    )
+    gate = set_by_references(gate, {name: likeness.values for name, likeness in alone.items()})
+    findings = [_absent(name, why, recipe) for name, why in gate.absent.items()]
+    if stale:
+        instead = "the shipped cohort is" if shipped else "the references are" if gate.by_references else "nothing is"
+        message = f"the calibration of '{character.name}' cannot be used ({stale}); {instead} used in its place"
+        findings.insert(0, Finding("SOS-J003", "warning", character.name, message, command))
+    if own is None and shipped is not None:
+        message = (
+            f"'{character.name}' is judged by the shipped cohort ({shipped.name}), not by people of its description"
+        )
+        findings.append(Finding("SOS-J004", "info", character.name, message, command))
+    findings += _without_cohort(character, recipe, gate, alone, command)
+    judge = Judge(session.detector, gate, recipe.acceptance, assets is not None, mends=bool(recipe.repair))
+    return Bench(judge, tuple(findings))
+
+
+def calibrate_command(character: Character, recipe: Recipe, maker: Maker) -> str:
+    """The command that makes the cohort for such images."""
+    words = ["sosie", "calibrate", character.name]
+    if maker.workflow is not None:
+        words += ["--workflow", str(maker.workflow.path)]
+        words += [word for setting in maker.workflow.settings for word in ("--set", setting)]
+    else:
+        words += ["--recipe", recipe.name]
+    return shlex.join(words if maker.engine == ENGINE else [*words, "--engine", maker.engine])
+
+
+def calibration_path(session: Session, character: Character, recipe: Recipe) -> Path:
+    """Where a character's own cohort for a recipe lies."""
+    return session.workspace.character_folder(character.name) / "calibration" / f"{recipe.name}.npz"
+
+
+def workflow_cohorts(session: Session, character: Character) -> Path:
+    """The folder of a character's cohorts for workflows, each named by the digest of what drew it."""
+    return session.workspace.character_folder(character.name) / "calibration" / "workflows"
+
+
+def workflow_cohort_name(character: Character, workflow: Workflow) -> str:
+    """How a cohort calls itself that a workflow of this file name drew."""
+    return f"{character.name}/{workflow.path.name}"
+
+
+def generator_digest(recipe: Recipe, assets: Mapping[str, str]) -> str:
+    """What renders the impostors of a recipe: its stages without guides, and their weights."""
+    stages = without_guides(recipe).stages
+    return digest([stages, [assets.get(stage.model, "") for stage in stages]])
+
+
+def _guides(recipe: Recipe, assets: Mapping[str, str]) -> tuple[Guidance, ...]:
+    names = dict.fromkeys(guide.encoder for stage in needed_stages(recipe) for guide in stage.guides)
+    return tuple(Guidance(name, assets[name]) for name in names if name in assets)
+
+
+def _own_cohort(
+    session: Session, character: Character, recipe: Recipe, assets: Mapping[str, str] | None
+) -> tuple[Cohort | None, str]:
+    """The character's cohort if it is still true of them, else None and why (empty: there never was one)."""
+    path = calibration_path(session, character, recipe)
+    if not path.exists():
+        return None, ""
+    try:
+        cohort = load_cohort(path)
+    except SosieError as error:
+        return None, error.message
+    if cohort.descriptions != (character.prompt_description,):
+        return None, "the description has changed"
+    if assets is not None and cohort.generator != generator_digest(recipe, assets):
+        return None, f"recipe '{recipe.name}' or its model has changed"
+    return cohort, ""
+
+
+def _workflow_cohort(session: Session, character: Character, workflow: Workflow) -> tuple[Cohort | None, str, Workflow]:
+    """The newest cohort that this graph drew, less what was taken out of it; else None and why, as for a recipe.
+
+    Beside it the workflow with the settings that are to be calibrated by.
+    """
+    why, again = "", workflow
+    folder = workflow_cohorts(session, character)
+    for path in sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            cohort = load_cohort(path)
+            drew = _drew(workflow, cohort)
+        except SosieError as error:
+            why = why or (error.message if path.stem == drawing_digest(workflow)[:16] else "")
+            continue
+        if drew and cohort.descriptions == (character.prompt_description,):
+            return cohort, "", workflow
+        if drew or (not why and cohort.name == workflow_cohort_name(character, workflow)):
+            changed = f"the graph of {workflow.path.name}, or what --set says of it, has changed"
+            why, again = "the description has changed" if drew else changed, _set_again(workflow, cohort)
+    return None, why, again
+
+
+def _set_again(workflow: Workflow, cohort: Cohort) -> Workflow:
+    """The workflow with those settings of an older calibration that Sosie would not find by itself."""
+    nodes = workflow.compiler.graph.nodes
+    changes = [Change(*change) for change in cohort.changes]
+    settings = [
+        one.text for one in changes if one.node in nodes and one.is_setting and nodes[one.node].kind not in GUIDES
+    ]
+    return replace(workflow, settings=tuple(dict.fromkeys((*workflow.settings, *settings))))
+
+
+def _drew(workflow: Workflow, cohort: Cohort) -> bool:
+    """Whether a cohort is of this workflow without what was taken out then."""
+    changes = [Change(*change) for change in cohort.changes]
+    if any(change.node not in workflow.compiler.graph.nodes for change in changes):
+        return False
+    return drawing_digest(with_changes(workflow, changes)) == cohort.generator
+
+
+def _shipped_cohort(session: Session, recipe: Recipe) -> Cohort | None:
+    try:
+        path = find_model(session.workspace, recipe.stages[0].model).cohort
+    except NotFoundError:
+        return None
+    return load_cohort(path) if path is not None else None
+
+
+def _without_cohort(
+    character: Character, recipe: Recipe, gate: Gate, alone: Mapping[str, Likeness], command: str
+) -> list[Finding]:
+    """SOS-J005 for the judges that the references set, SOS-J002 for those that nothing sets."""
+    findings: list[Finding] = []
+    if judges := gate.by_references:
+        set_by = ", ".join(_bound(judge, alone[judge.encoder.name]) for judge in judges)
+        message = (
+            f"'{character.name}' is judged by how alike the references are to each other ({set_by}); "
+            "how many strangers would pass is unknown"
+        )
+        findings.append(Finding("SOS-J005", "warning", character.name, message, command))
+    for judge in gate.open:
+        name = judge.encoder.name
+        message = (
+            f"judge '{name}' has no threshold: no cohort of '{recipe.name}' knows it, and of the references "
+            f"{len(alone[name].files)} can be compared to each other; expected at least {MIN_REFERENCES}"
+        )
+        findings.append(Finding("SOS-J002", "error", character.name, message, command))
+    return findings
+
+
+def _bound(judge: JudgeGate, likeness: Likeness) -> str:
+    word = "at least" if judge.higher_is_better else "at most"
+    least = likeness.least(judge.higher_is_better)
+    return f"{judge.encoder.name} {word} {judge.threshold:.4f}, as {least} of {len(likeness.files)}"
+
+
+def _absent(name: str, why: str, recipe: Recipe) -> Finding:
+    severity = "error" if name in recipe.acceptance.judges else "info"
+    finding = Finding("SOS-J001", "info", name, f"judge '{name}' does not judge: {why}")
+    return replace(finding, severity=severity)

@@ -1,0 +1,159 @@
+"""How much of a LoRA meets a base: which tensors match, which do not, and what stays untouched."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sosie.core.errors import BadModelError, UsageError, nearest
+from sosie.files.safetensors import Header, TensorInfo, read_header
+from sosie.lora.adapters import Adapter
+from sosie.lora.lora import Lora
+from sosie.lora.modules import Module, table_of, tables, underscored
+
+FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
+"""Dtypes with one number an element; a packed weight's shape says nothing."""
+
+MAX_SHARDS = 100
+"""Most files of one model whose headers are read."""
+
+BASE_PREFIXES = ("model.diffusion_model.", "diffusion_model.")
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """`matched` of `total` tensors of the LoRA change a weight of the base.
+
+    `misfits` are modules (as the LoRA writes them) that the base has with another shape,
+    `foreign` those that it does not have. `untouched` are weights of the base's denoiser that
+    could be adapted and are not, as the base writes them. Tensors without a known ending count as
+    not matched.
+    """
+
+    matched: int
+    total: int
+    misfits: tuple[str, ...]
+    foreign: tuple[str, ...]
+    untouched: tuple[str, ...]
+
+    @property
+    def message(self) -> str:
+        """`480 of 480 tensors match`."""
+        return f"{self.matched} of {self.total} tensors match"
+
+
+def base_header(path: Path) -> Header:
+    """The tensors of a base's denoiser: of its file, or of the diffusers folder's `transformer` or `unet`.
+
+    Raises `NotFoundError` or `BadModelError`.
+    """
+    if not path.is_dir():
+        return read_header(path)
+    folder = next((path / name for name in ("transformer", "unet") if (path / name).is_dir()), path)
+    files = sorted(folder.glob("*.safetensors"))
+    whole = [file for file in files if ".fp16" not in file.name] or files
+    if not whole:
+        raise BadModelError(f"{folder} holds no .safetensors file", "give the model's file")
+    tensors: dict[str, TensorInfo] = {}
+    for file in whole[:MAX_SHARDS]:
+        tensors |= read_header(file).tensors
+    return Header(tensors, {})
+
+
+def coverage(lora: Lora, base: Header | str | None = None) -> Coverage:
+    """How a LoRA covers a base: the header of its denoiser or checkpoint, or a family's table by name.
+
+    By default the base is the LoRA's own family; a reduced one is then judged by names alone. Text
+    encoders are judged by the family's table, whatever the base. Raises `UsageError` if the family
+    is not known.
+    """
+    weights = _Weights(lora.family if base is None else base, lora.family)
+    if base is None and lora.variant == "reduced":
+        weights.forget_shapes()
+    matched, misfits, foreign, touched = 0, list[str](), list[str](), set[str]()
+    for adapter in lora.adapters:
+        found = weights.of(adapter)
+        if found is None:
+            foreign.append(adapter.name)
+        elif not _fits(adapter, found[1]):
+            misfits.append(adapter.name)
+        else:
+            matched += len(adapter.keys)
+            touched.update(found[0])
+    untouched = tuple(name for name in weights.names if name not in touched)
+    total = len(lora.header.tensors)
+    return Coverage(matched, total, tuple(misfits), tuple(foreign), untouched)
+
+
+def _fits(adapter: Adapter, shape: tuple[int, ...]) -> bool:
+    """True if the adapter's change has this shape; an empty one is not judged."""
+    if adapter.problem:
+        return False
+    if not shape:
+        return True
+    rows, columns = adapter.shape
+    return rows == shape[0] and columns in (0, math.prod(shape[1:]))
+
+
+class _Weights:
+    """The weights of a base by their names without prefix and `.weight`."""
+
+    def __init__(self, base: Header | str, family: str) -> None:
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        if isinstance(base, str):
+            table = table_of(base)
+            if table is None:
+                known = nearest(base, [table.family for table in tables()])
+                raise UsageError(f"no table of modules for '{base}'{known}", "give the base model's file instead")
+            self._shapes = {m.name: m.shape for m in table.modules if m.part == "denoiser"}
+        else:
+            family_parts = [prefix for prefix in BASE_PREFIXES if any(n.startswith(prefix) for n in base.tensors)]
+            prefix = family_parts[0] if family_parts else ""
+            for name, info in base.tensors.items():
+                if name.startswith(prefix) and name.endswith(".weight") and len(info.shape) > 1:
+                    stem = name.removeprefix(prefix).removesuffix(".weight")
+                    self._shapes[stem] = info.shape if info.dtype in FLOATS else ()
+        self._flat = {underscored(name): name for name in self._shapes}
+        self._table = table_of(family)
+        self._judges = True
+
+    def forget_shapes(self) -> None:
+        """From now on names alone count."""
+        self._shapes = dict.fromkeys(self._shapes, ())
+        self._judges = False
+
+    @property
+    def names(self) -> Sequence[str]:
+        """All names, in the order of the base."""
+        return list(self._shapes)
+
+    def of(self, adapter: Adapter) -> tuple[list[str], tuple[int, ...]] | None:
+        """The names of the weights that an adapter changes and the shape of them all, or None."""
+        part = adapter.prefix.part
+        if part != "denoiser":
+            found = self._table.find(part, adapter.module) if self._table else ()
+            return ([], found[0].shape if self._judges else ()) if found else None
+        if not adapter.targets:
+            name = self._flat.get(underscored(adapter.module))
+            return None if name is None else ([name], self._shapes[name])
+        parts = [self._module(module) for module in adapter.targets]
+        shapes = [shape for part in parts if part is not None for shape in [part[1]]]
+        if len(shapes) < len(parts):
+            return None
+        names = [part[0] for part in parts if part is not None]
+        if not all(shapes):
+            return names, ()
+        return names, (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+    def _module(self, module: Module) -> tuple[str, tuple[int, ...]] | None:
+        """A module's weight in the base: under its own name, or as (a third of) the single file's."""
+        if module.name in self._shapes:
+            return module.name, self._shapes[module.name]
+        shape = self._shapes.get(module.single)
+        if shape is None:
+            return None
+        if module.third is not None and shape:
+            return module.single, (shape[0] // 3, *shape[1:]) if shape[0] % 3 == 0 else (0, *shape[1:])
+        return module.single, shape

@@ -1,0 +1,1 @@
+"""Pages and sheets over what the store holds."""

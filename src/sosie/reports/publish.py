@@ -1,0 +1,28 @@
+"""Publishing a report: a contact sheet to look at and a page to read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sosie.core.errors import DeliveryError
+from sosie.reports.page import page_html
+from sosie.reports.report import Report
+from sosie.reports.sheet import contact_sheet
+
+
+def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
+    """Writes `contact-sheet.png` and `index.html` into `folder`, whole or not at all each."""
+    sheet, page = folder / "contact-sheet.png", folder / "index.html"
+    try:
+        part = folder / ".contact-sheet.part.png"
+        contact_sheet(report).save(part)
+        part.replace(sheet)
+        part = folder / ".index.part.html"
+        part.write_text(page_html(report), encoding="utf-8")
+        part.replace(page)
+    except OSError as error:
+        raise DeliveryError(
+            f"the report could not be written to {folder}: {error.strerror or error}; the images are safe in the store",
+            "free some space and run the same command again: only what is missing is done",
+        ) from None
+    return sheet, page
