@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from places import DESCRIPTION, EXAMPLES
+
+if TYPE_CHECKING:
+    from sosie.engines.comfy.fake import FakeServer
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; read when torch is first imported
 
@@ -73,3 +77,18 @@ def workspace(tmp_path: Path, _made: Path) -> Path:
     root = tmp_path / "workspace"
     shutil.copytree(_made, root)
     return root
+
+
+@pytest.fixture
+def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For model files that hold no data (`header_files`): their weights are not looked at."""
+    monkeypatch.setattr("sosie.doctor.model_files.probe", lambda path, header: [])
+
+
+@pytest.fixture
+def near() -> Iterator[FakeServer]:
+    """A ComfyUI server on this machine."""
+    from sosie.engines.comfy.fake import FakeServer
+
+    with FakeServer() as fake:
+        yield fake

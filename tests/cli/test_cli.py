@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from json_lines import lines
 from PIL import Image
 from places import ROOT
 
@@ -32,10 +32,6 @@ IDENTITY_KEYS = [
     "reason",
 ]
 Sosie = Callable[..., Any]
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def test_generate_prints_one_line_an_attempt_and_delivers_what_passes(

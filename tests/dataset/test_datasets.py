@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import shutil
@@ -11,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,25 +20,26 @@ import pytest
 from hostile import Hostile, Served, hostile
 from hypothesis import given
 from hypothesis import strategies as st
+from json_lines import lines
 from PIL import Image, ImageEnhance
 from places import ROOT
+from recipe_graphs import shipped
 from seen_once import look_once
 
-from sosie.core import Environment, Plan, Progress, Reference, Render
-from sosie.core.errors import ConfigError, UsageError
+from sosie.core import Environment, Finding, Plan, Progress, Reference, Render
+from sosie.core.errors import CheckFailedError, ConfigError, UsageError
+from sosie.core.recipe import Calibration
 from sosie.dataset import captions, gather
 from sosie.dataset.balance import POSES, Kind, asked, is_wanted
 from sosie.dataset.captions import Seen, lead, trigger_for
 from sosie.dataset.listing import read_listing
 from sosie.scorers.sample import Sample
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
 
 pytestmark = pytest.mark.once
 
 Sosie = Callable[..., Any]
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def dataset(workspace: Path) -> Path:
@@ -585,3 +588,20 @@ def test_a_full_disk_leaves_the_table_as_it_was(workspace: Path, monkeypatch: py
         gather.write_members(folder, [gather.Member("x.png", "0" * 64, "m1ra, two")])
     assert (folder / "captions.jsonl").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["captions.jsonl"]
+
+
+def test_drawing_a_training_set_looks_for_files_on_the_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from sosie.api import bootstrap as module
+    from sosie.workspace.characters import load_character
+
+    monkeypatch.setattr(module, "make_judge", lambda *_: SimpleNamespace(findings=()))
+    with Session(open_workspace(workspace)) as session:
+        recipe = replace(shipped("zimage"), calibration=Calibration(("smiling",)))
+        who = load_character(session.workspace, "mira")
+        order = module.Bootstrap(who, recipe, 1, engine="comfy:http://127.0.0.1:1")
+        run, found = module.bootstrap(session, order), list[Any]()
+        with contextlib.suppress(CheckFailedError):
+            found.extend(iter(run.__next__, None))
+    told = [event.code for event in found if isinstance(event, Finding)]
+    assert "SOS-Y001" in told
+    assert not {"SOS-R002", "SOS-R004"} & set(told)

@@ -2,63 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from header_files import write, zimage_lora
+from json_lines import codes, lines
 from places import ROOT
 
 Sosie = Callable[..., Any]
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def codes(line: dict[str, Any]) -> list[str]:
-    return [finding["code"] for finding in line["findings"]]
-
-
-def write_header(path: Path, tensors: dict[str, tuple[str, list[int]]], size: int | None = None) -> Path:
-    """A sparse safetensors file: a true header, no bytes of data on the disk."""
-    widths = {"BF16": 2, "F16": 2, "F32": 4, "U8": 1, "I8": 1, "F8_E4M3": 1, "I32": 4, "I64": 8}
-    header: dict[str, Any] = {}
-    offset = 0
-    for name, (dtype, shape) in tensors.items():
-        end = offset + int(np.prod(shape, dtype=np.int64)) * widths[dtype]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        file.truncate((8 + len(text) + offset) if size is None else size)
-    return path
-
-
-def zimage_lora(path: Path, layers: int = 30) -> Path:
-    """A rank-4 LoRA in the layout that ai-toolkit writes."""
-    shapes = {
-        "attention.to_q": (3840, 3840),
-        "attention.to_k": (3840, 3840),
-        "attention.to_v": (3840, 3840),
-        "attention.to_out.0": (3840, 3840),
-        "feed_forward.w1": (3840, 10240),
-        "feed_forward.w2": (10240, 3840),
-        "feed_forward.w3": (3840, 10240),
-        "adaLN_modulation.0": (256, 15360),
-    }
-    tensors: dict[str, tuple[str, list[int]]] = {}
-    for layer in range(layers):
-        for module, (wide, high) in shapes.items():
-            name = f"diffusion_model.layers.{layer}.{module}"
-            tensors[f"{name}.lora_A.weight"] = ("BF16", [4, wide])
-            tensors[f"{name}.lora_B.weight"] = ("BF16", [high, 4])
-    return write_header(path, tensors)
 
 
 def test_a_web_page_saved_as_a_model_is_called_one(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
@@ -177,7 +131,7 @@ def test_a_variant_that_no_header_tells_is_said_once_and_known_from_then_on(
     stored = next(path for path in (ROOT / "tests" / "fixtures" / "headers").glob("zimage-single.json.gz"))
     header, _ = read_stripped(stored)
     tensors = {name: (info.dtype, list(info.shape)) for name, info in header.tensors.items()}
-    path = write_header(tmp_path / "z.safetensors", tensors)
+    path = write(tmp_path / "z.safetensors", tensors)
     before = lines(sosie("doctor", path, "--json", "--workspace", workspace).out)[0]
     assert "SOS-F106" in codes(before)
     assert sosie("model", "add", path, "--variant", "Z-Image Turbo", "--workspace", workspace).code == 0

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from json_lines import lines
 
 from sosie.api import needs
 from sosie.api.needs import parse_bytes
@@ -40,10 +40,6 @@ def zimage(workspace: Path) -> str:
     (workspace / "recipes").mkdir()
     (workspace / "recipes" / "z.toml").write_text(text)
     return "z"
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def found(line: dict[str, Any]) -> dict[str, dict[str, str]]:

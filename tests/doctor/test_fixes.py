@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from json_lines import lines
 from places import ROOT
 from safetensors.numpy import load_file, save_file
 
@@ -28,10 +28,6 @@ pytestmark = pytest.mark.once
 Sosie = Callable[..., Any]
 
 WIDTH = 3840
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 def codes(line: dict[str, Any]) -> set[str]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 import shutil
-import struct
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+from header_files import FACEID_PLUS, INSTANTID, lora, model, write
 from places import ROOT
 
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
@@ -21,84 +19,16 @@ from sosie.core import Character, CharacterLora, Finding, Guide, Recipe, Request
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
 from sosie.doctor.models import check_assets
 from sosie.doctor.recipes import check_recipe
-from sosie.files.safetensors import BITS, read_header
-from sosie.files.strip import read_stripped
+from sosie.files.safetensors import read_header
 from sosie.workspace.known import fingerprint, remember
 from sosie.workspace.library import find_asset, find_model, installed_models
 from sosie.workspace.workspace import Config, Workspace, open_workspace
 
-pytestmark = pytest.mark.once
+pytestmark = [pytest.mark.once, pytest.mark.usefixtures("unprobed")]
 
 Sosie = Callable[..., Any]
-Table = dict[str, tuple[str, list[int]]]
 
-HEADERS = ROOT / "tests" / "fixtures" / "headers"
 SHIPPED = ("hybrid", "mini", "mini-full", "sdxl-instantid", "zimage", "zimage-turbo")
-
-FACE: Table = {"ip_adapter.1.to_k_ip.weight": ("F16", [640, 2048])}
-INSTANTID: Table = {
-    **FACE,
-    "image_proj.latents": ("F16", [1, 16, 1280]),
-    "image_proj.proj_in.weight": ("F16", [1280, 512]),
-}
-FACEID_PLUS: Table = {
-    **FACE,
-    "image_proj.proj.0.weight": ("F16", [1024, 512]),
-    "image_proj.perceiver_resampler.proj_in.weight": ("F16", [2048, 1280]),
-}
-
-
-def head(tensors: Table, metadata: dict[str, str] | None = None) -> tuple[bytes, int]:
-    """The beginning of a safetensors file, and its whole size."""
-    header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    end = 0
-    for name, (dtype, shape) in tensors.items():
-        start, end = end, end + math.prod(shape) * BITS[dtype] // 8
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text, 8 + len(text) + end
-
-
-@cache
-def fixture_head(fixture: str) -> tuple[bytes, int]:
-    header, _ = read_stripped(HEADERS / f"{fixture}.json.gz")
-    return head({name: (info.dtype, list(info.shape)) for name, info in header.tensors.items()})
-
-
-def lay(path: Path, begins: bytes, size: int) -> Path:
-    """A sparse file: no bytes of data on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(begins)
-        file.truncate(size)
-    return path
-
-
-def write(path: Path, tensors: Table, metadata: dict[str, str] | None = None) -> Path:
-    """A safetensors file with a true header and no data."""
-    return lay(path, *head(tensors, metadata))
-
-
-def model(path: Path, fixture: str) -> Path:
-    """The file of a stripped header of the fixtures, at its full size."""
-    return lay(path, *fixture_head(fixture))
-
-
-@pytest.fixture(autouse=True)
-def _unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of these tests hold no data, so their weights are not looked at."""
-    monkeypatch.setattr("sosie.doctor.model_files.probe", lambda path, header: [])
-
-
-def lora(path: Path, base: str = "") -> Path:
-    """A rank-4 LoRA of Z-Image in ai-toolkit's layout; `base` is what its metadata says it was trained on."""
-    tensors: Table = {}
-    for layer in range(30):
-        for module in ("to_q", "to_k", "to_v", "to_out.0"):
-            name = f"diffusion_model.layers.{layer}.attention.{module}"
-            tensors |= {f"{name}.lora_A.weight": ("BF16", [4, 3840]), f"{name}.lora_B.weight": ("BF16", [3840, 4])}
-    return write(path, tensors, {"ss_sd_model_name": base} if base else None)
 
 
 @pytest.fixture

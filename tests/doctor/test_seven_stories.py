@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from header_files import write, zimage_lora
+from json_lines import lines
 from places import ROOT
-from test_doctor import write_header, zimage_lora
 
 from sosie.files.strip import read_stripped
 
@@ -34,10 +34,6 @@ model = "z_image_bf16"
 """
 
 
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
 def by_code(line: dict[str, Any]) -> dict[str, dict[str, str]]:
     return {finding["code"]: finding for finding in line["findings"]}
 
@@ -45,7 +41,7 @@ def by_code(line: dict[str, Any]) -> dict[str, dict[str, str]]:
 def model(path: Path, fixture: str, size: int | None = None) -> Path:
     """A file with the true header of a published one, and holes for its weights."""
     header, _ = read_stripped(HEADERS / f"{fixture}.json.gz")
-    return write_header(path, {name: (info.dtype, list(info.shape)) for name, info in header.tensors.items()}, size)
+    return write(path, {name: (info.dtype, list(info.shape)) for name, info in header.tensors.items()}, size=size)
 
 
 def test_story_1_a_z_image_file_of_7_9_gb_that_drew_qr_codes_is_packed_and_the_right_file_is_named(

@@ -17,12 +17,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from places import ROOT
+from recipe_graphs import (
+    EVERYWHERE,
+    MIRA,
+    RUNS,
+    SDXL,
+    Faces,
+    compiler,
+    drafts,
+    made,
+    nodes,
+    only,
+    planned,
+    shipped,
+    workspace,
+)
 
 from sosie.api.comfy_graphs import MARGIN, PORTRAIT, Portraits, Sight, show_graph
-from sosie.api.recipes import list_recipes, load_recipe
-from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
-from sosie.core.character import CharacterLora, Reference
-from sosie.core.plan import asset_names, resolve_stages
+from sosie.api.recipes import list_recipes
+from sosie.core import Finding, Stage
+from sosie.core.character import CharacterLora
 from sosie.core.recipe import Guide, Keypoints, LoraUse, Sampler, Upscale
 from sosie.doctor.workflows import check_graph
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, parts_of
@@ -40,73 +54,14 @@ from sosie.graph.read import read_table
 from sosie.graph.sampling import drawing
 from sosie.graph.to_api import to_api
 from sosie.graph.to_ui import to_ui
-from sosie.workspace.workspace import Config, Workspace
 
 pytestmark = pytest.mark.once
 
 Sosie = Callable[..., Any]
 
 EXAMPLES = ROOT / "examples" / "mira"
-RUNS = ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo")
-EVERYWHERE = (GraphChoices(), GraphChoices(smaller=True), GraphChoices(faces="server", tiles=True))
-MIRA = Character(
-    "mira", "fictional", True, "a woman, braided hair", references=tuple(Reference(f"{n}", f"{n}") for n in "abcd")
-)
 
 
-class Faces:
-    """Finds what it was told to."""
-
-    def __init__(self, found: Face | Finding | None = None) -> None:
-        self.found = found
-
-    def find(self, *_: Any) -> Any:
-        return self.found
-
-    def embedding(self, *_: Any) -> Any:
-        raise AssertionError("servers measure faces themselves")
-
-    crops = embedding
-
-
-def workspace(folder: Path, **models: str) -> Workspace:
-    return Workspace(folder, Config(models=models))
-
-
-def planned(recipe: Recipe, who: Character = MIRA, **asked: Any) -> Plan:
-    request = Request(recipe.name, who.name, "in the rain", **asked)
-    names = asset_names(resolve_stages(recipe, who, request))
-    return plan(recipe, who, request, Draw(), {name: f"sha-{name}" for name in names})
-
-
-def shipped(name: str) -> Recipe:
-    return load_recipe(workspace(Path()), name)
-
-
-def made(*stages: Stage, width: int = 1024, height: int = 1024) -> Plan:
-    return planned(Recipe("own", stages, "{prompt}", width, height))
-
-
-def nodes(graph: Mapping[str, Any], kind: str) -> list[dict[str, Any]]:
-    return [entry["inputs"] for entry in graph.values() if entry["class_type"] == kind]
-
-
-def only(graph: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    (found,) = nodes(graph, kind)
-    return found
-
-
-def compiler(choices: GraphChoices | None = None, **supplies: Any) -> GraphCompiler:
-    return GraphCompiler(GraphSupplies(Faces(), lambda _: (), **supplies), choices or GraphChoices())
-
-
-def drafts(of: Plan, choices: GraphChoices | None = None, **supplies: Any) -> list[Mapping[str, Any]]:
-    program = compiler(choices, **supplies)(of)
-    assert program.findings == ()
-    return [step.draft.graph for step in program.steps]
-
-
-SDXL = Stage("generate", "sdxl", "sdxl", sampler=Sampler("euler_a", "karras", 20, 5.0))
 INSTANTID = Guide(
     "instantid", "iid:ip-adapter.safetensors", "glintr100", 0.85, keypoints=Keypoints("iid:net.safetensors")
 )

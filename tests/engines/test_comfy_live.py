@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_bench import UNET, Recipes, codes, engine_on, has_error, link_to, node, plan, renders, set_behaviour, zimage
+from comfy_bench import (
+    UNET,
+    Recipes,
+    codes,
+    engine_on,
+    has_error,
+    link_to,
+    node,
+    plan,
+    renders,
+    set_behaviour,
+    zimage,
+)
 from PIL import Image
 
 import sosie
@@ -461,3 +473,28 @@ def test_an_uploaded_image_carries_no_metadata() -> None:
     image = Image.new("RGB", (4, 4))
     image.info["prompt"] = "private"
     assert b"private" not in png(image)
+
+
+NET = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("names", "listed", "found"),
+    [
+        # An exact alias against the bare name of a file that lies anywhere.
+        ((f"instantid/{NET}", f"SDXL/{NET}"), (f"canny/{NET}", f"SDXL/{NET}"), f"SDXL/{NET}"),
+        ((f"instantid/{NET}", "control.sft"), (f"canny/{NET}", "control.sft"), "control.sft"),
+        (("q.sft", "q_bf16.sft"), ("a/q.sft", "b/q.sft", "q_bf16.sft"), "q_bf16.sft"),
+        # The recipe's own name in a subfolder is still its own name: the checkpoint that sosie.toml names.
+        (("biglove.sft", "sdxl.sft"), ("SDXL/BigLove.sft", "sdxl.sft"), "SDXL/BigLove.sft"),
+        (("q.sft", "q_bf16.sft"), ("q.sft", "q_bf16.sft"), "q.sft"),
+        ((f"instantid/{NET}",), (f"models\\{NET}",), f"models\\{NET}"),
+        (("q.sft", "r.sft"), ("a/q.sft", "b/q.sft"), "SOS-Y012"),
+        (("q.sft", "r.sft", "s.sft"), ("r.sft", "s.sft"), "SOS-Y012"),
+    ],
+)
+def test_an_exact_alias_wins_over_inexact_matches_of_earlier_names(
+    names: tuple[str, ...], listed: tuple[str, ...], found: str
+) -> None:
+    result = resolve(FileUse("1", "x", names), listed, "s")
+    assert (result.code if isinstance(result, Finding) else result) == found

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from comfy_bench import engine_on
-from test_comfy_graphs import MIRA, Faces, planned, shipped
-from test_workflows import Drawing, api, draw_body, node
+from recipe_graphs import MIRA, Faces, planned, shipped
+from workflow_files import Drawing, api, draw_body, node
 
 from sosie.core import Draw, Plan, Recipe, Render, Request, Stage, plan
 from sosie.core.errors import BadModelError, NotFoundError, UsageError

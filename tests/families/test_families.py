@@ -3,17 +3,15 @@ from __future__ import annotations
 import array
 import dataclasses
 import gzip
-import json
 import math
 import random
 import struct
 import tracemalloc
-from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from header_files import fill, hollow, stripped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
@@ -113,11 +111,6 @@ EXPECTED = {
 """Stripped header -> family, role, layout, variant, storage."""
 
 
-@cache
-def stripped(name: str) -> tuple[Header, int]:
-    return read_stripped(HEADERS / f"{name}.json.gz")
-
-
 def known(header: Header) -> ModelFile:
     answer = identify_header(Path("m.safetensors"), header, 1, families())
     assert isinstance(answer, Known), answer.message
@@ -135,29 +128,6 @@ def header_of(shapes: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str
 
 def table_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
     return {name: (info.dtype, info.shape) for name, info in header.tensors.items()}
-
-
-def hollow(path: Path, header: Header) -> Path:
-    """A whole file with that header whose tensors are a hole: it takes no space on the disk."""
-    table = {
-        n: {"dtype": i.dtype, "shape": list(i.shape), "data_offsets": list(i.offsets)}
-        for n, i in header.tensors.items()
-    }
-    text = json.dumps(table).encode()
-    with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        stream.truncate(8 + len(text) + max(i.offsets[1] for i in header.tensors.values()))
-    return path
-
-
-def fill(path: Path, header: Header, names: Iterator[str] | list[str], value: bytes = b"\x12\x34") -> None:
-    """Writes `value`, again and again, over the beginning (64 KB at most) of some tensors."""
-    with path.open("r+b") as stream:
-        start = 8 + int.from_bytes(stream.read(8), "little")
-        for name in names:
-            begin, end = header.tensors[name].offsets
-            stream.seek(start + begin)
-            stream.write((value * (65_536 // len(value)))[: end - begin])
 
 
 def codes(findings: list[Finding]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from places import DESCRIPTION
-from test_workflows import api, node
+from workflow_files import api, node
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
 from sosie.api.impostors import SCENES

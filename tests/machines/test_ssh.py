@@ -16,12 +16,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from far_machine import FarMachine, far_machine
+from processes import runs, until
 
 from sosie.core.errors import UsageError
 from sosie.machines.ssh import (
@@ -87,22 +88,6 @@ def page() -> Iterator[int]:
 def get(port: int) -> bytes:
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=3) as answer:
         return answer.read()
-
-
-def until(true: Callable[[], Any], seconds: float = 8.0) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def file_of(machine: FarMachine, name: str, content: bytes) -> FarFile:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from comfy_bench import ENCODER, UNET, Recipes, codes, plan, set_behaviour
-from test_remote_doctor import lora, weights
+from weight_files import lora, weights
 
 from sosie.api import comfy_near
 from sosie.api.comfy import ServedComfy, open_comfy

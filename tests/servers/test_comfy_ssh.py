@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from comfy_bench import LORA, UNET, Recipes, plan
-from far_machine import FarMachine, far_machine
+from comfy_bench import (
+    LORA,
+    UNET,
+    Recipes,
+    plan,
+)
+from far_machine import SMI, FarMachine, far_machine
+from json_lines import codes as codes_of
+from json_lines import lines
 from PIL import Image
-from test_remote_doctor import SMI, lora, weights
-from test_ssh import runs, until
+from processes import runs, until
+from weight_files import lora, weights
 
 from sosie.api.comfy import FarServer, ServedComfy, Stamps, open_comfy, parse_far
 from sosie.api.engines import open_engine, resolve_assets
@@ -431,3 +438,46 @@ def test_a_recipe_and_a_users_own_workflow_are_delivered_from_a_server(
         runs = [json.loads(text) for (text,) in session.store._catalogue.rows("SELECT arguments FROM runs ORDER BY id")]
     told = [(Path(run["workflow"]).name, run["set"]) for run in runs]
     assert told == [("", []), *2 * [("flow.json", ["4.steps=7"])]]
+
+
+def test_by_ssh_the_machine_and_every_model_file_are_examined_and_nothing_is_brought(
+    sosie: Sosie, far: FarMachine, here: Workspace, server: FakeServer
+) -> None:
+    (far.root / "models" / "loras" / "broken.safetensors").write_bytes(weights(4)[:-9])
+    far.behave(new_key=True)
+    subject = address(server)
+    result = sosie("doctor", subject, "--json", "--workspace", here.root)
+    machine, *files = lines(result.out)
+    assert (machine["subject"], machine["kind"]) == (subject, "server")
+    assert {"SOS-Y005", "SOS-X005"} <= set(codes_of(machine))
+    assert machine["server"]["version"] == "0.33.0"
+    assert {Path(line["subject"]).name: codes_of(line) for line in files} == {
+        "broken.safetensors": ["SOS-F100"],
+        UNET: ["SOS-F101"],
+    }
+    assert all(line["path"] is None for line in files)
+    assert not any("dd of=" in " ".join(call["command"]) for call in far.calls)
+    assert sorted(path.name for path in (far.root / "models" / "loras").iterdir()) == ["broken.safetensors"]
+
+
+def test_by_ssh_with_a_recipe_only_its_files_are_examined(
+    sosie: Sosie, far: FarMachine, here: Workspace, server: FakeServer
+) -> None:
+    (far.root / "models" / "loras" / "broken.safetensors").write_bytes(weights(4)[:-9])
+    result = sosie("doctor", address(server), "--recipe", "zimage", "--json", "--workspace", here.root)
+    machine, file = lines(result.out)
+    assert any("recipe 'zimage' can run" in finding["message"] for finding in machine["findings"])
+    assert Path(file["subject"]).name == UNET
+
+
+def test_by_ssh_a_machine_without_comfyui_and_one_that_is_away_are_two_findings(
+    sosie: Sosie, far: FarMachine, here: Workspace
+) -> None:
+    with FakeServer() as gone:
+        subject = address(gone, str(far.root))
+    machine, file = lines(sosie("doctor", subject, "--json", "--workspace", here.root).out)
+    assert {"SOS-Y001", "SOS-X009"} <= set(codes_of(machine))
+    assert Path(file["subject"]).name == UNET
+    far.behave(says="ssh: connect to host far port 40022: Connection refused")
+    (away,) = lines(sosie("doctor", subject, "--json", "--workspace", here.root).out)
+    assert codes_of(away) == ["SOS-X001"]

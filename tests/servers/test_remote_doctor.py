@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -11,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from far_machine import FarMachine, far_machine
-from test_families import fill, hollow, stripped
+from far_machine import SMI, FarMachine, far_machine
+from header_files import fill, hollow, stripped
+from weight_files import lora, weights
 
 from sosie.core import Finding
 from sosie.doctor.loras import check_read_lora
@@ -26,13 +26,6 @@ from sosie.workspace.known import fingerprint, remember
 pytestmark = pytest.mark.once
 
 FAR = Host("far", "root", 40022)
-SMI = """
-+-----------------------------------------------------------------------------------------+
-| NVIDIA-SMI 570.86.10              Driver Version: 570.86.10      CUDA Version: 12.8     |
-+-----------------------------------------------------------------------------------------+
-name, compute_cap, driver_version, memory.total [MiB], memory.free [MiB]
-NVIDIA GeForce RTX 3090, 8.6, 570.86.10, 24576 MiB, 24200 MiB
-"""
 
 
 @pytest.fixture
@@ -40,30 +33,6 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarMachine]
     command_module._is_strict.cache_clear()
     yield far_machine(tmp_path, lambda path: monkeypatch.setenv("PATH", path))
     command_module._is_strict.cache_clear()
-
-
-def safetensors(tensors: dict[str, tuple[str, list[int], bytes]], metadata: dict[str, str] | None = None) -> bytes:
-    table: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
-    data = b""
-    for name, (dtype, shape, content) in tensors.items():
-        table[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
-        data += content
-    text = json.dumps(table).encode()
-    return len(text).to_bytes(8, "little") + text + data
-
-
-def weights(count: int, content: bytes = b"\x11\x3c") -> bytes:
-    return safetensors({f"blocks.{i}.weight": ("F16", [64, 64], content * 4096) for i in range(count)})
-
-
-def lora(alpha: float) -> bytes:
-    tensors: dict[str, tuple[str, list[int], bytes]] = {}
-    for i in range(30):
-        base = f"lora_unet_layers_{i}_feed_forward_w1"
-        tensors[f"{base}.alpha"] = ("F32", [], struct.pack("<f", alpha))
-        tensors[f"{base}.lora_down.weight"] = ("F16", [4, 3840], b"\x11\x22" * 4 * 3840)
-        tensors[f"{base}.lora_up.weight"] = ("F16", [10240, 4], b"\x11\x22" * 4 * 10240)
-    return safetensors(tensors)
 
 
 def put(machine: FarMachine, name: str, content: bytes) -> FarFile:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from io import BytesIO
 from typing import Any
 
 from PIL import Image
@@ -12,8 +13,9 @@ from sosie.core import Acceptance, Character, Draw, Finding, Plan, Progress, Ren
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.fake import FakeServer
 from sosie.engines.comfy.link import Link
-from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
+from sosie.engines.comfy.program import Compiled, FileUse, Program, Step, Upload
 from sosie.engines.comfy.server import Limits, Patience, Server, parse_servers
+from sosie.engines.comfy.station import Station, Work
 
 QUICK = Patience(connect=1.0, answer=3.0, poll=0.03, quiet=0.15, gone=3.0, free=0.05)
 UNET, ENCODER, VAE, LORA = (
@@ -132,3 +134,32 @@ def has_error(findings: Sequence[Finding], code: str) -> bool:
 
 def set_behaviour(server: FakeServer, **changes: Any) -> None:
     server.behaviour = replace(server.behaviour, **changes)
+
+
+def one_upload(data: bytes, is_reference: bool) -> Compiled:
+    graph = {
+        "1": node("LoadImage", image=""),
+        "2": node("SaveImage", images=["1", 0], filename_prefix="x"),
+    }
+    return Compiled(graph, "2", (Upload("1", "image", data, is_reference),))
+
+
+class Silent:
+    """A host that does everything in this thread."""
+
+    def report(self, _: Any) -> None: ...
+
+    def here(self, work: Callable[[], Any]) -> Any:
+        return work()
+
+
+def sent(near: FakeServer, compiled: Compiled) -> tuple[Render, Image.Image]:
+    """A render of one upload, and the image that the server has of it."""
+    station = Station(link_to(near), Recipes(), {})
+    program = Program((Step("generate", compiled),))
+    try:
+        render = station.render(Work(plan(1), program, None, compiled), "e", Silent())
+    finally:
+        station.link.close()
+    (data,) = near.disk.inputs.values()
+    return render, Image.open(BytesIO(data))

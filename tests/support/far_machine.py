@@ -11,6 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SMI = """
++-----------------------------------------------------------------------------------------+
+| NVIDIA-SMI 570.86.10              Driver Version: 570.86.10      CUDA Version: 12.8     |
++-----------------------------------------------------------------------------------------+
+name, compute_cap, driver_version, memory.total [MiB], memory.free [MiB]
+NVIDIA GeForce RTX 3090, 8.6, 570.86.10, 24576 MiB, 24200 MiB
+"""
+
 PROGRAM = r"""
 import json, os, signal, socket, subprocess, sys, threading, time
 from pathlib import Path

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from json_lines import lines
 from PIL import Image
 from places import ROOT
 from safetensors.numpy import save_file
@@ -55,10 +56,6 @@ sample_every = 2
 prompts = ["smiling, soft daylight, forest background", "sad, neon light, beach background"]
 
 [acceptance]"""
-
-
-def lines(text: str) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in text.splitlines()]
 
 
 @pytest.fixture(autouse=True)
