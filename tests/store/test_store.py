@@ -304,7 +304,7 @@ def test_an_image_is_durable_before_its_row_exists(store: Store, folder: Path, m
     monkeypatch.setattr(os, "fsync", spy_fsync)
     monkeypatch.setattr(Path, "replace", spy_replace)
     part = store.add_render(a_render(1)).image.parent.name
-    assert events == ["sync images rows=0", "sync .tmp rows=0", "rename .tmp to .png rows=0", f"sync {part} rows=0"]
+    assert events == ["sync images rows=0", "sync .part rows=0", "rename .part to .png rows=0", f"sync {part} rows=0"]
     assert rows() == 1
 
 
@@ -378,11 +378,12 @@ def test_a_damaged_file_is_replaced_when_its_image_is_rendered_again(store: Stor
     assert check_whole(folder) == 1
 
 
-def test_a_sweep_takes_old_leftovers_and_nothing_else(store: Store, folder: Path) -> None:
+@pytest.mark.parametrize("ending", ["part", "tmp"], ids=["of this version", "of earlier ones"])
+def test_a_sweep_takes_old_leftovers_and_nothing_else(store: Store, folder: Path, ending: str) -> None:
     kept = store.add_render(a_render(1)).image
     orphan = images.write(folder / "images", images.encode(picture(2)))
     fresh = images.write(folder / "images", images.encode(picture(3)))
-    temporary = kept.with_name(f".{'0' * 64}.abc.tmp")
+    temporary = kept.with_name(f".{'0' * 64}.abc.{ending}")
     temporary.write_bytes(b"half")
     with raw(folder) as database:
         database.execute("UPDATE migrations SET applied = '2020-01-01T00:00:00.000000+00:00'")
@@ -562,7 +563,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path) -> None:
             assert "expected room" in caught.value.message
             assert "free some space" in caught.value.hint
             assert len(done) > 5
-            assert not list(small.glob("**/*.tmp"))
+            assert not list(small.glob("**/*.part"))
             assert [store.find_render(stored.plan.id, "fake") for stored in done] == done
         done_images = {stored.image for stored in done}
         for path in small.glob(".sosie/images/*/*.png"):
@@ -618,7 +619,7 @@ def test_an_image_that_cannot_be_synced_leaves_no_row_and_no_temporary(
     seen: list[Path] = []
 
     def fail_for_temporaries(descriptor: int) -> None:
-        if temporaries := list(folder.glob("images/*/.*.tmp")):
+        if temporaries := list(folder.glob("images/*/.*.part")):
             seen.extend(temporaries)
             raise OSError(errno.EIO, "Input/output error")
 

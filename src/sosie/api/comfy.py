@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +18,7 @@ from sosie.engines.comfy.answers import table
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.program import Compiler
 from sosie.engines.comfy.server import Server, parse_servers, token_from_environment
+from sosie.files.whole import write_json
 from sosie.machines.ssh import Host, Tunnel, parse_host
 from sosie.workspace.session import Session
 
@@ -214,13 +214,9 @@ class Stamps(MutableMapping[str, str]):
         return len(self._known)
 
     def _write(self, stamps: Mapping[str, str]) -> None:
-        part = self._path.with_suffix(f".{os.getpid()}.part")
-        try:
+        with suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(stamps, indent=1, sort_keys=True), encoding="utf-8")
-            part.replace(self._path)
-        except OSError:
-            part.unlink(missing_ok=True)
+            write_json(self._path, dict(stamps), sort_keys=True)
 
     def _read(self) -> dict[str, str]:
         try:

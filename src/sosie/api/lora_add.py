@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from sosie.core.errors import DeliveryError, UsageError
 from sosie.core.schema import load_toml
 from sosie.doctor.loras import check_lora
 from sosie.files.digest import asset_digest
+from sosie.files.whole import whole_draft, write_whole
 from sosie.lora import read_lora
 from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, lora_toml
 from sosie.workspace.library import find_asset
@@ -100,12 +100,9 @@ def _write(folder: Path, source: Path, entry: LoraEntry) -> None:
     try:
         target.parent.mkdir(exist_ok=True)
         if not target.exists():
-            part = target.with_name(f".{target.name}.{os.getpid()}.part")
-            shutil.copyfile(source, part)
-            part.replace(target)
+            with whole_draft(target) as part:
+                shutil.copyfile(source, part)
         if same is None:
-            part = toml.with_name(f".{toml.name}.{os.getpid()}.part")
-            part.write_text(toml.read_text(encoding="utf-8").rstrip("\n") + "\n" + lora_toml(entry), encoding="utf-8")
-            part.replace(toml)
+            write_whole(toml, toml.read_text(encoding="utf-8").rstrip("\n") + "\n" + lora_toml(entry))
     except OSError as error:
         raise DeliveryError(f"{target} could not be written: {error.strerror}", "free some space") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
+from sosie.files.whole import write_whole
 from sosie.training.ranges import training_complaints
 from sosie.workspace.workspace import Workspace, check_name
 
@@ -98,9 +98,7 @@ def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
         raise UsageError(f"recipe '{new_name}' exists already: {target}", f"sosie recipe copy {name} OTHER-NAME")
     text = source.read_text(encoding="utf-8").replace(f'name = "{name}"', f'name = "{new_name}"', 1)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(target)
+    write_whole(target, text)
     return target
 
 

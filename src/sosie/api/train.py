@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from sosie.dataset.gather import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
+from sosie.files.whole import whole_draft
 from sosie.lora import read_lora
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Event
@@ -166,11 +166,10 @@ def _take_back(toml: Path, lora: CharacterLora) -> None:
     """Takes the entry of a LoRA out of `character.toml`; the rest of the text stays as it is."""
     head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml.read_text(encoding="utf-8"))
     kept = [table for table in tables if f'"{lora.file}"' not in table]
-    part = toml.with_name(f".{toml.name}.{os.getpid()}.part")
     try:
-        part.write_text(head + "".join(kept), encoding="utf-8")
-        from_table(CharacterFile, read_toml(part), str(toml))
-        part.replace(toml)
+        with whole_draft(toml) as part:
+            part.write_text(head + "".join(kept), encoding="utf-8")
+            from_table(CharacterFile, read_toml(part), str(toml))
     except OSError as error:
         raise DeliveryError(f"{toml} could not be written: {error.strerror}", "free some space") from None
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sosie.files.digest import file_digest
+from sosie.files.whole import whole_stream
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
 from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords
 from sosie.training.events import Ended, Event, Noted, RolledBack, Sampled, Scores, Stepped
@@ -67,7 +68,8 @@ class Recorder:
         folder = self._job.folder / "samples"
         folder.mkdir(parents=True, exist_ok=True)
         for place, sample in enumerate(event.samples):
-            sample.image.save(_sample_path(folder, event.step, place))
+            with whole_stream(_sample_path(folder, event.step, place)) as stream:
+                sample.image.save(stream, "PNG")
         if event.scores is not None:
             self._records.add_judgement(self._number, event.step, scores_table(event.scores))
 

@@ -11,6 +11,7 @@ import click
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
+from sosie.files.whole import write_json
 
 
 @click.group("comfy")
@@ -37,7 +38,7 @@ def record(url: str, out: Path | None, with_prompts: bool, output: Output, **_: 
     if out is None:
         output.data(json.dumps(recording, ensure_ascii=False, indent=None if output.as_json else 1))
         return
-    out.write_text(json.dumps(recording, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    write_json(out, recording)
     if output.as_json:
         output.line({"path": str(out), "with_prompts": with_prompts, "failed": recording["failed"]})
     else:

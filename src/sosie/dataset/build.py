@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from sosie.faces.templates import judge_templates
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.web import DownloadError, Web
 from sosie.files.images import image_digest, read_image
+from sosie.files.whole import write_json
 from sosie.scorers.sample import Sample
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
@@ -264,9 +264,7 @@ def judging_character(session: Session, character: Character) -> Character:
         left = {reference.sha256 for reference in found.references}
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
-            part = kept.with_name(f".{kept.name}.{os.getpid()}.part")
-            part.write_text(json.dumps(sorted(left)), encoding="utf-8")
-            part.replace(kept)
+            write_json(kept, sorted(left))
     return replace(character, references=tuple(one for one in character.references if one.sha256 in left))
 
 

@@ -7,9 +7,8 @@ becomes a part of a set, and no picture of a set whatever its name is a referenc
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -22,6 +21,7 @@ from sosie.dataset.check.faces import AS_TRAINING
 from sosie.faces.encoders import similarity
 from sosie.faces.references import MIN_RELATIVE_SIMILARITY, check_references
 from sosie.files.images import image_digest, is_image_name, read_image
+from sosie.files.whole import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -272,19 +272,9 @@ def _member(row: Mapping[str, Any], path: Path, where: str) -> Member:
 
 
 def _write(path: Path, data: bytes) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with part.open("wb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        write_whole(path, data)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from sosie.core import Environment, Finding, Plan, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
 from sosie.families import Settings
+from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
 
 if TYPE_CHECKING:
@@ -129,12 +130,9 @@ def listen(folder: Path) -> tuple[Listener, str]:
 def write_door(folder: Path, address: str, role: str) -> Door:
     """The door of this process with a fresh key, in place at once; only this user can read it."""
     door = Door(address, secrets.token_hex(32), os.getpid(), role)
-    draft = folder / f".{DOOR}.{secrets.token_hex(8)}.tmp"
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(to_table(door), stream)
-    _refuse_open(draft)
-    draft.replace(folder / DOOR)
+    with whole_stream(folder / DOOR, mode=0o600) as stream:
+        stream.write(json.dumps(to_table(door)).encode())
+        _refuse_open(Path(stream.name))
     return door
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from sosie.core.errors import BadImageError
 from sosie.core.schema import digest
 from sosie.faces.encoders import template
 from sosie.files.images import read_image
+from sosie.files.whole import whole_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,12 +66,8 @@ def kept(path: Path, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.f
     except (OSError, ValueError, EOFError):
         pass
     vector = compute()
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as file:
+        with whole_stream(path) as file:
             np.save(file, vector)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
     return vector

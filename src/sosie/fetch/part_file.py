@@ -17,6 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any, cast
 
+from sosie.files.whole import sync_folder, write_json
+
 CHECKPOINT = 16 * 2**20
 CHECKPOINT_SECONDS = 5.0
 """How many bytes, or seconds of a transfer, may be lost by a kill."""
@@ -96,12 +98,7 @@ class PartFile:
         self._file.flush()
         os.fsync(self._file.fileno())
         state = replace(self.state, bytes=self.done, digest=self.sha256)
-        temporary = sidecar_path(self.path).with_suffix(".new")
-        with temporary.open("w", encoding="utf-8") as stream:
-            json.dump(asdict(state), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(sidecar_path(self.path))
+        write_json(sidecar_path(self.path), asdict(state))
 
     def restart(self) -> None:
         """Empty again."""
@@ -118,8 +115,8 @@ class PartFile:
         part_path(self.path).replace(self.path)
         sidecar_path(self.path).unlink(missing_ok=True)
         self._file.close()
-        with suppress(OSError):  # some file systems cannot sync a folder
-            _sync_folder(self.path.parent)
+        with suppress(OSError):
+            sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Makes what is there safe and lets it go; an empty part is removed. Does nothing after `finish`."""
@@ -194,11 +191,3 @@ def _open_locked(part: Path) -> IO[bytes]:
             if os.path.samestat(os.fstat(stream.fileno()), part.stat()):
                 return stream
         stream.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

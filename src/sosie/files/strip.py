@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from sosie.core.errors import BadModelError, NotFoundError
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, parse_header, read_header
+from sosie.files.whole import write_whole
 
 FORMAT = "header 1"
 METADATA_LENGTH = 80
@@ -43,7 +44,7 @@ def write_stripped(header: Header, size: int, out: Path) -> None:
         "tensors": [[name, info.dtype, list(info.shape)] for name, info in tensors],
     }
     text = json.dumps(table, ensure_ascii=True, separators=(",", ":")).encode()
-    out.write_bytes(gzip.compress(text, mtime=0) if out.name.endswith(".gz") else text)
+    write_whole(out, gzip.compress(text, mtime=0) if out.name.endswith(".gz") else text)
 
 
 def read_stripped(path: Path) -> tuple[Header, int]:

@@ -6,10 +6,8 @@ Nothing here rounds: bf16 is held as uint16 and fp8 as uint8, to be moved, not c
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, UsageError
 from sosie.files.safetensors import BITS, MAX_HEADER, Header
+from sosie.files.whole import whole_stream
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,16 +104,12 @@ def scaled(values: Array, dtype: str, factor: float) -> Array:
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], overwrite: bool = False) -> None:
     """Writes a safetensors file, all of it or nothing.
 
-    The bytes go to a file beside `path`, are flushed to the disk, and take the name at the end.
     Without `overwrite` an existing `path` is a `UsageError`, also if it appears meanwhile.
     """
     names = sorted(tensors, key=lambda name: (-BITS[tensors[name].dtype], name))
     head = _header_bytes(names, tensors, metadata)
-    if not overwrite and os.path.lexists(path):
-        raise _exists(path)
-    part = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
-        with part.open("xb") as stream:
+        with whole_stream(path, overwrite) as stream:
             stream.write(head)
             for name in names:
                 tensor = tensors[name]
@@ -122,33 +117,10 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
                 if array.shape != tensor.shape or array.dtype != CARRIERS[tensor.dtype]:
                     raise AssertionError(f"{name}: {array.dtype} {array.shape} is not {tensor.dtype} {tensor.shape}")
                 stream.write(array.tobytes())
-            stream.flush()
-            os.fsync(stream.fileno())
-        _take_name(part, path, overwrite)
+    except FileExistsError:
+        raise UsageError(f"{path} exists already", "choose another output file, or add --overwrite") from None
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}", "choose another output file") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-
-
-def _take_name(part: Path, path: Path, overwrite: bool) -> None:
-    if overwrite:
-        part.replace(path)
-        return
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        raise _exists(path) from None
-    except OSError:
-        # The file system has no hard links.
-        if os.path.lexists(path):
-            raise _exists(path) from None
-        part.replace(path)
-
-
-def _exists(path: Path) -> UsageError:
-    return UsageError(f"{path} exists already", "choose another output file, or add --overwrite")
 
 
 def _header_bytes(names: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:

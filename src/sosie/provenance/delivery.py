@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
-import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import DeliveryError, UsageError, nearest
+from sosie.files.whole import write_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -79,33 +77,12 @@ def _png_text(xmp: str) -> Any:
 def deliver(data: bytes, target: Path) -> None:
     """Writes `data` to `target` (replaced if it exists): after any crash it is the old file or the whole new one.
 
-    The bytes go to a hidden file in the same folder, reach the disk, and are then renamed.
     Raises `DeliveryError` with the path, the system's reason and a hint; no part file is left.
     """
-    part = target.with_name(f".sosie-{secrets.token_hex(8)}.part")
     try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(target, data)
     except OSError as error:
         raise DeliveryError(
             f"{target} could not be written: {error.strerror or error}",
             _HINTS.get(error.errno or 0, "choose another folder"),
         ) from None
-    _sync_folder(target.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable, where the system can open folders."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

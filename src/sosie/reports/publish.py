@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sosie.core.errors import DeliveryError
+from sosie.files.whole import whole_stream, write_whole
 from sosie.reports.page import page_html
 from sosie.reports.report import Report
 from sosie.reports.sheet import contact_sheet
@@ -14,12 +15,9 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
     """Writes `contact-sheet.png` and `index.html` into `folder`, whole or not at all each."""
     sheet, page = folder / "contact-sheet.png", folder / "index.html"
     try:
-        part = folder / ".contact-sheet.part.png"
-        contact_sheet(report).save(part)
-        part.replace(sheet)
-        part = folder / ".index.part.html"
-        part.write_text(page_html(report), encoding="utf-8")
-        part.replace(page)
+        with whole_stream(sheet) as stream:
+            contact_sheet(report).save(stream, "PNG")
+        write_whole(page, page_html(report))
     except OSError as error:
         raise DeliveryError(
             f"the report could not be written to {folder}: {error.strerror or error}; the images are safe in the store",

@@ -17,6 +17,7 @@ from PIL import Image
 
 from sosie import __version__
 from sosie.core.errors import DeliveryError
+from sosie.files.whole import write_whole
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 520, 190, 64, 22
 """A curve's size in pixels, and the room for its numbers."""
@@ -73,11 +74,9 @@ class TrainingReport:
 def write_training_report(report: TrainingReport, folder: Path) -> Path:
     """Writes `index.html` into `folder`, whole or not at all."""
     page = folder / "index.html"
-    part = folder / ".index.part.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(training_page(report), encoding="utf-8")
-        part.replace(page)
+        write_whole(page, training_page(report))
     except OSError as error:
         raise DeliveryError(
             f"the report could not be written to {folder}: {error.strerror or error}; LoRA and record are whole",

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from sosie.core import CohortRate
 from sosie.core.errors import BadModelError
+from sosie.files.whole import whole_stream
 
 Vectors = NDArray[np.float32]
 STEP = 1e-4
@@ -80,12 +80,8 @@ def save_cohort(cohort: Cohort, path: Path) -> None:
     meta |= {"descriptions": list(cohort.descriptions), "changes": [list(change) for change in cohort.changes]}
     arrays = cast("dict[str, Any]", {name: np.asarray(rows, np.float32) for name, rows in cohort.embeddings.items()})
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with temporary.open("wb") as file:
+    with whole_stream(path) as file:
         np.savez_compressed(file, meta=json.dumps({**meta, "encoders": dict(cohort.encoders)}), **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def nearest_in_description(cohort: Cohort, description: str, count: int) -> Cohort:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sosie.files.whole import PART, sync_folder, write_whole
 from sosie.store.faults import disk_fault
 
 if TYPE_CHECKING:
@@ -95,19 +95,9 @@ def write(folder: Path, image: Encoded) -> Path:
             pass  # swept by another process since: written again below
         except OSError as error:
             raise disk_fault(path, error) from error
-    temporary = path.with_name(f".{image.sha256}.{secrets.token_hex(8)}.tmp")
     try:
         make_folder(path.parent)
-        try:
-            with temporary.open("xb") as file:
-                file.write(image.data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(path.parent)
+        write_whole(path, image.data)
     except OSError as error:
         raise disk_fault(path, error) from error
     return path
@@ -120,21 +110,11 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Makes the names in `folder` durable. Windows has no such call and needs none."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def older_than(folder: Path, age: float) -> Iterator[tuple[Path, float]]:
     """Every file below `folder` last written over `age` seconds ago, with that time (epoch)."""
     limit = time.time() - age
-    for pattern in (".*.tmp", "*.png"):
+    # Earlier versions called unfinished files .tmp.
+    for pattern in (f".*{PART}", ".*.tmp", "*.png"):
         for path in folder.glob(f"??/{pattern}"):
             try:
                 written = path.stat().st_mtime

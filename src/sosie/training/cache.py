@@ -9,7 +9,7 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.schema import digest
-from sosie.training.saves import write_whole
+from sosie.training.saves import save_whole
 
 VERSION = 1
 """Of what is in a file; a file of another one is never asked for."""
@@ -39,5 +39,5 @@ class Cache:
                 message = f"{path.name} in the cache is damaged ({error}); it was made again"
                 self.findings.append(Finding("SOS-U023", "info", str(path), message, "look at the disk if it recurs"))
         made = {name: tensor.contiguous() for name, tensor in make().items()}
-        write_whole(path, torch_files.save(made))
+        save_whole(path, torch_files.save(made))
         return made

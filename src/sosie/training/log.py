@@ -8,6 +8,7 @@ from typing import Any, TextIO
 
 from sosie.core import Finding
 from sosie.core.schema import to_table
+from sosie.files.whole import write_whole
 from sosie.training.events import Event, Prepared, Sampled, Stepped
 from sosie.training.job import TrainingJob
 from sosie.training.loggers import Loggers
@@ -78,4 +79,4 @@ def _cut(path: Path, step: int) -> None:
             continue
         if table.get("step", 0) <= step and table.get("event") != "ended":
             kept.append(line)
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    write_whole(path, "".join(line + "\n" for line in kept))

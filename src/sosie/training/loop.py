@@ -26,7 +26,7 @@ from sosie.training.optimise import learning_rate, optimiser_for
 from sosie.training.order import Order
 from sosie.training.prepare import FACE, Item, Material
 from sosie.training.replay import Replay
-from sosie.training.saves import make_room, write_whole
+from sosie.training.saves import make_room, save_whole
 from sosie.training.state import Standing, State
 from sosie.training.timesteps import draw_timesteps
 
@@ -167,7 +167,7 @@ class Trainer:
         content = lora_file.to_bytes(tensors, metadata)
         self._job.output.parent.mkdir(parents=True, exist_ok=True)
         make_room(self._job.output.parent, len(content), (), self.removed.append)
-        write_whole(self._job.output, content)
+        save_whole(self._job.output, content)
         return self._job.output
 
     def last_checkpoint(self) -> int | None:
@@ -182,7 +182,7 @@ class Trainer:
     def _write(self, path: Path, content: bytes, kind: Any) -> Saved:
         expendable = [old for old in self._expendable() if old != path]
         make_room(self._job.folder, len(content), expendable, self.removed.append)
-        write_whole(path, content)
+        save_whole(path, content)
         return Saved(self.standing.step, path, kind)
 
     def _expendable(self) -> list[Path]:

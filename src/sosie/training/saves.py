@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sosie.core import Finding
+from sosie.files.whole import PART, write_whole
 
 RESERVE = 10**9
 """Bytes that a run leaves free on its disk: the system, and other programs, need them."""
-
-PART = ".part"
 
 
 class DiskFullError(Exception):
@@ -29,22 +26,12 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file beside its place, syncs it and moves it there: at every moment `path` is the old file or the new.
-
-    Raises `DiskFullError` (SOS-U020) if it cannot be written; nothing half-written stays.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}{PART}")  # two runs may fill one cache
+def save_whole(path: Path, content: bytes) -> None:
+    """Writes a file whole or not at all. Raises `DiskFullError` (SOS-U020) if it cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with part.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        part.replace(path)
+        write_whole(path, content)
     except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
         why = error.strerror or str(error)
         raise DiskFullError(_full(path, f"could not be written ({why}): {len(content) / 1e6:.1f} MB")) from error
 

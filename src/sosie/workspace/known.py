@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any, cast
 
 from sosie.core.errors import BadModelError, ConfigError
 from sosie.files.safetensors import Header
+from sosie.files.whole import write_json
 
 MAX_TENSOR = 65_536
 """Bytes; the fingerprint of Z-Image, a norm of 3840 numbers, has 7,680 in bf16."""
@@ -70,12 +70,7 @@ def remember(table: Path, family: str, digest: str, variant: str) -> None:
     entries = read_known(table)
     entries.setdefault(family, {})[digest] = variant
     table.parent.mkdir(parents=True, exist_ok=True)
-    part = table.with_name(f".{table.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        part.replace(table)
-    finally:
-        part.unlink(missing_ok=True)
+    write_json(table, entries, sort_keys=True)
 
 
 def _is_texts(value: Any) -> bool:

@@ -6,7 +6,6 @@ Hidden, so that it is no part of the digest of a folder; beside it, so that it g
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from typing import Any, cast
 from sosie.core.errors import ConfigError
 from sosie.core.recipe import Commercial
 from sosie.core.schema import from_table
+from sosie.files.whole import write_json
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,4 @@ def read_origin(model: Path) -> Origin | None:
 
 def write_origin(model: Path, origin: Origin) -> None:
     """Writes the origin of `model`, whole or not at all."""
-    part = model.with_name(f".{model.name}.{os.getpid()}.part")
-    try:
-        part.write_text(json.dumps(asdict(origin), ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        part.replace(origin_path(model))
-    finally:
-        part.unlink(missing_ok=True)
+    write_json(origin_path(model), asdict(origin))

@@ -22,6 +22,7 @@ from sosie.core.errors import BadModelError, MissingExtraError, UsageError
 from sosie.files.pickles.pickled import Pickled, read_pickled
 from sosie.files.pickles.records import DTYPES, PickleError
 from sosie.files.safetensors import Header, read_header
+from sosie.files.whole import whole_draft
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -47,23 +48,17 @@ def convert(path: Path, out: Path, seconds: float | None = None) -> Pickled:
     if out.exists():
         raise UsageError(f"{out} exists already and is not overwritten", "name another file with --out")
     pickled = read_pickled(path)
+    begun = False
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.stem[:40]}-", suffix=".part", dir=out.parent)
+        with whole_draft(out) as part:
+            begun = True
+            _run(pickled, part, seconds)
+            _verify(pickled, part)
     except OSError as error:
-        raise UsageError(
-            f"{out.parent} cannot be written to: {error.strerror or error}", "name another --out"
-        ) from None
-    os.close(handle)
-    part = Path(name)
-    try:
-        _run(pickled, part, seconds)
-        _verify(pickled, part)
-        part.chmod(0o666 & ~_umask())
-        part.replace(out)
-    except OSError as error:
-        raise BadModelError(f"{out} cannot be written: {error.strerror or error}", "free some space") from None
-    finally:
-        part.unlink(missing_ok=True)
+        why = error.strerror or str(error)
+        if not begun:
+            raise UsageError(f"{out.parent} cannot be written to: {why}", "name another --out") from None
+        raise BadModelError(f"{out} cannot be written: {why}", "free some space") from None
     return pickled
 
 
@@ -138,12 +133,6 @@ def _verify(pickled: Pickled, part: Path) -> None:
     written = read_header(part)
     if dict(written.tensors) != dict(pickled.header.tensors):
         raise PickleError("SOS-K022", f"{pickled.path}: what was written is not what its opcodes promised", _GET)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 _GET = "get the model as a .safetensors file from its publisher"

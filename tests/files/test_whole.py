@@ -1,0 +1,178 @@
+"""Files are written whole or not at all, and in one place."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from places import ROOT
+
+from sosie.files.whole import PART, whole_draft, whole_stream, write_json, write_whole
+
+SOURCE = ROOT / "src" / "sosie"
+
+WRITERS = frozenset({"write_text", "write_bytes", "rename", "renames", "touch", "symlink_to", "hardlink_to"})
+"""What makes or renames a file, as a method of a path or a function of `os`; `replace` and `open` are looked at."""
+
+ALLOWED = {
+    "files/whole.py": "the one place",
+    "files/pickles/child.py": "runs alone, without the package; writes the draft that its parent opened",
+    "files/pickles/convert.py": "what the child says on stderr, in a folder that is removed",
+    "families/sdxl/single_file.py": "a tokenizer's files, in a folder that is removed",
+    "doctor/remote.py": "copies of a remote file's first bytes, in a folder that is removed",
+    "api/train.py": "writes a draft, and reads it before it takes its name",
+    "fetch/part_file.py": "a download that goes on in its own part, over days",
+    "api/fetch.py": "moves a whole file to another name",
+    "workspace/characters.py": "makes a folder of files, and moves it as a whole",
+    "provenance/keys.py": "makes a folder of files, and moves it as a whole",
+}
+"""Modules that write or rename files themselves, and why."""
+
+
+def writes(tree: ast.AST) -> list[int]:
+    """Lines where a file is made, overwritten or renamed."""
+    found: list[int] = []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        texts = [arg.value for arg in (*node.args, *(k.value for k in node.keywords)) if isinstance(arg, ast.Constant)]
+        modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwxabt+")]
+        module = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id
+        if (
+            (name in WRITERS and isinstance(node.func, ast.Attribute))
+            or (name in ("open", "fdopen") and any(set(mode) & set("wx") for mode in modes))
+            # A path's `replace` takes one argument, a text's two; that of dataclasses and time takes keywords.
+            or (name == "replace" and (module == "os" or (len(node.args) == 1 and not node.keywords)))
+            or (module, name) in (("shutil", "move"), ("os", "link"))
+        ):
+            found.append(node.lineno)
+    return found
+
+
+def test_no_other_module_writes_or_renames_files() -> None:
+    found = {
+        str(path.relative_to(SOURCE).as_posix()): lines
+        for path in sorted(SOURCE.rglob("*.py"))
+        if (lines := writes(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    others = {name: lines for name, lines in found.items() if name not in ALLOWED}
+    assert not others, f"use sosie.files.whole, or say in ALLOWED why not: {others}"
+    assert set(ALLOWED) <= set(found), f"no exception any more: {set(ALLOWED) - set(found)}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "part.replace(path)",
+        "os.replace(a, b)",
+        "path.rename(other)",
+        "path.write_text(text, encoding='utf-8')",
+        "path.write_bytes(data)",
+        "path.open('wb')",
+        "path.open(mode='x')",
+        "open(path, 'w+b')",
+        "os.link(a, b)",
+        "shutil.move(a, b)",
+    ],
+)
+def test_the_search_sees(line: str) -> None:
+    assert writes(ast.parse(line))
+
+
+@pytest.mark.parametrize("line", ["text.replace('a', 'b')", "replace(plan, seed=1)", "path.open('rb')", "path.open()"])
+def test_the_search_passes_over(line: str) -> None:
+    assert not writes(ast.parse(line))
+
+
+def test_text_bytes_and_json_are_written_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 120 + ".json")
+    write_whole(path, "a\nb\r\n")
+    assert path.read_bytes() == b"a\nb\r\n"
+    write_whole(path, b"\0")
+    assert path.read_bytes() == b"\0"
+    write_json(path, {"b": "ü", "a": "\ud800"}, sort_keys=True)
+    assert json.loads(path.read_text(encoding="utf-8")) == {"a": "\ud800", "b": "ü"}
+    assert "ü" in path.read_text(encoding="utf-8")
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "full"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path: Path, failure: BaseException) -> None:
+    path = tmp_path / "a.txt"
+    write_whole(path, "old")
+
+    def write() -> None:
+        with whole_stream(path) as stream:
+            stream.write(b"half")
+            stream.flush()
+            assert path.read_text() == "old"
+            raise failure
+
+    with pytest.raises(type(failure)):
+        write()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.txt"
+
+    def write() -> None:
+        with whole_draft(path, overwrite=False) as part:
+            part.write_text("mine", encoding="utf-8")
+            path.write_text("theirs", encoding="utf-8")
+
+    for link in (os.link, _no_links):
+        monkeypatch.setattr(os, "link", link)
+        path.unlink(missing_ok=True)
+        with pytest.raises(FileExistsError):
+            write()
+        assert path.read_text() == "theirs"
+        with pytest.raises(FileExistsError):  # at once, before anything is made
+            write()
+        assert list(tmp_path.iterdir()) == [path]
+        path.unlink()
+        with whole_draft(path, overwrite=False) as part:
+            part.write_text("mine", encoding="utf-8")
+        assert path.read_text() == "mine"
+        assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
+def test_the_mode_is_that_of_any_new_file_or_the_one_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write_whole(tmp_path / "a", "")
+    with whole_stream(tmp_path / "b", mode=0o600):
+        assert [part.stat().st_mode & 0o777 for part in tmp_path.glob(f".b*{PART}")] == [0o600]
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not sync folders")
+def test_a_folder_that_cannot_be_synced_is_no_error_and_a_broken_disk_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+    answer = [errno.EINVAL]
+
+    def refuse(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve() == tmp_path.resolve():
+            raise OSError(answer[0], os.strerror(answer[0]))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_whole(tmp_path / "a", "whole")
+    answer[0] = errno.EIO
+    with pytest.raises(OSError, match="Input/output"):
+        write_whole(tmp_path / "a", "again")
+    assert (tmp_path / "a").read_text() == "again"
+
+
+def _no_links(*_: object) -> None:
+    raise OSError(errno.EPERM, "no hard links here")
