@@ -36,8 +36,9 @@ from sosie.core.errors import DeliveryError, NotFoundError, ProvenanceError, Usa
 from sosie.provenance import keys as keys_module
 from sosie.provenance import verify as verify_module
 from sosie.provenance.binding import Reading, read, sign
-from sosie.provenance.keys import SigningKey, ensure_key, load_key
+from sosie.provenance.keys import ensure_key, load_key
 from sosie.provenance.manifest import GENERATED, Claim, claim_of, definition_of, write_signed, write_unsigned, xmp_of
+from sosie.provenance.signing_key import SigningKey
 from sosie.provenance.verify import Report, verify
 
 pytestmark = pytest.mark.once

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie import __version__
 from sosie.api.engines import is_comfy, open_engine, resolve_assets
 from sosie.api.models import known_table
 from sosie.api.prompts import PromptLine
@@ -26,7 +25,7 @@ from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.workflow import Workflow
-    from sosie.provenance.keys import SigningKey
+    from sosie.provenance.signing_key import SigningKey
 
 MAX_IMAGES = 10_000
 
@@ -192,7 +191,7 @@ def _deliver_all(
 
 def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key: SigningKey | None) -> Path:
     """Writes one kept image to the output folder; the record of it is written first."""
-    from sosie.provenance.manifest import Claim, write_signed, write_unsigned
+    from sosie.provenance.manifest import claim_of, write_signed, write_unsigned
 
     name = "-".join(part for part in (order.character.name, attempt.task.name, attempt.plan.id[:8]) if part)
     target = order.out / f"{name}{order.choices.variant}.png"
@@ -201,9 +200,7 @@ def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key
     if key is None:
         write_unsigned(image, target)
         return target
-    models = tuple((asset.name, asset.sha256) for asset in attempt.plan.assets)
-    claim = Claim(attempt.plan.id, attempt.plan.recipe, attempt.stored.engine, models, __version__)
-    write_signed(image, target, claim, key)
+    write_signed(image, target, claim_of(attempt.plan, attempt.stored.engine), key)
     return target
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sosie.provenance.keys import SigningKey, load_key
+from sosie.provenance.keys import load_key
+from sosie.provenance.signing_key import SigningKey
 from sosie.provenance.verify import Report, verify
 from sosie.workspace.workspace import Workspace
 

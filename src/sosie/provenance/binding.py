@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sosie.core.errors import ProvenanceError
 
 if TYPE_CHECKING:
-    from sosie.provenance.keys import SigningKey
+    from sosie.provenance.signing_key import SigningKey
 
 SETTINGS: dict[str, Any] = {
     "builder": {"thumbnail": {"enabled": False}},

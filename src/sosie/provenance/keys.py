@@ -18,11 +18,14 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import NotFoundError, ProvenanceError
+from sosie.provenance.binding import sign
+from sosie.provenance.delivery import encode
+from sosie.provenance.manifest import Claim, definition_of
+from sosie.provenance.signing_key import SigningKey
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -33,38 +36,6 @@ CERTIFICATE = "certificate.pem"
 MAX_PEM_BYTES = 1 << 20
 YEARS = 30
 ORGANIZATION = "Sosie self-made certificate"
-
-
-@dataclass(frozen=True)
-class SigningKey:
-    """A private key and its certificate chain.
-
-    `algorithm` is the COSE name (`es256`, `es384`, `es512`, `ps256`, `ed25519`); `chain` is PEM,
-    the signer's certificate first; `fingerprint` is the SHA-256 of that certificate's DER bytes
-    (64 hex digits), fit to be published; `serial` and `common_name` are the certificate's. The
-    private key itself is in no repr and no comparison.
-    """
-
-    algorithm: str
-    chain: str = field(repr=False)
-    fingerprint: str
-    serial: int
-    common_name: str
-    private: Any = field(repr=False, compare=False)
-
-    def private_pem(self) -> bytes:
-        """The private key as unencrypted PKCS#8 PEM: for the signing library only."""
-        from cryptography.hazmat.primitives import serialization
-
-        return self.private.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-
-    @property
-    def anchors(self) -> str:
-        """The issuers' certificates (PEM), or an empty text if the chain holds only the signer's."""
-        marker = "-----BEGIN CERTIFICATE-----"
-        return "".join(marker + part for part in self.chain.split(marker)[2:])
 
 
 def ensure_key(folder: Path) -> SigningKey:
@@ -320,10 +291,6 @@ def _check_dates(leaf: x509.Certificate, path: Path) -> None:
 def _check_fit(key: SigningKey, path: Path) -> None:
     """Signs a one-pixel image: the library knows the certificate profile best."""
     from PIL import Image
-
-    from sosie.provenance.binding import sign
-    from sosie.provenance.delivery import encode
-    from sosie.provenance.manifest import Claim, definition_of
 
     mime = "image/png"
     try:

@@ -23,7 +23,7 @@ from sosie.provenance.delivery import deliver, encode, mime_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.provenance.keys import SigningKey
+    from sosie.provenance.signing_key import SigningKey
 
 GENERATED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 PLAN_LABEL = "org.sosie.plan"

@@ -21,7 +21,7 @@ from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, too_many_
 from sosie.provenance.manifest import PLAN_LABEL
 
 if TYPE_CHECKING:
-    from sosie.provenance.keys import SigningKey
+    from sosie.provenance.signing_key import SigningKey
 
 State = Literal["valid", "tampered", "absent", "unreadable"]
 
