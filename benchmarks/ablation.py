@@ -37,7 +37,7 @@ from sosie.core.plan import needed_stages
 from sosie.core.recipe import LoraUse
 from sosie.dataset.captions import trigger_for
 from sosie.faces.detect import Face
-from sosie.families import Settings, StageInput
+from sosie.families.contract.draws import Settings, StageInput
 
 GUIDING = 8
 """How many of a person's references guide; the others judge."""

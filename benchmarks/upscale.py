@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image
 
 from sosie.core import Character, Draw, Recipe, Request, Stage, Upscale, plan
-from sosie.families import Settings, StageInput
+from sosie.families.contract.draws import Settings, StageInput
 from sosie.families.esrgan.on_diffusers import Runner
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import open_workspace

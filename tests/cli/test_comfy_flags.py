@@ -28,7 +28,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.live import fit
 from sosie.engines.comfy.program import Compiled
 from sosie.engines.comfy.station import Station
-from sosie.families import GraphChoices
+from sosie.families.contract.graphs import GraphChoices
 from sosie.store import Store
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

@@ -44,7 +44,8 @@ from sosie.engines.comfy.program import Compiled, Upload
 from sosie.faces.crop import face_crop
 from sosie.faces.detect import Detector, Face
 from sosie.faces.keypoints import draw_keypoints
-from sosie.families import GraphChoices, StageOutput
+from sosie.families.contract.draws import StageOutput
+from sosie.families.contract.graphs import GraphChoices
 from sosie.families.esrgan.on_comfy import passes, scale_of
 from sosie.families.sdxl.on_comfy import comfy_text
 from sosie.families.sdxl.prompts import parse

@@ -41,7 +41,7 @@ from sosie.engines.comfy.program import Compiled, Program, Step, Upload, png
 from sosie.engines.comfy.run import free, render
 from sosie.engines.comfy.server import parse_servers
 from sosie.engines.comfy.station import Preview, Queued
-from sosie.families import StageOutput
+from sosie.families.contract.draws import StageOutput
 
 pytestmark = pytest.mark.once
 

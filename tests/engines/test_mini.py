@@ -32,7 +32,7 @@ from sosie.core import (
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.plan import asset_names, without_guides
 from sosie.faces.detect import Detector, Face
-from sosie.families import Settings, StageInput, StageOutput
+from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.sdxl.samplers import SAMPLERS
 
 pytestmark = pytest.mark.local

@@ -61,7 +61,7 @@ from sosie.engines.resident_protocol import (
     send_render,
     write_door,
 )
-from sosie.families import Settings
+from sosie.families.contract.draws import Settings
 from sosie.store import pixels_digest
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace

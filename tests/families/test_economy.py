@@ -12,7 +12,7 @@ from PIL import Image
 from sosie.core import Character, Draw, Guide, Keypoints, Plan, Recipe, Request, Sampler, Stage, Upscale, plan
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.plan import asset_names
-from sosie.families import Settings, StageInput, StageOutput
+from sosie.families.contract.draws import Settings, StageInput, StageOutput
 
 pytestmark = pytest.mark.local
 

@@ -24,7 +24,8 @@ from safetensors.numpy import load_file, save_file
 from sosie.core import Character, Draw, Plan, Recipe, Request, Stage, Upscale, plan
 from sosie.core.errors import BadModelError, EngineError, NotFoundError
 from sosie.core.recipe import Precision
-from sosie.families import Settings, StageInput, StageOutput, families
+from sosie.families import families
+from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.esrgan import weights
 from sosie.families.esrgan.on_diffusers import Runner, check
 from sosie.families.esrgan.tiles import grid, join

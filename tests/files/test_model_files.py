@@ -22,7 +22,8 @@ from places import ROOT
 
 import sosie.families
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError, SosieError
-from sosie.families import Family, families
+from sosie.families import families
+from sosie.families.contract.family import Family
 from sosie.files import digest
 from sosie.files.cache import cache_folder
 from sosie.files.digest import asset_digest, file_digest
@@ -448,7 +449,7 @@ def test_a_file_with_nothing_known_in_it_has_no_nearest(tmp_path: Path) -> None:
 
 def test_a_file_that_two_families_know_is_ambiguous_and_names_both(tmp_path: Path) -> None:
     vae = Part("vae", "diffusers", (Mark("decoder.conv_in.weight", 1, (4,)),))
-    other = Family("mine", "Mine", "elsewhere", (vae,))
+    other = Family("mine", "Mine", (vae,))
     answer = identify(write(tmp_path / "m.safetensors", VAE), (*families(), other))
     assert isinstance(answer, Ambiguous)
     assert [model.family for model in answer.candidates] == ["autoencoders", "mine"]
@@ -457,7 +458,7 @@ def test_a_file_that_two_families_know_is_ambiguous_and_names_both(tmp_path: Pat
 
 def test_a_file_that_two_parts_of_one_family_match_is_the_first_of_them(tmp_path: Path) -> None:
     parts = tuple(Part("vae", "diffusers", (Mark("decoder.conv_in.weight"),), variant=name) for name in ("a", "b"))
-    answer = identify(write(tmp_path / "m.safetensors", VAE), (Family("one", "One", "elsewhere", parts),))
+    answer = identify(write(tmp_path / "m.safetensors", VAE), (Family("one", "One", parts),))
     assert known(answer).variant == "a"
 
 
@@ -626,11 +627,10 @@ def offer(monkeypatch: pytest.MonkeyPatch, loaded: object) -> None:
 
 
 def test_each_family_has_the_name_of_its_folder() -> None:
-    built_in = {p.parent.name for p in Path(sosie.families.__file__).parent.glob("*/__init__.py")}
-    assert built_in <= {family.name for family in families()}
-    for family in families():
-        if family.name in built_in:
-            assert family.package == f"sosie.families.{family.name}"
+    folders = {p.parent.name for p in Path(sosie.families.__file__).parent.glob("*/__init__.py")} - {"contract"}
+    for folder in folders:
+        assert importlib.import_module(f"sosie.families.{folder}").FAMILY.name == folder
+    assert folders <= {family.name for family in families()}
 
 
 def test_finding_families_and_identifying_a_model_import_no_torch() -> None:
@@ -646,7 +646,7 @@ def test_finding_families_and_identifying_a_model_import_no_torch() -> None:
 
 @pytest.mark.usefixtures("fresh_families")
 def test_a_family_of_another_distribution_joins_by_its_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    extra = Family("aaa", "Triple A", "package", ())
+    extra = Family("aaa", "Triple A", ())
     offer(monkeypatch, extra)
     assert families()[0] == extra
     assert "sdxl" in {family.name for family in families()}
@@ -656,7 +656,7 @@ def test_a_family_of_another_distribution_joins_by_its_entry_point(monkeypatch: 
 @pytest.mark.parametrize(
     ("loaded", "message"),
     [
-        (Family("sdxl", "Mine", "package", ()), "'sdxl', which is there already"),
+        (Family("sdxl", "Mine", ()), "'sdxl', which is there already"),
         (ImportError("no module"), "'extra = package:FAMILY' of a package cannot be loaded: no module"),
         ("text", "names a str, not a Family"),
     ],

@@ -13,7 +13,7 @@ from sosie.core.plan import asset_names, resolve_stages
 from sosie.core.recipe import Sampler
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies
 from sosie.faces.detect import Face
-from sosie.families import GraphChoices
+from sosie.families.contract.graphs import GraphChoices
 from sosie.workspace.workspace import Config, Workspace
 
 RUNS = ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo")

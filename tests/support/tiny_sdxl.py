@@ -10,7 +10,7 @@ import numpy as np
 
 from sosie.core import Character, Guide, Plan, Recipe, Request, Sampler, Stage, plan
 from sosie.core.plan import Draw, asset_names
-from sosie.families import StageInput
+from sosie.families.contract.draws import StageInput
 
 CONTEXT, POOLED, SIZE = 32, 16, 64
 WIDTHS = (32, 64, 64)

@@ -17,7 +17,7 @@ from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import Compiled, Compiler, FileUse, Program, Step
 from sosie.engines.comfy.server import Server
-from sosie.families import StageOutput
+from sosie.families.contract.draws import StageOutput
 from sosie.machines.ssh import FarFile, SshError, Tunnel, far_digest, list_models, push
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace

@@ -16,7 +16,7 @@ from sosie.core.finding import has_errors
 from sosie.core.plan import asset_names, resolve_stages
 from sosie.doctor.recipe_needs import Purpose, needs_of
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, draw_plan, parts_of
-from sosie.families import GraphChoices
+from sosie.families.contract.graphs import GraphChoices
 from sosie.graph.to_api import to_api
 from sosie.graph.to_ui import to_ui
 from sosie.workspace.library import find_files, one_of

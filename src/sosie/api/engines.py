@@ -8,7 +8,7 @@ from pathlib import Path
 from sosie.core import Character, Engine, Stage
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.plan import asset_names
-from sosie.families import Settings
+from sosie.families.contract.draws import Settings
 from sosie.files.digest import asset_digest
 from sosie.workspace.library import find_asset
 from sosie.workspace.session import Session

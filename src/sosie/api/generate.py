@@ -16,7 +16,8 @@ from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import check_recipe
-from sosie.families import GraphChoices, Settings
+from sosie.families.contract.draws import Settings
+from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import read_image
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judging import Maker, make_judge

@@ -18,7 +18,7 @@ from sosie.core.schema import to_table
 from sosie.dataset.build import dataset_folder, trigger_of
 from sosie.dataset.captions import lead
 from sosie.dataset.dataset import TrainingImage, read_folder
-from sosie.doctor.assembly import fit_of
+from sosie.families import partners_of
 from sosie.files.digest import asset_digest
 from sosie.files.images import read_image
 from sosie.machines.facts import read_machine
@@ -118,7 +118,7 @@ def _base(session: Session, recipe: Recipe) -> BaseModel:
     stage = recipe.stages[0]
     path = find_asset(session.workspace, stage.model)
     vae = find_asset(session.workspace, stage.vae) if stage.vae else None
-    variant = fit_of(stage.family).variant_of(Path(stage.model).stem)
+    variant = partners_of(stage.family).variant_of(Path(stage.model).stem)
     return BaseModel(stage.family, stage.model, path, asset_digest(path), vae, variant)
 
 

@@ -20,7 +20,7 @@ from sosie.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from sosie.api.generate import Delivered, Order, Summary
     from sosie.engines.comfy.workflow import Workflow
-    from sosie.families import GraphChoices
+    from sosie.families.contract.graphs import GraphChoices
 
 
 @click.command("generate")
@@ -130,7 +130,7 @@ def command(
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
     from sosie.api.generate import Given, Order
     from sosie.api.recipes import load_recipe
-    from sosie.families import Settings
+    from sosie.families.contract.draws import Settings
     from sosie.workspace.characters import load_character
 
     choices = _choices(flags)
@@ -159,7 +159,7 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
 def _choices(flags: dict[str, Any]) -> GraphChoices:
     """How ComfyUI's graphs are made. Raises `UsageError` for a choice that something else has no use for."""
     from sosie.api.engines import is_comfy
-    from sosie.families import GraphChoices
+    from sosie.families.contract.graphs import GraphChoices
 
     given = [f"--{name.replace('_', '-')}" for name in ("face_detailer", "tiles") if flags[name]]
     if given and flags["workflow"] is not None:

@@ -74,7 +74,7 @@ def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[s
     """Prints a recipe's graph, and on stderr what Sosie does around it. Exit 1 if ComfyUI cannot run the recipe."""
     from sosie.api.comfy_graphs import Sight, show_graph
     from sosie.api.recipes import load_recipe
-    from sosie.families import GraphChoices
+    from sosie.families.contract.graphs import GraphChoices
     from sosie.workspace.characters import load_character
 
     who = load_character(workspace, options["character"]) if options["character"] else None

@@ -4,6 +4,7 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── UsageError                  a flag or an argument is wrong or missing
 ├── ConfigError                 a TOML file says something that Sosie does not know
 ├── NotFoundError               a named thing (recipe, character, model, file) does not exist
+│   └── MissingPartError        a family does not have what was asked of it
 ├── CheckFailedError             the checks before a run found errors
 ├── BadImageError               a file is not an image that Sosie can use
 ├── BadModelError               a model file is broken, truncated or not what it claims
@@ -42,6 +43,10 @@ class ConfigError(SosieError):
 
 class NotFoundError(SosieError):
     """A named thing (recipe, character, model, file) does not exist."""
+
+
+class MissingPartError(NotFoundError):
+    """A family does not have what was asked of it: nothing that draws it, or trains it."""
 
 
 class CheckFailedError(SosieError):

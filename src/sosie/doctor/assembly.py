@@ -6,7 +6,6 @@ guides and the settings of its sampler. `Parts` reads every file once.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,8 +15,8 @@ from typing import Literal
 from sosie.core import Finding
 from sosie.core.errors import SosieError
 from sosie.doctor.model_files import check_model_file
-from sosie.families import Family, families
-from sosie.files.fit import Fit
+from sosie.families import families, find_family, partners_of
+from sosie.families.contract.partners import Partners
 from sosie.files.model_file import Known, ModelFile
 from sosie.lora import Lora, read_lora
 
@@ -104,47 +103,34 @@ class Assembly:
     references: Literal["", "with a VAE", "without a VAE"] = ""
 
     @property
-    def fit(self) -> Fit:
+    def partners(self) -> Partners:
         """What its family must be put together with; an empty one if nothing is known."""
-        return fit_of(self.family)
+        return partners_of(self.family)
 
     @property
     def title(self) -> str:
         """Its family for people."""
-        return next((family.title for family in families() if family.name == self.family), self.family)
+        family = find_family(self.family)
+        return family.title if family else self.family
 
     @property
     def variant(self) -> str:
         """Which of the variants that share a header it is: as the user said, or as its file is called; or empty."""
         model = self.model.model if self.model else None
         if model is not None and "the same header" not in model.variant:
-            return self.fit.variant_of(f"{model.variant}")
+            return self.partners.variant_of(f"{model.variant}")
         names = [self.model.path.name if self.model.path else "", self.model.name] if self.model else []
-        return next((variant for name in names if (variant := self.fit.variant_of(Path(name).stem))), "")
+        return next((variant for name in names if (variant := self.partners.variant_of(Path(name).stem))), "")
 
     def finding(self, code: str, severity: Literal["info", "warning", "error"], message: str, hint: str) -> Finding:
         """A finding about this stage."""
         return Finding(code, severity, self.subject, f"{self.where}: {message}", hint)
 
 
-def fit_of(family: str) -> Fit:
-    """What a family's models must be put together with; an empty `Fit` for a family that does not say."""
-    return next((_fit(known) for known in families() if known.name == family), Fit())
-
-
 def called_family(name: str) -> str:
     """The family that a file's name tells, or empty: for files that are not there to be read."""
     letters = re.sub(r"[^a-z0-9]", "", Path(name.replace("\\", "/")).name.lower())
-    return next((known.name for known in families() if (called := _fit(known).called) and called in letters), "")
-
-
-def _fit(family: Family) -> Fit:
-    try:
-        return importlib.import_module(f"{family.package}.fit").FIT
-    except ModuleNotFoundError as error:
-        if error.name != f"{family.package}.fit":
-            raise
-        return Fit()
+    return next((known.name for known in families() if (called := known.partners.called) and called in letters), "")
 
 
 class Parts:

@@ -35,7 +35,7 @@ def check_guides(assembly: Assembly) -> list[Finding]:
 
 def _references(a: Assembly) -> Iterator[Finding]:
     """Reference images for a family that takes them only with weights that are not in this file."""
-    mark = a.fit.reference_mark
+    mark = a.partners.reference_mark
     if not a.references or not mark:
         return
     model = a.model.model if a.model else None
@@ -58,7 +58,7 @@ def _references(a: Assembly) -> Iterator[Finding]:
 
 
 def _trained(a: Assembly) -> Iterator[Finding]:
-    fit = a.fit
+    fit = a.partners
     for guide in a.guides:
         if (fit.guides or fit.no_guide) and guide.kind not in fit.guides:
             why = fit.no_guide or f"those for {a.title} are {', '.join(fit.guides)}"

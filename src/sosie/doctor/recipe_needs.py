@@ -11,7 +11,6 @@ from typing import Literal
 
 from sosie.core import Finding, Recipe, Stage
 from sosie.dataset.check.precision import check_precision
-from sosie.doctor.assembly import fit_of
 from sosie.doctor.disk import (
     FAMILY_LARGEST,
     GB,
@@ -27,6 +26,7 @@ from sosie.doctor.disk import (
 )
 from sosie.doctor.machine import Dtype, Needs
 from sosie.doctor.training import check_training
+from sosie.families import partners_of
 from sosie.workspace.workspace import Workspace
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
@@ -143,7 +143,7 @@ def _vram_training(recipe: Recipe, purpose: Purpose, size: int | None) -> int:
     which they are less than half, takes its share.
     """
     family = recipe.stages[0].family
-    estimate, training = fit_of(family).training_memory, recipe.training
+    estimate, training = partners_of(family).training_memory, recipe.training
     needed = VRAM_TRAINING.get(family, 0)
     if estimate is not None and training is not None:
         if purpose.precision in ("bf16", "fp16", "fp32"):

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sosie.core import Finding
 from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import Assembly
-from sosie.files.fit import Range
+from sosie.families.contract.partners import Range
 
 CODES: dict[str, str] = {
     "SOS-R020": "The steps do not suit the model's variant",
@@ -35,7 +35,7 @@ def check_sampling(assembly: Assembly) -> list[Finding]:
 def _ranges(a: Assembly) -> tuple[Range, ...]:
     """The ranges that may hold: the variant's, or all if the variant is not known."""
     variant = a.variant
-    return tuple(entry for entry in a.fit.ranges if not variant or entry.variant == variant)
+    return tuple(entry for entry in a.partners.ranges if not variant or entry.variant == variant)
 
 
 def _steps(a: Assembly) -> Iterator[Finding]:
@@ -63,7 +63,7 @@ def _hint(ranges: tuple[Range, ...]) -> str:
 
 
 def _shift(a: Assembly) -> Iterator[Finding]:
-    fit, shift = a.fit, a.settings.shift
+    fit, shift = a.partners, a.settings.shift
     if fit.left_shift and shift is not None and abs(shift - fit.left_shift) < 1e-6:
         message = f"the shift is {shift:g}, the default of ModelSamplingAuraFlow; {a.title} has {fit.shift:g} built in"
         yield a.finding("SOS-R022", "warning", message, f"set it to {fit.shift:g}, or remove the node")

@@ -61,23 +61,24 @@ def _is_reduced(part: Part | None) -> bool:
 
 
 def _encoders(a: Assembly) -> Iterator[Finding]:
+    takes = a.partners.encoders
     for encoder in a.encoders:
         model = encoder.model
-        if model is None or model.role != "text-encoder" or not a.fit.encoders:
+        if model is None or model.role != "text-encoder" or not takes:
             continue
-        if not any(model.family == family and model.variant.startswith(variant) for family, variant in a.fit.encoders):
-            wanted = " and ".join(f"{variant} ({family})" for family, variant in a.fit.encoders)
+        if not any(model.family == family and model.variant.startswith(variant) for family, variant in takes):
+            wanted = " and ".join(f"{variant} ({family})" for family, variant in takes)
             message = f"text encoder '{encoder.name}' is {model.variant} ({model.family}); {a.title} takes {wanted}"
-            yield a.finding("SOS-R011", "error", message, f"use {a.fit.encoder_file}")
+            yield a.finding("SOS-R011", "error", message, f"use {a.partners.encoder_file}")
 
 
 def _vae(a: Assembly) -> Iterator[Finding]:
     model = a.vae.model if a.vae else None
     channels = re.match(r"(\d+) channels", model.variant) if model and model.role == "vae" else None
-    if a.vae is None or channels is None or not a.fit.latents or int(channels[1]) == a.fit.latents:
+    if a.vae is None or channels is None or not a.partners.latents or int(channels[1]) == a.partners.latents:
         return
-    message = f"VAE '{a.vae.name}' has {channels[1]} channels; latents of {a.title} have {a.fit.latents}"
-    yield a.finding("SOS-R012", "error", message, f"use {a.fit.vae_file}")
+    message = f"VAE '{a.vae.name}' has {channels[1]} channels; latents of {a.title} have {a.partners.latents}"
+    yield a.finding("SOS-R012", "error", message, f"use {a.partners.vae_file}")
 
 
 def check_complete(a: Assembly) -> Iterator[Finding]:
@@ -85,7 +86,10 @@ def check_complete(a: Assembly) -> Iterator[Finding]:
     model = a.model.model if a.model else None
     if a.model is None or model is None or model.role in COMPLETE or model.role not in MODELS:
         return
-    for there, what, file in ((a.encoders, "text encoder", a.fit.encoder_file), (a.vae, "VAE", a.fit.vae_file)):
+    for there, what, file in (
+        (a.encoders, "text encoder", a.partners.encoder_file),
+        (a.vae, "VAE", a.partners.vae_file),
+    ):
         if not there and file:
             message = f"'{a.model.name}' is a denoiser alone, and no {what} is named"
             yield a.finding("SOS-R013", "error", message, f"name one: {file}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sosie.core import Finding, Recipe
 from sosie.dataset.check.precision import check_precision
-from sosie.doctor.assembly import fit_of
+from sosie.families import partners_of
 
 DISTILLED = "turbo"
 """The variant of few steps without guidance, which training on it unlearns."""
@@ -26,7 +26,7 @@ def check_training(recipe: Recipe) -> list[Finding]:
 
 def _unsuited(recipe: Recipe) -> Iterator[Finding]:
     stage, training = recipe.stages[0], recipe.training
-    fit = fit_of(stage.family)
+    fit = partners_of(stage.family)
     if training is not None and training.min_snr and fit.shift:
         message = (
             f"training.min_snr = {training.min_snr:g} weighs the errors of models that predict noise; "

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
-from sosie.core.errors import EngineError, NotFoundError, nearest
+from sosie.core.errors import EngineError, MissingPartError
 from sosie.engines.worker import Worker
-from sosie.families import Faces, Runner, Settings, StageInput, StageOutput, families
+from sosie.families import drawer_of, expect_drawer
+from sosie.families.contract.draws import Faces, Runner, Settings, StageInput, StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,18 +62,16 @@ class DiffusersEngine:
         return f"diffusers-{self._chosen_device}"
 
     def check(self, plan: Plan) -> list[Finding]:
-        """Missing packages, unknown samplers and stages; no weight is read."""
+        """Families that are not drawn here, missing packages, unknown samplers and stages; no weight is read."""
+        if elsewhere := _elsewhere(plan):
+            return elsewhere
         missing = [name for name in ("torch", "diffusers", "transformers") if importlib.util.find_spec(name) is None]
         if missing:
             message = (
                 f"recipe '{plan.recipe}' runs on this machine with torch and diffusers; missing: {', '.join(missing)}"
             )
             return [Finding("SOS-E004", "error", "diffusers", message, 'pip install "sosie[local]"')]
-        findings: list[Finding] = []
-        for stage in plan.stages:
-            family: Any = _on_diffusers(stage.family)
-            findings += family.check(stage, plan)
-        return findings
+        return [finding for stage in plan.stages for finding in drawer_of(stage.family).check(stage, plan)]
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order."""
@@ -113,7 +112,7 @@ class DiffusersEngine:
 
     def _runner(self, stage: Stage) -> Runner:
         if stage.family not in self._runners:
-            self._runners[stage.family] = _on_diffusers(stage.family).Runner(self._chosen_device, self._settings)
+            self._runners[stage.family] = drawer_of(stage.family).runner(self._chosen_device, self._settings)
         return self._runners[stage.family]
 
     @cached_property
@@ -144,11 +143,15 @@ def _busy() -> bool:
     return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1)
 
 
-def _on_diffusers(family: str) -> Any:
-    known = {item.name: item for item in families()}
-    if family not in known:
-        raise NotFoundError(f"family '{family}' is not known{nearest(family, known)}", "sosie recipe check RECIPE")
-    return importlib.import_module(f"{known[family].package}.on_diffusers")
+def _elsewhere(plan: Plan) -> list[Finding]:
+    """The families of a plan that cannot be drawn in this process, each once. Raises `NotFoundError` for others."""
+    findings: list[Finding] = []
+    for stage in plan.stages:
+        try:
+            expect_drawer(stage.family)
+        except MissingPartError as error:
+            findings.append(Finding("SOS-E001", "error", plan.recipe, error.message, error.hint))
+    return list(dict.fromkeys(findings))
 
 
 def _installed(name: str) -> bool:

@@ -24,7 +24,7 @@ from sosie import __version__
 from sosie.core import Environment, Finding, Plan, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
-from sosie.families import Settings
+from sosie.families.contract.draws import Settings
 from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
 

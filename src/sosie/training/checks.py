@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from sosie.core import Finding
-from sosie.core.errors import SosieError, UsageError, nearest
+from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.dataset.check import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
-from sosie.families import families
+from sosie.families import expect_trainer, families
 from sosie.files.model_file import Broken, Known, identify
 from sosie.training import loggers
-from sosie.training.family import can_train, trainable
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import has_8_bit
 from sosie.training.ranges import training_complaints
@@ -59,9 +58,10 @@ def _packages() -> Iterator[Finding]:
 
 def _family(job: TrainingJob) -> Iterator[Finding]:
     base = job.base
-    if not can_train(base.family):
-        message = f"family '{base.family}' cannot be trained; those that can: {', '.join(trainable())}"
-        yield Finding("SOS-U006", "error", base.name, message, "choose a recipe whose first stage is of one of these")
+    try:
+        expect_trainer(base.family)
+    except NotFoundError as error:
+        yield Finding("SOS-U006", "error", base.name, error.message, error.hint)
         return
     try:
         found = identify(base.path, families())

@@ -14,12 +14,12 @@ from typing import Any
 from sosie.core import Finding
 from sosie.core.errors import EngineError
 from sosie.core.plan import derive_seed
+from sosie.families.contract.trains import Base, Trains
 from sosie.training import lora_file, state
 from sosie.training.adapters import Adapters, put
 from sosie.training.choice import best
 from sosie.training.deterministic import strictly
 from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, Stepped
-from sosie.training.family import Base, TrainsFamily
 from sosie.training.guards import WINDOW, check_gradient, check_loss
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import learning_rate, optimiser_for
@@ -40,9 +40,7 @@ RECENT = 20
 class Trainer:
     """Holds what is trained. Every random number of step n comes from a generator seeded by the run's seed and n."""
 
-    def __init__(
-        self, job: TrainingJob, family: TrainsFamily, base: Base, adapters: Adapters, accelerator: Any
-    ) -> None:
+    def __init__(self, job: TrainingJob, family: Trains, base: Base, adapters: Adapters, accelerator: Any) -> None:
         self.standing = Standing(job.id)
         self._job = job
         self._family = family

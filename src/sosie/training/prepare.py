@@ -10,9 +10,9 @@ from typing import Any
 from sosie.core import Finding
 from sosie.core.errors import BadImageError
 from sosie.dataset.dataset import TrainingImage
+from sosie.families.contract.trains import Encodes
 from sosie.training.cache import Cache
 from sosie.training.events import Prepared
-from sosie.training.family import Encodes
 from sosie.training.job import TrainingJob
 from sosie.training.order import Entry
 from sosie.training.pictures import load_picture

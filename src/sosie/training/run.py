@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError, CheckFailedError, UsageError
+from sosie.families import trainer_of
 from sosie.training.checks import check_disk, check_job, device_of
 from sosie.training.choice import best, over_trained
 from sosie.training.deterministic import deterministic
 from sosie.training.events import Cause, Ended, Event, JudgeSamples, Noted, RolledBack, Stepped
-from sosie.training.family import trainer_of
 from sosie.training.interrupt import Interrupt
 from sosie.training.job import TrainingJob
 from sosie.training.log import Log

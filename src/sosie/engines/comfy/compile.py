@@ -7,28 +7,18 @@ here. Why: `docs/decisions/0008-comfy-graphs.md`.
 
 from __future__ import annotations
 
-import importlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Plan, Stage
-from sosie.core.errors import NotFoundError, UsageError, nearest
+from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.program import Compiled, Program, Step, from_built, png
-from sosie.families import (
-    DrawsFaces,
-    Faces,
-    GraphChoices,
-    GraphStage,
-    OnComfy,
-    Prepared,
-    StageInput,
-    StageOutput,
-    families,
-)
+from sosie.families import families, grapher_of
+from sosie.families.contract.draws import Faces, StageInput, StageOutput
+from sosie.families.contract.graphs import DrawsFaces, DrawsTiles, GraphChoices, GraphStage, Prepared
 from sosie.graph import Graph
 from sosie.graph.build import Builder, Built, Picture
 
@@ -89,7 +79,7 @@ class GraphCompiler:
         if has_errors(findings):
             return Program((), tuple(findings))
         works = [_Work(plan, part, self.supplies, choices) for part in parts_of(plan, choices)]
-        versions = (on_comfy(stage.family).VERSION for stage in plan.stages)
+        versions = (grapher_of(stage.family).VERSION for stage in plan.stages)
         newest = max(versions, key=lambda version: [int(number) for number in version.split(".") if number])
         return Program(tuple(work.step() for work in works), tuple(findings), self.supplies.memory, newest)
 
@@ -99,7 +89,7 @@ def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> l
     findings: list[Finding] = []
     for stage in plan.stages:
         try:
-            family = on_comfy(stage.family)
+            family = grapher_of(stage.family)
         except NotFoundError as error:
             findings.append(Finding("SOS-E001", "error", plan.recipe, error.message, error.hint))
             continue
@@ -141,11 +131,11 @@ def draw_part(
     for index, stage in stages:
         build.group = _title(index, stage)
         given = GraphStage(stage, plan, index, size, image, portraits, choices)
-        image = on_comfy(stage.family).draw(build, given)
+        image = grapher_of(stage.family).draw(build, given)
         size = _after(stage, size)
         if again := redrawn(plan, index, size, choices):
             build.group = f"{build.group}, redrawn in tiles"
-            image = on_comfy(again.family).draw(build, replace(given, stage=again, size=size, source=image))
+            image = grapher_of(again.family).draw(build, replace(given, stage=again, size=size, source=image))
     build.add("SaveImage", "Result", images=image, filename_prefix=PREFIX)
     return build.built()
 
@@ -160,7 +150,8 @@ def redrawn(plan: Plan, index: int, size: tuple[int, int], choices: GraphChoices
     if not choices.tiles or kinds[0] != "upscale" or "refine" in kinds:
         return None
     whole = [stage for stage in plan.stages[:index] if stage.kind in ("generate", "refine")]
-    if not whole or size[0] * size[1] <= getattr(on_comfy(whole[-1].family), "LARGE", math.inf):
+    draws = grapher_of(whole[-1].family) if whole else None
+    if not isinstance(draws, DrawsTiles) or size[0] * size[1] <= draws.LARGE:
         return None
     sampler = replace(whole[-1].sampler, denoise=TILED_DENOISE)
     return replace(whole[-1], kind="refine", sampler=sampler, guides=())
@@ -168,9 +159,11 @@ def redrawn(plan: Plan, index: int, size: tuple[int, int], choices: GraphChoices
 
 def expect_effect(plans: Sequence[Plan], choices: GraphChoices) -> None:
     """Raises `UsageError` for a choice that changes no graph of any of the plans."""
+    able = (family.title for family in families() if family.on_comfy and isinstance(family.on_comfy(), DrawsTiles))
+    tiles = f"has no stage of {' or '.join(able)} that enlarges or refines a large image"
     wanted = {
         "--face-detailer": (GraphChoices(faces=choices.faces), "has no face pass"),
-        "--tiles": (GraphChoices(tiles=choices.tiles), "has no stage of SDXL that enlarges or refines a large image"),
+        "--tiles": (GraphChoices(tiles=choices.tiles), tiles),
     }
     for flag, (choice, why) in wanted.items():
         same = (draw_plan(plan, {}, choice).graph == draw_plan(plan, {}, GraphChoices()).graph for plan in plans)
@@ -191,22 +184,6 @@ def parts_of(plan: Plan, choices: GraphChoices) -> tuple[Part, ...]:
             parts.append(Part(len(parts), (index,), size, alone))
         size = _after(stage, size)
     return tuple(parts)
-
-
-def on_comfy(family: str) -> OnComfy:
-    """The module that draws a family's stages. Raises `NotFoundError` for one that ComfyUI is not used for."""
-    known = {item.name: item for item in families()}
-    if family not in known:
-        raise NotFoundError(f"family '{family}' is not known{nearest(family, known)}", "sosie recipe check RECIPE")
-    name = f"{known[family].package}.on_comfy"
-    try:
-        module: Any = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name != name:
-            raise
-        message = f"Sosie draws no graphs for {known[family].title}"
-        raise NotFoundError(message, "build it in ComfyUI, and run it by --workflow FILE.json") from None
-    return module
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,11 +226,11 @@ class _Work:
         index, stage = self.part.stages[0], self._stages[0]
         if stage.kind != "detail":
             return _trimmed(image)
-        family: Any = on_comfy(stage.family)
-        draws: DrawsFaces = family
-        return draws.prepare(
-            StageInput(stage, self.plan, index, image, self.supplies.paths, self.supplies.faces, _unheard)
-        )
+        draws = grapher_of(stage.family)
+        if not isinstance(draws, DrawsFaces):
+            raise NotFoundError(f"family '{stage.family}' has no face pass on ComfyUI", "take the stage out")
+        given = StageInput(stage, self.plan, index, image, self.supplies.paths, self.supplies.faces, _unheard)
+        return draws.prepare(given)
 
 
 def _title(index: int, stage: Stage) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from sosie.core import Finding, Plan
-from sosie.families import StageOutput
+from sosie.families.contract.draws import StageOutput
 from sosie.graph.to_api import to_api
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from sosie.engines.comfy.program import Compiled, Compiler, Program, Step, Uploa
 from sosie.engines.comfy.recall import Recall
 from sosie.engines.comfy.run import Rendered, free, render
 from sosie.engines.comfy.uploads import ROOM, size_of, smaller
-from sosie.families import StageOutput
+from sosie.families.contract.draws import StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image

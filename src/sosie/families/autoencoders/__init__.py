@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
 from sosie.families.autoencoders.signature import PARTS
+from sosie.families.contract.family import Family
 
-FAMILY = Family(name="autoencoders", title="Autoencoders", package=__name__, parts=PARTS)
+FAMILY = Family(name="autoencoders", title="Autoencoders", parts=PARTS)

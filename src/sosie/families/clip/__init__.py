@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
 from sosie.families.clip.signature import PARTS
+from sosie.families.contract.family import Family
 
-FAMILY = Family(name="clip", title="CLIP", package=__name__, parts=PARTS)
+FAMILY = Family(name="clip", title="CLIP", parts=PARTS)

@@ -6,7 +6,7 @@ import re
 from math import ceil
 
 from sosie.core import Finding, Plan, Stage
-from sosie.families import GraphChoices, GraphStage
+from sosie.families.contract.graphs import GraphChoices, GraphStage
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
 

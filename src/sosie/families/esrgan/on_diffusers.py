@@ -21,7 +21,7 @@ from PIL import Image
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import Precision
-from sosie.families import Settings, StageInput, StageOutput
+from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.esrgan.tiles import Grid, grid, join
 from sosie.families.esrgan.weights import load_upscaler
 
@@ -193,6 +193,11 @@ class Runner:
     def _empty_cache(self) -> None:
         if self._device != "cpu":
             self._torch.cuda.empty_cache()
+
+
+def runner(device: str, settings: Settings) -> Runner:
+    """Runs the stages of this family on `cpu` or `cuda`."""
+    return Runner(device, settings)
 
 
 def check(stage: Stage, plan: Plan) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
 from sosie.families.flux1.signature import PARTS
 
-FAMILY = Family(name="flux1", title="FLUX.1", package=__name__, parts=PARTS)
+FAMILY = Family(name="flux1", title="FLUX.1", parts=PARTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
 from sosie.families.qwen3.signature import PARTS
 
-FAMILY = Family(name="qwen3", title="Qwen3", package=__name__, parts=PARTS)
+FAMILY = Family(name="qwen3", title="Qwen3", parts=PARTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
 from sosie.families.qwen_image.signature import PARTS
 
-FAMILY = Family(name="qwen_image", title="Qwen-Image", package=__name__, parts=PARTS)
+FAMILY = Family(name="qwen_image", title="Qwen-Image", parts=PARTS)

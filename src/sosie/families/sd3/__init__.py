@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
 from sosie.families.sd3.signature import PARTS
 
-FAMILY = Family(name="sd3", title="Stable Diffusion 3", package=__name__, parts=PARTS)
+FAMILY = Family(name="sd3", title="Stable Diffusion 3", parts=PARTS)

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.draws import OnDiffusers
+from sosie.families.contract.family import Family
+from sosie.families.contract.graphs import OnComfy
+from sosie.families.contract.trains import Trains
+from sosie.families.sdxl.partners import PARTNERS
 from sosie.families.sdxl.signature import PARTS
 
-FAMILY = Family(name="sdxl", title="SDXL", package=__name__, parts=PARTS)
+
+def _on_diffusers() -> OnDiffusers:
+    from sosie.families.sdxl import on_diffusers
+
+    return on_diffusers
+
+
+def _on_comfy() -> OnComfy:
+    from sosie.families.sdxl import on_comfy
+
+    return on_comfy
+
+
+def _trains() -> Trains:
+    from sosie.families.sdxl import training
+
+    return training
+
+
+FAMILY = Family("sdxl", "SDXL", PARTS, PARTNERS, on_diffusers=_on_diffusers, on_comfy=_on_comfy, trains=_trains)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError, UsageError, nearest
-from sosie.families import Settings
+from sosie.families.contract.draws import Settings
 from sosie.families.sdxl.memory import MODES, Mode, Needs, Work, cheaper, choose, said
 
 torch: Any = importlib.import_module("torch")

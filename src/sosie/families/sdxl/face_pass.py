@@ -13,7 +13,7 @@ from sosie.core.errors import BadImageError
 from sosie.faces.blend import insert
 from sosie.faces.crop import Crop, face_crop
 from sosie.faces.mask import FaceParser, Mask, face_mask, parsed_mask
-from sosie.families import StageInput, StageOutput
+from sosie.families.contract.draws import StageInput, StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image

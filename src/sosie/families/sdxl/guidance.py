@@ -25,7 +25,7 @@ from sosie.core import Guide
 from sosie.core.errors import BadModelError, ConfigError, EngineError
 from sosie.core.recipe import GuideKind, Keypoints
 from sosie.faces.keypoints import KeypointStyle, draw_keypoints
-from sosie.families import StageInput
+from sosie.families.contract.draws import StageInput
 from sosie.families.sdxl.controlnet import SHOW, described
 from sosie.families.sdxl.image_encoder import ImageEncoder
 from sosie.files.safetensors import Header, read_header

@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sosie.core import Finding, Plan, Stage
-from sosie.families import GraphChoices, GraphStage, Prepared, StageInput, StageOutput
+from sosie.families.contract.draws import StageInput, StageOutput
+from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.sdxl import comfy_guides
 from sosie.families.sdxl.prompts import Span, parse
 from sosie.graph.build import Builder, Picture, WantedFile, wanted

@@ -13,7 +13,7 @@ import numpy as np
 
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
-from sosie.families import Settings, StageInput, StageOutput
+from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.sdxl import prompts
 from sosie.families.sdxl.canvas import Canvas
 from sosie.families.sdxl.samplers import SAMPLERS, complaint
@@ -96,6 +96,11 @@ class Runner:
         levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
         image = Image.fromarray((levels * 255).round().astype(np.uint8))
         return image, (_decoded_again(given.plan),) if again else ()
+
+
+def runner(device: str, settings: Settings) -> Runner:
+    """Runs the stages of this family on `cpu` or `cuda`."""
+    return Runner(device, settings)
 
 
 def check(stage: Stage, plan: Plan) -> list[Finding]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Precision, Stage
-from sosie.families import Settings, StageInput
+from sosie.families.contract.draws import Settings, StageInput
 from sosie.families.sdxl.acceleration import Accelerated, Levers, accelerate, why_not
 from sosie.families.sdxl.controlnet import load_controlnet
 from sosie.families.sdxl.decoding import encode_image

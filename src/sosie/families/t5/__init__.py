@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
 from sosie.families.t5.signature import PARTS
 
-FAMILY = Family(name="t5", title="T5", package=__name__, parts=PARTS)
+FAMILY = Family(name="t5", title="T5", parts=PARTS)

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from sosie.families import Family
+from sosie.families.contract.family import Family
+from sosie.families.contract.graphs import OnComfy
+from sosie.families.zimage.partners import PARTNERS
 from sosie.families.zimage.signature import PARTS
 
-FAMILY = Family(name="zimage", title="Z-Image", package=__name__, parts=PARTS)
+
+def _on_comfy() -> OnComfy:
+    from sosie.families.zimage import on_comfy
+
+    return on_comfy
+
+
+FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, on_comfy=_on_comfy)

@@ -8,8 +8,8 @@ prompt, or a zeroed one where guidance is off.
 from __future__ import annotations
 
 from sosie.core import Finding, Plan, Stage
-from sosie.families import GraphChoices, GraphStage
-from sosie.families.zimage.fit import FIT
+from sosie.families.contract.graphs import GraphChoices, GraphStage
+from sosie.families.zimage.partners import PARTNERS
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
@@ -44,7 +44,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
             )
     if stage.guides:
         kinds = ", ".join(guide.kind for guide in stage.guides)
-        wrong.append(("SOS-E001", f"guide '{kinds}' has no node for Z-Image: {FIT.no_guide}"))
+        wrong.append(("SOS-E001", f"guide '{kinds}' has no node for Z-Image: {PARTNERS.no_guide}"))
     if stage.precision == "fp16":
         wrong.append(("SOS-E001", "fp16 overflows in Z-Image; its activations reach 344,064"))
     return [Finding(code, "error", plan.recipe, message, hint) for code, message in wrong]
@@ -71,7 +71,7 @@ def draw(build: Builder, given: GraphStage) -> Link:
         (model,) = build.add("LoraLoaderModelOnly", model=model, lora_name=file, strength_model=use.weight)
     if stage.precision == "fp32":
         (model,) = build.add("ModelComputeDtype", model=model, dtype="fp32")
-    (model,) = build.add("ModelSamplingAuraFlow", model=model, shift=sampler.shift or FIT.shift)
+    (model,) = build.add("ModelSamplingAuraFlow", model=model, shift=sampler.shift or PARTNERS.shift)
     (positive,) = build.add("CLIPTextEncode", "Positive prompt", text=given.prompt, clip=clip)
     if sampler.cfg == 1:
         (negative,) = build.add("ConditioningZeroOut", "No guidance", conditioning=positive)

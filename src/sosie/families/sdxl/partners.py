@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sosie.families.contract.partners import Partners
 from sosie.families.sdxl.training_memory import training_peak
-from sosie.files.fit import Fit
 
-FIT = Fit(
+PARTNERS = Partners(
     encoders=(("clip", "CLIP-L"), ("clip", "CLIP-bigG")),
     encoder_file="clip_l.safetensors and clip_g.safetensors",
     latents=4,

@@ -6,10 +6,10 @@ Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps wit
 
 from __future__ import annotations
 
-from sosie.files.fit import Fit, Range
+from sosie.families.contract.partners import Partners, Range
 from sosie.lora.training import lineage
 
-FIT = Fit(
+PARTNERS = Partners(
     encoders=(("qwen3", "4B"),),
     encoder_file="qwen_3_4b.safetensors",
     latents=16,

@@ -1,4 +1,4 @@
-"""What the models of a family must be put together with. Each family's folder has its own as `fit.FIT`, if any."""
+"""What the models of a family must be put together with, and the settings that they were made for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Partners:
     """The partners of a denoiser, and the settings it was made for.
 
     `encoders` are the text encoders that it takes, as (family, variant), `encoder_file` the published

@@ -1,21 +1,16 @@
-"""The seam to a family: what its module `training` holds, and how it is found."""
+"""How a LoRA of a family is trained: what its module `training` holds."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sosie.core.errors import NotFoundError
 from sosie.core.recipe import Sampler, Targets, Training
-from sosie.families import families
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 Tensors = Mapping[str, Any]
@@ -76,8 +71,8 @@ class Base(Encodes, Denoises, Protocol):
     """A loaded model that can be trained on."""
 
 
-class TrainsFamily(Protocol):
-    """What a family's module `training` holds."""
+class Trains(Protocol):
+    """A family whose LoRAs can be trained: its module `training`."""
 
     TARGETS: Mapping[Targets, str]
 
@@ -92,31 +87,3 @@ class TrainsFamily(Protocol):
     def metadata(self, prediction: str, resolution: int) -> dict[str, str]:
         """What a LoRA file says of its kind."""
         ...
-
-
-def can_train(family: str) -> bool:
-    """Whether the family is known and has a trainer; imports no torch."""
-    return _module(family) != ""
-
-
-def trainable() -> tuple[str, ...]:
-    """The names of the families that can be trained."""
-    return tuple(family.name for family in families() if can_train(family.name))
-
-
-def trainer_of(family: str) -> TrainsFamily:
-    """A family's trainer (imports torch); the error names those that there are."""
-    name = _module(family)
-    if not name:
-        known = ", ".join(trainable())
-        raise NotFoundError(f"family '{family}' cannot be trained; those that can: {known}")
-    module: Any = importlib.import_module(name)
-    return module
-
-
-def _module(family: str) -> str:
-    for entry in families():
-        name = f"{entry.package}.training"
-        if entry.name == family and importlib.util.find_spec(name) is not None:
-            return name
-    return ""

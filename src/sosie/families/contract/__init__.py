@@ -1,0 +1,10 @@
+"""What a family may bring, one file a noun. Only `parts` (`sosie.files.signature`) is needed; the rest may be missing.
+
+    family.py     Family: the parts, by name
+    partners.py   Partners, Range: what a denoiser is put together with, and the settings that it was made for
+    draws.py      OnDiffusers, Runner, StageInput, StageOutput: stages in this process
+    graphs.py     OnComfy, GraphStage: stages as nodes of ComfyUI
+    trains.py     Trains, Base: LoRAs
+
+Nothing here imports torch.
+"""

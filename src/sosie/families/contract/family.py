@@ -1,0 +1,30 @@
+"""A family: what it is called, and what it brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sosie.families.contract.draws import OnDiffusers
+from sosie.families.contract.graphs import OnComfy
+from sosie.families.contract.partners import Partners
+from sosie.families.contract.trains import Trains
+from sosie.files.signature import Part
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """A family of models: its name in recipes, its title for people, and what it brings.
+
+    `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
+    `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
+    used, so that finding families imports neither torch nor what draws; None: the family cannot do that.
+    """
+
+    name: str
+    title: str
+    parts: tuple[Part, ...]
+    partners: Partners = field(default_factory=Partners)
+    on_diffusers: Callable[[], OnDiffusers] | None = None
+    on_comfy: Callable[[], OnComfy] | None = None
+    trains: Callable[[], Trains] | None = None

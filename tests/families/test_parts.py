@@ -1,0 +1,95 @@
+"""A family's parts are found in one place; a part that it does not bring is a finding that says who has one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sosie.core.errors import MissingPartError, NotFoundError
+from sosie.families import drawer_of, families, family_of, grapher_of, partners_of, trainer_of
+from sosie.families.contract.partners import Partners
+
+RECIPE = """
+name = "mine"
+prompt = "{prompt}"
+width = 64
+height = 64
+
+[[stages]]
+kind = "generate"
+family = "zimage"
+model = "z_image_bf16"
+text_encoder = "text"
+vae = "ae"
+"""
+
+MARKS = {
+    "cap_embedder.0.weight": (2560,),
+    "cap_embedder.1.bias": (3840,),
+    "layers.0.adaLN_modulation.0.bias": (15360,),
+    "noise_refiner.0.attention.k_norm.weight": (128,),
+    "x_embedder.bias": (3840,),
+}
+"""What Z-Image's denoiser is known by."""
+
+
+def write(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
+    table: dict[str, Any] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * math.prod(shape)
+        table[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [start, end]}
+    header = json.dumps(table).encode()
+    path.write_bytes(
+        len(header).to_bytes(8, "little") + header + bytes(range(1, 62)) * (end // 61) + bytes(range(end % 61))
+    )
+
+
+def have(workspace: Path) -> None:
+    """A recipe of Z-Image with files that Sosie knows."""
+    for folder in ("models", "recipes"):
+        (workspace / folder).mkdir(exist_ok=True)
+    write(workspace / "models" / "z_image_bf16.safetensors", MARKS)
+    for name in ("text", "ae"):
+        write(workspace / "models" / f"{name}.safetensors", {"a": (1,)})
+    (workspace / "recipes" / "mine.toml").write_text(RECIPE)
+
+
+@pytest.mark.once
+def test_a_recipe_that_cannot_be_drawn_in_this_process_is_told_the_engine_that_can(
+    sosie: Callable[..., Any], workspace: Path, tmp_path: Path
+) -> None:
+    have(workspace)
+    result = sosie("generate", "mira", "x", "--recipe", "mine", "--workspace", workspace, "--out", tmp_path / "out")
+    assert (result.code, result.out) == (2, "")
+    assert "Z-Image cannot be drawn in this process; families that can: esrgan, sdxl" in result.err
+    assert "--engine comfy:URL" in result.err
+    assert "Traceback" not in result.err
+
+
+def test_a_family_without_a_part_says_which_families_have_one() -> None:
+    for missing, expected in (
+        (lambda: drawer_of("zimage"), "Z-Image cannot be drawn in this process; families that can: esrgan, sdxl"),
+        (lambda: grapher_of("flux1"), "Sosie draws no graphs for FLUX.1; families that can: esrgan, sdxl, zimage"),
+        (lambda: trainer_of("zimage"), "Z-Image cannot be trained; families that can: sdxl"),
+    ):
+        with pytest.raises(MissingPartError, match=expected):
+            missing()
+
+
+def test_a_family_that_is_not_known_names_the_nearest() -> None:
+    for find in (family_of, drawer_of, grapher_of, trainer_of):
+        with pytest.raises(NotFoundError, match="family 'zimge' is not known; did you mean 'zimage'"):
+            find("zimge")
+    assert partners_of("zimge") == Partners()
+
+
+def test_every_family_that_is_shipped_keeps_what_it_promises() -> None:
+    for family in families():
+        for part in (family.on_diffusers, family.on_comfy):
+            assert part is None or part().check
