@@ -24,7 +24,6 @@ from sosie.engines.comfy.answers import (
     Failure,
     Saved,
     System,
-    plain,
     read_history,
     read_job,
     read_log,
@@ -51,6 +50,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.pictures import decode
 from sosie.engines.comfy.run import render
 from sosie.engines.comfy.server import Limits, Server, parse_servers, token_from_environment
+from sosie.files.foreign import as_line
 
 pytestmark = pytest.mark.once
 
@@ -102,8 +102,8 @@ def test_a_path_like_file_name_is_only_ever_asked_for(
 
 
 def test_letters_that_move_a_terminals_cursor_are_not_shown() -> None:
-    assert plain("a\x1b[2Jb\r\nc\u202ed\x07") == "a[2Jb cd"
-    assert len(plain("x" * 10_000)) == 300
+    assert as_line("a\x1b[2Jb\r\nc\u202ed\x07") == "a[2Jb cd"
+    assert len(as_line("x" * 10_000)) == 300
 
 
 def test_names_of_uploads_that_leave_the_folder_are_refused(server: FakeServer) -> None:

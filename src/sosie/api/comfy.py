@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Generator, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,10 +13,10 @@ from urllib.parse import parse_qs, urlsplit
 from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.finding import has_errors
-from sosie.engines.comfy.answers import table
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.program import Compiler
 from sosie.engines.comfy.server import Server, parse_servers, token_from_environment
+from sosie.files.foreign import parse_object
 from sosie.files.whole import write_json
 from sosie.machines.ssh import Host, Tunnel, parse_host
 from sosie.workspace.session import Session
@@ -221,9 +220,9 @@ class Stamps(MutableMapping[str, str]):
     def _read(self) -> dict[str, str]:
         try:
             text = self._path.read_text(encoding="utf-8")
-            found = table(json.loads(text) if len(text) <= MAX_STAMPS else {})
-        except (OSError, ValueError, RecursionError):
+        except (OSError, ValueError):
             return {}
+        found = parse_object(text, MAX_STAMPS) or {}
         return {key: str(value) for key, value in found.items()}
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from sosie.core.errors import BadImageError, ConfigError, DeliveryError, UsageEr
 from sosie.dataset.check.faces import AS_TRAINING
 from sosie.faces.encoders import similarity
 from sosie.faces.references import MIN_RELATIVE_SIMILARITY, check_references
+from sosie.files.foreign import object_or_none, parse_object
 from sosie.files.images import image_digest, is_image_name, read_image
 from sosie.files.whole import write_whole
 
@@ -246,24 +247,20 @@ def _embedded(path: Path, models: Looks) -> Vector | None:
 
 
 def _row(line: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        row = None
-    if not isinstance(row, dict):
+    row = parse_object(line)
+    if row is None:
         raise ConfigError(f"{where}: not a JSON object; expected one with file and caption", "mend or remove the line")
-    return cast("dict[str, Any]", row)
+    return row
 
 
 def _member(row: Mapping[str, Any], path: Path, where: str) -> Member:
     texts = {key: row.get(key, "") for key in ("caption", "by", "source")}
-    scores = row.get("scores", {})
-    if any(not isinstance(text, str) for text in texts.values()) or not isinstance(scores, dict):
+    scores = object_or_none(row.get("scores", {}))
+    if any(not isinstance(text, str) for text in texts.values()) or scores is None:
         raise ConfigError(f"{where}: caption, by and source are texts, and scores a table", "mend or remove the line")
-    values = cast("dict[str, Any]", scores)
     measured = {
         name: float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
-        for name, value in values.items()
+        for name, value in scores.items()
     }
     sha256 = image_digest(path)
     stale = row.get("sha256", sha256) != sha256

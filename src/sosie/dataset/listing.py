@@ -11,12 +11,11 @@ Addresses may be signed: what messages and records show of them is without the q
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from sosie.core.errors import ConfigError, UsageError
@@ -24,6 +23,7 @@ from sosie.core.schema import digest
 from sosie.fetch.download import Wanted, download
 from sosie.fetch.hubs import shown
 from sosie.fetch.web import Web
+from sosie.files.foreign import as_list, as_object, list_or_none, object_or_none, parse_json
 from sosie.files.images import is_image_name
 
 MAX_BYTES = 50_000_000
@@ -100,12 +100,12 @@ def fetch_listed(web: Web, item: Listed, folder: Path) -> Path:
 
 def _from_json(text: str, path: Path, base_url: str, notes: list[str]) -> list[Listed]:
     try:
-        found: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        found = parse_json(text)
+    except ValueError as error:
         raise ConfigError(f"{path} is not JSON ({str(error)[:100]}); expected {FORMATS}") from None
-    if isinstance(found, list):
-        return [_any(item, f"{path}[{index}]") for index, item in enumerate(cast("list[Any]", found))]
-    table = cast("dict[str, Any]", found)
+    items, table = list_or_none(found), as_object(found)
+    if items is not None:
+        return [_any(item, f"{path}[{index}]") for index, item in enumerate(items)]
     if isinstance(table.get("resources"), list):
         if table.get("next_cursor"):
             notes.append(f"{path} has a next_cursor: it is one page of a longer list; export the others too")
@@ -142,9 +142,8 @@ def _cloudinary(rows: Sequence[Any], where: str) -> list[Listed]:
         if row.get("resource_type", "image") != "image":
             continue
         listed = _any(row, place)
-        context = row.get("context")
-        custom = cast("dict[str, Any]", context).get("custom", context) if isinstance(context, dict) else None
-        words = cast("dict[str, Any]", custom) if isinstance(custom, dict) else {}
+        context = as_object(row.get("context"))
+        words = as_object(context.get("custom", context))
         caption = listed.caption or str(words.get("caption") or words.get("alt") or "")
         found.append(Listed(listed.url, listed.size, listed.sha256, caption))
     return found
@@ -160,7 +159,7 @@ def _s3(table: Mapping[str, Any], where: str, base_url: str) -> list[Listed]:
         )
     base = (base_url or f"https://{name}.s3.amazonaws.com").rstrip("/")
     found: list[Listed] = []
-    for index, item in enumerate(cast("list[Any]", table["Contents"])):
+    for index, item in enumerate(as_list(table["Contents"])):
         row = _table(item, f"{where}: Contents[{index}]")
         key, size = row.get("Key"), row.get("Size")
         if not isinstance(key, str) or not is_image_name(Path(key)):
@@ -188,9 +187,10 @@ def _sha256(text: str, where: str) -> str:
 
 
 def _table(item: Any, where: str) -> dict[str, Any]:
-    if not isinstance(item, dict):
+    found = object_or_none(item)
+    if found is None:
         raise ConfigError(f"{where} is not an object; expected {FORMATS}")
-    return cast("dict[str, Any]", item)
+    return found
 
 
 def _address(text: str, where: str) -> str:

@@ -18,13 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Listener
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sosie import __version__
 from sosie.core import Environment, Finding, Plan, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
 from sosie.families.contract.draws import Settings
+from sosie.files.foreign import object_or_none, parse_json
 from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
 
@@ -164,12 +165,12 @@ def receive(link: Link) -> dict[str, Any]:
     while not link.poll(1.0):  # so that an interrupt is seen on every system
         pass
     try:
-        value = json.loads(link.recv_bytes(MAX_TEXT))
-    except (ValueError, RecursionError) as error:
+        value = object_or_none(parse_json(link.recv_bytes(MAX_TEXT)))
+    except ValueError as error:
         raise OSError(f"a message is not JSON: {error}") from None
-    if not isinstance(value, dict):
+    if value is None:
         raise OSError("a message is not a JSON object")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def send_render(link: Link, index: int, render: Render) -> None:

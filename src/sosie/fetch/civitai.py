@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import UsageError
 from sosie.core.recipe import Commercial
 from sosie.fetch.sources import CivitaiFile, Source, safe_name
 from sosie.fetch.web import NotThereError, Web
+from sosie.files.foreign import as_count, as_list, as_object, as_objects
 
 Table = Mapping[str, Any]
 
@@ -37,7 +38,7 @@ class _Version:
 
     @property
     def files(self) -> Sequence[Table]:
-        return _tables(self.version.get("files"))
+        return as_objects(self.version.get("files"))
 
 
 def resolve_civitai(web: Web, address: CivitaiFile, sha256: str = "") -> Source:
@@ -87,16 +88,16 @@ def _versions(web: Web, address: CivitaiFile) -> list[_Version]:
 
 
 def _of_version(web: Web, which: str) -> list[_Version]:
-    version = _table(web.json(f"{web.hubs.civitai}/api/v1/model-versions/{which}"))
+    version = as_object(web.json(f"{web.hubs.civitai}/api/v1/model-versions/{which}"))
     if not version:
         return []
-    model = _table(web.json(f"{web.hubs.civitai}/api/v1/models/{int(version.get('modelId') or 0)}"))
-    return [_Version({**_table(version.get("model")), "id": version.get("modelId"), **model}, version)]
+    model = as_object(web.json(f"{web.hubs.civitai}/api/v1/models/{as_count(version.get('modelId'))}"))
+    return [_Version({**as_object(version.get("model")), "id": version.get("modelId"), **model}, version)]
 
 
 def _of_model(web: Web, number: int) -> list[_Version]:
-    model = _table(web.json(f"{web.hubs.civitai}/api/v1/models/{number}"))
-    return [_Version(model, version) for version in _tables(model.get("modelVersions"))]
+    model = as_object(web.json(f"{web.hubs.civitai}/api/v1/models/{number}"))
+    return [_Version(model, version) for version in as_objects(model.get("modelVersions"))]
 
 
 def _with_hash(found: Sequence[_Version], sha256: str) -> list[_Version]:
@@ -130,7 +131,7 @@ def _choose(version: _Version, address: CivitaiFile, sha256: str) -> Table:
 
 
 def _matches(file: Table, name: str, traits: Mapping[str, str]) -> bool:
-    metadata = _table(file.get("metadata"))
+    metadata = as_object(file.get("metadata"))
     values = {**metadata, "type": file.get("type"), "fileId": str(file.get("id"))}
     return (not name or _text(file, "name") == name) and all(values.get(key) == value for key, value in traits.items())
 
@@ -140,8 +141,7 @@ def _allowed(model: Table) -> list[str]:
     found: Any = model.get("allowCommercialUse")
     if isinstance(found, str):
         found = found.strip("{}").split(",")
-    values = cast("list[Any]", found) if isinstance(found, list) else []
-    return [str(value)[:20] for value in values if str(value) not in ("None", "")]
+    return [str(value)[:20] for value in as_list(found) if str(value) not in ("None", "")]
 
 
 def _commercial(allowed: Sequence[str], model: Table) -> Commercial:
@@ -151,7 +151,7 @@ def _commercial(allowed: Sequence[str], model: Table) -> Commercial:
 
 
 def _hash(file: Table) -> str:
-    return _text(_table(file.get("hashes")), "SHA256").lower()
+    return _text(as_object(file.get("hashes")), "SHA256").lower()
 
 
 def _number(table: Table) -> int:
@@ -162,11 +162,3 @@ def _number(table: Table) -> int:
 def _text(table: Table, key: str) -> str:
     value = table.get(key)
     return "".join(letter for letter in value if letter.isprintable())[:200] if isinstance(value, str) else ""
-
-
-def _table(value: Any) -> Table:
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _tables(value: Any) -> list[Table]:
-    return [_table(one) for one in cast("list[Any]", value) if isinstance(one, dict)] if isinstance(value, list) else []

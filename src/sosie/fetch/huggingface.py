@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote
 
 from sosie.core.recipe import Commercial
 from sosie.fetch.sources import HuggingFaceFile, Source, safe_name
 from sosie.fetch.web import DownloadError, Web
+from sosie.files.foreign import as_list, as_object, as_text
 
 FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "openrail", "openrail++", "creativeml-openrail-m")
 """Licences, by the hub's names, that let the images be sold."""
@@ -55,20 +56,18 @@ def _repository(web: Web, address: HuggingFaceFile, commit: str) -> dict[str, An
     """What the hub says of the repository; empty where it says nothing, since only the licence is lost."""
     at = f"/revision/{commit}" if commit else ""
     try:
-        found = web.json(f"{web.hubs.huggingface}/api/models/{address.repo}{at}")
+        return as_object(web.json(f"{web.hubs.huggingface}/api/models/{address.repo}{at}"))
     except DownloadError:
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _licence(repository: Mapping[str, Any]) -> str:
-    card: Any = repository.get("cardData")
-    named: Any = cast("dict[str, Any]", card).get("license") if isinstance(card, dict) else None
-    if named == "other" and isinstance(name := cast("dict[str, Any]", card).get("license_name"), str):
+    card = as_object(repository.get("cardData"))
+    named = card.get("license")
+    if named == "other" and isinstance(name := card.get("license_name"), str):
         named = name
-    if isinstance(named, list):
-        named = ", ".join(str(one) for one in cast("list[Any]", named))
-    return "".join(letter for letter in named if letter.isprintable())[:100] if isinstance(named, str) else ""
+    text = as_text(named) or ", ".join(map(str, as_list(named)))
+    return "".join(letter for letter in text if letter.isprintable())[:100]
 
 
 def _commercial(licence: str) -> Commercial:

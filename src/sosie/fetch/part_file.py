@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
+from sosie.files.foreign import parse_object
 from sosie.files.whole import sync_folder, write_json
 
 CHECKPOINT = 16 * 2**20
@@ -152,8 +152,8 @@ def partial_bytes(path: Path) -> int:
 def read_state(path: Path) -> PartState | None:
     """The sidecar of the part of `path`; None if there is none or it is damaged."""
     try:
-        found: Any = json.loads(sidecar_path(path).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        table = parse_object(sidecar_path(path).read_bytes())
+    except OSError:
         return None
     kinds: dict[str, tuple[type, ...]] = {
         "url": (str,),
@@ -163,10 +163,7 @@ def read_state(path: Path) -> PartState | None:
         "bytes": (int,),
         "digest": (str,),
     }
-    if not isinstance(found, dict):
-        return None
-    table = cast("dict[str, Any]", found)
-    if set(table) != set(kinds) or any(type(table[key]) not in kind for key, kind in kinds.items()):
+    if table is None or set(table) != set(kinds) or any(type(table[key]) not in kind for key, kind in kinds.items()):
         return None
     return PartState(**table) if table["bytes"] >= 0 else None
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
 
 from sosie.core.errors import BadModelError
+from sosie.files.foreign import as_list, as_object, as_text, read_object
 from sosie.files.gguf import read_gguf
 from sosie.files.pickles.pickled import is_pickled, read_pickled
 from sosie.files.safetensors import Header, TensorInfo, read_header
@@ -222,7 +221,8 @@ def _identify_folder(folder: Path, families: Sequence[Signed]) -> Identification
 
 def _pipeline(denoiser: ModelFile, headers: dict[str, Header]) -> ModelFile:
     variant = denoiser.variant
-    config = _json_object(denoiser.path / "scheduler" / "scheduler_config.json", missing={})
+    schedule = denoiser.path / "scheduler" / "scheduler_config.json"
+    config = read_object(schedule, _AGAIN) if schedule.is_file() else {}
     if config.get("prediction_type") == "v_prediction" and "v-prediction" not in variant:
         variant = f"{variant}, v-prediction"
     return dataclasses.replace(
@@ -238,11 +238,9 @@ def _pipeline(denoiser: ModelFile, headers: dict[str, Header]) -> ModelFile:
 def _components(folder: Path) -> list[str]:
     """The components in model_index.json that hold tensors; each has a folder."""
     names: list[str] = []
-    for name, entry in _json_object(folder / "model_index.json").items():
-        if name.startswith("_") or not isinstance(entry, list):
-            continue
-        kinds = cast("list[Any]", entry)
-        if len(kinds) != 2 or not isinstance(kinds[1], str) or kinds[1].endswith(WEIGHTLESS):
+    for name, entry in read_object(folder / "model_index.json", _AGAIN).items():
+        kinds = as_list(entry)
+        if name.startswith("_") or len(kinds) != 2 or not isinstance(kinds[1], str) or kinds[1].endswith(WEIGHTLESS):
             continue
         if not _is_plain(name) or not (folder / name).is_dir():
             raise BadModelError(f"{folder} lacks the component {name[:80]!r} that model_index.json names", _AGAIN)
@@ -273,9 +271,9 @@ def _weights(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[Path]:
-    weight_map: Any = _json_object(index).get("weight_map")
-    names: set[Any] = set(cast("dict[str, Any]", weight_map).values()) if isinstance(weight_map, dict) else set()
-    if not names or not all(isinstance(name, str) and _is_plain(name) for name in names):
+    values = as_object(read_object(index, _AGAIN).get("weight_map")).values()
+    names = {as_text(name) for name in values}
+    if not names or not all(map(_is_plain, names)):
         raise BadModelError(f"{index} has no weight_map of tensors to files", _AGAIN)
     shards = [index.with_name(name) for name in sorted(names)]
     for shard in shards:
@@ -287,19 +285,6 @@ def _shards(index: Path) -> list[Path]:
 def _is_plain(name: str) -> bool:
     """True for the name of something in a folder, false for a path that leads out of it."""
     return name not in ("", ".", "..") and not set(name) & set("/\\\0")
-
-
-def _json_object(path: Path, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-    """A JSON file's object; `missing` is the answer where there is no such file."""
-    if missing is not None and not path.is_file():
-        return missing
-    try:
-        table: Any = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", _AGAIN) from None
-    if not isinstance(table, dict):
-        raise BadModelError(f"{path} is not a JSON object", _AGAIN)
-    return cast("dict[str, Any]", table)
 
 
 _AGAIN = "download the folder again"

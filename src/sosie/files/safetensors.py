@@ -15,9 +15,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError, nearest
+from sosie.files.foreign import list_or_none, object_or_none
 
 MAX_TENSORS = 20_000
 """The largest models have some 3,000; parsing more would take memory and seconds."""
@@ -90,9 +91,9 @@ def parse_header(text: bytes, where: str) -> Header:
         table: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise BadModelError(f"{where}: the header is not valid JSON: {str(error)[:200]}", _AGAIN) from None
-    if not isinstance(table, dict) or not text.startswith(b"{"):
+    entries = object_or_none(table)
+    if entries is None or not text.startswith(b"{"):
         raise BadModelError(f"{where}: the header is not a JSON object", _AGAIN)
-    entries = cast("dict[str, Any]", table)
     metadata = _texts(entries.pop("__metadata__", None))
     if metadata is None:
         raise BadModelError(f"{where}: __metadata__ in the header is not a table of texts", _AGAIN)
@@ -102,12 +103,8 @@ def parse_header(text: bytes, where: str) -> Header:
 
 def _texts(value: Any) -> dict[str, str] | None:
     """The value as a table of texts (null is an empty one), or None if it is something else."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        return None
-    table = cast("dict[str, Any]", value)
-    return table if all(isinstance(text, str) for text in table.values()) else None
+    table = object_or_none({} if value is None else value)
+    return table if table is not None and all(isinstance(text, str) for text in table.values()) else None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -129,9 +126,9 @@ def _tensor(name: str, entry: Any, where: str) -> TensorInfo:
     def bad(why: str) -> BadModelError:
         return BadModelError(f"{where}: tensor {name[:200]!r} {why}", _AGAIN)
 
-    if not isinstance(entry, dict):
+    fields = object_or_none(entry)
+    if fields is None:
         raise bad("is not described by a JSON object")
-    fields = cast("dict[str, Any]", entry)
     if not fields.keys() >= _FIELDS:
         raise bad(f"has no {min(_FIELDS - fields.keys())}")
     dtype, shape, offsets = fields["dtype"], _naturals(fields["shape"]), _naturals(fields["data_offsets"])
@@ -153,9 +150,9 @@ _FIELDS = frozenset({"data_offsets", "dtype", "shape"})
 
 def _naturals(value: Any) -> tuple[int, ...] | None:
     """The value as whole numbers from 0 to 2^63 - 1, or None if it is not a list of such."""
-    if not isinstance(value, list):
+    numbers = list_or_none(value)
+    if numbers is None:
         return None
-    numbers = cast("list[Any]", value)
     for number in numbers:  # a loop: this is most of the time that a header takes
         if type(number) is not int or not 0 <= number < 2**63:
             return None

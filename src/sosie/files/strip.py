@@ -13,9 +13,10 @@ import json
 import math
 import zlib
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError
+from sosie.files.foreign import as_list, list_or_none, object_or_none, parse_json
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, parse_header, read_header
 from sosie.files.whole import write_whole
 
@@ -61,12 +62,12 @@ def read_stripped(path: Path) -> tuple[Header, int]:
         raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
     with raw:
         table = _table(_text(raw, path), path)
-    size, tensors = table.get("bytes"), table.get("tensors")
-    if table.get("sosie") != FORMAT or not isinstance(tensors, list) or not isinstance(size, int):
+    size, tensors = table.get("bytes"), list_or_none(table.get("tensors"))
+    if table.get("sosie") != FORMAT or tensors is None or not isinstance(size, int):
         raise BadModelError(f"{path} is not a stripped header", "sosie model strip FILE")
     entries: dict[str, Any] = {"__metadata__": table.get("metadata")}
     end = 0
-    for row in cast("list[Any]", tensors):
+    for row in tensors:
         name, dtype, shape = _row(row, path)
         if name in entries:
             raise BadModelError(f"{path}: tensor {name[:200]!r} is there twice")
@@ -88,20 +89,20 @@ def _text(raw: io.BufferedReader, path: Path) -> bytes:
 
 def _table(text: bytes, path: Path) -> dict[str, Any]:
     try:
-        table: Any = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        table = object_or_none(parse_json(text))
+    except ValueError as error:
         raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}") from None
-    if not isinstance(table, dict):
+    if table is None:
         raise BadModelError(f"{path} is not a JSON object")
-    return cast("dict[str, Any]", table)
+    return table
 
 
 def _row(row: Any, path: Path) -> tuple[str, str, list[int]]:
     """A tensor's name, dtype and shape; the rest of their checks is `parse_header`'s."""
-    cells = cast("list[Any]", row) if isinstance(row, list) else []
-    if len(cells) == 3 and isinstance(cells[0], str) and isinstance(cells[2], list):
-        shape = cast("list[Any]", cells[2])
-        sizes = all(type(size) is int and 0 <= size < 2**63 for size in shape)
-        if isinstance(cells[1], str) and cells[1] in BITS and sizes and len(shape) <= 32:
-            return cells[0], cells[1], cast("list[int]", shape)
-    raise BadModelError(f"{path}: {str(cast('object', row))[:200]} is not [name, dtype, shape]")
+    cells = as_list(row)
+    shape = list_or_none(cells[2]) if len(cells) == 3 and isinstance(cells[0], str) else None
+    if shape is not None and isinstance(cells[1], str) and cells[1] in BITS and len(shape) <= 32:
+        sizes = [size for size in shape if type(size) is int and 0 <= size < 2**63]
+        if len(sizes) == len(shape):
+            return cells[0], cells[1], sizes
+    raise BadModelError(f"{path}: {str(row)[:200]} is not [name, dtype, shape]")

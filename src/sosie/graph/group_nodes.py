@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any, cast
+from typing import Any
 
-from sosie.graph.ui_parts import INPUTS, OUTPUTS, Definition, Drawn, Wire, objects, read_node, table
+from sosie.files.foreign import as_list, as_object, as_objects
+from sosie.graph.ui_parts import INPUTS, OUTPUTS, Definition, Drawn, Wire, read_node
 
 KIND = re.compile(r"workflow[>/](.+)", re.DOTALL)
 
@@ -23,7 +24,7 @@ def group_name(kind: str) -> str:
 
 def groups(extra: Any) -> dict[str, dict[str, Any]]:
     """The groups of a file by name."""
-    return {name: table(group) for name, group in table(table(extra).get("groupNodes")).items()}
+    return {name: as_object(group) for name, group in as_object(as_object(extra).get("groupNodes")).items()}
 
 
 def read_group(group: dict[str, Any], where: str) -> Definition:
@@ -31,24 +32,20 @@ def read_group(group: dict[str, Any], where: str) -> Definition:
 
     Raises `BadModelError` for a node without a class.
     """
-    nodes = {str(i): read_node(entry, where, str(i)) for i, entry in enumerate(objects(group.get("nodes")))}
-    rows = [_whole(entry) for entry in _list(group.get("links"))]
+    nodes = {str(i): read_node(entry, where, str(i)) for i, entry in enumerate(as_objects(group.get("nodes")))}
+    rows = [_whole(entry) for entry in as_list(group.get("links"))]
     wires = {f"l{i}": Wire(str(r[0]), r[1], str(r[2]), r[3]) for i, r in enumerate(rows) if len(r) >= 4}
-    external = {(str(row[0]), row[1]) for entry in _list(group.get("external")) if len(row := _whole(entry)) >= 2}
+    external = {(str(row[0]), row[1]) for entry in as_list(group.get("external")) if len(row := _whole(entry)) >= 2}
     names = _open_inputs(nodes, wires)
     _open_outputs(nodes, wires, external)
     ends = {(wire.target, wire.target_slot): name for name, wire in wires.items()}
     return Definition({name: _wired(node, ends) for name, node in nodes.items()}, wires, names)
 
 
-def _list(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
 def _whole(entry: Any) -> list[int]:
     """The whole numbers that a row begins with."""
     row: list[int] = []
-    for part in _list(entry):
+    for part in as_list(entry):
         if not isinstance(part, int):
             break
         row.append(part)

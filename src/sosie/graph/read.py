@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError
+from sosie.files.foreign import as_object, parse_json
 from sosie.graph.api_format import from_api, is_api
 from sosie.graph.graph import Graph
 from sosie.graph.ui_format import from_ui, is_ui
@@ -21,26 +21,25 @@ def read_workflow(path: Path) -> Graph:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise BadModelError(f"{path} has {size:,} bytes; a workflow has at most {MAX_BYTES:,}", "is it a workflow?")
-        table: Any = json.loads(path.read_bytes())
+        table = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:
         raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", _SAVE) from None
     return read_table(table, str(path))
 
 
 def read_table(table: Any, where: str) -> Graph:
     """The graph of parsed JSON; `where` names it in errors. Raises `BadModelError`."""
-    if isinstance(table, dict):
-        known = cast("dict[str, Any]", table)
-        if is_ui(known):
-            return from_ui(known, where)
-        if is_api(known.get("prompt")):
-            known = known["prompt"]
-        if is_api(known):
-            return from_api(known, where)
+    known = as_object(table)
+    if is_ui(known):
+        return from_ui(known, where)
+    if is_api(known.get("prompt")):
+        known = known["prompt"]
+    if is_api(known):
+        return from_api(known, where)
     wanted = "a list 'nodes' (UI format), or nodes with a 'class_type' by their ids (API format)"
     raise BadModelError(f"{where} is no ComfyUI workflow; expected {wanted}", _SAVE)
 

@@ -12,9 +12,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import NotFoundError
+from sosie.files.foreign import as_object
 from sosie.graph.graph import Graph, Link, Node
 from sosie.graph.nodes import node_type
 from sosie.graph.settings import PINS, find_input, read_value
@@ -93,7 +94,7 @@ def lora_changes(graph: Graph, output: str, is_own: Callable[[str], bool]) -> tu
         if any(isinstance(value, str) and is_own(value) for value in node.inputs.values()):
             found += [Change(node.id, name, 0.0) for name in dials(node)]
         for name, value in node.inputs.items():
-            entry = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+            entry = as_object(value)
             if isinstance(entry.get("lora"), str) and is_own(entry["lora"]):
                 found.append(Change(node.id, name, {**entry, "on": False, "strength": 0}))
     return tuple(_effective(graph, found))

@@ -13,11 +13,12 @@ from types import MappingProxyType
 from typing import Any
 
 from sosie.core.errors import BadModelError
+from sosie.files.foreign import as_object, as_objects
 from sosie.graph.graph import MAX_NODES, Graph, Link, Node, Value
 from sosie.graph.group_nodes import group_name, groups, read_group
 from sosie.graph.nodes import node_type
 from sosie.graph.notation import Input, NodeType
-from sosie.graph.ui_parts import BYPASSED, INPUTS, NEVER, Definition, Drawn, Slot, objects, read_definition
+from sosie.graph.ui_parts import BYPASSED, INPUTS, NEVER, Definition, Drawn, Slot, read_definition
 
 MAX_DEPTH = 32
 """Deepest nesting of subgraphs."""
@@ -55,7 +56,7 @@ class Scope:
 
 def is_ui(table: dict[str, Any]) -> bool:
     """Whether it looks like this format: a list of nodes, each with a type."""
-    nodes = objects(table.get("nodes"))
+    nodes = as_objects(table.get("nodes"))
     return bool(nodes) and all("type" in node for node in nodes)
 
 
@@ -65,8 +66,7 @@ def from_ui(table: dict[str, Any], where: str) -> Graph:
     Raises `BadModelError` for a node without id or class, and for subgraphs that hold themselves or unfold to more
     than `MAX_NODES` nodes.
     """
-    definitions = table.get("definitions")
-    subgraphs = objects(definitions.get("subgraphs")) if isinstance(definitions, dict) else []  # pyright: ignore
+    subgraphs = as_objects(as_object(table.get("definitions")).get("subgraphs"))
     known = {str(entry.get("id")): read_definition(entry, where) for entry in subgraphs}
     known |= {f"workflow>{name}": read_group(group, where) for name, group in groups(table.get("extra")).items()}
     unfolding = _Unfolding(known, where)

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import BadModelError
+from sosie.files.foreign import as_id, as_list, as_object, as_objects, as_text, list_or_none, object_or_none
 
 INPUTS, OUTPUTS = "-10", "-20"
 
@@ -85,82 +86,60 @@ class Definition:
         return inputs[wire.target_slot].widget if 0 <= wire.target_slot < len(inputs) else ""
 
 
-def objects(value: Any) -> list[dict[str, Any]]:
-    """The objects of a JSON list; anything else is left out."""
-    entries = cast("list[Any]", value) if isinstance(value, list) else []
-    return [cast("dict[str, Any]", entry) for entry in entries if isinstance(entry, dict)]
-
-
-def table(value: Any) -> dict[str, Any]:
-    """A JSON object, or an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def read_definition(graph: dict[str, Any], where: str) -> Definition:
     """A graph or subgraph of the file. Raises `BadModelError` for a node without id or class, or one that is twice."""
     nodes: dict[str, Drawn] = {}
-    for entry in objects(graph.get("nodes")):
+    for entry in as_objects(graph.get("nodes")):
         node = read_node(entry, where)
         if node.id in nodes:
             raise BadModelError(f"{where}: two nodes have the id {node.id[:40]}", "save it again in ComfyUI")
         nodes[node.id] = node
-    links: Any = graph.get("links")
-    entries = cast("list[Any]", links) if isinstance(links, list) else []
+    entries = as_list(graph.get("links"))
     if len(entries) > MAX_LINKS:
         raise BadModelError(f"{where} has {len(entries):,} links; at most {MAX_LINKS:,} are read")
     wires = dict(wire for entry in entries if (wire := _wire(entry)) is not None)
-    return Definition(nodes, wires, tuple(_text(entry.get("name")) for entry in objects(graph.get("inputs"))))
+    return Definition(nodes, wires, tuple(as_text(entry.get("name")) for entry in as_objects(graph.get("inputs"))))
 
 
 def read_node(entry: dict[str, Any], where: str, name: str = "") -> Drawn:
     """A node of the file; `name` replaces its id. Raises `BadModelError` if it has no id or no class."""
     kind, mode = entry.get("type"), entry.get("mode", 0)
-    name = name or _name(entry.get("id"))
+    name = name or as_id(entry.get("id"))
     if not name or not isinstance(kind, str) or not kind:
         raise BadModelError(f"{where}: a node has no id or no type ({str(entry)[:60]})", "save it again in ComfyUI")
-    proxies = table(entry.get("properties")).get("proxyWidgets")
+    proxies = list_or_none(as_object(entry.get("properties")).get("proxyWidgets"))
     return Drawn(
         name,
         kind,
         mode if isinstance(mode, int) else 0,
-        _text(entry.get("title")),
-        tuple(_slot(slot) for slot in objects(entry.get("inputs"))),
-        tuple(_slot(slot) for slot in objects(entry.get("outputs"))),
+        as_text(entry.get("title")),
+        tuple(_slot(slot) for slot in as_objects(entry.get("inputs"))),
+        tuple(_slot(slot) for slot in as_objects(entry.get("outputs"))),
         _values(entry.get("widgets_values")),
-        _proxies(cast("list[Any]", proxies)) if isinstance(proxies, list) else None,
+        None if proxies is None else _proxies(proxies),
     )
 
 
 def _values(values: Any) -> tuple[Any, ...] | Mapping[str, Any]:
-    if isinstance(values, dict):
-        return table(values)
-    return tuple(cast("list[Any]", values)) if isinstance(values, list) else ()
+    named = object_or_none(values)
+    return tuple(as_list(values)) if named is None else named
 
 
 def _slot(entry: dict[str, Any]) -> Slot:
-    widget = _text(table(entry.get("widget")).get("name"))
-    return Slot(_text(entry.get("name")), _text(entry.get("type")), _name(entry.get("link")), widget)
+    widget = as_text(as_object(entry.get("widget")).get("name"))
+    return Slot(as_text(entry.get("name")), as_text(entry.get("type")), as_id(entry.get("link")), widget)
 
 
 def _wire(entry: Any) -> tuple[str, Wire] | None:
-    if isinstance(entry, dict):
-        found = table(entry)
-        parts = [found.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
+    found = object_or_none(entry)
+    if found is None:
+        parts = as_list(entry)[:5]
     else:
-        parts = list(cast("list[Any]", entry)[:5]) if isinstance(entry, list) else []
+        parts = [found.get(key) for key in ("id", "origin_id", "origin_slot", "target_id", "target_slot")]
     if len(parts) < 5 or not isinstance(parts[2], int) or not isinstance(parts[4], int):
         return None
-    return _name(parts[0]), Wire(_name(parts[1]), parts[2], _name(parts[3]), parts[4])
+    return as_id(parts[0]), Wire(as_id(parts[1]), parts[2], as_id(parts[3]), parts[4])
 
 
 def _proxies(entries: list[Any]) -> tuple[tuple[str, str], ...]:
-    pairs = [cast("list[Any]", entry) for entry in entries if isinstance(entry, list)]
-    return tuple((_name(pair[0]), _text(pair[1])) for pair in pairs if len(pair) >= 2)
-
-
-def _name(value: Any) -> str:
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
+    return tuple((as_id(pair[0]), as_text(pair[1])) for pair in map(as_list, entries) if len(pair) >= 2)

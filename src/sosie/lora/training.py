@@ -6,14 +6,14 @@ ai-toolkit `software` and `training_info`, OneTrainer `ot_*`, diffusers `lora_ad
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
+from sosie.files.foreign import as_object, object_or_none, parse_object
 from sosie.lora.modules import Part
 
 MAX_JSON = 1_000_000
@@ -131,11 +131,9 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
             return tuple(filter(None, (word.strip() for word in words.split(","))))
     found: dict[str, None] = {}
     for tags in _json(metadata.get("ss_tag_frequency", "")).values():
-        if not isinstance(tags, dict):
-            continue
         counts = {
             tag: count
-            for tag, count in cast("dict[str, Any]", tags).items()
+            for tag, count in as_object(tags).items()
             if isinstance(count, int) and not isinstance(count, bool) and count > 0
         }
         most = max(counts.values(), default=0)
@@ -148,13 +146,11 @@ def _peft(table: dict[str, Any]) -> dict[Part, PeftAlpha]:
     found: dict[Part, PeftAlpha] = {}
     for prefix, part in _PEFT_PREFIXES:
         default = _number(table.get(f"{prefix}.lora_alpha"))
-        pattern: Any = table.get(f"{prefix}.alpha_pattern") or {}
-        if default is None or not isinstance(pattern, dict):
+        pattern = object_or_none(table.get(f"{prefix}.alpha_pattern") or {})
+        if default is None or pattern is None:
             continue
         exceptions = {
-            name.removeprefix("^"): alpha
-            for name, value in cast("dict[str, Any]", pattern).items()
-            if (alpha := _number(value)) is not None
+            name.removeprefix("^"): alpha for name, value in pattern.items() if (alpha := _number(value)) is not None
         }
         found[part] = PeftAlpha(default, MappingProxyType(exceptions), table.get(f"{prefix}.use_rslora") is True)
     return found
@@ -162,11 +158,7 @@ def _peft(table: dict[str, Any]) -> dict[Part, PeftAlpha]:
 
 def _json(text: str) -> dict[str, Any]:
     """A JSON object from metadata, or an empty one if it is something else, too long or too deep."""
-    try:
-        value: Any = json.loads(text) if 0 < len(text) <= MAX_JSON else None
-    except (ValueError, RecursionError):
-        return {}
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return parse_object(text, MAX_JSON) or {}
 
 
 def _number(value: Any) -> float | None:

@@ -13,9 +13,10 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 from sosie.core.finding import Finding
+from sosie.files.foreign import as_list, as_object
 from sosie.provenance.binding import Reading, read
 from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, too_many_chunks
 from sosie.provenance.manifest import PLAN_LABEL
@@ -149,12 +150,12 @@ def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> Rep
 
 def _with_claim(report: Report, manifest: Mapping[str, Any]) -> Report:
     """Fills in what the signature covers: signer, software and, if Sosie wrote it, the plan."""
-    signature, plan = _table(manifest.get("signature_info")), _assertion(manifest, PLAN_LABEL)
-    generators = _list(manifest.get("claim_generator_info"))
-    software = _table(generators[0] if generators else None)
+    signature, plan = as_object(manifest.get("signature_info")), _assertion(manifest, PLAN_LABEL)
+    generators = as_list(manifest.get("claim_generator_info"))
+    software = as_object(generators[0] if generators else None)
     models = tuple(
-        (_text(_table(item).get("name")), _digest(_table(item).get("sha256")))
-        for item in _list(plan.get("models"))[:MAX_MODELS]
+        (_text(as_object(item).get("name")), _digest(as_object(item).get("sha256")))
+        for item in as_list(plan.get("models"))[:MAX_MODELS]
     )
     return replace(
         report,
@@ -217,7 +218,7 @@ def _is_own(path: Path, reading: Reading, own: SigningKey) -> bool | None:
     A serial number alone can be copied by anyone; a chain to the issuer cannot.
     """
     manifest, _, _ = _active(reading.table)
-    signature = _table(manifest.get("signature_info"))
+    signature = as_object(manifest.get("signature_info"))
     if signature.get("cert_serial_number") != str(own.serial):
         return False
     if not own.anchors:
@@ -228,30 +229,30 @@ def _is_own(path: Path, reading: Reading, own: SigningKey) -> bool | None:
 
 def _active(table: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[str], list[str]]:
     """The active manifest, and the codes of the checks of all manifests that passed and failed."""
-    results = _table(table.get("validation_results"))
-    active = _table(results.get("activeManifest"))
-    deltas = [_table(_table(item).get("validationDeltas")) for item in _list(results.get("ingredientDeltas"))]
+    results = as_object(table.get("validation_results"))
+    active = as_object(results.get("activeManifest"))
+    deltas = [as_object(as_object(item).get("validationDeltas")) for item in as_list(results.get("ingredientDeltas"))]
     failed = [code for part in (active, *deltas) for code in _codes(part.get("failure"))]
-    manifest = _table(_table(table.get("manifests")).get(str(table.get("active_manifest"))))
+    manifest = as_object(as_object(table.get("manifests")).get(str(table.get("active_manifest"))))
     return manifest, _codes(active.get("success")), failed
 
 
 def _codes(value: Any) -> list[str]:
-    return [str(_table(item).get("code", "")) for item in _list(value)]
+    return [str(as_object(item).get("code", "")) for item in as_list(value)]
 
 
 def _declares_generated(manifest: Mapping[str, Any]) -> bool:
     """True if an action of the active manifest has a digital source type that a model made."""
-    actions = _list(_assertion(manifest, "c2pa.actions").get("actions"))
-    kinds = [str(_table(action).get("digitalSourceType", "")).rsplit("/", 1)[-1] for action in actions]
+    actions = as_list(_assertion(manifest, "c2pa.actions").get("actions"))
+    kinds = [str(as_object(action).get("digitalSourceType", "")).rsplit("/", 1)[-1] for action in actions]
     return any(kind in _SOURCE_TYPES for kind in kinds)
 
 
 def _assertion(manifest: Mapping[str, Any], label: str) -> Mapping[str, Any]:
     """The data of the assertion `label` (or of its version `label.v2`), or an empty table."""
-    for item in map(_table, _list(manifest.get("assertions"))):
+    for item in map(as_object, as_list(manifest.get("assertions"))):
         if re.fullmatch(re.escape(label) + r"(\.v\d+)?", str(item.get("label", ""))):
-            return _table(item.get("data"))
+            return as_object(item.get("data"))
     return {}
 
 
@@ -281,11 +282,3 @@ def _digest(value: Any) -> str:
 
 def _joined(first: Any, second: Any, between: str) -> str:
     return between.join(text for text in (_text(first), _text(second)) if text)
-
-
-def _table(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []

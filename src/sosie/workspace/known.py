@@ -8,11 +8,11 @@ model are read.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sosie.core.errors import BadModelError, ConfigError
+from sosie.files.foreign import object_or_none, parse_json
 from sosie.files.safetensors import Header
 from sosie.files.whole import write_json
 
@@ -55,14 +55,14 @@ def read_known(table: Path) -> Table:
     try:
         with table.open("rb") as stream:
             text = stream.read(MAX_TABLE + 1)
-        found: Any = json.loads(text) if len(text) <= MAX_TABLE else None
+        found = object_or_none(parse_json(text)) if len(text) <= MAX_TABLE else None
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{table} cannot be read as JSON: {str(error)[:200]}") from None
-    if not isinstance(found, dict) or not all(_is_texts(entry) for entry in cast("dict[str, Any]", found).values()):
+    if found is None or not all(map(_is_texts, found.values())):
         raise ConfigError(f"{table} is not a table of families, each with digests and variants")
-    return cast("Table", found)
+    return found
 
 
 def remember(table: Path, family: str, digest: str, variant: str) -> None:
@@ -74,4 +74,5 @@ def remember(table: Path, family: str, digest: str, variant: str) -> None:
 
 
 def _is_texts(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(text, str) for text in cast("dict[str, Any]", value).values())
+    texts = object_or_none(value)
+    return texts is not None and all(isinstance(text, str) for text in texts.values())

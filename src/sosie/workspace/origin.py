@@ -5,14 +5,13 @@ Hidden, so that it is no part of the digest of a folder; beside it, so that it g
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
 
-from sosie.core.errors import ConfigError
+from sosie.core.errors import BadModelError, ConfigError
 from sosie.core.recipe import Commercial
 from sosie.core.schema import from_table
+from sosie.files.foreign import read_object
 from sosie.files.whole import write_json
 
 
@@ -43,9 +42,8 @@ def read_origin(model: Path) -> Origin | None:
     """The origin of a model file; None if it was not fetched, or what is written is damaged."""
     path = origin_path(model)
     try:
-        found: Any = json.loads(path.read_bytes())
-        return from_table(Origin, cast("dict[str, Any]", found), str(path)) if isinstance(found, dict) else None
-    except (OSError, ValueError, RecursionError, ConfigError):
+        return from_table(Origin, read_object(path), str(path))
+    except (OSError, BadModelError, ConfigError):
         return None
 
 

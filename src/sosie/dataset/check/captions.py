@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sosie.core import Finding
 from sosie.dataset.check.report import listed, printable
+from sosie.files.foreign import parse_object
 
 SIDECARS = (".txt", ".caption")
 TABLES = ("captions.jsonl", "metadata.jsonl")
@@ -120,14 +120,11 @@ def _records(path: Path, findings: list[Finding]) -> Iterator[dict[str, Any]]:
     for number, line in enumerate((_text(path, MAX_TABLE, findings) or "").split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            record: Any = json.loads(line) if len(line) <= MAX_CAPTION else None
-        except (ValueError, RecursionError):
-            record = None
-        if isinstance(record, dict):
-            yield cast("dict[str, Any]", record)
-        else:
+        record = parse_object(line, MAX_CAPTION)
+        if record is None:
             wrong.append(number)
+        else:
+            yield record
     if wrong:
         message = f"{path.name}: {len(wrong)} lines are no JSON object, the first is line {wrong[0]}"
         findings.append(Finding("SOS-T013", "warning", path.name, message, "one object a line, with file and caption"))

@@ -5,11 +5,12 @@ A name that a server gives is only ever sent back to it; no file is written unde
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
+
+from sosie.files.foreign import as_count, as_line, as_list, as_object, object_or_none
 
 State = Literal["pending", "running", "done", "failed", "cancelled", "unknown"]
 
@@ -26,31 +27,6 @@ NO_MODELS = frozenset({"custom_nodes", "configs", "datasets", "output", "input",
 """Folders that ComfyUI names beside those of models."""
 
 
-def table(value: Any) -> dict[str, Any]:
-    """A JSON object, or an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def entries(value: Any) -> list[Any]:
-    """A JSON list, or an empty one."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def plain(value: Any, most: int = 300) -> str:
-    """A text for people: one line of printable letters, at most `most`; empty for what is no text or number."""
-    if not isinstance(value, str | int | float) or isinstance(value, bool):
-        return ""
-    words = " ".join(str(value)[: 8 * most].split())
-    return "".join(letter for letter in words if letter.isprintable())[:most]
-
-
-def whole(value: Any) -> int:
-    """A whole number from 0 to 2^53, or 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return int(value) if 0 <= value <= 2**53 else 0
-
-
 @dataclass(frozen=True)
 class Saved:
     """An image on a server: what `/view` is asked for."""
@@ -62,7 +38,7 @@ class Saved:
     @staticmethod
     def read(value: Any) -> Saved | None:
         """From a JSON object; None for names that no saved image has."""
-        found = table(value)
+        found = as_object(value)
         parts = [found.get("filename"), found.get("subfolder", ""), found.get("type", "output")]
         texts = [part for part in parts if isinstance(part, str) and len(part) <= 1000 and part.isprintable()]
         return Saved(*texts) if len(texts) == 3 and texts[0] else None
@@ -74,13 +50,13 @@ Outputs = Mapping[str, tuple[Saved, ...]]
 
 def read_outputs(value: Any) -> Outputs:
     """The images in a history's `outputs`; texts, sounds and damaged entries are left out."""
-    found = {node: read_images(output) for node, output in table(value).items()}
+    found = {node: read_images(output) for node, output in as_object(value).items()}
     return MappingProxyType({node: images for node, images in found.items() if images})
 
 
 def read_images(value: Any) -> tuple[Saved, ...]:
     """The images in one node's output."""
-    images = (Saved.read(entry) for entry in entries(table(value).get("images"))[:MAX_IMAGES])
+    images = (Saved.read(entry) for entry in as_list(as_object(value).get("images"))[:MAX_IMAGES])
     return tuple(image for image in images if image is not None)
 
 
@@ -96,12 +72,12 @@ class Failure:
     @staticmethod
     def read(value: Any) -> Failure:
         """From the data of `execution_error`; what is missing is empty."""
-        found = table(value)
+        found = as_object(value)
         return Failure(
-            plain(found.get("exception_type"), 120),
-            plain(found.get("exception_message"), 600),
-            plain(found.get("node_id"), 40),
-            plain(found.get("node_type"), 80),
+            as_line(found.get("exception_type"), 120),
+            as_line(found.get("exception_message"), 600),
+            as_line(found.get("node_id"), 40),
+            as_line(found.get("node_type"), 80),
         )
 
     @property
@@ -139,7 +115,7 @@ _STATES: Mapping[str, State] = MappingProxyType(
 
 def read_job(value: Any) -> Job | None:
     """From `/api/jobs/ID`; None for what is no job."""
-    found = table(value)
+    found = as_object(value)
     state = _STATES.get(str(found.get("status")))
     if state is None:
         return None
@@ -149,9 +125,9 @@ def read_job(value: Any) -> Job | None:
 
 def read_history(value: Any) -> Job:
     """From one entry of `/history`, which calls an interrupted job an error."""
-    found = table(value)
-    status = table(found.get("status"))
-    messages = {str(entry[0]): entry[1] for entry in map(entries, entries(status.get("messages"))) if len(entry) == 2}
+    found = as_object(value)
+    status = as_object(found.get("status"))
+    messages = {str(entry[0]): entry[1] for entry in map(as_list, as_list(status.get("messages"))) if len(entry) == 2}
     outputs = read_outputs(found.get("outputs"))
     if "execution_interrupted" in messages:
         return Job("cancelled", outputs)
@@ -172,24 +148,24 @@ class Problem:
 
 def read_problems(value: Any) -> tuple[Problem, ...]:
     """The problems in an answer of `/prompt`, whatever its status: those of nodes, or else the graph's own."""
-    found = table(value)
+    found = as_object(value)
     problems: list[Problem] = []
-    for node, entry in table(found.get("node_errors")).items():
-        kind = plain(table(entry).get("class_type"), 80)
-        problems += [_problem(error, plain(node, 40), kind) for error in entries(table(entry).get("errors"))[:20]]
+    for node, entry in as_object(found.get("node_errors")).items():
+        kind = as_line(as_object(entry).get("class_type"), 80)
+        problems += [_problem(error, as_line(node, 40), kind) for error in as_list(as_object(entry).get("errors"))[:20]]
     error = found.get("error")
     if not problems and isinstance(error, str):
-        return (Problem("", plain(error)),)
-    if not problems and isinstance(error, dict):
-        extra = table(table(error).get("extra_info"))
-        problems.append(_problem(error, plain(extra.get("node_id"), 40), plain(extra.get("class_type"), 80)))
+        return (Problem("", as_line(error)),)
+    if not problems and (whole := object_or_none(error)) is not None:
+        extra = as_object(whole.get("extra_info"))
+        problems.append(_problem(error, as_line(extra.get("node_id"), 40), as_line(extra.get("class_type"), 80)))
     return tuple(problems[:50])
 
 
 def _problem(value: Any, node: str, kind: str) -> Problem:
-    found = table(value)
-    parts = [plain(found.get(key)) for key in ("message", "details")]
-    return Problem(plain(found.get("type"), 80), ": ".join(part for part in parts if part), node, kind)
+    found = as_object(value)
+    parts = [as_line(found.get(key)) for key in ("message", "details")]
+    return Problem(as_line(found.get("type"), 80), ": ".join(part for part in parts if part), node, kind)
 
 
 @dataclass(frozen=True)
@@ -211,20 +187,20 @@ class System:
     @staticmethod
     def read(value: Any) -> System | None:
         """From `/system_stats`; None for what is none."""
-        found = table(value)
-        system, devices = table(found.get("system")), entries(found.get("devices"))
+        found = as_object(value)
+        system, devices = as_object(found.get("system")), as_list(found.get("devices"))
         if not system:
             return None
-        device = table(devices[0]) if devices else {}
+        device = as_object(devices[0]) if devices else {}
         return System(
-            plain(system.get("comfyui_version"), 40),
-            plain(system.get("python_version"), 80).partition(" ")[0],
-            plain(system.get("pytorch_version"), 40),
-            plain(system.get("os"), 40),
-            plain(device.get("name"), 120),
-            whole(device.get("vram_total")),
-            whole(device.get("vram_free")),
-            whole(system.get("ram_total")),
+            as_line(system.get("comfyui_version"), 40),
+            as_line(system.get("python_version"), 80).partition(" ")[0],
+            as_line(system.get("pytorch_version"), 40),
+            as_line(system.get("os"), 40),
+            as_line(device.get("name"), 120),
+            as_count(device.get("vram_total")),
+            as_count(device.get("vram_free")),
+            as_count(system.get("ram_total")),
         )
 
 
@@ -238,9 +214,9 @@ class LogEntry:
 
 def read_log(value: Any) -> tuple[LogEntry, ...]:
     """From `/internal/logs/raw`."""
-    found = [table(entry) for entry in entries(table(value).get("entries"))[-2000:]]
+    found = [as_object(entry) for entry in as_list(as_object(value).get("entries"))[-2000:]]
     return tuple(
-        LogEntry(plain(entry.get("t"), 40), str(entry.get("m"))[:20_000])
+        LogEntry(as_line(entry.get("t"), 40), str(entry.get("m"))[:20_000])
         for entry in found
         if isinstance(entry.get("m"), str)
     )
@@ -250,8 +226,8 @@ def read_folders(value: Any) -> Mapping[str, tuple[str, ...]]:
     """Kinds of models to folders, from `/internal/folder_paths`; a kind without a folder is left out."""
     found: dict[str, tuple[str, ...]] = {}
     room = MAX_FOLDERS
-    for kind, paths in table(value).items():
-        told = [path for path in entries(paths) if isinstance(path, str) and len(path) <= MAX_PATH]
+    for kind, paths in as_object(value).items():
+        told = [path for path in as_list(paths) if isinstance(path, str) and len(path) <= MAX_PATH]
         fit = tuple(path for path in told if path and path.isprintable())[:room]
         if fit and kind not in NO_MODELS:
             found[kind] = fit

@@ -7,14 +7,13 @@ named `INPUT.SUB`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
-from sosie.engines.comfy.answers import entries, table
+from sosie.files.foreign import as_list, as_number, as_object, list_or_none
 
 VALUES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 """Types of inputs that hold a value; every other one is a link."""
@@ -81,47 +80,41 @@ class Catalogue:
         """A class by its name, or None if the server lacks it."""
         if name not in self._info:
             return None
-        found = table(self._info[name])
-        groups = table(found.get("input"))
+        found = as_object(self._info[name])
+        groups = as_object(found.get("input"))
         takes = [*_group(groups.get("required"), True), *_group(groups.get("optional"), False)]
         return Offer(
             name,
             MappingProxyType({entry.name: entry for entry in takes}),
-            tuple(_type(output) for output in entries(found.get("output"))),
+            tuple(_type(output) for output in as_list(found.get("output"))),
             found.get("output_node") is True,
             any(entry.type in OPEN for entry in takes),
         )
 
 
 def _group(value: Any, required: bool) -> list[Takes]:
-    return [_takes(name, spec, required) for name, spec in table(value).items()]
+    return [_takes(name, spec, required) for name, spec in as_object(value).items()]
 
 
 def _takes(name: str, spec: Any, required: bool) -> Takes:
-    parts = entries(spec) or [spec]
-    kind, told = parts[0], table(parts[1]) if len(parts) > 1 else {}
-    if isinstance(kind, list):
-        return Takes(name, "COMBO", required, tuple(entries(kind)))
+    parts = as_list(spec) or [spec]
+    kind, told = parts[0], as_object(parts[1]) if len(parts) > 1 else {}
+    if (listed := list_or_none(kind)) is not None:
+        return Takes(name, "COMBO", required, tuple(listed))
     if kind == DYNAMIC:
-        choices = {table(option).get("key"): table(option).get("inputs") for option in entries(told.get("options"))}
+        options = map(as_object, as_list(told.get("options")))
+        choices = {option.get("key"): option.get("inputs") for option in options}
         brings = {
-            key: (*_group(table(inputs).get("required"), True), *_group(table(inputs).get("optional"), False))
+            key: (*_group(as_object(inputs).get("required"), True), *_group(as_object(inputs).get("optional"), False))
             for key, inputs in choices.items()
         }
         return Takes(name, "COMBO", required, tuple(choices), brings=MappingProxyType(brings))
     if kind == "COMBO":
         fetched = any(told.get(key) for key in ("remote", "remote_combo", "multiselect"))
-        options = None if fetched or not isinstance(told.get("options"), list) else tuple(entries(told["options"]))
+        options = None if fetched or not isinstance(told.get("options"), list) else tuple(as_list(told["options"]))
         return Takes(name, "COMBO", required, options)
-    return Takes(name, _type(kind), required, None, _number(told.get("min")), _number(told.get("max")))
+    return Takes(name, _type(kind), required, None, as_number(told.get("min")), as_number(told.get("max")))
 
 
 def _type(value: Any) -> str:
     return "COMBO" if isinstance(value, list) else value if isinstance(value, str) else "*"
-
-
-def _number(value: Any) -> float | None:
-    """A bound. Whole numbers stay whole: the largest seed has no float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return value

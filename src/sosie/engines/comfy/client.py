@@ -23,20 +23,17 @@ from sosie.engines.comfy.answers import (
     Problem,
     Saved,
     System,
-    entries,
-    plain,
     read_folders,
     read_history,
     read_job,
     read_log,
     read_problems,
-    table,
-    whole,
 )
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status, too_large
 from sosie.engines.comfy.program import ApiGraph
 from sosie.engines.comfy.server import Limits, Patience, Server
 from sosie.engines.comfy.uploads import ROOM
+from sosie.files.foreign import as_count, as_line, as_list, as_object
 
 RECENT = 64
 """How many of the last jobs are searched for one of ours."""
@@ -55,7 +52,7 @@ class Answer:
     @property
     def said(self) -> str:
         """The start of the body, for people."""
-        return plain(self.body[:400].decode("utf-8", "replace"), 160)
+        return as_line(self.body[:400].decode("utf-8", "replace"), 160)
 
 
 class Client:
@@ -89,7 +86,7 @@ class Client:
 
     def object_info(self) -> Mapping[str, Any]:
         """Every class of nodes with its inputs, as the server describes them."""
-        return table(self._json("GET", "/object_info"))
+        return as_object(self._json("GET", "/object_info"))
 
     def model_folders(self) -> Mapping[str, tuple[str, ...]]:
         """Kinds of models to the folders that they are looked for in, as the server's machine names them."""
@@ -98,7 +95,8 @@ class Client:
     def max_upload(self) -> int:
         """The largest body that it takes, in bytes; 0 if it does not say (versions without `/features`)."""
         answer = self._send("GET", "/features", self.limits.json)
-        return whole(table(self._parsed(answer, "/features")).get("max_upload_size")) if answer.status == 200 else 0
+        found = as_object(self._parsed(answer, "/features")) if answer.status == 200 else {}
+        return as_count(found.get("max_upload_size"))
 
     def submit(self, graph: ApiGraph, client_id: str, prompt_id: str) -> str:
         """Puts a graph into the queue and gives its id, which is `prompt_id` unless the server chose another.
@@ -116,7 +114,7 @@ class Client:
             raise refused(self.server, self._problems(answer))
         self._expect_ok(answer, "/prompt")
         parsed = self._parsed(answer, "/prompt")
-        given = table(parsed).get("prompt_id")
+        given = as_object(parsed).get("prompt_id")
         if not isinstance(given, str) or not 0 < len(given) <= 200:
             raise NonsenseError(self.server, "took a graph and gave no id for it")
         if problems := read_problems(parsed):
@@ -144,26 +142,26 @@ class Client:
             return Job("running")
         if prompt_id in pending:
             return Job("pending")
-        found = table(self._json("GET", f"/history/{quote(prompt_id, safe='')}"))
+        found = as_object(self._json("GET", f"/history/{quote(prompt_id, safe='')}"))
         return read_history(found[prompt_id]) if prompt_id in found else UNKNOWN
 
     def find(self, prompt_id: str) -> str:
         """The id under which a prompt that was sent as `prompt_id` is known, or empty if it never arrived."""
         if self.job(prompt_id).state != "unknown":
             return prompt_id
-        queue = table(self._json("GET", "/queue"))
-        items = [*entries(queue.get("queue_running")), *entries(queue.get("queue_pending"))]
-        history = table(self._json("GET", f"/history?max_items={RECENT}"))
-        items += [table(entry).get("prompt") for entry in history.values()]
-        for item in map(entries, items):
-            if len(item) > 3 and table(item[3]).get(ANOTHER_ID) == prompt_id and isinstance(item[1], str):
+        queue = as_object(self._json("GET", "/queue"))
+        items = [*as_list(queue.get("queue_running")), *as_list(queue.get("queue_pending"))]
+        history = as_object(self._json("GET", f"/history?max_items={RECENT}"))
+        items += [as_object(entry).get("prompt") for entry in history.values()]
+        for item in map(as_list, items):
+            if len(item) > 3 and as_object(item[3]).get(ANOTHER_ID) == prompt_id and isinstance(item[1], str):
                 return item[1]
         return ""
 
     def ahead(self, prompt_id: str) -> int | None:
         """How many prompts run or wait before one that waits; None for one that does not."""
-        found = table(self._json("GET", "/queue"))
-        waiting = [entries(item) for item in entries(found.get("queue_pending"))]
+        found = as_object(self._json("GET", "/queue"))
+        waiting = [as_list(item) for item in as_list(found.get("queue_pending"))]
         # The list is no order: each has a number, and the lowest is next.
         numbers = {item[1]: item[0] for item in waiting if len(item) > 1 and isinstance(item[1], str)}
         own = numbers.get(prompt_id)
@@ -207,7 +205,7 @@ class Client:
             "POST", "/upload/image", self.limits.json, files={"image": (name, data, f"image/{kind}")}, data=fields
         )
         self._expect_ok(answer, "an image")
-        found = table(self._parsed(answer, "/upload/image"))
+        found = as_object(self._parsed(answer, "/upload/image"))
         parts = [found.get("subfolder"), found.get("name")]
         texts = [part for part in parts if isinstance(part, str) and len(part) <= 200 and part.isprintable()]
         if len(texts) != 2 or not texts[1] or ".." in "/".join(texts):
@@ -221,7 +219,7 @@ class Client:
 
     def _queue(self) -> tuple[set[str], set[str]]:
         """The ids that run, and those that wait."""
-        found = table(self._json("GET", "/queue"))
+        found = as_object(self._json("GET", "/queue"))
         return _ids(found.get("queue_running")), _ids(found.get("queue_pending"))
 
     def _problems(self, answer: Answer) -> tuple[Problem, ...]:
@@ -283,5 +281,5 @@ def _trusted(server: Server) -> ssl.SSLContext:
 
 def _ids(value: Any) -> set[str]:
     """The ids in one list of `/queue`."""
-    items = map(entries, entries(value))
+    items = map(as_list, as_list(value))
     return {item[1] for item in items if len(item) > 1 and isinstance(item[1], str)}

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from sosie.core.errors import EngineError
-from sosie.engines.comfy.answers import Failure, Problem, plain
+from sosie.engines.comfy.answers import Failure, Problem
 from sosie.engines.comfy.server import TOKEN, Server
+from sosie.files.foreign import as_line
 
 
 class ComfyError(EngineError):
@@ -132,7 +133,7 @@ def failed(server: Server, failure: Failure, files: Sequence[str] = ()) -> Comfy
     code = failure_code(failure)
     said = failure.message or failure.type or "it does not say why"
     kind = OutOfMemoryError if code == "SOS-Y023" else ComfyError
-    loading = f" to load {', '.join(plain(file, 80) for file in files)}" if files else ""
+    loading = f" to load {', '.join(as_line(file, 80) for file in files)}" if files else ""
     return kind(code, f"server {server.name}: {failure.label} failed{loading}: {said}", HINTS[code])
 
 

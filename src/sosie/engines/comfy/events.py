@@ -15,9 +15,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sosie.engines.comfy.answers import Failure, Saved, entries, plain, read_images, table, whole
+from sosie.engines.comfy.answers import Failure, Saved, read_images
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError
 from sosie.engines.comfy.server import Limits, Patience, Server
+from sosie.files.foreign import as_count, as_line, as_list, as_object
 
 PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 """The two types of binary frames that hold images."""
@@ -108,27 +109,27 @@ Event = Waiting | Started | Cached | Running | Stepped | Produced | Ended | Glim
 def read_text(server: Server, frame: str) -> Event:
     """The event in a text frame. Raises `NonsenseError` for what is no JSON object with a type."""
     try:
-        found = table(json.loads(frame))
+        found = as_object(json.loads(frame))
     except (ValueError, RecursionError):
         found = {}
     kind = found.get("type")
     if not isinstance(kind, str):
-        raise NonsenseError(server, f"sent '{plain(frame, 40)}' over its websocket, which is no event")
-    data = table(found.get("data"))
-    prompt, node = plain(data.get("prompt_id"), 200), data.get("node")
+        raise NonsenseError(server, f"sent '{as_line(frame, 40)}' over its websocket, which is no event")
+    data = as_object(found.get("data"))
+    prompt, node = as_line(data.get("prompt_id"), 200), data.get("node")
     match kind:
         case "status":
-            return Waiting(whole(table(table(data.get("status")).get("exec_info")).get("queue_remaining")))
+            return Waiting(as_count(as_object(as_object(data.get("status")).get("exec_info")).get("queue_remaining")))
         case "execution_start":
             return Started(prompt)
         case "execution_cached":
-            return Cached(prompt, frozenset(plain(entry, 200) for entry in entries(data.get("nodes"))))
+            return Cached(prompt, frozenset(as_line(entry, 200) for entry in as_list(data.get("nodes"))))
         case "executing":
-            return Running(prompt, None if node is None else plain(node, 200))
+            return Running(prompt, None if node is None else as_line(node, 200))
         case "progress":
-            return Stepped(prompt, plain(node, 200), whole(data.get("value")), whole(data.get("max")))
+            return Stepped(prompt, as_line(node, 200), as_count(data.get("value")), as_count(data.get("max")))
         case "executed":
-            return Produced(prompt, plain(node, 200), read_images(data.get("output")))
+            return Produced(prompt, as_line(node, 200), read_images(data.get("output")))
         case "execution_success":
             return Ended(prompt)
         case "execution_error":
@@ -136,7 +137,7 @@ def read_text(server: Server, frame: str) -> Event:
         case "execution_interrupted":
             return Ended(prompt, interrupted=True)
         case _:
-            return Other(plain(kind, 40))
+            return Other(as_line(kind, 40))
 
 
 def read_binary(server: Server, frame: bytes) -> Event:
@@ -151,11 +152,11 @@ def read_binary(server: Server, frame: bytes) -> Event:
     if number > len(frame) - 8:
         raise NonsenseError(server, "sent a preview whose description is longer than itself")
     try:
-        told = table(json.loads(frame[8 : 8 + number]))
+        told = as_object(json.loads(frame[8 : 8 + number]))
     except (ValueError, RecursionError):
         told = {}
     image = frame[8 + number :]
-    prompt, node = plain(told.get("prompt_id"), 200), plain(told.get("node_id"), 200)
+    prompt, node = as_line(told.get("prompt_id"), 200), as_line(told.get("node_id"), 200)
     return Glimpse(image, _format(server, image), prompt, node)
 
 

@@ -10,11 +10,12 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import nearest
-from sosie.engines.comfy.answers import System, plain
+from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue, Offer, Takes
 from sosie.engines.comfy.errors import HINTS
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
+from sosie.files.foreign import as_line
 from sosie.graph import node_type
 from sosie.graph.nodes import PACKS
 
@@ -85,7 +86,7 @@ def _fetching(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[F
     for entry in graph.values():
         kind, named = _kind(entry), inputs_of(entry).get("model_name")
         if kind in FETCHERS and catalogue.node(kind) is not None:
-            models = plain(named, 40) if isinstance(named, str) and named else FETCHERS[kind]
+            models = as_line(named, 40) if isinstance(named, str) and named else FETCHERS[kind]
             message = f"{kind} downloads the face models {models} while it runs, unless they lie where it looks"
             hint = f"the .onnx files of {models} belong right into models/insightface/models/{models}"
             yield Finding("SOS-Y016", "info", subject, message, hint)
@@ -98,7 +99,7 @@ def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Fi
             continue
         known = node_type(kind)
         if known is None:
-            message = f"the server has no class of nodes '{plain(kind, 80)}'{nearest(kind, catalogue.names)}"
+            message = f"the server has no class of nodes '{as_line(kind, 80)}'{nearest(kind, catalogue.names)}"
             yield Finding("SOS-Y010", "error", subject, message, HINTS["SOS-Y010"])
         elif known.pack == "core":
             message = f"the server has no {kind}, which newer versions of ComfyUI bring"
@@ -161,17 +162,17 @@ class _Node:
             yield from self._link(takes, name, *link)
         elif not takes.is_value:
             if takes.type != "*":
-                yield self._misfit(name, f"is {plain(value, 40)!r}; it takes a link to {takes.type}")
+                yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes a link to {takes.type}")
         elif takes.type in ("INT", "FLOAT"):
             yield from self._numeric(takes, name, value)
         elif takes.options is not None and value not in takes.options:
-            shown = ", ".join(plain(option, 60) for option in takes.options[:6]) or "an empty list"
-            message = f"is '{plain(value, 80)}', which is none of its choices: {shown}"
+            shown = ", ".join(as_line(option, 60) for option in takes.options[:6]) or "an empty list"
+            message = f"is '{as_line(value, 80)}', which is none of its choices: {shown}"
             yield self._finding("SOS-Y011", "error", name, message)
 
     def _numeric(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            yield self._misfit(name, f"is {plain(value, 40)!r}; it takes {takes.type}")
+            yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes {takes.type}")
         elif not math.isfinite(value):
             yield self._finding("SOS-Y014", "error", name, "is no finite number")
         elif takes.type == "INT" and value != int(value):
@@ -183,9 +184,9 @@ class _Node:
         source = self.graph.get(node)
         offer = self.catalogue.node(_kind(source)) if source is not None else None
         if source is None:
-            yield self._misfit(name, f"is linked to node {plain(node, 40)}, which is not in the graph")
+            yield self._misfit(name, f"is linked to node {as_line(node, 40)}, which is not in the graph")
         elif offer is not None and not (isinstance(slot, int) and 0 <= slot < len(offer.outputs)):
-            yield self._misfit(name, f"is linked to output {plain(slot, 10)} of {offer.name}, which it has not")
+            yield self._misfit(name, f"is linked to output {as_line(slot, 10)} of {offer.name}, which it has not")
         elif offer is not None and not _fits(offer.outputs[slot], takes.type):
             yield self._misfit(name, f"takes {takes.type} and is given {offer.outputs[slot]} by {offer.name} {node}")
 
@@ -193,7 +194,7 @@ class _Node:
         return self._finding("SOS-Y013", "error", name, what)
 
     def _finding(self, code: str, severity: Any, name: str, what: str) -> Finding:
-        message = f"{self.offer.name} {self.id}: input '{plain(name, 60)}' {what}"
+        message = f"{self.offer.name} {self.id}: input '{as_line(name, 60)}' {what}"
         return Finding(code, severity, self.subject, message, HINTS[code])
 
 

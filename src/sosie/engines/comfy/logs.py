@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sosie.core import Finding, Severity
-from sosie.engines.comfy.answers import LogEntry, plain
+from sosie.engines.comfy.answers import LogEntry
+from sosie.files.foreign import as_line
 
 About = Literal["lora", "model", "image"]
 
@@ -55,7 +56,7 @@ def read_entries(log: Iterable[LogEntry], subject: str) -> list[Told]:
 
 
 def _loras(lines: list[str], subject: str) -> list[Told]:
-    keys = list(dict.fromkeys(plain(match[1], 120) for line in lines if (match := _LORA.search(line))))
+    keys = list(dict.fromkeys(as_line(match[1], 120) for line in lines if (match := _LORA.search(line))))
     if not keys:
         return []
     shown = f"{len(keys):,} of a LoRA's tensors were not loaded: {', '.join(keys[:2])}"
@@ -76,7 +77,7 @@ def _weights(lines: list[str], subject: str) -> list[Told]:
     for pattern, severity, what in kinds:
         found = next((match for line in lines if (match := pattern.search(line)) and match[1].strip(" []")), None)
         if found:
-            message = f"a model was loaded, but {what}: {plain(found[1], 160)}"
+            message = f"a model was loaded, but {what}: {as_line(found[1], 160)}"
             hint = "the file is packed or for another program: sosie doctor FILE"
             told.append(Told("model", Finding("SOS-Y031", severity, subject, message, hint)))
     return told
@@ -86,6 +87,6 @@ def _numbers(lines: list[str], subject: str) -> list[Told]:
     line = next((line for line in lines if _NAN.search(line)), "")
     if not line:
         return []
-    message = f"the image holds values that are no numbers: {plain(line, 160)}"
+    message = f"the image holds values that are no numbers: {as_line(line, 160)}"
     hint = "the model overflows in fp16, or its file is not what it says: use bf16, switch SageAttention off"
     return [Told("image", Finding("SOS-Y032", "error", subject, message, hint))]

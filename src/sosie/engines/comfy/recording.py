@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sosie import __version__
-from sosie.engines.comfy.answers import entries, table
 from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.program import inputs_of, link_of
 from sosie.engines.comfy.redact import Redaction, redact, redaction_here, texts_in, users_in
 from sosie.engines.comfy.server import Server
+from sosie.files.foreign import as_list, as_object
 from sosie.graph import node_type, node_types
 
 PARTS = ("/system_stats", "/features", "/object_info", "/queue", "/history?max_items=8", "/internal/logs/raw")
@@ -75,17 +75,18 @@ def record(server: Server, with_prompts: bool = False, hidden: Iterable[str] = (
 def _without_secrets(
     raw: Mapping[str, Any], failed: Mapping[str, str], with_prompts: bool, redaction: Redaction
 ) -> dict[str, Any]:
-    offers = table(raw.get("/object_info"))
+    offers = as_object(raw.get("/object_info"))
     pick = _Pick(Catalogue(offers), with_prompts)
-    jobs = [(name, table(job)) for name, job in table(raw.get("/history")).items()][-JOBS:]
-    queue = table(raw.get("/queue"))
+    jobs = [(name, as_object(job)) for name, job in as_object(raw.get("/history")).items()][-JOBS:]
+    queue = as_object(raw.get("/queue"))
     queued = {
-        name: [_graph_of(item) for item in entries(queue.get(name))[:JOBS]]
+        name: [_graph_of(item) for item in as_list(queue.get(name))[:JOBS]]
         for name in ("queue_running", "queue_pending")
     }
     graphs = [*(_graph_of(job.get("prompt")) for _, job in jobs), *queued["queue_running"], *queued["queue_pending"]]
-    used = {str(table(node).get("class_type")) for graph in graphs for node in graph.values()}
-    log = [table(entry).get("m") for entry in entries(table(raw.get("/internal/logs/raw")).get("entries"))[-LINES:]]
+    used = {str(as_object(node).get("class_type")) for graph in graphs for node in graph.values()}
+    logs = as_object(raw.get("/internal/logs/raw"))
+    log = [as_object(entry).get("m") for entry in as_list(logs.get("entries"))[-LINES:]]
     picked: dict[str, Any] = {
         "system_stats": raw.get("/system_stats"),
         "features": raw.get("/features"),
@@ -113,7 +114,7 @@ class _Pick:
         """The nodes with their inputs; titles and everything else that editors write is left out."""
         return {
             name: {
-                "class_type": table(node).get("class_type"),
+                "class_type": as_object(node).get("class_type"),
                 "inputs": {key: self._value(node, key, value) for key, value in inputs_of(node).items()},
             }
             for name, node in graph.items()
@@ -121,15 +122,15 @@ class _Pick:
 
     def job(self, job: Mapping[str, Any]) -> dict[str, Any]:
         """Graph, saved files and messages of a finished job."""
-        status = table(job.get("status"))
-        messages = [entries(message) for message in entries(status.get("messages"))]
+        status = as_object(job.get("status"))
+        messages = [as_list(message) for message in as_list(status.get("messages"))]
         return {
             "graph": self.graph(_graph_of(job.get("prompt"))),
-            "outputs": {name: self._output(output) for name, output in table(job.get("outputs")).items()},
+            "outputs": {name: self._output(output) for name, output in as_object(job.get("outputs")).items()},
             "status": status.get("status_str"),
             "completed": status.get("completed"),
             "messages": [
-                [message[0], {key: value for key, value in table(message[1]).items() if key in TOLD}]
+                [message[0], {key: value for key, value in as_object(message[1]).items() if key in TOLD}]
                 for message in messages
                 if len(message) == 2
             ],
@@ -147,7 +148,7 @@ class _Pick:
         """Whether a value says nothing of its own: a number, a link, a file or another entry of a list."""
         if isinstance(value, bool | int | float) or value is None or link_of(value) is not None:
             return True
-        kind = str(table(node).get("class_type"))
+        kind = str(as_object(node).get("class_type"))
         offer, known = self._catalogue.node(kind), node_type(kind)
         takes = offer.inputs.get(key) if offer else None
         if takes is not None and takes.options is not None and value in takes.options:
@@ -162,8 +163,8 @@ class _Pick:
         return f"[text of {letters} letters]"
 
     def _output(self, output: Any) -> dict[str, Any]:
-        images = [table(image) for image in entries(table(output).get("images"))[:JOBS]]
-        return {"images": [self._saved(image) for image in images], "kinds": sorted(map(str, table(output)))}
+        images = [as_object(image) for image in as_list(as_object(output).get("images"))[:JOBS]]
+        return {"images": [self._saved(image) for image in images], "kinds": sorted(map(str, as_object(output)))}
 
     def _saved(self, image: Mapping[str, Any]) -> dict[str, Any]:
         name, folder = str(image.get("filename", "")), str(image.get("subfolder", ""))
@@ -175,17 +176,17 @@ class _Pick:
 
 def _graph_of(item: Any) -> dict[str, Any]:
     """The graph in an item of the queue or the history: `[number, id, graph, extra, outputs]`."""
-    parts = entries(item)
-    return table(parts[2]) if len(parts) > 2 else {}
+    parts = as_list(item)
+    return as_object(parts[2]) if len(parts) > 2 else {}
 
 
 def _inputs_told(job: Mapping[str, Any], pick: _Pick) -> Iterator[str]:
     """The texts among the inputs that a failed node had, which come from other nodes too."""
-    for message in map(entries, entries(table(job.get("status")).get("messages"))):
-        told = table(message[1]) if len(message) == 2 else {}
+    for message in map(as_list, as_list(as_object(job.get("status")).get("messages"))):
+        told = as_object(message[1]) if len(message) == 2 else {}
         node = {"class_type": told.get("node_type")}
-        for key, values in table(told.get("current_inputs")).items():
-            for value in entries(values):
+        for key, values in as_object(told.get("current_inputs")).items():
+            for value in as_list(values):
                 if not pick.is_choice(node, key, value):
                     yield from _lines(texts_in(value))
 
@@ -200,19 +201,19 @@ def _lines(texts: Iterable[str]) -> Iterator[str]:
 def _offer(name: str, offer: Any) -> dict[str, Any]:
     """A class's inputs and outputs; of the user's own pictures only how many there are."""
     inputs: dict[str, Any] = {}
-    for group, members in table(table(offer).get("input")).items():
-        inputs[group] = {key: _input(name, key, entry) for key, entry in table(members).items()}
-    found = table(offer)
+    for group, members in as_object(as_object(offer).get("input")).items():
+        inputs[group] = {key: _input(name, key, entry) for key, entry in as_object(members).items()}
+    found = as_object(offer)
     return {"input": inputs, "output": found.get("output"), "python_module": found.get("python_module")}
 
 
 def _input(kind: str, key: str, entry: Any) -> Any:
-    parts = entries(entry)
-    options = table(parts[1]) if len(parts) > 1 else {}
+    parts = as_list(entry)
+    options = as_object(parts[1]) if len(parts) > 1 else {}
     is_upload = any(name.endswith("_upload") and value for name, value in options.items())
     known = node_type(kind)
     known_entry = known.input(key) if known else None
     if is_upload or kind.startswith("LoadImage") or (known_entry is not None and known_entry.type == "IMAGE_FILE"):
-        count = len(entries(parts[0])) if parts else 0
+        count = len(as_list(parts[0])) if parts else 0
         return [parts[0] if parts and isinstance(parts[0], str) else f"[{count} files]"]
     return [parts[0] if parts else None, {k: v for k, v in options.items() if k not in ("tooltip", "default")}]
