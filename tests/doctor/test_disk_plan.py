@@ -17,7 +17,6 @@ from sosie.doctor.disk import (
     CODES,
     FLOOR,
     GB,
-    LORA_CHECKPOINTS,
     DiskFile,
     DiskNeeds,
     DiskPlan,
@@ -63,7 +62,7 @@ def test_disk_full_at_52_of_50_gb_is_an_error_before_the_run() -> None:
 
 
 def test_a_lora_run_of_zimage_never_fits_a_pod_of_50_gb() -> None:
-    run = TrainingRun(LORA_CHECKPOINTS["zimage"], kept=4, images=40)
+    run = TrainingRun(170_000_000, kept=4, images=40)
     plan = plan_disk(DiskNeeds(ZIMAGE, ("zimage",), training=run, pod=True))
     assert has_errors(check_quota(plan, 50 * GB))
     assert not has_errors(check_quota(plan, 90 * GB))

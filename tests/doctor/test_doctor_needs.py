@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from sosie.api import needs
 from sosie.api.needs import parse_bytes
 from sosie.core import Guide, Recipe, Stage
 from sosie.core.errors import UsageError
+from sosie.core.recipe import Training
 from sosie.doctor.machine import Gpu, MachineFacts
-from sosie.doctor.recipe_needs import Purpose, most, needs_of
+from sosie.doctor.recipe_needs import Purpose, most, needs_of, plan_recipe
 from sosie.workspace.workspace import Config, Workspace
 
 pytestmark = pytest.mark.once
@@ -239,3 +241,24 @@ def test_the_stages_of_a_hybrid_run_one_after_another(tmp_path: Path) -> None:
         needs_of(Workspace(tmp_path, Config()), Recipe("h", stages, "", 8, 8), Purpose(1000)).vram_mib
         == 12 * GB // 2**20
     )
+
+
+def test_a_family_without_figures_is_given_no_other_familys(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path, Config())
+    recipe = Recipe("f", (Stage("generate", "flux1", "x"),), "", 1024, 1024)
+    plan = plan_recipe(workspace, recipe, Purpose(1000, quota=GB))
+    rows = {row.name: row.bytes for row in plan.rows}
+    assert (rows["models"], rows["downloads"]) == (0, 0)
+    assert "checkpoints" not in rows
+    assert plan.unknown == ("x", "a checkpoint")
+    for purpose in (Purpose(), Purpose(1000), Purpose(precision="fp8")):
+        assert needs_of(workspace, recipe, purpose).vram_mib == 0
+    assert needs_of(workspace, recipe, Purpose()).dtype == ""
+
+
+def test_checkpoints_are_counted_by_the_rank_that_the_recipe_trains(tmp_path: Path) -> None:
+    recipe = Recipe("r", (Stage("generate", "sdxl", "x"),), "", 1024, 1024)
+    for training, size in ((None, 400_000_000), (Training(rank=16), 200_000_000), (Training(rank=64), 800_000_000)):
+        plan = plan_recipe(Workspace(tmp_path, Config()), replace(recipe, training=training), Purpose(1000))
+        rows = {row.name: row.bytes for row in plan.rows}
+        assert rows["checkpoints"] == (4 + 1 + 2 * 2) * size

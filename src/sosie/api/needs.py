@@ -11,6 +11,7 @@ from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
+from sosie.families import families
 from sosie.machines.facts import read_machine
 from sosie.workspace.workspace import Workspace
 
@@ -57,13 +58,11 @@ def check_purpose(workspace: Workspace, subjects: tuple[str, ...], how: Examinat
     if (asked.quota or asked.training) and not recipes:
         flag = "--quota" if asked.quota else "--training"
         raise UsageError(f"{flag} is about a recipe's disk plan, and no valid recipe was named", "sosie recipe list")
-    if how.family:
-        from sosie.families import families
-
-        if how.family not in (known := [family.name for family in families()]):
-            raise UsageError(f"family '{how.family}' is not known{nearest(how.family, known)}", "sosie doctor --help")
+    if how.family and how.family not in (known := [family.name for family in families()]):
+        raise UsageError(f"family '{how.family}' is not known{nearest(how.family, known)}", "sosie doctor --help")
     if asked.precision and folders and not how.family:
-        raise UsageError("--precision of a dataset needs the family that is trained", "add --family zimage, or sdxl")
+        choose = " or ".join(f"--family {family.name}" for family in families() if family.figures.fails)
+        raise UsageError("--precision of a dataset needs the family that is trained", f"add {choose}")
     if (asked.precision and not (folders or recipes)) or (how.family and not folders):
         raise UsageError("--precision and --family are about a recipe or a dataset, and none was named")
     return replace(asked, images=sum(map(_images, folders)) or asked.images)

@@ -15,6 +15,7 @@ from typing import Literal
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError
 from sosie.core.plan import asset_names, needed_stages
+from sosie.families import figures_of
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
 
@@ -38,16 +39,6 @@ IMAGE = 10 * GB
 MARGIN_PERCENT = 15
 FLOOR = 5 * GB
 """The reserve: 15 % of models, environment and image, whose sizes are estimates, and 5 GB for temporary files."""
-
-FAMILY_STACKS = {"sdxl": 16 * GB, "zimage": 20_600_000_000}
-"""What the files of a family take when a size is not known: SDXL with its identity guides; Z-Image with
-encoder and VAE."""
-
-FAMILY_LARGEST = {"sdxl": 6_900_000_000, "zimage": 12_310_000_000}
-"""The largest single file of a family, for downloads whose size is not known."""
-
-LORA_CHECKPOINTS = {"sdxl": 400_000_000, "zimage": 170_000_000}
-"""One saved LoRA of rank 32: SDXL 0.2 to 0.4 GB, Z-Image (layers only, bf16) 85.03 million parameters."""
 
 BYTES_PER_PIXEL = {"png": 1.5, "webp": 0.4}
 LATENT_BYTES_PER_PIXEL = 0.5
@@ -80,11 +71,11 @@ class OutputImages:
 class TrainingRun:
     """What a training run writes.
 
-    Checkpoints of `checkpoint` bytes, of which `kept` stay; `optimiser` bytes of its state beside the
+    Checkpoints of `checkpoint` bytes (None: not known), of which `kept` stay; `optimiser` bytes of its state beside the
     newest (0: none is saved); a cache of the latents and captions of `images` images of `pixels` pixels.
     """
 
-    checkpoint: int
+    checkpoint: int | None
     kept: int
     images: int
     optimiser: int = 0
@@ -151,7 +142,7 @@ def plan_disk(needs: DiskNeeds) -> DiskPlan:
         fixed.append(DiskRow("image", IMAGE, "container with CUDA, assumed to count against the quota"))
     downloads = [file.bytes or 0 for file in needs.files if needs.pod or not file.present]
     if unknown:
-        downloads.extend(FAMILY_LARGEST.get(family, 0) for family in needs.families)
+        downloads.extend(figures_of(family).largest_file or 0 for family in needs.families)
     largest = max(downloads, default=0)
     rows = [*fixed, DiskRow("downloads", 2 * largest, f"2 x the largest download ({gigabytes(largest)})")]
     rows.extend(_training(needs.training))
@@ -162,27 +153,30 @@ def plan_disk(needs: DiskNeeds) -> DiskPlan:
         rows.append(DiskRow("outputs", kept.count * each, how))
     margin = sum(row.bytes - row.present for row in fixed) * MARGIN_PERCENT // 100
     rows.append(DiskRow("reserve", margin + FLOOR, f"{MARGIN_PERCENT} % of what is to be fetched, and 5 GB"))
+    if needs.training is not None and needs.training.checkpoint is None:
+        unknown = (*unknown, "a checkpoint")
     return DiskPlan(tuple(rows), unknown)
 
 
 def _models(needs: DiskNeeds, guess: bool) -> DiskRow:
     known = sum(file.bytes or 0 for file in needs.files)
     present = 0 if needs.pod else sum(file.bytes or 0 for file in needs.files if file.present)
-    families = dict.fromkeys(needs.families)
-    usual = sum(FAMILY_STACKS.get(family, 0) for family in families)
-    if guess and usual > known:
-        return DiskRow("models", usual, f"estimate for {' and '.join(families)}; not every size is known", present)
+    usual = {family: size for family in needs.families if (size := figures_of(family).files) is not None}
+    total = sum(usual.values())
+    if guess and total > known:
+        return DiskRow("models", total, f"estimate for {' and '.join(usual)}; not every size is known", present)
     return DiskRow("models", known, f"{len(needs.files)} file{'s' if len(needs.files) != 1 else ''}", present)
 
 
 def _training(run: TrainingRun | None) -> Iterator[DiskRow]:
     if run is None:
         return
-    saves = run.kept + 1
-    how = f"({run.kept} kept + 1 being written) x {gigabytes(run.checkpoint)}"
-    if run.optimiser:
-        how += f", and 2 x {gigabytes(run.optimiser)} of optimiser state"
-    yield DiskRow("checkpoints", saves * run.checkpoint + 2 * run.optimiser, how)
+    if run.checkpoint is not None:
+        saves = run.kept + 1
+        how = f"({run.kept} kept + 1 being written) x {gigabytes(run.checkpoint)}"
+        if run.optimiser:
+            how += f", and 2 x {gigabytes(run.optimiser)} of optimiser state"
+        yield DiskRow("checkpoints", saves * run.checkpoint + 2 * run.optimiser, how)
     each = round(run.pixels * LATENT_BYTES_PER_PIXEL) + TEXT_EMBEDDING
     yield DiskRow("cache", run.images * each, f"latent and caption of {run.images:,} images, {each / 1e6:.1f} MB each")
 

@@ -1,7 +1,7 @@
 """What a recipe asks of a disk and of a machine: to make images, or to train on the character.
 
-Memory is estimated by family, the lowest figure of each range: it is an error only where nobody got
-by with less. Sources: the model cards, and reports of OneTrainer (#1269) and ai-toolkit (#550).
+Memory is estimated by the family's figures, the lowest of each range: it is an error only where nobody got
+by with less.
 """
 
 from __future__ import annotations
@@ -12,9 +12,7 @@ from typing import Literal
 from sosie.core import Finding, Recipe, Stage
 from sosie.dataset.check.precision import check_precision
 from sosie.doctor.disk import (
-    FAMILY_LARGEST,
     GB,
-    LORA_CHECKPOINTS,
     DiskNeeds,
     DiskPlan,
     OutputImages,
@@ -26,7 +24,7 @@ from sosie.doctor.disk import (
 )
 from sosie.doctor.machine import Dtype, Needs
 from sosie.doctor.training import check_training
-from sosie.families import partners_of
+from sosie.families import figures_of
 from sosie.workspace.workspace import Workspace
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
@@ -40,18 +38,8 @@ DATASET_IMAGES = 25
 SAVE_EVERY = 250
 """Steps between two checkpoints, as trainers have it by default; all of them are kept, to choose from."""
 
-VRAM = {"sdxl": 8 * GB, "zimage": 13 * GB}
-"""1024 x 1024 px in 16 bits: SDXL 8 to 10 GB, Z-Image 13 GB at its peak (21 to 23 with all parts resident)."""
-
-VRAM_GUIDED = {"sdxl": 14 * GB}
-"""With InstantID and FaceID beside it: 14 to 17 GB."""
-
-VRAM_FP8 = {"zimage": 8 * GB}
-"""8 to 10 GB."""
-
-VRAM_TRAINING = {"sdxl": 13 * GB, "zimage": 12 * GB}
-"""A LoRA, where the family makes no estimate or the recipe has no settings: SDXL 13 to 15 GB; Z-Image 12 at 768 px,
-20 in bf16 with two images at once."""
+LORA_RANK = 32
+"""The rank of a LoRA whose recipe says none."""
 
 TRAIN_IN_LESS = "set gradient_checkpointing = true, base_storage = 'fp8', a smaller batch or resolution, or rent a card"
 """What to do where a card is too small to train on."""
@@ -79,7 +67,7 @@ def plan_recipe(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> DiskP
     families = tuple(stage.family for stage in recipe.stages)
     outputs = None if purpose.training else OutputImages(IMAGES, recipe.width * recipe.height)
     files = recipe_files(workspace, recipe)
-    return plan_disk(DiskNeeds(files, families, outputs, _training(families, purpose), purpose.quota > 0))
+    return plan_disk(DiskNeeds(files, families, outputs, _training(recipe, purpose), purpose.quota > 0))
 
 
 def check_plan(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> tuple[DiskPlan, list[Finding]]:
@@ -107,7 +95,7 @@ def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
     elif whole:
         vram = min(vram, 2 * sum(known) + WORKING)
     else:
-        largest = max(largest, *(FAMILY_LARGEST.get(stage.family, 0) for stage in stages))
+        largest = max(largest, *(figures_of(stage.family).largest_file or 0 for stage in stages))
     disk = plan_recipe(workspace, recipe, purpose).bytes if purpose.quota else 0
     dtype, cure = _dtype(stages, purpose), ""
     if purpose.training and recipe.training is not None:
@@ -129,11 +117,12 @@ def most(needs: tuple[Needs, ...]) -> Needs:
     )
 
 
-def _training(families: tuple[str, ...], purpose: Purpose) -> TrainingRun | None:
+def _training(recipe: Recipe, purpose: Purpose) -> TrainingRun | None:
     if not purpose.training:
         return None
-    checkpoint = LORA_CHECKPOINTS.get(families[0], max(LORA_CHECKPOINTS.values()))
-    return TrainingRun(checkpoint, max(1, purpose.training // SAVE_EVERY), purpose.images, 2 * checkpoint)
+    each, rank = figures_of(recipe.stages[0].family).lora_rank, recipe.training.rank if recipe.training else LORA_RANK
+    checkpoint = None if each is None else each * rank
+    return TrainingRun(checkpoint, max(1, purpose.training // SAVE_EVERY), purpose.images, 2 * (checkpoint or 0))
 
 
 def _vram_training(recipe: Recipe, purpose: Purpose, size: int | None) -> int:
@@ -142,34 +131,37 @@ def _vram_training(recipe: Recipe, purpose: Purpose, size: int | None) -> int:
     `size` is that of the model's files, None where it is not known: a smaller model than the family's, of
     which they are less than half, takes its share.
     """
-    family = recipe.stages[0].family
-    estimate, training = partners_of(family).training_memory, recipe.training
-    needed = VRAM_TRAINING.get(family, 0)
+    figures, training = figures_of(recipe.stages[0].family), recipe.training
+    needed, estimate = figures.memory_training or 0, figures.estimate_training
     if estimate is not None and training is not None:
         if purpose.precision in ("bf16", "fp16", "fp32"):
             training = replace(training, precision=purpose.precision)
         needed = estimate(training, (recipe.width, recipe.height))
-    if size is None or family not in FAMILY_LARGEST:
+    if size is None or figures.largest_file is None:
         return needed
-    return min(needed, WORKING + round(needed * 2 * size / FAMILY_LARGEST[family]))
+    return min(needed, WORKING + round(needed * 2 * size / figures.largest_file))
 
 
 def _vram(stage: Stage, purpose: Purpose) -> int:
     """Bytes of the card's memory to make images; 0 for families without a figure."""
-    needed = VRAM.get(stage.family, 0)
+    figures = figures_of(stage.family)
+    needed = figures.memory or 0
     if stage.guides:
-        needed = VRAM_GUIDED.get(stage.family, needed)
+        needed = figures.memory_guided or needed
     if purpose.precision == "fp8":
-        return VRAM_FP8.get(stage.family, needed)
+        return figures.memory_fp8 or needed
     wide = (purpose.precision or stage.precision) == "fp32"
     return needed * 2 if wide else needed
 
 
 def _dtype(stages: tuple[Stage, ...], purpose: Purpose) -> Dtype:
-    """What is computed in: as asked, as the first stage that says so, or bf16 where fp16 is no choice."""
+    """What is computed in: as asked, as the first stage that says so, or as the first family that must."""
     if purpose.precision:
         return purpose.precision
     for stage in stages:
         if stage.precision != "auto":
             return stage.precision
-    return "bf16" if any(stage.family == "zimage" for stage in stages) else ""
+    for stage in stages:
+        if own := figures_of(stage.family).precision:
+            return own
+    return ""

@@ -17,6 +17,7 @@ from typing import TypeVar
 from sosie.core.errors import ConfigError, MissingPartError, NotFoundError, nearest
 from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
+from sosie.families.contract.figures import Figures
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
@@ -57,6 +58,12 @@ def partners_of(name: str) -> Partners:
     """What a family's models are put together with; an empty one where it, or the family, is not known."""
     found = find_family(name)
     return found.partners if found else Partners()
+
+
+def figures_of(name: str) -> Figures:
+    """What a family's models take of a machine; without a figure where it, or the family, is not known."""
+    found = find_family(name)
+    return found.figures if found else Figures()
 
 
 def drawer_of(name: str) -> OnDiffusers:

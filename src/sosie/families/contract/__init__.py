@@ -2,6 +2,7 @@
 
     family.py     Family: the parts, by name
     partners.py   Partners, Range: what a denoiser is put together with, and the settings that it was made for
+    figures.py    Figures: memory, disk, and the precisions that fail
     draws.py      OnDiffusers, Runner, StageInput, StageOutput: stages in this process
     graphs.py     OnComfy, GraphStage: stages as nodes of ComfyUI
     trains.py     Trains, Base: LoRAs

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sosie.families.contract.draws import OnDiffusers
+from sosie.families.contract.figures import Figures
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
@@ -25,6 +26,7 @@ class Family:
     title: str
     parts: tuple[Part, ...]
     partners: Partners = field(default_factory=Partners)
+    figures: Figures = field(default_factory=Figures)
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sosie.core.recipe import Training
-
 
 @dataclass(frozen=True)
 class Range:
@@ -30,8 +28,7 @@ class Partners:
     timestep shift that is built in, `left_shift` the one that a ComfyUI node sets if nobody looks at it;
     0: there is none. `reference_mark` is the beginning of the tensors without which reference images
     mean nothing to it (empty: it takes none). `called` is what its files' names hold, for a file that cannot be
-    read: letters and digits only, in small letters. `training_memory` gives the bytes of a GPU's memory that a
-    training and its samples (width and height) need at their worst moment; None: there is no estimate.
+    read: letters and digits only, in small letters.
     """
 
     encoders: tuple[tuple[str, str], ...] = ()
@@ -46,4 +43,3 @@ class Partners:
     left_shift: float = 0.0
     reference_mark: str = ""
     called: str = ""
-    training_memory: Callable[[Training, tuple[int, int]], int] | None = None

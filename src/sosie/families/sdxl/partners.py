@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sosie.families.contract.partners import Partners
-from sosie.families.sdxl.training_memory import training_peak
 
 PARTNERS = Partners(
     encoders=(("clip", "CLIP-L"), ("clip", "CLIP-bigG")),
@@ -11,5 +10,4 @@ PARTNERS = Partners(
     latents=4,
     vae_file="sdxl_vae.safetensors",
     guides=("faceid", "faceid-plus-v2", "instantid", "ip-adapter"),
-    training_memory=training_peak,
 )
