@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from places import ROOT
+from rules import codes_in
 
 from sosie.core.errors import MissingExtraError, NotFoundError
 from sosie.core.finding import Finding
 from sosie.dataset.check import (
-    CODES,
     Balance,
     DatasetImage,
     DatasetReport,
@@ -34,6 +34,8 @@ from sosie.dataset.check.captions import check_captions
 from sosie.faces.detect import Detector
 from sosie.faces.encoders import SFace
 from sosie.files.images import read_image
+
+CODES = codes_in("dataset/check")
 
 pytestmark = pytest.mark.once
 
@@ -52,7 +54,7 @@ def sface() -> SFace:
 
 
 def by_code(findings: tuple[Finding, ...] | list[Finding]) -> dict[str, Finding]:
-    assert {finding.code for finding in findings} <= set(CODES)
+    assert {finding.code for finding in findings} <= CODES
     return {finding.code: finding for finding in findings}
 
 
@@ -317,7 +319,7 @@ def test_no_caption_makes_the_check_fail(texts: list[str], trigger: str) -> None
     from sosie.dataset.check import Captions
 
     captions = Captions({f"{index}.jpg": text.strip() for index, text in enumerate(texts)})
-    assert {f.code for f in check_captions(captions, list(captions.texts), trigger)} <= set(CODES)
+    assert {f.code for f in check_captions(captions, list(captions.texts), trigger)} <= CODES
 
 
 # --- sizes ---

@@ -93,10 +93,10 @@ def test_every_code_in_the_source_has_a_title() -> None:
     import re
 
     import sosie
-    from sosie.doctor.codes import titles
+    from sosie.doctor.explain import sections
 
     source = "\n".join(path.read_text() for path in Path(sosie.__file__).parent.rglob("*.py"))
-    assert set(re.findall(r"SOS-[A-Z]\d{3}", source)) == set(titles())
+    assert set(re.findall(r"SOS-[A-Z]\d{3}", source)) == set(sections())
 
 
 def test_a_header_survives_being_stripped(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from safetensors.numpy import load_file, save_file
 from sosie.api.doctor import Checkup
 from sosie.api.fixes import FIXES, Fix, apply, propose
 from sosie.core import Finding
-from sosie.doctor.codes import titles
+from sosie.doctor.explain import sections
 from sosie.doctor.leftovers import OLD_SECONDS, open_files, why_kept
 from sosie.files.strip import read_stripped
 
@@ -220,7 +220,7 @@ def test_what_a_recipe_says_of_its_lora_is_not_mended_in_the_recipes_file(tmp_pa
 
 
 def test_only_documented_codes_have_a_fix() -> None:
-    assert set(FIXES) <= set(titles())
+    assert set(FIXES) <= set(sections())
 
 
 def test_a_file_of_another_process_is_seen_as_open(tmp_path: Path) -> None:

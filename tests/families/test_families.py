@@ -15,10 +15,11 @@ from header_files import fill, hollow, stripped
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
+from rules import codes_in
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError
-from sosie.doctor.model_files import CODES, check_model_file
+from sosie.doctor.model_files import check_model_file
 from sosie.doctor.model_probe import SAMPLES, probe
 from sosie.families import families
 from sosie.files.model_file import Ambiguous, Broken, Known, ModelFile, Unknown, identify, identify_header
@@ -27,6 +28,8 @@ from sosie.files.signature import COMFY, claims
 from sosie.files.storage import LOADERS, UNKNOWN_SIZE, loader, parameters, storage, unpacked
 from sosie.files.strip import read_stripped, strip, write_stripped
 from sosie.workspace.known import fingerprint, read_known, remember
+
+CODES = codes_in("doctor/model_files.py", "doctor/model_probe.py")
 
 HEADERS = ROOT / "tests" / "fixtures" / "headers"
 NAMES = sorted(path.name.removesuffix(".json.gz") for path in HEADERS.glob("*.json.gz"))
@@ -131,7 +134,7 @@ def table_of(header: Header) -> dict[str, tuple[str, tuple[int, ...]]]:
 
 
 def codes(findings: list[Finding]) -> list[str]:
-    assert {finding.code for finding in findings} <= set(CODES)
+    assert {finding.code for finding in findings} <= CODES
     assert all(finding.hint for finding in findings if finding.severity != "info")
     return [finding.code for finding in findings]
 

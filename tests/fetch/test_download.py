@@ -580,7 +580,7 @@ def test_a_server_that_has_nothing_more_says_416(fetch: Fetch) -> None:
 def test_help_and_doctor_do_not_load_the_http_client() -> None:
     code = "import sys\nsys.argv = ['sosie', 'model', 'fetch', '--help']\nfrom sosie.cli import main\n"
     code += "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code\n"
-    code += "import sosie.api.doctor, sosie.doctor.codes\nsosie.doctor.codes.titles()\n"
+    code += "import sosie.api.doctor, sosie.doctor.explain\nsosie.doctor.explain.sections()\n"
     code += "assert not {'httpx2', 'torch'} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -14,10 +14,11 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rules import codes_in
 
 from sosie.cli.lora import command
 from sosie.core.errors import BadModelError, SosieError, UsageError
-from sosie.doctor.loras import CODES, check_lora
+from sosie.doctor.loras import check_lora
 from sosie.lora import coverage, outcomes, read_lora
 from sosie.lora.convert import convert
 from sosie.lora.coverage import base_header
@@ -25,6 +26,8 @@ from sosie.lora.layouts import take_apart
 from sosie.lora.merging import merge_check
 from sosie.lora.modules import table_of, underscored
 from sosie.lora.training import lineage
+
+CODES = codes_in("doctor/loras.py")
 
 pytestmark = pytest.mark.once
 
@@ -202,7 +205,7 @@ def ai_toolkit(_: str, name: str, __: str) -> str | None:
 def codes(path: Path, **options: Any) -> dict[str, str]:
     """Severity of each finding by code; every code is documented."""
     found = check_lora(path, **options)
-    assert {finding.code for finding in found} <= set(CODES)
+    assert {finding.code for finding in found} <= CODES
     return {finding.code: finding.severity for finding in found}
 
 

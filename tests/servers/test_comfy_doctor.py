@@ -16,7 +16,7 @@ from json_lines import codes, lines
 from recipe_graphs import RUNS
 
 from sosie.cli.doctor import command as doctor_command
-from sosie.engines.comfy.errors import HINTS
+from sosie.engines.comfy.errors import HINTS, Y022
 from sosie.engines.comfy.fake import FakeServer
 
 pytestmark = pytest.mark.once
@@ -106,7 +106,7 @@ def test_what_the_doctor_cannot_examine_is_refused(
 
 
 def test_the_hint_about_encoders_names_a_command_that_exists(near: FakeServer, tmp_path: Path) -> None:
-    told = HINTS["SOS-Y022"].rpartition("sosie doctor ")[2]
+    told = HINTS[Y022].rpartition("sosie doctor ")[2]
     arguments = told.replace("URL", near.url).replace(" R", " zimage").split()
     done = CliRunner().invoke(doctor_command, [*arguments, "--workspace", str(tmp_path)], standalone_mode=False)
     assert (done.exception, done.return_value) == (None, 0)

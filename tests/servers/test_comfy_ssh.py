@@ -33,6 +33,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.program import FileUse, Program
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
+from sosie.machines.ssh.trouble import X001
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
 
@@ -287,7 +288,7 @@ def test_no_tunnel_stays_open_when_a_later_machine_cannot_be_reached(
 
     def second_fails(*arguments: Any) -> Any:
         if made:
-            raise SshError("SOS-X001", "away")
+            raise SshError(X001, "away")
         made.append(tunnel(*arguments))
         return made[0]
 

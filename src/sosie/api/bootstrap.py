@@ -27,6 +27,7 @@ from sosie.dataset.build import (
     looks,
     sample_of,
 )
+from sosie.dataset.check.faces import T024
 from sosie.dataset.gather import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
@@ -168,7 +169,7 @@ def _without_copies(session: Session, order: Bootstrap, state: _State) -> Genera
     references = list(session.reference_paths(order.character).values())
     others = [folder / member.file for member in state.members if member not in drawn]
     _, findings = gather.sift([folder / member.file for member in drawn], [*references, *others], (), looks(session))
-    copies = {finding.subject for finding in findings if finding.code == "SOS-T024"}
+    copies = {finding.subject for finding in findings if finding.code == T024.code}
     gone = [member for member in drawn if str(folder / member.file) in copies]
     for member in gone:
         yield from (finding for finding in findings if finding.subject == str(folder / member.file))

@@ -23,9 +23,10 @@ from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
-from sosie.engines.comfy.live import check_system, fit
+from sosie.engines.comfy.live import Y005, check_system, fit
 from sosie.engines.comfy.program import FileUse, Program, inputs_of
 from sosie.engines.comfy.server import Server
+from sosie.engines.comfy.station import Y034
 from sosie.graph import node_types
 from sosie.graph.nodes import PACKS
 from sosie.machines.ssh import SshError
@@ -115,7 +116,7 @@ def _live(server: Server, asked: _Asked) -> tuple[ServerReport | None, list[Find
         system, catalogue = client.system(), Catalogue(client.object_info())
         shows_log = client.log() is not None
     except ComfyError as error:
-        return None, [Finding(error.code, "error", server.name, error.message, error.hint)]
+        return None, [error.finding(server.name)]
     finally:
         client.close()
     programs = asked.programs or (Program(()),)
@@ -124,7 +125,7 @@ def _live(server: Server, asked: _Asked) -> tuple[ServerReport | None, list[Find
     findings.append(_told_packs(packs, len(catalogue.names), server))
     if not shows_log:
         message = "the server shows no log, so that a LoRA or weights that were not loaded would not be noticed"
-        findings.append(Finding("SOS-Y034", "info", server.name, message, "update ComfyUI"))
+        findings.append(Y034.at(server.name, message, "update ComfyUI"))
     files: dict[str, str | None] = {}
     wrong = [finding for program in asked.programs for finding in program.findings]
     for step in (step for program in asked.programs for step in program.steps):
@@ -137,7 +138,7 @@ def _live(server: Server, asked: _Asked) -> tuple[ServerReport | None, list[Find
             files[use.names[0]] = there if there in (options or ()) else None
     if asked.recipe and not has_errors(wrong):
         message = f"recipe '{asked.recipe}' can run: its nodes and {len(files)} files are there"
-        findings.append(Finding("SOS-Y005", "info", server.name, message))
+        findings.append(Y005.at(server.name, message))
     return ServerReport(system, len(catalogue.names), packs, files), [*findings, *wrong]
 
 
@@ -155,7 +156,7 @@ def _told_packs(packs: Mapping[str, Sequence[str]], classes: int, server: Server
     gone = [pack for pack, lacks in packs.items() if len(lacks) == sizes[pack]]
     message = f"{classes:,} classes of nodes; packs: {', '.join([*whole, *partly]) or 'none that Sosie uses'}"
     message += f"; not there: {', '.join(gone)}" if gone else ""
-    return Finding("SOS-Y005", "info", server.name, message, "; ".join(PACKS[pack] for pack in PACKS if pack in gone))
+    return Y005.at(server.name, message, "; ".join(PACKS[pack] for pack in PACKS if pack in gone))
 
 
 def _files(name: str, asked: _Asked, far: FarDoctor) -> Iterator[Checkup]:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 from sosie.api.models import known_table
 from sosie.core import Finding, Plan
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.doctor.machine import Needs
-from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, finding_of
+from sosie.doctor.remote import X010, FarModel, check_far_file, check_far_machine, check_line, finding_of
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import Compiled, Compiler, FileUse, Program, Step
 from sosie.engines.comfy.server import Server
 from sosie.families.contract.draws import StageOutput
+from sosie.files.pickles.records import K001
 from sosie.machines.ssh import FarFile, SshError, Tunnel, far_digest, list_models, push
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sosie.api.comfy import FarServer
+
+X008 = Rule("SOS-X008", "info", "A file was brought to a machine")
+X009 = Rule("SOS-X009", "error", "Nothing listens where ComfyUI was expected")
+X011 = Rule("SOS-X011", "warning", "A LoRA on a machine is another one than here")
 
 LORA = ("lora", "loras")
 """The role of LoRAs: of recipes, and of workflows, which know only the folder."""
@@ -62,7 +68,7 @@ class FarDoctor:
         name = self._far.host.name
         message = f"{name} is there, but nothing listens at its 127.0.0.1:{self._far.port}"
         hint = "start ComfyUI there (main.py --listen 127.0.0.1), or name its port: comfy+ssh://...?port=NUMBER"
-        return [Finding("SOS-X009", "error", name, message, hint)]
+        return [X009.at(name, message, hint)]
 
     def check(self, plan: Plan, program: Program) -> list[Finding]:
         """Line, cards and disk (once), LoRAs that are missing there (brought), and every file that the plan uses."""
@@ -101,7 +107,7 @@ class FarDoctor:
         name = self._far.host.name
         message = f"the models on {name} were not examined: the server does not tell in which folders they are"
         hint = "name ComfyUI's folder in the address: comfy+ssh://USER@HOST:PORT/FOLDER"
-        return [Finding("SOS-X010", "info", name, message, hint)]
+        return [X010.at(name, message, hint)]
 
     def _look(self, folders: Mapping[str, tuple[str, ...]], needs: Needs | None = None) -> list[Finding]:
         first = next(path for paths in folders.values() for path in paths)
@@ -167,7 +173,7 @@ class FarDoctor:
             done = push(self._tunnel.host, local, f"{folder}/{local.name}")
             self._files = None
             message = f"{local.name} ({done.size / 1e6:,.1f} MB) was brought to {self._far.host.name}:{done.path}"
-            findings.append(Finding("SOS-X008", "info", self._far.host.name, message))
+            findings.append(X008.at(self._far.host.name, message))
         return findings
 
     def _local_loras(self, plan: Plan) -> Iterator[Path]:
@@ -182,7 +188,7 @@ class FarDoctor:
 
 def on_detector(found: Finding) -> Finding:
     """A warning in place of the error that a detector of Ultralytics is a pickle of its own classes: they all are."""
-    if found.code != "SOS-K001" or " holds ultralytics." not in found.message:
+    if found.code != K001.code or " holds ultralytics." not in found.message:
         return found
     hint = "there are no other files of these detectors: take it from its publisher alone, who can run code by it"
     return replace(found, severity="warning", hint=hint)
@@ -196,7 +202,7 @@ def _compared(local: Path, there: list[FarFile]) -> Iterator[Finding]:
         if file.size != size or far_digest(file.host, file.path) != asset_digest(local):
             message = f"{file.name} has another content than {local}, and the server loads its own"
             hint = "rename one of the two, or remove the one there: it is then brought again"
-            yield Finding("SOS-X011", "warning", file.name, message, hint)
+            yield X011.at(file.name, message, hint)
 
 
 def _outermost(paths: Iterable[str]) -> list[str]:

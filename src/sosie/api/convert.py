@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Finding
-from sosie.doctor.pickles import pickle_findings
+from sosie.doctor.pickles import K012, pickle_findings
 from sosie.files.pickles.convert import convert
 
 
@@ -24,11 +24,11 @@ class Conversion:
 def convert_model(path: Path, out: Path | None = None) -> Conversion:
     """Writes `out`, by default `path` with the ending .safetensors; it appears whole or not at all.
 
-    Raises `PickleError` with a code of `doctor.pickles.CODES` if the file is refused, `UsageError`
+    Raises `PickleError` if the file is refused, `UsageError`
     if `out` exists, `NotFoundError`, `MissingExtraError` where torch is not installed.
     """
     out = path.with_suffix(".safetensors") if out is None else out
     pickled = convert(path, out)
     # SOS-K012 says to convert it, which is done.
-    findings = tuple(finding for finding in pickle_findings(pickled) if finding.code != "SOS-K012")
+    findings = tuple(finding for finding in pickle_findings(pickled) if finding.code != K012.code)
     return Conversion(path, out, len(pickled.header.tensors), out.stat().st_size, findings)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Literal
 
 from sosie.api.models import known_table
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
-from sosie.api.recipes import find_recipe, list_recipes, load_recipe, read_recipe
+from sosie.api.recipes import R001, find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import check_partial, is_partial
 from sosie.doctor.recipe_needs import check_plan
@@ -22,6 +23,8 @@ from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.comfy_doctor import ServerReport
+
+C010 = Rule("SOS-C010", "error", "A character's file is incomplete or wrong")
 
 Kind = Literal["machine", "server", "model", "lora", "recipe", "workflow", "character", "dataset"]
 
@@ -202,7 +205,7 @@ def _workflow(workspace: Workspace, path: Path, subject: str) -> Checkup:
 
 
 def _broken_recipe(name: str, error: SosieError) -> Finding:
-    return Finding("SOS-R001", "error", name, error.message, error.hint)
+    return R001.at(name, error.message, error.hint)
 
 
 def _character(workspace: Workspace, name: str) -> Checkup:
@@ -215,9 +218,7 @@ def _character(workspace: Workspace, name: str) -> Checkup:
     try:
         character = load_character(workspace, name)
     except SosieError as error:
-        return Checkup(
-            name, "character", str(folder), findings=(Finding("SOS-C010", "error", name, error.message, error.hint),)
-        )
+        return Checkup(name, "character", str(folder), findings=(C010.at(name, error.message, error.hint),))
     with Session(workspace) as session:
         paths = list(session.reference_paths(character).values())
         report = check_references(paths, session.detector, session.judges[0]["sface"])

@@ -10,6 +10,7 @@ import numpy as np
 
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import NotFoundError
+from sosie.core.finding import Rule
 from sosie.core.schema import digest
 from sosie.faces.choose import choose_face
 from sosie.faces.detect import Face
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-LEFT_ALONE = {"no face": "SOS-E020", "too small": "SOS-E021", "turned": "SOS-E022", "ambiguous": "SOS-E023"}
+E020 = Rule("SOS-E020", "warning", "There is no face to draw anew")
+E021 = Rule("SOS-E021", "warning", "The face is too small to be drawn anew")
+E022 = Rule("SOS-E022", "warning", "The face is turned too far to be drawn anew")
+E023 = Rule("SOS-E023", "warning", "Two faces are equally like the character")
+
+LEFT_ALONE = {"no face": E020, "too small": E021, "turned": E022, "ambiguous": E023}
 """Why a face is not drawn anew, as findings."""
 
 HINTS = {
@@ -73,7 +79,7 @@ class SessionFaces:
             return faces[choice.index]
         why = choice.problem or "no face"
         message = f"the face of '{plan.character.name}' was left as it is: {choice.reason}"
-        return Finding(LEFT_ALONE[why], "warning", plan.character.name, message, HINTS[why])
+        return LEFT_ALONE[why].at(plan.character.name, message, HINTS[why])
 
     def _embed(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
         embed = raw_identity_embedding if guide.kind == "instantid" else identity_embedding

@@ -15,21 +15,26 @@ from sosie.api.models import known_table
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.core.plan import asset_names, needed_stages
 from sosie.core.recipe import Commercial
 from sosie.doctor.downloads import check_fetched
-from sosie.fetch.download import RESERVE, Downloaded, Progress, copy_in, download
+from sosie.fetch.download import N005, RESERVE, Downloaded, Progress, copy_in, download
 from sosie.fetch.hubs import origin
 from sosie.fetch.part_file import partial_bytes
 from sosie.fetch.resolve import resolve
 from sosie.fetch.sources import LocalFile, Source, is_source, parse_source, safe_name
-from sosie.fetch.web import DownloadError, Web
+from sosie.fetch.web import N001, N002, N004, DownloadError, Web
 from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
 from sosie.workspace.library import find_asset, find_model
 from sosie.workspace.origin import Origin, read_origin, write_origin
 from sosie.workspace.workspace import Workspace
+
+N007 = Rule("SOS-N007", "error", "The publisher has another file than the recipe names")
+N009 = Rule("SOS-N009", "warning", "Nothing says what a fetched file must be")
+N010 = Rule("SOS-N010", "warning", "A recipe does not say where a file comes from")
 
 State = Literal["here", "missing", "partial", "unknown source"]
 
@@ -110,7 +115,7 @@ def check_room(workspace: Workspace, rows: Sequence[FetchRow]) -> list[Finding]:
         return []
     message = f"{workspace.root} has {free / 1e9:.1f} GB free; {need / 1e9:.1f} GB are to come and 1 GB stays free"
     hint = "free some space, or use another disk: --workspace"
-    return [Finding("SOS-N005", "error", str(workspace.root), message, hint)]
+    return [N005.at(str(workspace.root), message, hint)]
 
 
 def fetch(
@@ -135,7 +140,7 @@ def fetch(
     findings: list[Finding] = []
     if not row.sha256:
         message = f"{row.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
-        findings.append(Finding("SOS-N009", "warning", row.name, message, "compare it with the publisher's page"))
+        findings.append(N009.at(row.name, message, "compare it with the publisher's page"))
     converted = _convert(done, row.path)
     findings += converted or []
     findings += check_fetched(row.path, row.role, families, known_table(workspace))
@@ -187,7 +192,7 @@ def _list(workspace: Workspace, web: Web, files: Sequence[RecipeFile], families:
         row, found = _not_here(workspace, web, file, silent)
         rows.append(row)
         findings += found
-        if any(finding.code == "SOS-N001" for finding in found):
+        if any(finding.code == N001.code for finding in found):
             silent.add(_host(web, file.source))
     return Listing(tuple(rows), tuple(findings), families)
 
@@ -226,7 +231,7 @@ def _changed(row: FetchRow, file: RecipeFile) -> list[Finding]:
     else:
         return []
     hint = "move it away and fetch again, or change the recipe: sosie recipe copy"
-    return [Finding("SOS-N007", "warning", file.name, f"{row.path} {why}", hint)]
+    return [N007.at(file.name, f"{row.path} {why}", hint, severity="warning")]
 
 
 def _not_here(
@@ -251,15 +256,15 @@ def _not_here(
     if not file.source:
         message = f"the recipe does not say where '{file.name}' comes from, and it is not here"
         hint = f"sosie model fetch SOURCE --as {file.name.partition(':')[0]}"
-        return row, [Finding("SOS-N010", "warning", file.name, message, hint)]
+        return row, [N010.at(file.name, message, hint)]
     row = replace(row, state="missing")
     try:
         if (host := _host(web, file.source)) in silent:
-            raise DownloadError("SOS-N001", f"{file.source}: {host} could not be reached for another file", "try later")
+            raise DownloadError(N001, f"{file.source}: {host} could not be reached for another file", "try later")
         source = _published(workspace, web, file.source, sha256)
     except DownloadError as error:
-        token = web.hubs.token(_address(web, file.source))[0] if error.code == "SOS-N002" else ""
-        return replace(row, token=token), [Finding(error.code, "error", row.name, error.message, error.hint)]
+        token = web.hubs.token(_address(web, file.source))[0] if error.code == N002.code else ""
+        return replace(row, token=token), [error.finding(row.name)]
     name = file.name or Path(source.name).stem
     path = _target(workspace, name, source.name)
     have = partial_bytes(_raw_path(path, source))
@@ -282,7 +287,7 @@ def _not_here(
         if asked and said and asked != said:
             message = f"{source.text} has {what} {said}, the recipe names a file with {what} {asked}"
             hint = "the publisher replaced it: name the older revision or version in the recipe's source"
-            return replace(row, published=None), [Finding("SOS-N007", "error", name, message, hint)]
+            return replace(row, published=None), [N007.at(name, message, hint)]
     return _unless_there(row, source)
 
 
@@ -295,7 +300,7 @@ def _unless_there(row: FetchRow, source: Source) -> tuple[FetchRow, list[Finding
     if sha256 and sha256 == row.sha256:
         return replace(row, state="here", have=row.bytes or 0), []
     message = f"{row.path} is there already" + (f", fetched from {fetched.source}" if fetched else "")
-    finding = Finding("SOS-N007", "error", row.name, message, "move it away, or fetch under another name: --as NAME")
+    finding = N007.at(row.name, message, "move it away, or fetch under another name: --as NAME")
     return replace(row, published=None), [finding]
 
 
@@ -305,7 +310,7 @@ def _published(workspace: Workspace, web: Web, text: str, sha256: str) -> Source
         return resolve(web, address, sha256)
     path = workspace.path(address.path)
     if not path.is_file():
-        raise DownloadError("SOS-N004", f"there is no file {path}", "name a file that is there")
+        raise DownloadError(N004, f"there is no file {path}", "name a file that is there")
     return Source(str(path), str(path), safe_name(path.name), path.stat().st_size, title=path.name)
 
 

@@ -13,8 +13,10 @@ from sosie.api.doctor import Checkup, examine
 from sosie.api.needs import Examination
 from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError
+from sosie.doctor.disk import D016
 from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
-from sosie.doctor.loras import check_lora
+from sosie.doctor.loras import L006, L008, L011, L014, check_lora
+from sosie.doctor.pickles import K012, K013
 from sosie.lora import read_lora
 from sosie.lora.convert import convert
 from sosie.workspace.workspace import Workspace
@@ -87,7 +89,7 @@ def examine_again(
             yield from _anew(workspace, str(successor), successor, how)
         elif checkup.path and path in removed:
             continue
-        elif any(finding.code == "SOS-D016" for finding in checkup.findings) and removed:
+        elif any(finding.code == D016.code for finding in checkup.findings) and removed:
             yield from _anew(workspace, checkup.subject, path, how)
         else:
             yield checkup
@@ -111,7 +113,7 @@ def _lora(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
     path = Path(checkup.path)
     if checkup.kind != "lora":
         return ()
-    if finding.code == "SOS-L008" and read_lora(path).algorithms != ("lora",):
+    if finding.code == L008.code and read_lora(path).algorithms != ("lora",):
         return ()
     return (_into(finding.code, "convert-lora", path, path.with_name(f"{path.stem}.comfy.safetensors")),)
 
@@ -120,7 +122,7 @@ def _pickle(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
     """Of a file that was examined itself; torch refuses a newer protocol."""
     path = Path(checkup.path)
     if checkup.kind != "model" or any(
-        other.severity == "error" or other.code == "SOS-K013" for other in checkup.findings
+        other.severity == "error" or other.code == K013.code for other in checkup.findings
     ):
         return ()
     return (_into(finding.code, "convert-model", path, path.with_suffix(".safetensors")),)
@@ -168,12 +170,12 @@ def _remove(fix: Fix) -> str:
 
 
 FIXES: Mapping[str, Callable[[Checkup, Finding, Opened], tuple[Fix, ...]]] = {
-    "SOS-D016": _partials,
-    "SOS-K012": _pickle,
-    "SOS-L006": _lora,
-    "SOS-L008": _lora,
-    "SOS-L011": _lora,
-    "SOS-L014": _lora,
+    D016.code: _partials,
+    K012.code: _pickle,
+    L006.code: _lora,
+    L008.code: _lora,
+    L011.code: _lora,
+    L014.code: _lora,
 }
 """Finding code -> what mends it. Whatever is not here needs a decision, or something from elsewhere."""
 

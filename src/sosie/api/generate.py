@@ -14,8 +14,10 @@ from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Reque
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
+from sosie.doctor.models import R002, R004
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import check_recipe
+from sosie.doctor.slots import R013
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import read_image
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 MAX_IMAGES = 10_000
 
-MISSING_HERE = ("SOS-R002", "SOS-R004", "SOS-R013")
+MISSING_HERE = (R002.code, R004.code, R013.code)
 """Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from sosie.api.engines import open_engine, resolve_assets
 from sosie.core import Character, Engine, Finding, Recipe
 from sosie.core.errors import SosieError, UsageError
+from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages, without_guides
 from sosie.core.recipe import Calibration
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow, prompt_places, with_changes
@@ -33,6 +34,8 @@ from sosie.loop.judging import (
 )
 from sosie.workspace.library import find_files
 from sosie.workspace.session import Session
+
+J006 = Rule("SOS-J006", "info", "What was taken out of a workflow for its calibration")
 
 SOMEBODY = "an adult"
 """Who is drawn for a character without a description."""
@@ -160,7 +163,7 @@ def _taken_out(workflow: Workflow, bare: Workflow, changes: tuple[Change, ...], 
     message += f"; {why}" if why else ""
     message += f"; left in: {_listed(left)}" if left else ""
     hint = f'if one of those shows the character, add --set "{left[0][0].id}.{left[0][1]}=0"' if left else ""
-    return Finding("SOS-J006", "info", workflow.path.name, message, hint)
+    return J006.at(workflow.path.name, message, hint)
 
 
 def _nothing_taken_out(character: Character, workflow: Workflow, engine: str) -> UsageError:

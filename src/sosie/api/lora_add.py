@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sosie.core import CharacterLora, Finding
 from sosie.core.errors import DeliveryError, UsageError
+from sosie.core.finding import Rule
 from sosie.core.schema import load_toml
 from sosie.doctor.loras import check_lora
 from sosie.files.digest import asset_digest
@@ -17,6 +18,8 @@ from sosie.lora import read_lora
 from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, lora_toml
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
+
+L023 = Rule("SOS-L023", "warning", "A character's LoRA has no trigger word")
 
 MAX_WEIGHT = 4.0
 
@@ -82,7 +85,7 @@ def _silent(name: str, lora: CharacterLora) -> tuple[Finding, ...]:
     if lora.trigger:
         return ()
     message = f"LoRA '{lora.file}' of '{name}' has no trigger word, so no prompt will say one"
-    return (Finding("SOS-L023", "warning", name, message, f"sosie lora add {name} {lora.file} --trigger WORD"),)
+    return (L023.at(name, message, f"sosie lora add {name} {lora.file} --trigger WORD"),)
 
 
 def _write(folder: Path, source: Path, entry: LoraEntry) -> None:

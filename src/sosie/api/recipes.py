@@ -11,6 +11,7 @@ from sosie.api.models import known_table
 from sosie.api.stage_ranges import stage_complaints
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.schema import load_toml
 from sosie.doctor.recipes import check_recipe as check
@@ -18,6 +19,8 @@ from sosie.doctor.training import check_training
 from sosie.files.whole import write_whole
 from sosie.training.ranges import training_complaints
 from sosie.workspace.workspace import Workspace, check_name
+
+R001 = Rule("SOS-R001", "error", "A recipe is not valid")
 
 
 @dataclass(frozen=True)
@@ -107,5 +110,5 @@ def check_recipe(workspace: Workspace, name: str) -> list[Finding]:
     try:
         recipe = load_recipe(workspace, name)
     except SosieError as error:
-        return [Finding("SOS-R001", "error", name, error.message, error.hint)]
+        return [R001.at(name, error.message, error.hint)]
     return [*check(workspace, recipe, known=known_table(workspace)), *check_training(recipe)]

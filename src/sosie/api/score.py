@@ -8,9 +8,12 @@ from pathlib import Path
 
 from sosie.core import Character, Finding, Recipe, Scorecard, Verdict
 from sosie.core.errors import BadImageError
+from sosie.core.finding import Rule
 from sosie.files.images import read_image
 from sosie.loop.judging import make_judge
 from sosie.workspace.session import Session
+
+F001 = Rule("SOS-F001", "error", "A file to be scored is not an image")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,6 @@ def score(
         try:
             image = read_image(path)
         except BadImageError as error:
-            yield Finding("SOS-F001", "error", str(path), error.message, error.hint)
+            yield F001.at(str(path), error.message, error.hint)
         else:
             yield Judged(path, *bench.judge(image))

@@ -51,6 +51,7 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     references' likeness to each other. With fewer than 20 impostors a rate of 5 % cannot be told from 0.
     """
     from sosie.api.calibrate import CalibrationRequest, calibrate
+    from sosie.api.impostors import J006
     from sosie.api.recipes import load_recipe
     from sosie.workspace.characters import load_character
 
@@ -66,7 +67,7 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
         for event in events:
             if isinstance(event, Finding):
                 findings.append(event)
-                output.finding(event, always=event.code == "SOS-J006")
+                output.finding(event, always=event.code == J006.code)
             elif isinstance(event, Progress):
                 if event.phase == "calibrate":
                     output.step(f"impostor {event.step} of {event.steps}", event.step, event.steps)

@@ -191,10 +191,10 @@ def _show(output: Output, checkup: Checkup) -> None:
 
 
 def _explain(output: Output, code: str) -> None:
-    from sosie.doctor.codes import explanation, paragraphs, titles
+    from sosie.doctor.explain import explanation, paragraphs, title
 
     section = explanation(code)
     if output.as_json:
-        output.line({"code": code, "title": titles()[code], **paragraphs(section)})
+        output.line({"code": code, "title": title(section), **paragraphs(section)})
     else:
         output.data(section.removeprefix("## ").rstrip())

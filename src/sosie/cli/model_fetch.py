@@ -13,7 +13,7 @@ import click
 from sosie.cli.options import common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
-from sosie.core.finding import Finding
+from sosie.core.finding import Finding, RuleError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def fetch_command(what: str, name: str, output: Output, workspace: Workspace, on
     Tokens come from the environment: HF_TOKEN, CIVITAI_TOKEN. Exit 1 for findings, 2 if a download failed.
     """
     from sosie.api.fetch import check_room, list_files
+    from sosie.fetch.download import N005
     from sosie.fetch.hubs import Hubs
     from sosie.fetch.web import Web
 
@@ -50,7 +51,7 @@ def fetch_command(what: str, name: str, output: Output, workspace: Workspace, on
             output.finding(finding)
         if only_list:
             return min(1, _exit(findings))
-        if rows and not any(finding.code == "SOS-N005" for finding in findings) and _agreed(rows, yes):
+        if rows and not any(finding.code == N005.code for finding in findings) and _agreed(rows, yes):
             for row in rows:
                 findings += _fetch(output, workspace, web, row, listing.families)
             return _exit(findings)
@@ -80,6 +81,7 @@ def _fetch(
     """One file; what keeps it from coming is a finding, so that the others still come."""
     from sosie.api.fetch import fetch
     from sosie.core.errors import SosieError
+    from sosie.fetch.web import N001
 
     start = shown = time.monotonic()
     first: int | None = None
@@ -98,7 +100,9 @@ def _fetch(
         with output.progress():
             done = fetch(workspace, web, row, families, progress)
     except SosieError as error:
-        finding = Finding(getattr(error, "code", "SOS-N001"), "error", row.name, error.message, error.hint)
+        finding = (
+            error.finding(row.name) if isinstance(error, RuleError) else N001.at(row.name, error.message, error.hint)
+        )
         output.finding(finding)
         if output.as_json:
             output.line({**_line(row), "state": "failed", "findings": [_finding(finding)]})

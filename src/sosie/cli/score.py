@@ -28,7 +28,7 @@ def command(
     Exit 1 if one does not pass, or is not an image.
     """
     from sosie.api.recipes import load_recipe
-    from sosie.api.score import Judged, score
+    from sosie.api.score import F001, Judged, score
     from sosie.workspace.characters import load_character
 
     whom = load_character(workspace, character)
@@ -39,7 +39,7 @@ def command(
         for event in score(opened, images, whom, recipe):
             if isinstance(event, Finding):
                 output.finding(event)
-                bad += event.code == "SOS-F001"
+                bad += event.code == F001.code
                 continue
             judged.append(event)
             output.step(f"judged {event.image.name}", len(judged), len(images))

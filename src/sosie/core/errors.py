@@ -12,7 +12,8 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── DeliveryError               a finished image could not be written to the output folder
 ├── EngineError                 an engine failed while it rendered
 ├── ProvenanceError             a manifest could not be signed or read
-└── MissingExtraError           an optional part of Sosie is not installed
+├── MissingExtraError           an optional part of Sosie is not installed
+└── RuleError                   one with the code of a finding (`core.finding`)
 """
 
 from __future__ import annotations

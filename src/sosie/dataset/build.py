@@ -17,7 +17,7 @@ from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.schema import digest
 from sosie.dataset import captions, gather
 from sosie.dataset.check import DatasetImage, DatasetReport, check_dataset, check_precision
-from sosie.dataset.check.buckets import BUCKETS, check_sizes
+from sosie.dataset.check.buckets import BUCKETS, T020, T021, check_sizes
 from sosie.dataset.check.captions import SIDECARS, read_captions
 from sosie.dataset.gather import Looks, Member
 from sosie.dataset.listing import fetch_listed, read_listing
@@ -155,7 +155,7 @@ def from_list(
                 path = fetch_listed(web, item, place)
                 offers.append(Offer(path, item.source, item.caption))
             except DownloadError as error:
-                yield Finding(error.code, "warning", item.source, error.message, error.hint)
+                yield error.finding(item.source, "warning")
             yield from map(Note, waits)
             waits.clear()
     yield from offer(session, character, offers, how)
@@ -235,7 +235,7 @@ def check(session: Session, character: Character, recipe: Recipe | None = None) 
     _members(session, character)
     models = looks(session)
     report = check_dataset(folder, trigger_of(character), models.detector, models.encoder)
-    findings = [finding for finding in report.findings if finding.code not in ("SOS-T020", "SOS-T021")]
+    findings = [finding for finding in report.findings if finding.code not in (T020.code, T021.code)]
     training = recipe.training if recipe else None
     findings += check_sizes(_at(report.images, training.resolution if training else 1024))
     found = {(finding.code, finding.subject) for finding in findings}

@@ -19,7 +19,7 @@ from sosie.core import Character, Finding, Reference
 from sosie.core.errors import BadImageError, ConfigError, DeliveryError, UsageError
 from sosie.dataset.check.faces import AS_TRAINING
 from sosie.faces.encoders import similarity
-from sosie.faces.references import MIN_RELATIVE_SIMILARITY, check_references
+from sosie.faces.references import C006, C007, MIN_RELATIVE_SIMILARITY, check_references
 from sosie.files.foreign import object_or_none, parse_object
 from sosie.files.images import image_digest, is_image_name, read_image
 from sosie.files.whole import write_whole
@@ -152,7 +152,7 @@ def held_out(character: Character, paths: Mapping[str, Path], images: Sequence[P
     inside = {image_digest(path) for path in images}
     own = [paths[reference.sha256] for reference in character.references]
     report = check_references([*images, *own], models.detector, models.encoder)
-    copies = {item.path for item in report.left_out if item.finding.code == "SOS-C006"}
+    copies = {item.path for item in report.left_out if item.finding.code == C006.code}
     left = tuple(
         reference
         for reference in character.references
@@ -187,9 +187,9 @@ def sift(
     wanted = set(offered)
     enough = len(references) >= ENOUGH
     findings = {
-        item.path: replace(item.finding, **dict(zip(("code", "hint"), AS_TRAINING[item.finding.code], strict=True)))
+        item.path: _as_training(item.finding)
         for item in report.left_out
-        if item.path in wanted and not (enough and item.finding.code == "SOS-C007")
+        if item.path in wanted and not (enough and item.finding.code == C007.code)
     }
     for path, ratio in strangers([path for path in offered if path not in findings], references, models):
         findings[path] = _stranger(path, ratio)
@@ -230,8 +230,13 @@ def _stranger(path: Path, ratio: float) -> Finding:
         f"{path.name}: seems to show somebody else: as similar to the character's references as {ratio:.0%} of what "
         f"is usual among them; expected at least {MIN_RELATIVE_SIMILARITY:.0%}"
     )
-    code, hint = AS_TRAINING["SOS-C007"]
-    return Finding(code, "warning", path.name, message, hint)
+    rule, hint = AS_TRAINING[C007.code]
+    return rule.at(path.name, message, hint, severity="warning")
+
+
+def _as_training(found: Finding) -> Finding:
+    rule, hint = AS_TRAINING[found.code]
+    return rule.at(found.subject, found.message, hint, severity=found.severity)
 
 
 def _embedded(path: Path, models: Looks) -> Vector | None:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule, Severity
 from sosie.doctor.model_files import check_model_file
 from sosie.families import families, find_family, partners_of
 from sosie.families.contract.partners import Partners
@@ -122,9 +123,9 @@ class Assembly:
         names = [self.model.path.name if self.model.path else "", self.model.name] if self.model else []
         return next((variant for name in names if (variant := self.partners.variant_of(Path(name).stem))), "")
 
-    def finding(self, code: str, severity: Literal["info", "warning", "error"], message: str, hint: str) -> Finding:
+    def finding(self, rule: Rule, message: str, hint: str, *, severity: Severity | None = None) -> Finding:
         """A finding about this stage."""
-        return Finding(code, severity, self.subject, f"{self.where}: {message}", hint)
+        return rule.at(self.subject, f"{self.where}: {message}", hint, severity=severity)
 
 
 def called_family(name: str) -> str:

@@ -14,20 +14,19 @@ from typing import Literal
 
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.core.plan import asset_names, needed_stages
 from sosie.families import figures_of
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
 
-CODES: dict[str, str] = {
-    "SOS-D010": "the pod's disk is too small",
-    "SOS-D011": "the pod's disk leaves less than the reserve",
-    "SOS-D012": "the disk has too little free space for the run",
-    "SOS-D013": "the disk's free space leaves less than the reserve",
-    "SOS-D015": "the size of a file is not known",
-    "SOS-D016": "downloads that were broken off take space",
-    "SOS-D017": "the free space could not be read",
-}
+D010 = Rule("SOS-D010", "error", "The pod's disk is too small")
+D011 = Rule("SOS-D011", "warning", "The pod's disk leaves less than the reserve")
+D012 = Rule("SOS-D012", "error", "The disk has too little free space for the run")
+D013 = Rule("SOS-D013", "warning", "The disk's free space leaves less than the reserve")
+D015 = Rule("SOS-D015", "info", "The size of a file is not known")
+D016 = Rule("SOS-D016", "warning", "Downloads that were broken off take space")
+D017 = Rule("SOS-D017", "warning", "The free space could not be read")
 
 GB = 10**9
 ENVIRONMENT = 7 * GB
@@ -186,7 +185,7 @@ def check_quota(plan: DiskPlan, quota: int) -> list[Finding]:
     hint = f"rent at least {_rounded_up(plan.bytes)} GB: a pod's disk cannot grow after it was created"
     parts = {row.name: row.bytes for row in plan.rows}
     findings = [
-        Finding(("SOS-D010" if severity == "error" else "SOS-D011"), severity, "disk", message, hint)
+        (D010 if severity == "error" else D011).at("disk", message, hint)
         for severity, message in _shortage(parts, quota, "the pod's disk")
     ]
     return [*findings, *_unknown(plan)]
@@ -199,11 +198,11 @@ def check_free(plan: DiskPlan, folder: Path) -> list[Finding]:
         free = shutil.disk_usage(existing).free
     except OSError as error:
         message = f"the free space of {folder} could not be read: {error.strerror or error}"
-        return [Finding("SOS-D017", "warning", str(folder), message, "check the folder's rights"), *_unknown(plan)]
+        return [D017.at(str(folder), message, "check the folder's rights"), *_unknown(plan)]
     hint = "free some space, keep fewer checkpoints, or use another disk: --workspace"
     parts = {row.name: row.bytes - row.present for row in plan.rows}
     findings = [
-        Finding(("SOS-D012" if severity == "error" else "SOS-D013"), severity, str(folder), message, hint)
+        (D012 if severity == "error" else D013).at(str(folder), message, hint)
         for severity, message in _shortage(parts, free, f"the disk of {folder}")
     ]
     return [*findings, *_unknown(plan), *check_leftovers(folder)]
@@ -236,7 +235,7 @@ def _unknown(plan: DiskPlan) -> list[Finding]:
         return []
     message = f"the size of {', '.join(plan.unknown[:5])}{' and others' if len(plan.unknown) > 5 else ''} is not known"
     hint = "the plan uses what the family's files usually take: sosie model list"
-    return [Finding("SOS-D015", "info", "disk", message, hint)]
+    return [D015.at("disk", message, hint)]
 
 
 def check_leftovers(folder: Path) -> list[Finding]:
@@ -253,7 +252,7 @@ def check_leftovers(folder: Path) -> list[Finding]:
         return []
     largest = max(sizes)[1]
     message = f"{len(sizes)} partial downloads below {folder} take {both(total)}, the largest is {largest}"
-    return [Finding("SOS-D016", "warning", str(folder), message, "finish the downloads, or remove the files")]
+    return [D016.at(str(folder), message, "finish the downloads, or remove the files")]
 
 
 def files_below(folder: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Downloads: the codes of what can go wrong, and whether a fetched file is what it was fetched for."""
+"""Whether a fetched file is what it was fetched for."""
 
 from __future__ import annotations
 
@@ -7,24 +7,13 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.doctor.loras import check_lora
 from sosie.doctor.model_files import check_model_file
 from sosie.files.model_file import Ambiguous, Known
 from sosie.lora import read_lora
 
-CODES: dict[str, str] = {
-    "SOS-N001": "A download failed",
-    "SOS-N002": "A server wants to know who asks",
-    "SOS-N003": "A server sent something else than the file",
-    "SOS-N004": "A source has no such file",
-    "SOS-N005": "The disk has no room for a download",
-    "SOS-N006": "Another process downloads the same file",
-    "SOS-N007": "The publisher has another file than the recipe names",
-    "SOS-N008": "A fetched file is not what the recipe needs it for",
-    "SOS-N009": "Nothing says what a fetched file must be",
-    "SOS-N010": "A recipe does not say where a file comes from",
-}
-"""Every code of downloads, with its title."""
+N008 = Rule("SOS-N008", "error", "A fetched file is not what the recipe needs it for")
 
 OF_A_FAMILY = ("checkpoint", "pipeline", "denoiser", "controlnet", "ip-adapter", "instantid", "lora")
 """Roles of files that fit one family only."""
@@ -62,4 +51,4 @@ def _misfit(path: Path, role: str, families: Collection[str], found: list[tuple[
     is_what = " or ".join(f"{is_role} of family {family or 'unknown'}" for is_role, family in found) or "not known"
     wanted = f"{role or 'a file'} for {' or '.join(sorted(families))}" if families else role
     message = f"{path} is {is_what}; expected {wanted}"
-    return [Finding("SOS-N008", "error", str(path), message, "check the recipe's source: sosie recipe show NAME")]
+    return [N008.at(str(path), message, "check the recipe's source: sosie recipe show NAME")]

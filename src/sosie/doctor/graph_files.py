@@ -8,17 +8,18 @@ from pathlib import Path, PurePosixPath
 
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
+from sosie.core.finding import Rule
 from sosie.doctor.assembly import Part, Parts
+from sosie.doctor.models import R004
+from sosie.doctor.slots import R010
 from sosie.graph import Graph, Input, Node, node_type
 from sosie.lora.training import plain
 from sosie.workspace.library import find_files, model_roots, one_of
 from sosie.workspace.workspace import Workspace
 
-CODES: dict[str, str] = {
-    "SOS-W010": "A file that a graph names is not there",
-    "SOS-W011": "A graph's files were not looked for",
-    "SOS-W012": "InstantID's face analysis is not where its node looks",
-}
+W010 = Rule("SOS-W010", "error", "A file that a graph names is not there")
+W011 = Rule("SOS-W011", "info", "A graph's files were not looked for")
+W012 = Rule("SOS-W012", "error", "InstantID's face analysis is not where its node looks")
 
 ALIASES = {"diffusion_models": ("diffusion_models", "unet"), "text_encoders": ("text_encoders", "clip")}
 """Folders of ComfyUI that have an older name."""
@@ -102,7 +103,7 @@ def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
         names = ", ".join(dict.fromkeys(plain(str(node.inputs[name])) for node, name, _ in named))
         message = f"{len(named)} files were not looked for ({names}): no folder of models is known"
         hint = 'name ComfyUI\'s in sosie.toml: model_folders = ["/path/to/ComfyUI/models"]'
-        return [Finding("SOS-W011", "info", subject, message, hint)]
+        return [W011.at(subject, message, hint)]
     findings: list[Finding] = []
     for node, name, folder in named:
         findings += _file(node, name, folder, files, subject)
@@ -124,11 +125,11 @@ def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -
     try:
         files.find(folder, value)
     except UsageError as error:
-        yield Finding("SOS-R004", "error", subject, f"{plain(node.label)}: {error.message}", error.hint)
+        yield R004.at(subject, f"{plain(node.label)}: {error.message}", error.hint)
         return
     except SosieError as error:
         hint = f"put it into {folder}/ of a model folder, or choose another in the node"
-        yield Finding("SOS-W010", "error", subject, f"{plain(node.label)}: {error.message}", hint)
+        yield W010.at(subject, f"{plain(node.label)}: {error.message}", hint)
         return
     if folder not in ROLES:
         return
@@ -136,7 +137,7 @@ def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -
     if misplaced(part, folder):
         wanted = " or ".join(ROLES[folder])
         message = f"{plain(node.label)}: '{plain(value)}' is {part.what}; this node loads a {wanted}"
-        yield Finding("SOS-R010", "error", subject, message, f"sosie doctor {part.path} says what the file is")
+        yield R010.at(subject, message, f"sosie doctor {part.path} says what the file is")
 
 
 def misplaced(part: Part, folder: str) -> bool:
@@ -158,7 +159,7 @@ def _face_pack(graph: Graph, roots: list[Path], subject: str) -> Iterator[Findin
         message = (
             f"the files of antelopev2 lie one folder too deep ({nested / nested.name}): its node stops with an error"
         )
-        yield Finding("SOS-W012", "error", subject, message, f"move them up into {nested}")
+        yield W012.at(subject, message, f"move them up into {nested}")
         return
     message = f"there is no {FACE_PACK}/*.onnx: the node downloads it while it runs, and fails offline"
-    yield Finding("SOS-W012", "warning", subject, message, "put InsightFace's antelopev2 there")
+    yield W012.at(subject, message, "put InsightFace's antelopev2 there", severity="warning")

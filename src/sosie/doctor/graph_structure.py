@@ -9,18 +9,17 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import nearest
+from sosie.core.finding import Rule
 from sosie.graph import Graph, Input, Link, Node, node_type, node_types
 from sosie.graph.nodes import PACKS
 from sosie.lora.training import plain
 
-CODES: dict[str, str] = {
-    "SOS-W002": "A graph has nodes that Sosie does not know",
-    "SOS-W003": "A node lacks an input that it needs",
-    "SOS-W004": "A link of a graph does not hold",
-    "SOS-W005": "A node's value is not allowed",
-    "SOS-W006": "A graph saves and shows nothing",
-    "SOS-W007": "A graph needs packs of custom nodes",
-}
+W002 = Rule("SOS-W002", "info", "A graph has nodes that Sosie does not know")
+W003 = Rule("SOS-W003", "error", "A node lacks an input that it needs")
+W004 = Rule("SOS-W004", "error", "A link of a graph does not hold")
+W005 = Rule("SOS-W005", "error", "A node's value is not allowed")
+W006 = Rule("SOS-W006", "error", "A graph saves and shows nothing")
+W007 = Rule("SOS-W007", "info", "A graph needs packs of custom nodes")
 
 SHOWN = 8
 """Most names that one message lists."""
@@ -32,11 +31,8 @@ def check_structure(graph: Graph, subject: str) -> list[Finding]:
     findings = [*_unknown(graph, subject), *_packs(graph, subject)]
     if not running:
         message = "no node saves or shows an image, so ComfyUI refuses the graph"
-        findings.append(Finding("SOS-W006", "error", subject, message, "add a SaveImage node"))
-    findings += [
-        Finding("SOS-W004", "error", subject, plain(problem, 160), "draw the link again in ComfyUI")
-        for problem in graph.problems
-    ]
+        findings.append(W006.at(subject, message, "add a SaveImage node"))
+    findings += [W004.at(subject, plain(problem, 160), "draw the link again in ComfyUI") for problem in graph.problems]
     for node in graph:
         if node.id in running:
             findings += [*_links(graph, node, subject), *_inputs(node, subject)]
@@ -64,14 +60,14 @@ def _unknown(graph: Graph, subject: str) -> Iterator[Finding]:
         hint = (
             nearest(first, node_types()).removeprefix("; ") if nearest(first, node_types()).startswith("; did") else ""
         )
-        yield Finding("SOS-W002", "info", subject, message, hint)
+        yield W002.at(subject, message, hint)
 
 
 def _packs(graph: Graph, subject: str) -> Iterator[Finding]:
     packs = Counter(kind.pack for node in graph if (kind := node_type(node.kind)) and kind.pack in PACKS)
     if packs:
         names = ", ".join(f"{pack} ({packs[pack]} nodes: {address})" for pack, address in PACKS.items() if packs[pack])
-        yield Finding("SOS-W007", "info", subject, f"it needs {names}", "install them in ComfyUI's custom_nodes")
+        yield W007.at(subject, f"it needs {names}", "install them in ComfyUI's custom_nodes")
 
 
 def _links(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
@@ -82,7 +78,7 @@ def _links(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
         wrong = _wrong(graph, link, kind.input(name) if kind else None)
         if wrong:
             message = f"{plain(node.label)}: '{plain(name)}' {wrong}"
-            yield Finding("SOS-W004", "error", subject, message, "draw the link again in ComfyUI")
+            yield W004.at(subject, message, "draw the link again in ComfyUI")
 
 
 def _wrong(graph: Graph, link: Link, entry: Input | None) -> str:
@@ -118,13 +114,13 @@ def _inputs(node: Node, subject: str) -> Iterator[Finding]:
         if entry.name not in node.inputs:
             if entry.required and (not entry.is_widget or entry.default or entry.type == "FILE"):
                 message = f"{plain(node.label)}: '{entry.name}' ({entry.type}) is missing"
-                yield Finding("SOS-W003", "error", subject, message, "link it, or remove the node")
+                yield W003.at(subject, message, "link it, or remove the node")
             continue
         value = node.inputs[entry.name]
         wrong = "" if isinstance(value, Link) else _refused(entry, value)
         if wrong:
             message = f"{plain(node.label)}: '{entry.name}' is {plain(str(value), 60)!r}, {wrong}"
-            yield Finding("SOS-W005", "error", subject, message, "set it in the node and save again")
+            yield W005.at(subject, message, "set it in the node and save again")
 
 
 def _refused(entry: Input, value: Any) -> str:

@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart
 
-CODES: dict[str, str] = {
-    "SOS-R030": "Reference images mean nothing to these weights",
-    "SOS-R031": "No identity guide was trained for this family",
-    "SOS-R032": "Two identity guides are near full weight in one stage",
-    "SOS-R033": "A guide is fed by another face encoder than it was trained with",
-}
+R030 = Rule("SOS-R030", "warning", "Reference images mean nothing to these weights")
+R031 = Rule("SOS-R031", "error", "No identity guide was trained for this family")
+R032 = Rule("SOS-R032", "warning", "Two identity guides are near full weight in one stage")
+R033 = Rule("SOS-R033", "error", "A guide is fed by another face encoder than it was trained with")
 
 FULL = 0.7
 """From this scale on a guide counts as near full: InstantID's own default is 0.8, FaceID's 1."""
@@ -44,7 +43,7 @@ def _references(a: Assembly) -> Iterator[Finding]:
     name = f"'{a.model.name}'" if a.model else "the model"
     if model is None:
         message = f"reference images need weights with {mark}* tensors, and whether {name} has them could not be read"
-        yield a.finding("SOS-R030", "warning", message, INSTEAD)
+        yield a.finding(R030, message, INSTEAD)
         return
     what = (
         "without a VAE the images are not used at all"
@@ -54,7 +53,7 @@ def _references(a: Assembly) -> Iterator[Finding]:
     message = (
         f"a face reference cannot work: {name} has no {mark}* tensors and was never trained on reference tokens; {what}"
     )
-    yield a.finding("SOS-R030", "error", message, INSTEAD)
+    yield a.finding(R030, message, INSTEAD, severity="error")
 
 
 def _trained(a: Assembly) -> Iterator[Finding]:
@@ -63,7 +62,7 @@ def _trained(a: Assembly) -> Iterator[Finding]:
         if (fit.guides or fit.no_guide) and guide.kind not in fit.guides:
             why = fit.no_guide or f"those for {a.title} are {', '.join(fit.guides)}"
             message = f"guide '{guide.kind}' cannot work on {a.title}: {why}; weights of another family do not fit it"
-            yield a.finding("SOS-R031", "error", message, INSTEAD)
+            yield a.finding(R031, message, INSTEAD)
 
 
 def _piled(a: Assembly) -> Iterator[Finding]:
@@ -72,7 +71,7 @@ def _piled(a: Assembly) -> Iterator[Finding]:
         names = " and ".join(f"{guide.kind} {guide.scale:g}" for guide in strong)
         message = f"{names} act at once: expect burnt colours and a frozen pose"
         hint = f"lower all but one below {FULL:g}, or give each a stage of its own (generate, detail)"
-        yield a.finding("SOS-R032", "warning", message, hint)
+        yield a.finding(R032, message, hint)
 
 
 def _encoders(a: Assembly) -> Iterator[Finding]:
@@ -83,7 +82,7 @@ def _encoders(a: Assembly) -> Iterator[Finding]:
         if given and given not in ENCODERS[guide.kind]:
             file, pack = ENCODERS[guide.kind]
             message = f"guide '{guide.kind}' is fed by {given}; it was trained with {file} of {pack}, another space"
-            yield a.finding("SOS-R033", "error", message, f"take {file}.onnx from {pack}")
+            yield a.finding(R033, message, f"take {file}.onnx from {pack}")
 
 
 def _given(guide: GuidePart, known: set[str]) -> str:

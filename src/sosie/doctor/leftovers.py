@@ -11,7 +11,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from sosie.core import Finding
-from sosie.doctor.disk import PARTIAL_SUFFIXES, both, files_below
+from sosie.doctor.disk import D016, PARTIAL_SUFFIXES, both, files_below
 
 OLD_SECONDS = 3600
 """A partial file that was written to within the last hour may still be growing: connections stall for minutes."""
@@ -30,9 +30,9 @@ def check_partial(path: Path) -> Finding:
         size, age = path.lstat().st_size, time.time() - path.lstat().st_mtime
     except OSError as error:
         message = f"{path} is a partial download and cannot be read: {error.strerror or error}"
-        return Finding("SOS-D016", "warning", str(path), message, "check the file's rights")
+        return D016.at(str(path), message, "check the file's rights")
     message = f"{path} is a partial download: {size_text(size)}, last written to {_ago(age)}"
-    return Finding("SOS-D016", "warning", str(path), message, "finish the download, or remove it: sosie doctor --fix")
+    return D016.at(str(path), message, "finish the download, or remove it: sosie doctor --fix")
 
 
 def find_partials(place: Path) -> Iterator[Path]:

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 
 from sosie.core import Finding, Recipe, Stage
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.core.plan import asset_names
 from sosie.core.recipe import Commercial
 from sosie.workspace.library import find_asset, find_model
 from sosie.workspace.origin import read_origin
 from sosie.workspace.workspace import Workspace
 
-CODES: dict[str, str] = {
-    "SOS-R040": "Whether images of a recipe may be sold",
-}
+R040 = Rule("SOS-R040", "info", "Whether images of a recipe may be sold")
 
 FREE = ("CC0-1.0", "Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0")
 """Licences of packages that leave what is made with them to their users."""
@@ -57,7 +56,7 @@ def check_licences(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ..
     why = "" if answer == "yes" else f" because of {blocking}"
     hint = "" if answer == "yes" else "these are the publishers' words as noted in the recipe; read their licences"
     message = f"{ANSWERS[answer]}{why}; licences: {'; '.join(parts)}"
-    return [Finding("SOS-R040", "info", recipe.name, message, hint)]
+    return [R040.at(recipe.name, message, hint)]
 
 
 def _terms(workspace: Workspace, recipe: Recipe, name: str) -> Terms:

@@ -5,37 +5,35 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from sosie.core import Finding, Severity
+from sosie.core import Finding
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.lora import Coverage, Lora, coverage, outcomes, read_lora
 from sosie.lora.coverage import base_header
 from sosie.lora.loaders import COMFY_OLD
 from sosie.lora.modules import Module, table_of
 from sosie.lora.training import UNKNOWN, lineage, plain
 
-CODES: dict[str, str] = {
-    "SOS-L001": "The LoRA file is broken, or it is no LoRA",
-    "SOS-L002": "The LoRA is for a family that is not known",
-    "SOS-L003": "No tensor of the LoRA matches the base",
-    "SOS-L004": "Only some tensors of the LoRA match the base",
-    "SOS-L005": "How much of the LoRA matches the base, and in which layout",
-    "SOS-L006": "A loader would drop a part of the LoRA without an error",
-    "SOS-L007": "An old loader would drop a part of the LoRA",
-    "SOS-L008": "A loader would refuse the LoRA",
-    "SOS-L009": "The base that the LoRA is compared with cannot be read",
-    "SOS-L010": "The stated alpha is not in the file and was never applied",
-    "SOS-L011": "Alpha stands in the metadata only, which ComfyUI ignores",
-    "SOS-L012": "Alpha in the tensors and alpha in the metadata differ",
-    "SOS-L013": "Alpha is zero, negative or not a number",
-    "SOS-L014": "rsLoRA scales by the square root of the rank",
-    "SOS-L020": "The LoRA was trained on another variant than it is asked for",
-    "SOS-L021": "Which base the LoRA was trained on is unknown",
-    "SOS-L022": "The LoRA's trigger words",
-    "SOS-L030": "Tensors of one adapter do not fit each other",
-    "SOS-L031": "The file holds tensors that are no LoRA's",
-    "SOS-L032": "A weight is changed twice",
-}
-"""Finding code -> title."""
+L001 = Rule("SOS-L001", "error", "The LoRA file is broken, or it is no LoRA")
+L002 = Rule("SOS-L002", "error", "The LoRA is for a family that is not known")
+L003 = Rule("SOS-L003", "error", "No tensor of the LoRA matches the base")
+L004 = Rule("SOS-L004", "warning", "Only some tensors of the LoRA match the base")
+L005 = Rule("SOS-L005", "info", "How much of the LoRA matches the base, and in which layout")
+L006 = Rule("SOS-L006", "warning", "A loader would drop a part of the LoRA without an error")
+L007 = Rule("SOS-L007", "info", "An old loader would drop a part of the LoRA")
+L008 = Rule("SOS-L008", "warning", "A loader would refuse the LoRA")
+L009 = Rule("SOS-L009", "error", "The base that the LoRA is compared with cannot be read")
+L010 = Rule("SOS-L010", "warning", "The stated alpha is not in the file and was never applied")
+L011 = Rule("SOS-L011", "warning", "Alpha stands in the metadata only, which ComfyUI ignores")
+L012 = Rule("SOS-L012", "warning", "Alpha in the tensors and alpha in the metadata differ")
+L013 = Rule("SOS-L013", "error", "Alpha is zero, negative or not a number")
+L014 = Rule("SOS-L014", "warning", "An rsLoRA scales by the square root of the rank")
+L020 = Rule("SOS-L020", "warning", "The LoRA was trained on another variant than it is asked for")
+L021 = Rule("SOS-L021", "info", "Which base the LoRA was trained on is unknown")
+L022 = Rule("SOS-L022", "info", "The LoRA's trigger words")
+L030 = Rule("SOS-L030", "error", "Tensors of one adapter do not fit each other")
+L031 = Rule("SOS-L031", "warning", "The file holds tensors that are no LoRA's")
+L032 = Rule("SOS-L032", "error", "A weight is changed twice")
 
 
 def check_lora(
@@ -50,7 +48,7 @@ def check_lora(
     try:
         lora = read_lora(path, trained_on)
     except SosieError as error:
-        return [Finding("SOS-L001", "error", str(path), error.message, error.hint)]
+        return [L001.at(str(path), error.message, error.hint)]
     return check_read_lora(lora, base, asked_for)
 
 
@@ -60,13 +58,13 @@ def check_read_lora(lora: Lora, base: Path | str | None = None, asked_for: str |
     try:
         findings += _coverage(lora, base)
     except SosieError as error:
-        findings.append(_finding(lora, "SOS-L009", "error", f"not compared with a base: {error.message}", error.hint))
+        findings.append(_at(lora, L009, f"not compared with a base: {error.message}", error.hint))
     wanted = asked_for or (base.name if isinstance(base, Path) else "")
     return [*findings, *_loaders(lora), *_alpha(lora), *_training(lora, wanted)]
 
 
-def _finding(lora: Lora, code: str, severity: Severity, message: str, hint: str = "") -> Finding:
-    return Finding(code, severity, str(lora.path), f"{lora.path.name}: {message}", hint)
+def _at(lora: Lora, rule: Rule, message: str, hint: str = "") -> Finding:
+    return rule.at(str(lora.path), f"{lora.path.name}: {message}", hint)
 
 
 def _convert(lora: Lora) -> str:
@@ -78,7 +76,7 @@ def _family(lora: Lora) -> list[Finding]:
         return []
     near = f", nearest is {lora.nearest}" if lora.nearest else ""
     message = f"a LoRA for a model that Sosie does not know{near}: {lora.because}"
-    return [_finding(lora, "SOS-L002", "error", message, "use it with the model that it was trained for")]
+    return [_at(lora, L002, message, "use it with the model that it was trained for")]
 
 
 def _tensors(lora: Lora) -> list[Finding]:
@@ -87,18 +85,18 @@ def _tensors(lora: Lora) -> list[Finding]:
     if broken:
         first = f"{plain(broken[0].name, 120)}: {broken[0].problem}"
         message = f"{len(broken)} of {len(lora.adapters)} adapters cannot be used, first {first}"
-        findings.append(_finding(lora, "SOS-L030", "error", message, "get the file again from its source"))
+        findings.append(_at(lora, L030, message, "get the file again from its source"))
     if lora.strangers:
         message = (
             f"{len(lora.strangers)} tensors are no LoRA's, first {plain(lora.strangers[0], 120)}; no loader reads them"
         )
-        findings.append(_finding(lora, "SOS-L031", "warning", message, "ask its maker what they are"))
+        findings.append(_at(lora, L031, message, "ask its maker what they are"))
     seen: set[Module] = set()
     twice = [module for adapter in lora.adapters for module in adapter.targets if module in seen or seen.add(module)]
     if twice:
         message = f"{len(twice)} weights are changed twice (split and fused names), first {twice[0].name}"
         hint = "loaders differ: some add both, some take one; get it in one layout"
-        findings.append(_finding(lora, "SOS-L032", "error", message, hint))
+        findings.append(_at(lora, L032, message, hint))
     return findings
 
 
@@ -108,13 +106,13 @@ def _coverage(lora: Lora, base: Path | str | None) -> list[Finding]:
     found = coverage(lora, base_header(base) if isinstance(base, Path) else base)
     name = base.name if isinstance(base, Path) else _title(base or lora.family)
     if found.matched == found.total:
-        return [_finding(lora, "SOS-L005", "info", f"{found.message} {name}, {lora.layout.title}; {_how(lora)}")]
+        return [_at(lora, L005, f"{found.message} {name}, {lora.layout.title}; {_how(lora)}")]
     detail = _detail(found)
     if not found.matched:
         message = f"none of its {found.total} tensors matches {name}{detail}"
-        return [_finding(lora, "SOS-L003", "error", message, "use it with the model that it was trained for")]
+        return [_at(lora, L003, message, "use it with the model that it was trained for")]
     message = f"{found.message} {name}{detail}; the others have no effect"
-    return [_finding(lora, "SOS-L004", "warning", message, "use it with the model that it was trained for")]
+    return [_at(lora, L004, message, "use it with the model that it was trained for")]
 
 
 def _title(family: str) -> str:
@@ -136,17 +134,13 @@ def _detail(found: Coverage) -> str:
     return f" ({'; '.join(texts)})" if texts else ""
 
 
-_OLD: tuple[str, Severity] = ("SOS-L007", "info")
-_NOW: tuple[str, Severity] = ("SOS-L006", "warning")
-
-
 def _loaders(lora: Lora) -> list[Finding]:
     findings: list[Finding] = []
     total = len(lora.header.tensors)
     for outcome in outcomes(lora):
         if outcome.result == "fails":
             message = f"{outcome.loader} refuses it: {outcome.because}"
-            findings.append(_finding(lora, "SOS-L008", "warning", message, _convert(lora)))
+            findings.append(_at(lora, L008, message, _convert(lora)))
         elif outcome.dropped:
             old = outcome.loader == COMFY_OLD
             first = plain(outcome.dropped[0], 120)
@@ -154,8 +148,7 @@ def _loaders(lora: Lora) -> list[Finding]:
                 f"{outcome.loader} drops {len(outcome.dropped)} of {total} tensors, first {first}: {outcome.because}"
             )
             hint = "update ComfyUI, or " + _convert(lora).replace("--to comfy", "--to fused") if old else _convert(lora)
-            code, severity = _OLD if old else _NOW
-            findings.append(_finding(lora, code, severity, message, hint))
+            findings.append(_at(lora, L007 if old else L006, message, hint))
     return findings
 
 
@@ -165,26 +158,26 @@ def _alpha(lora: Lora) -> list[Finding]:
     bad = [value for value in lora.alphas.values() if not math.isfinite(value) or value <= 0]
     if bad:
         message = f"alpha is {bad[0]:g} in {len(bad)} adapters, expected above 0; there the LoRA does nothing, or harm"
-        findings.append(_finding(lora, "SOS-L013", "error", message, "get the file again, or ask its maker for alpha"))
+        findings.append(_at(lora, L013, message, "get the file again, or ask its maker for alpha"))
     if lora.alpha_source == "none" and rank and stated is not None and stated != rank:
         message = (
             f"its metadata states alpha {stated:g} at rank {rank}, but it holds no alpha tensor: every loader takes "
             f"alpha = rank, and so (very probably) did its training"
         )
         hint = f"do not write alpha {stated:g} into it: that would change its strength to {stated / rank:g}"
-        findings.append(_finding(lora, "SOS-L010", "warning", message, hint))
+        findings.append(_at(lora, L010, message, hint))
     differing = [s for s in lora.scales if s != 1]
     if lora.alpha_source == "metadata" and differing:
         message = (
             f"alpha stands in the metadata only: diffusers applies alpha / rank = {differing[0]:g}, "
             "ComfyUI ignores it and applies 1"
         )
-        findings.append(_finding(lora, "SOS-L011", "warning", message, _convert(lora)))
+        findings.append(_at(lora, L011, message, _convert(lora)))
     if lora.alpha_source == "key" and (other := _contradiction(lora)):
-        findings.append(_finding(lora, "SOS-L012", "warning", other, _convert(lora)))
+        findings.append(_at(lora, L012, other, _convert(lora)))
     if any(alpha.rslora for alpha in peft.values()):
         message = "it is an rsLoRA: alpha / sqrt(rank) counts, and only diffusers knows that from its metadata"
-        findings.append(_finding(lora, "SOS-L014", "warning", message, _convert(lora)))
+        findings.append(_at(lora, L014, message, _convert(lora)))
     return findings
 
 
@@ -207,7 +200,7 @@ def _training(lora: Lora, wanted: str) -> list[Finding]:
     training, asked = lora.training, lineage(wanted)
     if lora.family == "zimage" and training.base == UNKNOWN:
         message = "nobody says which Z-Image it was trained on (Base, Turbo and De-Turbo LoRAs look the same)"
-        findings.append(_finding(lora, "SOS-L021", "info", message, "say it: --trained-on turbo, de-turbo or base"))
+        findings.append(_at(lora, L021, message, "say it: --trained-on turbo, de-turbo or base"))
     if lora.family == "zimage" and training.lineage and asked and not _kin(training.lineage, asked):
         first = "Turbo, then De-Turbo" if training.lineage == "turbo" else "De-Turbo, then Turbo"
         first = "Base" if training.lineage == "base" else first
@@ -215,10 +208,10 @@ def _training(lora: Lora, wanted: str) -> list[Finding]:
             f"trained on {_TITLES[training.lineage]} ({plain(training.base)}), asked to run on {_TITLES[asked]}: "
             "it loads, but its effect there is a matter of luck"
         )
-        findings.append(_finding(lora, "SOS-L020", "warning", message, f"try it on {first} first"))
+        findings.append(_at(lora, L020, message, f"try it on {first} first"))
     words = ", ".join(training.triggers)
     message = f"trigger words: {words}" if words else "its metadata names no trigger word"
-    findings.append(_finding(lora, "SOS-L022", "info", message, "" if words else "ask its maker for the trigger word"))
+    findings.append(_at(lora, L022, message, "" if words else "ask its maker for the trigger word"))
     return findings
 
 

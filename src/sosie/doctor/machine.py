@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from sosie.core import Finding
-from sosie.core.finding import has_errors
+from sosie.core.finding import Rule, has_errors
 from sosie.machines.facts import (
     Gpu,
     MachineFacts,
@@ -32,7 +32,6 @@ from sosie.machines.tables import (
 )
 
 __all__ = [
-    "CODES",
     "Gpu",
     "MachineFacts",
     "Needs",
@@ -44,31 +43,25 @@ __all__ = [
     "torch_wheel",
 ]
 
-CODES: dict[str, str] = {
-    "SOS-H001": "no NVIDIA card was found",
-    "SOS-H002": "the driver does not answer",
-    "SOS-H010": "the torch wheel was not compiled for this card",
-    "SOS-H011": "the torch wheel runs on this card only through PTX",
-    "SOS-H012": "what the torch wheel was compiled for is not known",
-    "SOS-H013": "the card's compute capability is not known",
-    "SOS-H014": "torch is not installed",
-    "SOS-H015": "the torch wheel has no CUDA",
-    "SOS-H016": "'no kernel image is available' is recorded",
-    "SOS-H020": "the driver is too old for the wheel's CUDA",
-    "SOS-H021": "the driver is older than the wheel's CUDA minor version",
-    "SOS-H022": "the driver is newer than the wheel's CUDA, which is fine",
-    "SOS-H023": "CUDA forward-compatibility libraries are in use",
-    "SOS-H024": "CUDA error 803: libcuda and driver do not fit",
-    "SOS-H025": "CUDA error 804: forward compatibility on a card without it",
-    "SOS-H026": "the driver's version is not known",
-    "SOS-H030": "the card has no bf16",
-    "SOS-H031": "the card stores fp8 and does not compute in it",
-    "SOS-H040": "the card has too little memory",
-    "SOS-H041": "the card's memory is in use",
-    "SOS-H042": "the machine has too little memory",
-    "SOS-H043": "the disk has too little free space",
-    "SOS-H044": "the card's memory is not known",
-}
+H001 = Rule("SOS-H001", "info", "No NVIDIA card was found")
+H010 = Rule("SOS-H010", "error", "The torch wheel was not compiled for this card")
+H011 = Rule("SOS-H011", "warning", "The torch wheel runs on this card only through PTX")
+H012 = Rule("SOS-H012", "info", "What the torch wheel was compiled for is not known")
+H013 = Rule("SOS-H013", "info", "The card's compute capability is not known")
+H014 = Rule("SOS-H014", "info", "Torch is not installed")
+H015 = Rule("SOS-H015", "error", "The torch wheel has no CUDA")
+H020 = Rule("SOS-H020", "error", "The driver is too old for the wheel's CUDA")
+H021 = Rule("SOS-H021", "warning", "The driver is older than the wheel's CUDA minor version")
+H022 = Rule("SOS-H022", "info", "The driver is newer than the wheel's CUDA, which is fine")
+H023 = Rule("SOS-H023", "warning", "CUDA forward-compatibility libraries are in use")
+H026 = Rule("SOS-H026", "info", "The driver's version is not known")
+H030 = Rule("SOS-H030", "warning", "The card has no bf16")
+H031 = Rule("SOS-H031", "warning", "The card stores fp8 and does not compute in it")
+H040 = Rule("SOS-H040", "error", "The card has too little memory")
+H041 = Rule("SOS-H041", "warning", "The card's memory is in use")
+H042 = Rule("SOS-H042", "error", "The machine has too little memory")
+H043 = Rule("SOS-H043", "error", "The disk has too little free space")
+H044 = Rule("SOS-H044", "info", "The card's memory is not known")
 
 Dtype = Literal["", "bf16", "fp16", "fp32", "fp8"]
 
@@ -90,13 +83,13 @@ class Needs:
 
 
 def check_machine(source: MachineFacts, needs: Needs) -> list[Finding]:
-    """SOS-H001 to H044 (`CODES`): all that keeps this machine from doing the job, card by card."""
-    findings = [Finding(code, "error", "machine", message, hint) for code, message, hint in source.errors]
+    """SOS-H001 to H044: all that keeps this machine from doing the job, card by card."""
+    findings = [rule.at("machine", message, hint) for rule, message, hint in source.errors]
     if not source.gpus and not findings:
         findings.append(_no_gpu(needs))
     if source.gpus and source.live and source.torch is None:
         message = "torch is not installed in this Python: images are made by a remote engine only"
-        findings.append(Finding("SOS-H014", "info", "torch", message, 'pip install "sosie[local]"'))
+        findings.append(H014.at("torch", message, 'pip install "sosie[local]"'))
     if source.torch is not None and source.torch.tag.startswith(("cpu", "rocm", "xpu")) and source.gpus:
         findings.append(_no_cuda(source.torch, source.gpus[0]))
     findings.extend(_about_cards(source, needs))
@@ -132,12 +125,12 @@ def _about(subject: str, gpu: Gpu, torch: TorchWheel | None, needs: Needs) -> It
 def _no_gpu(needs: Needs) -> Finding:
     message = "no NVIDIA card was found (nvidia-smi is missing or names none)"
     hint = "use a remote engine, rent a machine, or the embedded model: sosie generate CHARACTER --recipe mini"
-    return Finding("SOS-H001", "error" if needs.gpu else "info", "machine", message, hint)
+    return H001.at("machine", message, hint, severity="error" if needs.gpu else "info")
 
 
 def _no_cuda(torch: TorchWheel, gpu: Gpu) -> Finding:
     message = f"torch {torch.version} is built for {torch.tag}, not for CUDA: the {gpu.name} is not used"
-    return Finding("SOS-H015", "error", "torch", message, _install(gpu))
+    return H015.at("torch", message, _install(gpu))
 
 
 def _kinds(gpus: tuple[Gpu, ...]) -> list[tuple[str, Gpu]]:
@@ -167,12 +160,12 @@ def _architecture(subject: str, gpu: Gpu, torch: TorchWheel) -> Iterator[Finding
     if gpu.compute is None:
         message = f"{gpu.name}: the compute capability is not known, so it is not compared with torch {torch}"
         hint = "nvidia-smi --query-gpu=name,compute_cap,driver_version,memory.total --format=csv"
-        yield Finding("SOS-H013", "info", subject, message, hint)
+        yield H013.at(subject, message, hint)
         return
     if torch.architectures is None:
         message = f"what torch {torch} was compiled for is not known; {gpu.name} needs {_sm(gpu.compute)}"
         hint = 'python -c "import torch; print(torch._C._cuda_getArchFlags())"'
-        yield Finding("SOS-H012", "info", "torch", message, hint)
+        yield H012.at("torch", message, hint)
         return
     if _runs(gpu.compute, torch.architectures) or _runs(gpu.compute, torch.unsure):
         return
@@ -182,13 +175,13 @@ def _architecture(subject: str, gpu: Gpu, torch: TorchWheel) -> Iterator[Finding
             f"{gpu.name} is {_sm(gpu.compute)}, torch {torch} holds {compiled} and PTX of {_text(torch.ptx)}: it may "
             "start after minutes of compiling, and runs slower"
         )
-        yield Finding("SOS-H011", "warning", subject, message, _install(gpu))
+        yield H011.at(subject, message, _install(gpu))
         return
     message = (
         f"{gpu.name} is {_sm(gpu.compute)}, torch {torch} was compiled for {compiled}: every CUDA call ends in "
         "'no kernel image is available for execution on the device'"
     )
-    yield Finding("SOS-H010", "error", subject, message, _install(gpu))
+    yield H010.at(subject, message, _install(gpu))
 
 
 def _install(gpu: Gpu) -> str:
@@ -221,7 +214,7 @@ def _driver(subject: str, gpu: Gpu, torch: TorchWheel, wheel: Version) -> Iterat
     branch = _branch(gpu.driver)
     if branch is None:
         message = f"the driver's version is not known, so it is not compared with torch {torch} (CUDA {_text(wheel)})"
-        yield Finding("SOS-H026", "info", subject, message, "nvidia-smi")
+        yield H026.at(subject, message, "nvidia-smi")
         return
     native = _native(branch)
     least = DRIVER_MINIMUM.get(wheel[0])
@@ -233,22 +226,20 @@ def _driver(subject: str, gpu: Gpu, torch: TorchWheel, wheel: Version) -> Iterat
             f"driver {gpu.driver} runs CUDA {_text(native)} at most, torch {torch} brings CUDA {_text(wheel)}; "
             f"CUDA {wheel[0]}.x needs driver {least} or newer"
         )
-        yield Finding(
-            "SOS-H020", "error", subject, message, f"{_install(gpu)}; or update the driver to {least} or newer"
-        )
+        yield H020.at(subject, message, f"{_install(gpu)}; or update the driver to {least} or newer")
     elif native < wheel:
         message = (
             f"driver {gpu.driver} is of CUDA {_text(native)}, torch {torch} of CUDA {_text(wheel)}: compiled code "
             "runs, but what is compiled at run time (torch.compile, Triton, PTX) may fail"
         )
         hint = f"update the driver to {needed} or newer" if needed else "update the driver"
-        yield Finding("SOS-H021", "warning", subject, message, hint)
+        yield H021.at(subject, message, hint)
     elif native > wheel:
         message = (
             f"driver {gpu.driver} (CUDA {_text(native)}) is newer than torch {torch} (CUDA {_text(wheel)}): "
             "that is fine, a driver runs every older CUDA"
         )
-        yield Finding("SOS-H022", "info", subject, message)
+        yield H022.at(subject, message)
 
 
 def _compat(subject: str, gpu: Gpu) -> Iterator[Finding]:
@@ -263,7 +254,7 @@ def _compat(subject: str, gpu: Gpu) -> Iterator[Finding]:
         + ("this card does not support (CUDA error 804)" if home else "data-centre cards alone support")
     )
     hint = "choose an image of an older CUDA, or a machine with a newer driver"
-    yield Finding("SOS-H023", "error" if home else "warning", subject, message, hint)
+    yield H023.at(subject, message, hint, severity="error" if home else "warning")
 
 
 def _ability(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
@@ -272,13 +263,13 @@ def _ability(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
     if needs.dtype == "bf16" and gpu.compute < BF16_FROM:
         message = f"{gpu.name} ({_sm(gpu.compute)}) has no bf16; expected {_sm(BF16_FROM)} or newer: slow, or it fails"
         hint = "use a card from the RTX 30 series on; fp16 is no way out for Z-Image and the SDXL VAE"
-        yield Finding("SOS-H030", "warning", subject, message, hint)
+        yield H030.at(subject, message, hint)
     if needs.dtype == "fp8" and gpu.compute < FP8_FROM:
         message = (
             f"{gpu.name} ({_sm(gpu.compute)}) does not compute in fp8; expected {_sm(FP8_FROM)} or newer: fp8 files "
             "save memory here, not time"
         )
-        yield Finding("SOS-H031", "warning", subject, message, "use the bf16 file if it fits the card's memory")
+        yield H031.at(subject, message, "use the bf16 file if it fits the card's memory")
 
 
 def _vram(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
@@ -288,16 +279,16 @@ def _vram(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
     hint = needs.cure or "choose a smaller size, an fp8 or GGUF file, offloading, or a larger card"
     if gpu.vram_mib is None:
         message = f"{gpu.name}: the memory is not known (shared with the CPU?); the job needs about {needed:,} MiB"
-        yield Finding("SOS-H044", "info", subject, message, hint)
+        yield H044.at(subject, message, hint)
     elif gpu.vram_mib < needed:
         message = f"{gpu.name} has {gpu.vram_mib:,} MiB, the job needs about {needed:,} MiB"
-        yield Finding("SOS-H040", "error", subject, message, hint)
+        yield H040.at(subject, message, hint)
     elif gpu.free_mib is not None and gpu.free_mib < needed:
         message = (
             f"{gpu.name} has {gpu.free_mib:,} of {gpu.vram_mib:,} MiB free, the job needs about {needed:,} MiB: "
             "another program holds the rest"
         )
-        yield Finding("SOS-H041", "warning", subject, message, "end what holds it: nvidia-smi lists the programs")
+        yield H041.at(subject, message, "end what holds it: nvidia-smi lists the programs")
 
 
 def _memory_and_disk(source: MachineFacts, needs: Needs) -> Iterator[Finding]:
@@ -305,7 +296,7 @@ def _memory_and_disk(source: MachineFacts, needs: Needs) -> Iterator[Finding]:
         message = (
             f"the machine (or container) has {source.ram_mib:,} MiB of memory, the job needs {needs.ram_mib:,} MiB"
         )
-        yield Finding("SOS-H042", "error", "memory", message, "load the model in parts, or take a larger machine")
+        yield H042.at("memory", message, "load the model in parts, or take a larger machine")
     if source.free_disk is not None and source.free_disk < needs.disk_bytes:
         message = f"{source.free_disk / 1e9:.1f} GB of the disk are free, the job needs {needs.disk_bytes / 1e9:.1f} GB"
-        yield Finding("SOS-H043", "error", "disk", message, "free some space; the disk plan says what takes it")
+        yield H043.at("disk", message, "free some space; the disk plan says what takes it")

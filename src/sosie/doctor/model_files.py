@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError
-from sosie.doctor.model_probe import CODES as PROBE_CODES
+from sosie.core.finding import Rule
 from sosie.doctor.model_probe import probe
 from sosie.doctor.pickles import check_gguf, check_pickle
 from sosie.families import families
@@ -17,19 +17,15 @@ from sosie.files.safetensors import Header
 from sosie.files.storage import loader, parameters, storage
 from sosie.workspace.known import fingerprint, read_known
 
-CODES: dict[str, str] = {
-    "SOS-F100": "A model file is broken",
-    "SOS-F101": "A model file is of no known family",
-    "SOS-F102": "Several families claim a model file",
-    "SOS-F103": "A model file is packed as DFloat11",
-    "SOS-F104": "A model file is stored in a way that not every program loads",
-    "SOS-F105": "A model file holds fewer or more parameters than its kind has",
-    "SOS-F106": "A model's variant cannot be told from its header",
-    "SOS-F107": "The table of known variants cannot be read",
-    "SOS-F108": "There is no such file",
-    **PROBE_CODES,
-}
-"""Every code of this module, with its title."""
+F100 = Rule("SOS-F100", "error", "A model file is broken")
+F101 = Rule("SOS-F101", "warning", "A model file is of no known family")
+F102 = Rule("SOS-F102", "warning", "Several families claim a model file")
+F103 = Rule("SOS-F103", "error", "A model file is packed as DFloat11")
+F104 = Rule("SOS-F104", "warning", "A model file is stored in a way that not every program loads")
+F105 = Rule("SOS-F105", "warning", "A model file holds fewer or more parameters than its kind has")
+F106 = Rule("SOS-F106", "info", "A model's variant cannot be told from its header")
+F107 = Rule("SOS-F107", "warning", "The table of known variants cannot be read")
+F108 = Rule("SOS-F108", "error", "There is no such file")
 
 TOLERANCE = 0.01
 """Share of the parameters that may differ: programs add or drop a norm, a token or an unused head."""
@@ -47,16 +43,16 @@ def check_model_file(
         answer, header = identify_and_read(path, families(), header)
     except NotFoundError as error:
         return Broken(path, error.message, error.hint), [
-            Finding("SOS-F108", "error", str(path), error.message, "name a file or folder that is there")
+            F108.at(str(path), error.message, "name a file or folder that is there")
         ]
     findings = _of_format(path)
     # The offsets of other formats are not those of a safetensors file.
     readable = header if header is not None and not findings else None
     if isinstance(answer, Broken) and not any(finding.severity == "error" for finding in findings):
-        findings.append(Finding("SOS-F100", "error", str(path), answer.message, answer.hint))
+        findings.append(F100.at(str(path), answer.message, answer.hint))
     elif isinstance(answer, Ambiguous):
         hint = "its configuration or its publisher's page tells which; name the family in the recipe"
-        findings.append(Finding("SOS-F102", "warning", str(path), answer.message, hint))
+        findings.append(F102.at(str(path), answer.message, hint))
     elif isinstance(answer, Unknown):
         findings += _of_unknown(answer, readable)
     elif isinstance(answer, Known):
@@ -90,7 +86,7 @@ def _of_model(model: ModelFile) -> list[Finding]:
         whole = f" ({_gb(2 * model.parameters)} in bf16)" if model.parameters else ""
         message = f"{model.path} is stored as {model.storage}, {_gb(model.bytes)}{whole}; it needs {loads}"
         hint = f"where that is missing, take {model.plain_file}" if model.plain_file else "else take the bf16 file"
-        findings.append(Finding("SOS-F104", "warning", str(model.path), message, hint))
+        findings.append(F104.at(str(model.path), message, hint))
     share = model.parameters / model.expected_parameters if model.expected_parameters else 1.0
     if abs(share - 1) > TOLERANCE:
         message = (
@@ -99,13 +95,13 @@ def _of_model(model: ModelFile) -> list[Finding]:
             "one shard of several, a pruned or extended model, or tensors are missing"
         )
         hint = f"the whole file has about {_gb(2 * model.expected_parameters)} in bf16"
-        findings.append(Finding("SOS-F105", "warning", str(model.path), message, hint))
+        findings.append(F105.at(str(model.path), message, hint))
     return findings
 
 
 def _of_unknown(answer: Unknown, header: Header | None) -> list[Finding]:
     hint = "sosie lora show FILE if it is a LoRA; else the file may be right for a program that knows its family"
-    found = [Finding("SOS-F101", "warning", str(answer.path), answer.message, hint)]
+    found = [F101.at(str(answer.path), answer.message, hint)]
     if header is not None and storage(header) == "dfloat11":
         found.append(_dfloat11(answer.path, parameters(header), answer.path.stat().st_size, ""))
     return found
@@ -117,7 +113,7 @@ def _dfloat11(path: Path, numbers: int, size: int, plain_file: str) -> Finding:
         f"a plain loader reports success and draws noise or black; it needs {loader('dfloat11')}"
     )
     hint = f"take {plain_file} instead" if plain_file else "take the file in bf16 instead"
-    return Finding("SOS-F103", "error", str(path), message, hint)
+    return F103.at(str(path), message, hint)
 
 
 def _told_apart(answer: Known, header: Header, known: Path | None) -> tuple[Known, list[Finding]]:
@@ -130,14 +126,14 @@ def _told_apart(answer: Known, header: Header, known: Path | None) -> tuple[Know
         digest = fingerprint(model.path, header, model.fingerprint)
         variant = read_known(known).get(model.family, {}).get(digest) if known else None
     except BadModelError as error:
-        return answer, [Finding("SOS-F106", "info", subject, error.message, error.hint)]
+        return answer, [F106.at(subject, error.message, error.hint)]
     except ConfigError as error:
-        return answer, [Finding("SOS-F107", "warning", str(known), error.message, f"mend or remove {known}")]
+        return answer, [F107.at(str(known), error.message, f"mend or remove {known}")]
     if variant:
         return Known(dataclasses.replace(model, variant=variant)), []
     message = f"{subject}: no header tells {model.variant}; the fingerprint of its {model.fingerprint} is {digest[:16]}"
     hint = f"say once which it is: sosie model add {subject} --variant NAME"
-    return answer, [Finding("SOS-F106", "info", subject, message, hint)]
+    return answer, [F106.at(subject, message, hint)]
 
 
 def _gb(size: int) -> str:

@@ -14,15 +14,15 @@ from typing import Literal
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
+from sosie.core.finding import Rule
 from sosie.files.safetensors import Header, TensorInfo
 from sosie.workspace.known import read_tensor
 
-CODES: dict[str, str] = {
-    "SOS-F120": "A model file holds NaN or infinite weights",
-    "SOS-F121": "A model file is all zeros where it was probed",
-    "SOS-F122": "Some weights of a model file are all zeros",
-    "SOS-F123": "A model file could not be probed",
-}
+F120 = Rule("SOS-F120", "error", "A model file holds NaN or infinite weights")
+F121 = Rule("SOS-F121", "error", "A model file is all zeros where it was probed")
+F122 = Rule("SOS-F122", "warning", "Some weights of a model file are all zeros")
+F123 = Rule("SOS-F123", "warning", "A model file could not be probed")
+PROBES = tuple(rule.code for rule in (F120, F121, F122, F123))
 
 SAMPLES = 12
 """Tensors that are looked at, evenly spaced over the file."""
@@ -62,17 +62,17 @@ def probe(path: Path, header: Header) -> list[Finding]:
             elif _has_no_number(info.dtype, data):
                 bad.append(name)
     except BadModelError as error:
-        return [Finding("SOS-F123", "warning", str(path), error.message, error.hint)]
+        return [F123.at(str(path), error.message, error.hint)]
     findings: list[Finding] = []
     if bad:
         message = f"{path} holds NaN or infinity in {_listed(bad, names)}; finite numbers were expected"
-        findings.append(Finding("SOS-F120", "error", str(path), message, "take an earlier save, or download it again"))
+        findings.append(F120.at(str(path), message, "take an earlier save, or download it again"))
     if zero and len(zero) == len(names):
         message = f"{path} is all zeros in {_listed(zero, names)}: its weights were never written"
-        findings.append(Finding("SOS-F121", "error", str(path), message, _AGAIN))
+        findings.append(F121.at(str(path), message, _AGAIN))
     elif zero:
         message = f"{path} is all zeros in {_listed(zero, names)}: a part may never have been written"
-        findings.append(Finding("SOS-F122", "warning", str(path), message, _AGAIN))
+        findings.append(F122.at(str(path), message, _AGAIN))
     return findings
 
 

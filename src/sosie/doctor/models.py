@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from sosie.core import Finding, Recipe, Stage
 from sosie.core.errors import SosieError, UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.core.plan import asset_names, needed_stages
 from sosie.families import families
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
+
+R002 = Rule("SOS-R002", "error", "A file that a recipe names does not exist")
+R003 = Rule("SOS-R003", "error", "A recipe's family is not known")
+R004 = Rule("SOS-R004", "error", "A name means several files")
 
 
 def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...] | None = None) -> list[Finding]:
@@ -21,14 +26,14 @@ def check_assets(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...]
     for stage in stages:
         if stage.family not in known:
             message = f"family '{stage.family}' is not known{nearest(stage.family, known)}"
-            findings.append(Finding("SOS-R003", "error", recipe.name, message, f"sosie recipe show {recipe.name}"))
+            findings.append(R003.at(recipe.name, message, f"sosie recipe show {recipe.name}"))
     for name in asset_names(stages):
         try:
             find_asset(workspace, name)
         except UsageError as error:
-            findings.append(Finding("SOS-R004", "error", recipe.name, error.message, error.hint))
+            findings.append(R004.at(recipe.name, error.message, error.hint))
         except SosieError as error:
-            findings.append(Finding("SOS-R002", "error", recipe.name, error.message, _hint(recipe, name) or error.hint))
+            findings.append(R002.at(recipe.name, error.message, _hint(recipe, name) or error.hint))
     return findings
 
 

@@ -8,6 +8,10 @@ import tempfile
 from pathlib import Path
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
+
+D001 = Rule("SOS-D001", "error", "The output folder cannot be written to")
+D002 = Rule("SOS-D002", "warning", "The disk is too small for the output")
 
 RESERVE = 64 * 2**20
 
@@ -25,13 +29,11 @@ def check_output(folder: Path, images: int, pixels: int) -> list[Finding]:
             os.fsync(probe.fileno())
     except OSError as error:
         message = f"the output folder {folder} cannot be written to: {error.strerror or error}"
-        return [
-            Finding("SOS-D001", "error", str(folder), message, "choose another folder with --out, or free its disk")
-        ]
+        return [D001.at(str(folder), message, "choose another folder with --out, or free its disk")]
     free, needed = shutil.disk_usage(folder).free, images * pixels * 4 + RESERVE
     if free < needed:
         message = f"the disk of {folder} has {_mib(free)} free; {images} images and a reserve need about {_mib(needed)}"
-        return [Finding("SOS-D002", "warning", str(folder), message, "free some space, or choose another --out")]
+        return [D002.at(str(folder), message, "free some space, or choose another --out")]
     return []
 
 

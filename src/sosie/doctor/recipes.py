@@ -7,7 +7,6 @@ from pathlib import Path
 
 from sosie.core import Character, Finding, Guide, Recipe, Request, Stage
 from sosie.core.plan import needed_stages
-from sosie.doctor import guides, licences, sampling, slots, stage_loras
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Parts, Settings
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
@@ -17,11 +16,6 @@ from sosie.doctor.slots import check_complete, check_slots
 from sosie.doctor.stage_loras import check_stage_loras
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
-
-CODES: dict[str, str] = {
-    code: title for module in (slots, stage_loras, sampling, guides, licences) for code, title in module.CODES.items()
-}
-"""The codes of all checks of stages and recipes, with their titles."""
 
 CHECKS = (check_slots, check_stage_loras, check_sampling, check_guides)
 """What is checked of every stage, and of every sampler of a graph."""

@@ -17,11 +17,11 @@ from pathlib import Path, PurePosixPath
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError, SosieError
+from sosie.core.finding import Rule
 from sosie.doctor.loras import check_read_lora
 from sosie.doctor.machine import MachineFacts, Needs, check_machine, machine_from_smi
 from sosie.doctor.model_files import check_model_file
-from sosie.doctor.model_probe import CODES as PROBE_CODES
-from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, READ, SAMPLES, probe
+from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, PROBES, READ, SAMPLES, probe
 from sosie.families import families
 from sosie.files import gguf
 from sosie.files.model_file import Known, identify_header
@@ -33,20 +33,9 @@ from sosie.machines.facts import QUERY
 from sosie.machines.ssh import Command, FarFile, Host, Range, SshError, Tunnel, read_ranges, run
 from sosie.workspace.known import MAX_TENSOR
 
-CODES: dict[str, str] = {
-    "SOS-X001": "A machine cannot be reached by ssh",
-    "SOS-X002": "A machine shows another host key than before",
-    "SOS-X003": "A machine refused the login",
-    "SOS-X004": "A machine did something else than was asked",
-    "SOS-X005": "A machine's host key was taken at first contact",
-    "SOS-X006": "A new login would fail while an open line goes on",
-    "SOS-X007": "A file could not be brought to a machine",
-    "SOS-X008": "A file was brought to a machine",
-    "SOS-X009": "Nothing listens where ComfyUI was expected",
-    "SOS-X010": "A file on a machine cannot be examined from afar",
-    "SOS-X011": "A LoRA on a machine is another one than here",
-}
-"""Every code of this module, of `files.ssh` and of `api.comfy`, with its title."""
+X005 = Rule("SOS-X005", "info", "A machine's host key was taken at first contact")
+X006 = Rule("SOS-X006", "warning", "A new login would fail while an open line goes on")
+X010 = Rule("SOS-X010", "info", "A file on a machine cannot be examined from afar")
 
 START = 4_096
 """Bytes that are read first: enough to tell what kind of file it is."""
@@ -85,7 +74,7 @@ class FarModel:
 
 def finding_of(error: SshError, subject: str) -> Finding:
     """An error of the transport as a finding."""
-    return Finding(error.code, "error", subject, error.message, error.hint)
+    return error.finding(subject)
 
 
 def check_line(tunnel: Tunnel) -> list[Finding]:
@@ -93,10 +82,10 @@ def check_line(tunnel: Tunnel) -> list[Finding]:
     name, findings = tunnel.host.name, list[Finding]()
     if tunnel.new_key:
         message = f"{name} was not known before; its host key was taken: {tunnel.new_key}"
-        findings.append(Finding("SOS-X005", "info", name, message, "compare it with what the provider shows"))
+        findings.append(X005.at(name, message, "compare it with what the provider shows"))
     if error := tunnel.check():
         message = f"the open line to {name} works, a new one would not: {error.message}"
-        findings.append(Finding("SOS-X006", "warning", name, message, error.hint))
+        findings.append(X006.at(name, message, error.hint))
     return findings
 
 
@@ -170,7 +159,7 @@ def _look(copy: _Copy, known: Path | None) -> FarModel:
             return FarModel(copy.file, *kind, findings=tuple(check_read_lora(lora)))
     answer, found = check_model_file(copy.path, known, header)
     # The copy's holes are zeros, of which its probe has nothing to say.
-    found = [finding for finding in found if finding.code not in PROBE_CODES]
+    found = [finding for finding in found if finding.code not in PROBES]
     if header is not None:
         found += _probe(copy, header)
     if not isinstance(answer, Known):
@@ -256,7 +245,7 @@ def _sampled(header: Header) -> list[str]:
 
 
 def _not_examined(file: FarFile, why: str) -> Finding:
-    return Finding("SOS-X010", "info", file.name, f"{file.name} was not examined: {why}", "examine it on that machine")
+    return X010.at(file.name, f"{file.name} was not examined: {why}", "examine it on that machine")
 
 
 def _renamed(finding: Finding, names: dict[str, str]) -> Finding:

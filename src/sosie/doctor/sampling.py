@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import Assembly
 from sosie.families.contract.partners import Range
 
-CODES: dict[str, str] = {
-    "SOS-R020": "The steps do not suit the model's variant",
-    "SOS-R021": "The CFG does not suit the model's variant",
-    "SOS-R022": "The timestep shift was left at a node's default",
-}
+R020 = Rule("SOS-R020", "warning", "The steps do not suit the model's variant")
+R021 = Rule("SOS-R021", "warning", "The CFG does not suit the model's variant")
+R022 = Rule("SOS-R022", "warning", "The timestep shift was left at a node's default")
 
 
 def check_sampling(assembly: Assembly) -> list[Finding]:
@@ -44,7 +43,7 @@ def _steps(a: Assembly) -> Iterator[Finding]:
         return
     if not any(low <= steps <= high for low, high in (entry.steps for entry in ranges)):
         wanted = " or ".join(f"{r.steps[0]} to {r.steps[1]} ({r.title})" for r in ranges)
-        yield a.finding("SOS-R020", "warning", f"{steps:g} steps; expected {wanted}", _hint(ranges))
+        yield a.finding(R020, f"{steps:g} steps; expected {wanted}", _hint(ranges))
 
 
 def _cfg(a: Assembly) -> Iterator[Finding]:
@@ -53,7 +52,7 @@ def _cfg(a: Assembly) -> Iterator[Finding]:
         return
     if not any(low <= cfg <= high for low, high in (entry.cfg for entry in ranges)):
         wanted = " or ".join(f"{r.cfg[0]:g} to {r.cfg[1]:g} ({r.title})" for r in ranges)
-        yield a.finding("SOS-R021", "warning", f"CFG {cfg:g}; expected {wanted}", _hint(ranges))
+        yield a.finding(R021, f"CFG {cfg:g}; expected {wanted}", _hint(ranges))
 
 
 def _hint(ranges: tuple[Range, ...]) -> str:
@@ -66,4 +65,4 @@ def _shift(a: Assembly) -> Iterator[Finding]:
     fit, shift = a.partners, a.settings.shift
     if fit.left_shift and shift is not None and abs(shift - fit.left_shift) < 1e-6:
         message = f"the shift is {shift:g}, the default of ModelSamplingAuraFlow; {a.title} has {fit.shift:g} built in"
-        yield a.finding("SOS-R022", "warning", message, f"set it to {fit.shift:g}, or remove the node")
+        yield a.finding(R022, message, f"set it to {fit.shift:g}, or remove the node")

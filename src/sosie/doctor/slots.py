@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterator
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, Part
 
-CODES: dict[str, str] = {
-    "SOS-R010": "A file is not what its place needs",
-    "SOS-R011": "A text encoder does not fit the model",
-    "SOS-R012": "A VAE does not fit the model",
-    "SOS-R013": "A model has no text encoder or VAE",
-}
+R010 = Rule("SOS-R010", "error", "A file is not what its place needs")
+R011 = Rule("SOS-R011", "error", "A text encoder does not fit the model")
+R012 = Rule("SOS-R012", "error", "A VAE does not fit the model")
+R013 = Rule("SOS-R013", "error", "A model has no text encoder or VAE")
 
 MODELS = ("pipeline", "checkpoint", "denoiser")
 """Roles of a file that a stage can draw with."""
@@ -38,7 +37,7 @@ def misplaced(assembly: Assembly, part: Part | None, roles: tuple[str, ...], fam
         return
     wanted = f"expected {' or '.join(roles)}" + (f" of family {family}" if family else "")
     message = f"'{part.name}' is {part.what}, {wanted} ({part.path})"
-    yield assembly.finding("SOS-R010", "error", message, f"name another file; what a file is: sosie doctor {part.path}")
+    yield assembly.finding(R010, message, f"name another file; what a file is: sosie doctor {part.path}")
 
 
 def _places(a: Assembly) -> Iterator[Finding]:
@@ -69,7 +68,7 @@ def _encoders(a: Assembly) -> Iterator[Finding]:
         if not any(model.family == family and model.variant.startswith(variant) for family, variant in takes):
             wanted = " and ".join(f"{variant} ({family})" for family, variant in takes)
             message = f"text encoder '{encoder.name}' is {model.variant} ({model.family}); {a.title} takes {wanted}"
-            yield a.finding("SOS-R011", "error", message, f"use {a.partners.encoder_file}")
+            yield a.finding(R011, message, f"use {a.partners.encoder_file}")
 
 
 def _vae(a: Assembly) -> Iterator[Finding]:
@@ -78,7 +77,7 @@ def _vae(a: Assembly) -> Iterator[Finding]:
     if a.vae is None or channels is None or not a.partners.latents or int(channels[1]) == a.partners.latents:
         return
     message = f"VAE '{a.vae.name}' has {channels[1]} channels; latents of {a.title} have {a.partners.latents}"
-    yield a.finding("SOS-R012", "error", message, f"use {a.partners.vae_file}")
+    yield a.finding(R012, message, f"use {a.partners.vae_file}")
 
 
 def check_complete(a: Assembly) -> Iterator[Finding]:
@@ -92,4 +91,4 @@ def check_complete(a: Assembly) -> Iterator[Finding]:
     ):
         if not there and file:
             message = f"'{a.model.name}' is a denoiser alone, and no {what} is named"
-            yield a.finding("SOS-R013", "error", message, f"name one: {file}")
+            yield a.finding(R013, message, f"name one: {file}")

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, LoraPart
-from sosie.doctor.loras import check_lora
+from sosie.doctor.loras import L005, check_lora
 from sosie.doctor.slots import misplaced
 
-CODES: dict[str, str] = {
-    "SOS-R014": "A LoRA is for another family than the stage",
-}
+R014 = Rule("SOS-R014", "error", "A LoRA is for another family than the stage")
 
-SHOWN = ("SOS-L005",)
+SHOWN = (L005.code,)
 """Infos of a LoRA that are worth a line here: how many of its tensors match."""
 
 
@@ -30,7 +29,7 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
         message = (
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
-        return [a.finding("SOS-R014", "error", message, f"train or get one for {a.title}")]
+        return [a.finding(R014, message, f"train or get one for {a.title}")]
     base = a.model.path if a.model and a.model.model else None
     asked = a.variant or (base.name if base else "")
     found = check_lora(part.path, base, asked, used.trained_on)

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sosie.core import Finding, Recipe
+from sosie.core.finding import Rule
 from sosie.dataset.check.precision import check_precision
 from sosie.families import partners_of
+
+U007 = Rule("SOS-U007", "warning", "A training does not suit its model")
 
 DISTILLED = "turbo"
 """The variant of few steps without guidance, which training on it unlearns."""
@@ -32,10 +35,10 @@ def _unsuited(recipe: Recipe) -> Iterator[Finding]:
             f"training.min_snr = {training.min_snr:g} weighs the errors of models that predict noise; "
             f"{stage.family} is a flow model, and most of its steps would hardly count"
         )
-        yield Finding("SOS-U007", "error", recipe.name, message, "set min_snr = 0 in [training]")
+        yield U007.at(recipe.name, message, "set min_snr = 0 in [training]", severity="error")
     if fit.variant_of(Path(stage.model).stem) == DISTILLED:
         message = (
             f"'{stage.model}' is distilled to few steps: what is trained on it loses them, and the pictures get noisy"
         )
         hint = "train on the base model, or on De-Turbo, and use the LoRA on what it was trained on"
-        yield Finding("SOS-U007", "warning", recipe.name, message, hint)
+        yield U007.at(recipe.name, message, hint)

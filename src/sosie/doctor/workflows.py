@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError
-from sosie.doctor import graph_files, graph_structure
+from sosie.core.finding import Rule
 from sosie.doctor.graph_files import GraphFiles, check_files
 from sosie.doctor.graph_stages import graph_stages
 from sosie.doctor.graph_structure import check_structure
@@ -14,11 +14,7 @@ from sosie.doctor.recipes import CHECKS
 from sosie.graph import Graph, read_workflow
 from sosie.workspace.workspace import Workspace
 
-CODES: dict[str, str] = {
-    "SOS-W001": "A file is no ComfyUI workflow that can be read",
-    **graph_structure.CODES,
-    **graph_files.CODES,
-}
+W001 = Rule("SOS-W001", "error", "A file is no ComfyUI workflow that can be read")
 
 
 def check_workflow(workspace: Workspace, path: Path, known: Path | None = None) -> list[Finding]:
@@ -29,7 +25,7 @@ def check_workflow(workspace: Workspace, path: Path, known: Path | None = None) 
     try:
         graph = read_workflow(path)
     except SosieError as error:
-        return [Finding("SOS-W001", "error", str(path), error.message, error.hint)]
+        return [W001.at(str(path), error.message, error.hint)]
     return check_graph(workspace, graph, str(path), known)
 
 

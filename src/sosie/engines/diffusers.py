@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
 from sosie.core.errors import EngineError, MissingPartError
+from sosie.core.stage_rules import E001, E004
 from sosie.engines.worker import Worker
 from sosie.families import drawer_of, expect_drawer
 from sosie.families.contract.draws import Faces, Runner, Settings, StageInput, StageOutput
@@ -70,7 +71,7 @@ class DiffusersEngine:
             message = (
                 f"recipe '{plan.recipe}' runs on this machine with torch and diffusers; missing: {', '.join(missing)}"
             )
-            return [Finding("SOS-E004", "error", "diffusers", message, 'pip install "sosie[local]"')]
+            return [E004.at("diffusers", message, 'pip install "sosie[local]"')]
         return [finding for stage in plan.stages for finding in drawer_of(stage.family).check(stage, plan)]
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
@@ -150,7 +151,7 @@ def _elsewhere(plan: Plan) -> list[Finding]:
         try:
             expect_drawer(stage.family)
         except MissingPartError as error:
-            findings.append(Finding("SOS-E001", "error", plan.recipe, error.message, error.hint))
+            findings.append(E001.at(plan.recipe, error.message, error.hint))
     return list(dict.fromkeys(findings))
 
 

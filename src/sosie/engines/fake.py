@@ -11,6 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sosie.core import Environment, Finding, Plan, Progress, Render
+from sosie.core.finding import Rule
+
+E005 = Rule("SOS-E005", "error", "The fake engine has no references to draw from")
 
 
 class FakeEngine:
@@ -26,7 +29,7 @@ class FakeEngine:
         if plan.character.references:
             return []
         message = f"character '{plan.character.name}' has no references, which the fake engine draws from"
-        return [Finding("SOS-E005", "error", plan.character.name, message, "sosie new CHARACTER IMAGES...")]
+        return [E005.at(plan.character.name, message, "sosie new CHARACTER IMAGES...")]
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
         """One picture a plan; the same seed gives the same picture."""

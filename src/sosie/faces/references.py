@@ -17,11 +17,20 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sosie.core.errors import BadImageError
-from sosie.core.finding import Finding
+from sosie.core.finding import Finding, Rule
 from sosie.faces.align import align
 from sosie.faces.detect import Detector, Face
 from sosie.faces.encoders import Encoder, Image8, Vector, template, unit
 from sosie.files.images import image_digest, read_image
+
+C001 = Rule("SOS-C001", "warning", "An offered reference is not an image")
+C002 = Rule("SOS-C002", "warning", "An offered reference shows no face")
+C003 = Rule("SOS-C003", "warning", "An offered reference shows several faces")
+C004 = Rule("SOS-C004", "warning", "The face in a reference is too small")
+C005 = Rule("SOS-C005", "warning", "The face in a reference is blurred")
+C006 = Rule("SOS-C006", "warning", "A reference is there twice")
+C007 = Rule("SOS-C007", "warning", "A reference shows another person than the others")
+C008 = Rule("SOS-C008", "error", "There are fewer than three references")
 
 # Fewer pixels between the eyes than this, and the crop of 112 px (35 px between the eyes) is mostly invented.
 MIN_INTEROCULAR = 24.0
@@ -219,10 +228,10 @@ def _look_at(path: Path, earlier: Sequence[_Candidate], detector: Detector, enco
         sha256 = image_digest(path)
         for other in earlier:
             if other.sha256 == sha256:
-                return _left_out("C006", path, f"is the same file as {other.path}; expected different pictures")
+                return _left_out(C006, path, f"is the same file as {other.path}; expected different pictures")
         pixels = np.asarray(read_image(path))
     except BadImageError as error:
-        return Finding("SOS-C001", "warning", str(path), error.message, error.hint)
+        return C001.at(str(path), error.message, error.hint)
     faces = detector.detect(pixels)
     wrong = _wrong_with_faces(path, pixels, faces)
     if wrong is not None:
@@ -230,37 +239,37 @@ def _look_at(path: Path, earlier: Sequence[_Candidate], detector: Detector, enco
     thumbnail = _thumbnail(pixels)
     for other in earlier:
         if _difference(thumbnail, other.thumbnail) <= MAX_COPY_DIFFERENCE:
-            return _left_out("C006", path, f"shows the same picture as {other.path}; expected different pictures")
+            return _left_out(C006, path, f"shows the same picture as {other.path}; expected different pictures")
     return _Candidate(path, sha256, thumbnail, unit(encoder.embed(pixels, faces[0])))
 
 
 def _wrong_with_faces(path: Path, pixels: Image8, faces: Sequence[Face]) -> Finding | None:
     if not faces:
-        return _left_out("C002", path, "no face was found; expected exactly one")
+        return _left_out(C002, path, "no face was found; expected exactly one")
     several = [face for face in faces if face.box[2] >= SECOND_FACE * faces[0].box[2]]
     if len(several) > 1:
-        return _left_out("C003", path, f"{len(several)} faces were found; expected exactly one")
+        return _left_out(C003, path, f"{len(several)} faces were found; expected exactly one")
     if faces[0].interocular < MIN_INTEROCULAR:
         message = f"the eyes are {faces[0].interocular:.0f} px apart; expected at least {MIN_INTEROCULAR:.0f} px"
-        return _left_out("C004", path, message)
+        return _left_out(C004, path, message)
     measured = sharpness(align(pixels, faces[0].points))
     if measured < MIN_SHARPNESS:
         message = f"the face is blurred (sharpness {measured:.3f}); expected at least {MIN_SHARPNESS:.2f}"
-        return _left_out("C005", path, message)
+        return _left_out(C005, path, message)
     return None
 
 
 _HINTS = {
-    "C002": "use a picture in which the face is visible and not in profile",
-    "C003": "crop the picture to the character",
-    "C004": "use a larger picture, or one that is closer to the face",
-    "C005": "use a picture that is in focus and was not enlarged",
-    "C006": "leave one of the two out",
+    C002: "use a picture in which the face is visible and not in profile",
+    C003: "crop the picture to the character",
+    C004: "use a larger picture, or one that is closer to the face",
+    C005: "use a picture that is in focus and was not enlarged",
+    C006: "leave one of the two out",
 }
 
 
-def _left_out(code: str, path: Path, message: str) -> Finding:
-    return Finding(f"SOS-{code}", "warning", str(path), f"{path}: {message}", _HINTS[code])
+def _left_out(rule: Rule, path: Path, message: str) -> Finding:
+    return rule.at(str(path), f"{path}: {message}", _HINTS[rule])
 
 
 def _unlike(path: Path, ratio: float) -> Finding:
@@ -269,7 +278,7 @@ def _unlike(path: Path, ratio: float) -> Finding:
         f"among them; expected at least {MIN_RELATIVE_SIMILARITY:.0%}"
     )
     hint = "leave it out if it is another person; a hidden or distorted face of the character does harm too"
-    return Finding("SOS-C007", "warning", str(path), message, hint)
+    return C007.at(str(path), message, hint)
 
 
 def _about_the_set(kept: int, offered: int) -> tuple[Finding, ...]:
@@ -277,7 +286,7 @@ def _about_the_set(kept: int, offered: int) -> tuple[Finding, ...]:
         return ()
     message = f"{kept} of {offered} images are good references; expected at least {GOOD_REFERENCES}, better 8 to 16"
     hint = "add sharp portraits of the same person in other poses, expressions and light"
-    return (Finding("SOS-C008", "warning" if kept else "error", "references", message, hint),)
+    return (C008.at("references", message, hint, severity="warning" if kept else "error"),)
 
 
 def _thumbnail(pixels: Image8) -> NDArray[np.float32]:

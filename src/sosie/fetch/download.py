@@ -14,10 +14,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from sosie.core.finding import Rule
 from sosie.fetch.hubs import shown
 from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
-from sosie.fetch.web import Answer, BrokenOffError, DownloadError, Web, described, is_page
+from sosie.fetch.web import N003, Answer, BrokenOffError, DownloadError, Web, described, is_page
 from sosie.files.digest import file_digest
+
+N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
+N006 = Rule("SOS-N006", "error", "Another process downloads the same file")
 
 RESERVE = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
@@ -94,7 +98,7 @@ def copy_in(source: Path, wanted: Wanted, path: Path, progress: Progress = lambd
             if wanted.size not in (None, part.done) or wanted.sha256 not in ("", part.sha256):
                 message = f"{source} is not {wanted.title}: {_is(part.done, part.sha256)}, expected {_expected(wanted)}"
                 part.restart()
-                raise DownloadError("SOS-N003", message, "compare with its publisher's page")
+                raise DownloadError(N003, message, "compare with its publisher's page")
             part.finish()
             return Downloaded(path, part.done, part.sha256, 0)
     except LockedError:
@@ -105,15 +109,15 @@ def copy_in(source: Path, wanted: Wanted, path: Path, progress: Progress = lambd
 
 def _locked(wanted: Wanted, path: Path) -> DownloadError:
     message = f"{wanted.title} is being downloaded by another process: {part_path(path)} is locked"
-    return DownloadError("SOS-N006", message, "wait until it ends, then run the same command again")
+    return DownloadError(N006, message, "wait until it ends, then run the same command again")
 
 
 def _disk_error(path: Path, error: OSError) -> DownloadError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         hint = "free some space, then run the same command again to go on"
-        return DownloadError("SOS-N005", f"{path} cannot be written: the disk is full", hint)
+        return DownloadError(N005, f"{path} cannot be written: the disk is full", hint)
     why = f"{error.filename or path} cannot be used: {error.strerror or error}"
-    return DownloadError("SOS-N005", why, f"ls -ld {path.parent}")
+    return DownloadError(N005, why, f"ls -ld {path.parent}")
 
 
 def _check_room(folder: Path, title: str, need: int) -> None:
@@ -123,14 +127,14 @@ def _check_room(folder: Path, title: str, need: int) -> None:
             f"{folder} has {free / 1e9:.1f} GB free; {title} needs {need / 1e9:.1f} GB more, "
             f"and {RESERVE / 1e9:.0f} GB stay free"
         )
-        raise DownloadError("SOS-N005", message, "free some space, or use another disk: --workspace")
+        raise DownloadError(N005, message, "free some space, or use another disk: --workspace")
 
 
 def _there(wanted: Wanted, path: Path) -> Downloaded:
     size, sha256 = path.stat().st_size, file_digest(path)
     if wanted.size not in (None, size) or wanted.sha256 not in ("", sha256):
         message = f"{path} is there and is not {wanted.title}: {_is(size, sha256)}, expected {_expected(wanted)}"
-        raise DownloadError("SOS-N003", message, "move it away, or fetch under another name: --as NAME")
+        raise DownloadError(N003, message, "move it away, or fetch under another name: --as NAME")
     return Downloaded(path, size, sha256, 0)
 
 
@@ -198,7 +202,7 @@ class _Transfer:
         message = f"{wanted.title} is not what was sent: {_is(part.done, part.sha256)}, expected {_expected(wanted)}"
         self._empty()
         hint = "the publisher may have replaced it, or something on the way changed it; compare with its page"
-        raise DownloadError("SOS-N003", message, hint)
+        raise DownloadError(N003, message, hint)
 
     def _range(self) -> dict[str, str]:
         part = self._part
@@ -282,7 +286,7 @@ class _Transfer:
     def _wrong(self, what: str, hint: str = "") -> DownloadError:
         """Empty again: nothing of it is worth going on with."""
         self._empty()
-        return DownloadError("SOS-N003", f"{self._wanted.title}: {what}", hint or "compare with its publisher's page")
+        return DownloadError(N003, f"{self._wanted.title}: {what}", hint or "compare with its publisher's page")
 
     def _empty(self) -> None:
         self._head = b""

@@ -16,11 +16,17 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from sosie import __version__
-from sosie.core.errors import SosieError, UsageError
+from sosie.core.errors import UsageError
+from sosie.core.finding import Rule, RuleError
 from sosie.fetch.hubs import LOCAL, Hubs, origin, shown
 
 if TYPE_CHECKING:
     import httpx2
+
+N001 = Rule("SOS-N001", "error", "A download failed")
+N002 = Rule("SOS-N002", "error", "A server wants to know who asks")
+N003 = Rule("SOS-N003", "error", "A server sent something else than the file")
+N004 = Rule("SOS-N004", "error", "A source has no such file")
 
 T = TypeVar("T")
 
@@ -32,12 +38,8 @@ PROGRESS = 2**20
 """Bytes that a try must bring for the count of failures to start anew."""
 
 
-class DownloadError(SosieError):
-    """A download that cannot be done; `code` is a finding's code (SOS-N...)."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.code = code
+class DownloadError(RuleError):
+    """A download that cannot be done."""
 
 
 class BrokenOffError(Exception):
@@ -159,7 +161,7 @@ class Web:
             finally:
                 response.close()
             url = following
-        raise DownloadError("SOS-N001", f"{urlsplit(url).hostname} redirects more than {MAX_HOPS} times")
+        raise DownloadError(N001, f"{urlsplit(url).hostname} redirects more than {MAX_HOPS} times")
 
     def json(self, url: str, missing: Any = None) -> Any:
         """The JSON that `url` answers, tried again with patience; `missing` where it answers 404.
@@ -180,7 +182,7 @@ class Web:
                 return json.loads(text)
             except (ValueError, RecursionError):
                 message = f"{shown(url)} answered {described(text, answer)} in place of JSON"
-                raise DownloadError("SOS-N003", message, "try again later, or check the endpoint") from None
+                raise DownloadError(N003, message, "try again later, or check the endpoint") from None
 
         try:
             return self.retry(shown(url), read)
@@ -207,7 +209,7 @@ class Web:
                     hint = "run the same command again to go on where it broke off"
                     if asked > self.patience.longest_asked:
                         hint = f"the server asks to wait for {asked:,.0f} s; run the same command again then"
-                    raise DownloadError("SOS-N001", f"{what}: {error.why}; {times}", hint) from None
+                    raise DownloadError(N001, f"{what}: {error.why}; {times}", hint) from None
                 self._notice(f"{what}: {error.why}; the next try is in {max(wait, asked):,.0f} s")
                 time.sleep(max(wait, asked))
 
@@ -236,16 +238,14 @@ class Web:
             parts = urlsplit(following)
             parts.port  # noqa: B018 - raises for a port that is none
         except (httpx2.InvalidURL, ValueError):
-            raise DownloadError("SOS-N001", f"{response.url.host} redirects to something that is no address") from None
+            raise DownloadError(N001, f"{response.url.host} redirects to something that is no address") from None
         if parts.path.rstrip("/").endswith("/login"):
             raise self.refused(url, f"{response.url.host} asks to log in")
         if parts.scheme not in ("http", "https") or parts.username is not None:
-            raise DownloadError(
-                "SOS-N001", f"{response.url.host} redirects to {shown(following)}, which is not fetched"
-            )
+            raise DownloadError(N001, f"{response.url.host} redirects to {shown(following)}, which is not fetched")
         if response.url.scheme == "https" and parts.scheme == "http":
             message = f"{response.url.host} redirects from https to http ({parts.hostname}), which anybody can change"
-            raise DownloadError("SOS-N001", message, "take the file from another source")
+            raise DownloadError(N001, message, "take the file from another source")
         return following
 
     def _check_status(self, answer: Answer) -> None:
@@ -265,27 +265,27 @@ class Web:
             raise self.refused(answer.url, said, gated=reason == "GatedRepo")
         if status in (408, 425, 429) or status >= 500:
             raise BrokenOffError(said, retry_after(answer.headers.get("retry-after", "")))
-        raise DownloadError("SOS-N001", said, "check the source")
+        raise DownloadError(N001, said, "check the source")
 
     def refused(self, url: str, said: str, gated: bool = False) -> DownloadError:
         """The error for a server that wants to know who asks."""
         name, token = self.hubs.token(url)
         if not name:
-            return DownloadError("SOS-N002", said, "get the file with a browser, then: sosie model fetch FILE")
+            return DownloadError(N002, said, "get the file with a browser, then: sosie model fetch FILE")
         where = {"HF_TOKEN": "huggingface.co/settings/tokens", "CIVITAI_TOKEN": "civitai.com/user/account"}[name]
         agree = "agree to the terms on its page, then " if gated else ""
         if token:
             return DownloadError(
-                "SOS-N002", f"{said}, though {name} was sent", f"{agree}check that the token may read it: {where}"
+                N002, f"{said}, though {name} was sent", f"{agree}check that the token may read it: {where}"
             )
-        return DownloadError("SOS-N002", f"{said}; {name} is not set", f"{agree}export {name}=... from {where}")
+        return DownloadError(N002, f"{said}; {name} is not set", f"{agree}export {name}=... from {where}")
 
 
 class NotThereError(DownloadError):
     """The server says that there is no such thing."""
 
     def __init__(self, said: str) -> None:
-        super().__init__("SOS-N004", said, "check the source's spelling on its page")
+        super().__init__(N004, said, "check the source's spelling on its page")
 
 
 def retry_after(text: str) -> float | None:

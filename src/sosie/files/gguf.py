@@ -19,7 +19,16 @@ from types import MappingProxyType
 from typing import IO, NoReturn
 
 from sosie.core.errors import BadModelError, NotFoundError
+from sosie.core.finding import Rule, RuleError
 from sosie.files.safetensors import Header, TensorInfo
+
+G001 = Rule("SOS-G001", "error", "A file is not a GGUF file")
+G002 = Rule("SOS-G002", "error", "A GGUF file has a version or byte order that is not read")
+G003 = Rule("SOS-G003", "error", "A GGUF file's header is larger than any known")
+G004 = Rule("SOS-G004", "error", "A GGUF file's header contradicts itself")
+G005 = Rule("SOS-G005", "error", "A GGUF file is truncated")
+G007 = Rule("SOS-G007", "error", "A GGUF file has a tensor of an unknown type")
+G008 = Rule("SOS-G008", "error", "A GGUF file's tensors overlap or are not aligned")
 
 MAX_HEADER = 16 * 2**20
 """Most bytes of header that are read; a text encoder with 250,000 tokens has about 6 MB."""
@@ -109,12 +118,8 @@ _TEXT, _ARRAY = 8, 9
 _AGAIN = "download the file again and compare its SHA-256 with the publisher's"
 
 
-class GgufError(BadModelError):
-    """A GGUF file that is refused; `code` is the code of the finding."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.code = code
+class GgufError(RuleError, BadModelError):
+    """A GGUF file that is refused."""
 
 
 @dataclass(frozen=True)
@@ -197,18 +202,18 @@ class _Reader:
         self.position = 0
         self.kept = 0
 
-    def fail(self, code: str, why: str) -> NoReturn:
+    def fail(self, rule: Rule, why: str) -> NoReturn:
         """Raises the error for this file."""
-        raise GgufError(code, f"{self.path} {why}", _AGAIN)
+        raise GgufError(rule, f"{self.path} {why}", _AGAIN)
 
     def _need(self, end: int) -> None:
         """Makes the first `end` bytes be there."""
         if end > MAX_HEADER:
-            self.fail("SOS-G003", f"has a header of more than {MAX_HEADER:,} bytes")
+            self.fail(G003, f"has a header of more than {MAX_HEADER:,} bytes")
         while len(self._data) < end:
             more = self._stream.read(max(2**16, len(self._data)))
             if not more:
-                self.fail("SOS-G005", f"is truncated: it ends inside its header, at {len(self._data):,} bytes")
+                self.fail(G005, f"is truncated: it ends inside its header, at {len(self._data):,} bytes")
             self._data += more
 
     def take(self, size: int) -> bytes:
@@ -243,7 +248,7 @@ class _Reader:
         """The next text, a name of at most `MAX_NAME` bytes."""
         length = self.natural()
         if length > MAX_NAME:
-            self.fail("SOS-G003", f"has a name of {length:,} bytes in its header (limit {MAX_NAME})")
+            self.fail(G003, f"has a name of {length:,} bytes in its header (limit {MAX_NAME})")
         return self.take(length).decode("utf-8", errors="replace")
 
     def text(self) -> str:
@@ -265,37 +270,37 @@ def read_gguf(path: Path) -> Gguf:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise GgufError("SOS-G001", f"{path} is not a file; a .gguf file was expected")
+            raise GgufError(G001, f"{path} is not a file; a .gguf file was expected")
         with path.open("rb") as stream:
             return _read(_Reader(stream, path), status.st_size)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:
-        raise GgufError("SOS-G001", f"{path} cannot be read: {error.strerror or error}") from None
+        raise GgufError(G001, f"{path} cannot be read: {error.strerror or error}") from None
 
 
 def _read(reader: _Reader, size: int) -> Gguf:
     if size < 24 or reader.take(4) != b"GGUF":
-        reader.fail("SOS-G001", "is not a GGUF file: it does not begin with GGUF and a header")
+        reader.fail(G001, "is not a GGUF file: it does not begin with GGUF and a header")
     version = reader.natural("<I")
     if version not in (2, 3):
         swapped = version.to_bytes(4, "little") in (b"\0\0\0\2", b"\0\0\0\3")
         what = "big-endian" if swapped else f"version {version}"
-        reader.fail("SOS-G002", f"is a {what} GGUF file; little-endian version 2 or 3 was expected")
+        reader.fail(G002, f"is a {what} GGUF file; little-endian version 2 or 3 was expected")
     tensor_count, entry_count = reader.natural(), reader.natural()
     if tensor_count > MAX_TENSORS or entry_count > MAX_ENTRIES:
         found = f"{tensor_count:,} tensors and {entry_count:,} metadata entries"
-        reader.fail("SOS-G003", f"claims {found} (limits {MAX_TENSORS:,} and {MAX_ENTRIES:,})")
+        reader.fail(G003, f"claims {found} (limits {MAX_TENSORS:,} and {MAX_ENTRIES:,})")
     metadata = _metadata(reader, entry_count)
     tensors: dict[str, GgufTensor] = {}
     for _ in range(tensor_count):
         name, tensor = _tensor(reader)
         if name in tensors:
-            reader.fail("SOS-G004", f"has two tensors with the name {name!a}")
+            reader.fail(G004, f"has two tensors with the name {name!a}")
         tensors[name] = tensor
     alignment = metadata.get("general.alignment", 32)
     if type(alignment) is not int or not 0 < alignment <= 2**16 or alignment & (alignment - 1):
-        reader.fail("SOS-G004", f"has the alignment {str(alignment)[:40]!a}; a power of two was expected")
+        reader.fail(G004, f"has the alignment {str(alignment)[:40]!a}; a power of two was expected")
     start = -(-reader.position // alignment) * alignment
     end = _check_offsets(reader, tensors, alignment)
     return Gguf(
@@ -313,7 +318,7 @@ def _metadata(reader: _Reader, count: int) -> dict[str, Value]:
     for _ in range(count):
         key = reader.name()
         if key in metadata:
-            reader.fail("SOS-G004", f"has the metadata {key!a} twice")
+            reader.fail(G004, f"has the metadata {key!a} twice")
         value = _value(reader, reader.natural("<I"))
         metadata[key] = "" if value is None else value
     return metadata
@@ -326,7 +331,7 @@ def _value(reader: _Reader, kind: int) -> Value | None:
     if kind == _TEXT:
         return reader.text()
     if kind != _ARRAY:
-        reader.fail("SOS-G004", f"has metadata of the unknown type {kind}")
+        reader.fail(G004, f"has metadata of the unknown type {kind}")
     kind, count = reader.natural("<I"), reader.natural()
     if kind in _FORMATS:
         if count <= KEPT_ARRAY:
@@ -334,7 +339,7 @@ def _value(reader: _Reader, kind: int) -> Value | None:
         reader.skip(count * struct.calcsize(_FORMATS[kind]))
         return None
     if kind != _TEXT:
-        reader.fail("SOS-G004", "has arrays in arrays in its metadata, which no reader takes")
+        reader.fail(G004, "has arrays in arrays in its metadata, which no reader takes")
     if count <= KEPT_ARRAY:
         return tuple(reader.text() for _ in range(count))
     reader.skip_texts(count)
@@ -345,18 +350,18 @@ def _tensor(reader: _Reader) -> tuple[str, GgufTensor]:
     name = reader.name()
     axes = reader.natural("<I")
     if axes > MAX_AXES:
-        reader.fail("SOS-G004", f"has a tensor {name!a} of {axes} axes (at most {MAX_AXES})")
+        reader.fail(G004, f"has a tensor {name!a} of {axes} axes (at most {MAX_AXES})")
     inner_first = [reader.natural() for _ in range(axes)]
     kind, offset = reader.natural("<I"), reader.natural()
     if kind not in TYPES:
-        reader.fail("SOS-G007", f"has a tensor {name!a} of the unknown or removed GGML type {kind}")
+        reader.fail(G007, f"has a tensor {name!a} of the unknown or removed GGML type {kind}")
     elements = math.prod(inner_first)
     if elements >= 2**63 or offset >= 2**63:
-        reader.fail("SOS-G004", f"has a tensor {name!a} that is larger than any file")
+        reader.fail(G004, f"has a tensor {name!a} that is larger than any file")
     title, block, size = TYPES[kind]
     if (inner_first[0] if inner_first else 1) % block:
         row = inner_first[0] if inner_first else 1
-        reader.fail("SOS-G004", f"has a tensor {name!a} with rows of {row} elements; {title} packs {block} at a time")
+        reader.fail(G004, f"has a tensor {name!a} with rows of {row} elements; {title} packs {block} at a time")
     return name, GgufTensor(tuple(reversed(inner_first)), title, offset, elements // block * size)
 
 
@@ -365,8 +370,8 @@ def _check_offsets(reader: _Reader, tensors: Mapping[str, GgufTensor], alignment
     end, before = 0, ""
     for name, tensor in sorted(tensors.items(), key=lambda item: (item[1].offset, item[1].bytes)):
         if tensor.offset % alignment:
-            reader.fail("SOS-G008", f"has a tensor {name!a} at {tensor.offset}, no multiple of {alignment}")
+            reader.fail(G008, f"has a tensor {name!a} at {tensor.offset}, no multiple of {alignment}")
         if tensor.offset < end:
-            reader.fail("SOS-G008", f"has a tensor {name!a} that overlaps tensor {before!a}")
+            reader.fail(G008, f"has a tensor {name!a} that overlaps tensor {before!a}")
         end, before = tensor.offset + tensor.bytes, name
     return end

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sosie.core import Character, Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError
+from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages, without_guides
 from sosie.core.schema import digest
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
@@ -20,6 +21,12 @@ from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
 from sosie.scorers.identity import MIN_REFERENCES, Gate, Guidance, JudgeGate, build_gate, set_by_references
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
+
+J001 = Rule("SOS-J001", "info", "A judge does not judge")
+J002 = Rule("SOS-J002", "error", "A judge has no threshold")
+J003 = Rule("SOS-J003", "warning", "A calibration is out of date or damaged")
+J004 = Rule("SOS-J004", "info", "A shipped cohort sets the thresholds")
+J005 = Rule("SOS-J005", "warning", "The references set the thresholds")
 
 NEAREST = 300
 
@@ -80,12 +87,12 @@ def make_judge(
     if stale:
         instead = "the shipped cohort is" if shipped else "the references are" if gate.by_references else "nothing is"
         message = f"the calibration of '{character.name}' cannot be used ({stale}); {instead} used in its place"
-        findings.insert(0, Finding("SOS-J003", "warning", character.name, message, command))
+        findings.insert(0, J003.at(character.name, message, command))
     if own is None and shipped is not None:
         message = (
             f"'{character.name}' is judged by the shipped cohort ({shipped.name}), not by people of its description"
         )
-        findings.append(Finding("SOS-J004", "info", character.name, message, command))
+        findings.append(J004.at(character.name, message, command))
     findings += _without_cohort(character, recipe, gate, alone, command)
     judge = Judge(session.detector, gate, recipe.acceptance, assets is not None, mends=bool(recipe.repair))
     return Bench(judge, tuple(findings))
@@ -205,14 +212,14 @@ def _without_cohort(
             f"'{character.name}' is judged by how alike the references are to each other ({set_by}); "
             "how many strangers would pass is unknown"
         )
-        findings.append(Finding("SOS-J005", "warning", character.name, message, command))
+        findings.append(J005.at(character.name, message, command))
     for judge in gate.open:
         name = judge.encoder.name
         message = (
             f"judge '{name}' has no threshold: no cohort of '{recipe.name}' knows it, and of the references "
             f"{len(alone[name].files)} can be compared to each other; expected at least {MIN_REFERENCES}"
         )
-        findings.append(Finding("SOS-J002", "error", character.name, message, command))
+        findings.append(J002.at(character.name, message, command))
     return findings
 
 
@@ -224,5 +231,5 @@ def _bound(judge: JudgeGate, likeness: Likeness) -> str:
 
 def _absent(name: str, why: str, recipe: Recipe) -> Finding:
     severity = "error" if name in recipe.acceptance.judges else "info"
-    finding = Finding("SOS-J001", "info", name, f"judge '{name}' does not judge: {why}")
+    finding = J001.at(name, f"judge '{name}' does not judge: {why}")
     return replace(finding, severity=severity)

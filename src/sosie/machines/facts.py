@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.core.errors import ConfigError, NotFoundError
+from sosie.core.finding import Rule
 from sosie.machines.tables import GPU_NAMES, PYPI_CUDA, RECORDED_ERRORS, WHEELS, Version
 
 MAX_TEXT = 1_000_000
@@ -67,7 +68,7 @@ class TorchWheel:
 class MachineFacts:
     """What is known of a machine; None is "not known", and no check concludes anything from it.
 
-    `errors` are (code, message, hint) of failures that the text itself records. `live` is False
+    `errors` are (rule, message, hint) of failures that the text itself records. `live` is False
     for recorded text, which speaks of torch, memory and disk only where it says so itself.
     """
 
@@ -75,7 +76,7 @@ class MachineFacts:
     torch: TorchWheel | None = None
     ram_mib: int | None = None
     free_disk: int | None = None
-    errors: tuple[tuple[str, str, str], ...] = ()
+    errors: tuple[tuple[Rule, str, str], ...] = ()
     live: bool = False
 
 
@@ -124,10 +125,10 @@ def machine_from_smi(text: str) -> MachineFacts:
         replace(gpu, compute=gpu.compute or compute_of(gpu.name), driver=gpu.driver or driver, cuda=cuda)
         for gpu in found
     )
-    errors: dict[str, tuple[str, str, str]] = {}
-    for pattern, code, message, hint in RECORDED_ERRORS:
+    errors: dict[str, tuple[Rule, str, str]] = {}
+    for pattern, rule, message, hint in RECORDED_ERRORS:
         if any(re.search(pattern, line, re.IGNORECASE) for line in lines):
-            errors.setdefault(code, (code, message, hint))
+            errors.setdefault(rule.code, (rule, message, hint))
     memory, disk = _recorded_sizes(lines)
     return MachineFacts(gpus, _recorded_torch(lines), memory, disk, tuple(errors.values()))
 

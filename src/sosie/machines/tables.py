@@ -5,6 +5,13 @@ Each table says what is verified. What a table does not hold is "not known", nev
 
 from __future__ import annotations
 
+from sosie.core.finding import Rule
+
+H002 = Rule("SOS-H002", "error", "The driver does not answer")
+H016 = Rule("SOS-H016", "error", "The error 'no kernel image is available' is recorded")
+H024 = Rule("SOS-H024", "error", "CUDA error 803: libcuda and driver do not fit")
+H025 = Rule("SOS-H025", "error", "CUDA error 804: forward compatibility on a card without it")
+
 Version = tuple[int, int]
 """Major and minor of a CUDA or torch version."""
 
@@ -112,41 +119,41 @@ NEWEST_KNOWN_BRANCH = 617
 BF16_FROM: Version = (8, 0)
 FP8_FROM: Version = (8, 9)
 
-RecordedError = tuple[str, str, str, str]
+RecordedError = tuple[str, Rule, str, str]
 
 RECORDED_ERRORS: tuple[RecordedError, ...] = (
     (
         r"\berror 803\b|system has unsupported display driver ?/ ?cuda driver combination",
-        "SOS-H024",
+        H024,
         "CUDA error 803 is recorded: the program loads a libcuda that does not belong to this driver, as a rule the "
         "cuda-compat package of the image, which is older than the driver; the driver itself is not too old",
         "take the compat folder out of the way: unset LD_LIBRARY_PATH; ls /etc/ld.so.conf.d /usr/local/cuda/compat",
     ),
     (
         r"\berror 804\b|forward compatibility was attempted on non supported HW",
-        "SOS-H025",
+        H025,
         "CUDA error 804 is recorded: the driver is older than the image's CUDA, and its cuda-compat package helps on "
         "data-centre cards only, not on GeForce",
         "choose a machine with a newer driver, or an image and a torch wheel of an older CUDA",
     ),
     (
         r"no kernel image is available for execution",
-        "SOS-H016",
+        H016,
         "'no kernel image is available' is recorded: the torch wheel was not compiled for this card",
         "install a wheel for this card, see its architecture: nvidia-smi --query-gpu=name,compute_cap --format=csv",
     ),
     (
         r"driver/library version mismatch",
-        "SOS-H002",
+        H002,
         "nvidia-smi says 'driver/library version mismatch': the driver was updated and its old kernel module is "
         "still loaded",
         "restart the machine",
     ),
     (
         r"couldn't communicate with the NVIDIA driver|Failed to initialize NVML|No devices were found",
-        "SOS-H002",
+        H002,
         "nvidia-smi is there, but the driver does not answer or shows no card",
         "check that the driver is loaded and the container was started with its GPU: docker run --gpus all",
     ),
 )
-"""Pattern in recorded text (case does not count), code, message, hint; each code at most once."""
+"""Pattern in recorded text (case does not count), rule, message, hint; each rule at most once."""

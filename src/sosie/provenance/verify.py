@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from sosie.core.finding import Finding
+from sosie.core.finding import Finding, Rule
 from sosie.files.foreign import as_list, as_object
 from sosie.provenance.binding import Reading, read
 from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, too_many_chunks
@@ -23,6 +23,19 @@ from sosie.provenance.manifest import PLAN_LABEL
 
 if TYPE_CHECKING:
     from sosie.provenance.signing_key import SigningKey
+
+P001 = Rule("SOS-P001", "error", "A file cannot be read as an image")
+P002 = Rule("SOS-P002", "error", "A file is too large, or cut into too many chunks, to be checked")
+P003 = Rule("SOS-P003", "warning", "An image has no C2PA manifest")
+P004 = Rule("SOS-P004", "error", "An image was changed after it was signed")
+P005 = Rule("SOS-P005", "error", "A manifest was changed or does not hold")
+P006 = Rule("SOS-P006", "info", "A signer's certificate is on no public trust list")
+P007 = Rule("SOS-P007", "warning", "A signer's certificate is out of its dates")
+P008 = Rule("SOS-P008", "info", "An image's XMP says that AI made it")
+P009 = Rule("SOS-P009", "info", "An image is signed by this workspace's key")
+P010 = Rule("SOS-P010", "info", "An image is signed by another key than this workspace's")
+P011 = Rule("SOS-P011", "info", "An image was made by other software")
+P012 = Rule("SOS-P012", "warning", "An image names a manifest that is kept elsewhere")
 
 State = Literal["valid", "tampered", "absent", "unreadable"]
 
@@ -80,7 +93,7 @@ def verify(path: Path, own: SigningKey | None = None) -> Report:
     try:
         if too_many_chunks(path):
             message = f"more than {MAX_CHUNKS} chunks: no ordinary image is cut so small"
-            return Report("unreadable", findings=(Finding("SOS-P002", "error", str(path), message),))
+            return Report("unreadable", findings=(P002.at(str(path), message),))
         reading = read(path)
         intact = reading.outcome != "read" or manifest_chunk_intact(path)
         ours = _is_own(path, reading, own) if own else None
@@ -101,12 +114,12 @@ def _unfit(path: Path) -> Finding | None:
         return _cannot_read(path, "it is not a file")
     if status.st_size > MAX_BYTES:
         message = f"{status.st_size} bytes; files of at most {MAX_BYTES} are checked"
-        return Finding("SOS-P002", "error", str(path), message, "give the image itself")
+        return P002.at(str(path), message, "give the image itself")
     return None
 
 
 def _cannot_read(path: Path, reason: str) -> Finding:
-    return Finding("SOS-P001", "error", str(path), f"cannot be read as an image: {reason}", "give a PNG, JPEG or WebP")
+    return P001.at(str(path), f"cannot be read as an image: {reason}", "give a PNG, JPEG or WebP")
 
 
 def _without_manifest(path: Path, reading: Reading) -> Report:
@@ -117,15 +130,15 @@ def _without_manifest(path: Path, reading: Reading) -> Report:
         return Report("unreadable", findings=(_cannot_read(path, f"{reason} ({_text(reading.detail)})"),))
     if reading.outcome == "broken":
         message = f"it holds a manifest that is broken: {_text(reading.detail)}; expected one that can be read"
-        finding = Finding("SOS-P005", "error", subject, message, "ask for the original file")
+        finding = P005.at(subject, message, "ask for the original file")
         return Report("tampered", does_not_prove=(NO_IDENTITY, *SAYS_NOTHING), findings=(finding,))
-    findings = [Finding("SOS-P003", "warning", subject, "no C2PA manifest in this file; its absence proves nothing")]
+    findings = [P003.at(subject, "no C2PA manifest in this file; its absence proves nothing")]
     if reading.outcome == "elsewhere":
         message = f"it names a manifest kept elsewhere, which was not fetched ({_text(reading.detail)})"
-        findings.append(Finding("SOS-P012", "warning", subject, message))
+        findings.append(P012.at(subject, message))
     if declared := _xmp_says_generated(path):
         message = "its XMP says that it was made by AI; anyone can write or remove that"
-        findings.append(Finding("SOS-P008", "info", subject, message))
+        findings.append(P008.at(subject, message))
     return Report("absent", generated=declared, does_not_prove=(NOT_ABSENCE,), findings=tuple(findings))
 
 
@@ -172,27 +185,27 @@ def _with_claim(report: Report, manifest: Mapping[str, Any]) -> Report:
 def _state_findings(subject: str, state: State, wrong: list[str], expired: bool) -> Iterator[Finding]:
     if state == "tampered" and any(code.endswith("Hash.mismatch") for code in wrong):
         message = "the file was changed after it was signed: its bytes are not those that the manifest was made for"
-        yield Finding("SOS-P004", "error", subject, message, "ask for the original file")
+        yield P004.at(subject, message, "ask for the original file")
     elif state == "tampered":
         detail = ", ".join(_text(code) for code in wrong[:5]) or "no signature over the image"
         message = f"its manifest was changed or does not hold: {detail}"
-        yield Finding("SOS-P005", "error", subject, message, "ask for the original file")
+        yield P005.at(subject, message, "ask for the original file")
     if expired:
         message = "the signer's certificate is out of its dates, and no time stamp shows when it was used"
-        yield Finding("SOS-P007", "warning", subject, message)
+        yield P007.at(subject, message)
 
 
 def _signer_findings(subject: str, report: Report) -> Iterator[Finding]:
     if report.own:
-        yield Finding("SOS-P009", "info", subject, "signed by this workspace's key")
+        yield P009.at(subject, "signed by this workspace's key")
     elif report.own is False:
-        yield Finding("SOS-P010", "info", subject, "signed by another key than this workspace's")
+        yield P010.at(subject, "signed by another key than this workspace's")
     if report.signer and not report.trusted:
         message = f"the certificate of '{report.signer}' is on no public trust list: it proves no identity"
-        yield Finding("SOS-P006", "info", subject, message)
+        yield P006.at(subject, message)
     if report.signer and not report.plan_id:
         message = f"made by other software ({report.software or 'unnamed'}): it names no plan"
-        yield Finding("SOS-P011", "info", subject, message)
+        yield P011.at(subject, message)
 
 
 def _sentences(report: Report) -> dict[str, tuple[str, ...]]:

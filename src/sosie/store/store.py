@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sosie.core import Environment, Finding, Plan, Render, Score, Scorecard, Verdict
 from sosie.core.errors import StoreError
+from sosie.core.finding import Rule
 from sosie.core.schema import digest, from_table
 from sosie.store import faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
@@ -21,6 +22,8 @@ from sosie.store.training import TABLES as TRAINING_TABLES
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+S001 = Rule("SOS-S001", "warning", "A stored image is missing or damaged")
 
 TABLES = (
     "models",
@@ -300,13 +303,11 @@ class Store:
         return self._catalogue.row(sql, path.stem, path.stem) is not None
 
     def _drop(self, stored: StoredRender, why: str) -> None:
-        lost = Finding(
-            code="SOS-S001",
-            severity="warning",
-            subject=str(stored.image),
-            message=f"the image of plan {stored.plan.id[:12]} {why}; expected the file that was stored, "
+        lost = S001.at(
+            str(stored.image),
+            f"the image of plan {stored.plan.id[:12]} {why}; expected the file that was stored, "
             "so its render is taken for not done",
-            hint="run the same command again to render it anew",
+            "run the same command again to render it anew",
         )
         self._catalogue.rows("DELETE FROM renders WHERE image = ?", stored.sha256)
         self._catalogue.rows("DELETE FROM images WHERE sha256 = ?", stored.sha256)

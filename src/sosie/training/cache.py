@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.core.schema import digest
 from sosie.training.saves import save_whole
+
+U023 = Rule("SOS-U023", "info", "A file of the cache was damaged")
 
 VERSION = 1
 """Of what is in a file; a file of another one is never asked for."""
@@ -37,7 +40,7 @@ class Cache:
                 return torch_files.load_file(path)
             except (OSError, ValueError, errors) as error:
                 message = f"{path.name} in the cache is damaged ({error}); it was made again"
-                self.findings.append(Finding("SOS-U023", "info", str(path), message, "look at the disk if it recurs"))
+                self.findings.append(U023.at(str(path), message, "look at the disk if it recurs"))
         made = {name: tensor.contiguous() for name, tensor in make().items()}
         save_whole(path, torch_files.save(made))
         return made

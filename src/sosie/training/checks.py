@@ -9,6 +9,8 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E004
 from sosie.dataset.check import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
 from sosie.families import expect_trainer, families
@@ -17,6 +19,12 @@ from sosie.training import loggers
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import has_8_bit
 from sosie.training.ranges import training_complaints
+
+U001 = Rule("SOS-U001", "error", "The base cannot be trained on")
+U003 = Rule("SOS-U003", "error", "Captions or triggers are missing")
+U006 = Rule("SOS-U006", "error", "A family has no trainer")
+U033 = Rule("SOS-U033", "error", "The 8-bit optimiser is not there")
+U034 = Rule("SOS-U034", "error", "A logger is not there")
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 
@@ -53,7 +61,7 @@ def _packages() -> Iterator[Finding]:
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         message = f"training needs packages that are not installed: {', '.join(missing)}"
-        yield Finding("SOS-E004", "error", "training", message, 'pip install "sosie[local]"')
+        yield E004.at("training", message, 'pip install "sosie[local]"')
 
 
 def _family(job: TrainingJob) -> Iterator[Finding]:
@@ -61,18 +69,18 @@ def _family(job: TrainingJob) -> Iterator[Finding]:
     try:
         expect_trainer(base.family)
     except NotFoundError as error:
-        yield Finding("SOS-U006", "error", base.name, error.message, error.hint)
+        yield U006.at(base.name, error.message, error.hint)
         return
     try:
         found = identify(base.path, families())
     except SosieError as error:
-        yield Finding("SOS-U001", "error", base.name, error.message, error.hint)
+        yield U001.at(base.name, error.message, error.hint)
         return
     if isinstance(found, Known) and found.model.family != base.family:
         message = f"{found.message}; the recipe trains {base.family}"
-        yield Finding("SOS-U001", "error", base.name, message, "name the right model in the recipe or in sosie.toml")
+        yield U001.at(base.name, message, "name the right model in the recipe or in sosie.toml")
     elif isinstance(found, Broken):
-        yield Finding("SOS-U001", "error", base.name, found.message, found.hint)
+        yield U001.at(base.name, found.message, found.hint)
 
 
 def _captions(job: TrainingJob) -> Iterator[Finding]:
@@ -80,28 +88,26 @@ def _captions(job: TrainingJob) -> Iterator[Finding]:
     without = [image.path.name for image in own if not image.caption]
     if len(without) == len(own):
         message = f"none of the {len(own)} images has a caption: everything in them would be learned as the character"
-        yield Finding("SOS-U003", "error", "dataset", message, "write a caption for each image: NAME.txt beside it")
+        yield U003.at("dataset", message, "write a caption for each image: NAME.txt beside it")
     if any(not image.trigger for image in own):
         message = "there are images without a trigger: nothing in a prompt could call the character"
-        yield Finding("SOS-U003", "error", "dataset", message, "give the character a trigger in character.toml")
+        yield U003.at("dataset", message, "give the character a trigger in character.toml")
 
 
 def _optimiser(job: TrainingJob) -> Iterator[Finding]:
     if job.training.optimizer == "adamw8bit" and not has_8_bit(device_of(job)):
         message = "training.optimizer = 'adamw8bit' needs an NVIDIA GPU and bitsandbytes; one of them is missing"
-        yield Finding("SOS-U033", "error", "training", message, 'pip install bitsandbytes, or set optimizer = "auto"')
+        yield U033.at("training", message, 'pip install bitsandbytes, or set optimizer = "auto"')
 
 
 def _loggers(job: TrainingJob) -> Iterator[Finding]:
     for name in dict.fromkeys(job.log_with):
         if name not in loggers.PACKAGES:
             message = f"logger '{name}' is not known; expected one of {', '.join(loggers.PACKAGES)}"
-            yield Finding(
-                "SOS-U034", "error", "training", message, f"name one of them{nearest(name, loggers.PACKAGES)}"
-            )
+            yield U034.at("training", message, f"name one of them{nearest(name, loggers.PACKAGES)}")
         elif not loggers.installed(name):
             message = f"logger '{name}' is not installed; log.jsonl is written without it"
-            yield Finding("SOS-U034", "error", "training", message, f"pip install {name}, or leave --log-with out")
+            yield U034.at("training", message, f"pip install {name}, or leave --log-with out")
 
 
 def device_of(job: TrainingJob) -> str:

@@ -7,6 +7,11 @@ import statistics
 from collections.abc import Sequence
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
+
+U010 = Rule("SOS-U010", "warning", "The loss is not a number")
+U011 = Rule("SOS-U011", "warning", "The loss is exactly zero")
+U012 = Rule("SOS-U012", "warning", "A gradient is a spike")
 
 SPIKE = 25.0
 """A gradient this many times the median of the last ones is a spike. Ordinary ones vary some 5 times with the noise."""
@@ -25,12 +30,12 @@ def check_loss(step: int, loss: float, images: Sequence[str]) -> Finding | None:
     """
     if not math.isfinite(loss):
         message = f"the loss of step {step} is {loss}; the batch was {', '.join(images)}"
-        return Finding("SOS-U010", "warning", "loss", message, "look at these images, or train in bf16 or fp32")
+        return U010.at("loss", message, "look at these images, or train in bf16 or fp32")
     if loss == 0:
         message = (
             f"the loss of step {step} is exactly 0, which nothing that learns gives; the batch was {', '.join(images)}"
         )
-        return Finding("SOS-U011", "warning", "loss", message, "the model's output does not depend on its weights")
+        return U011.at("loss", message, "the model's output does not depend on its weights")
     return None
 
 
@@ -38,11 +43,11 @@ def check_gradient(step: int, norm: float, norms: Sequence[float], images: Seque
     """SOS-U010 for a norm that is not finite, SOS-U012 for a spike against the last `norms`, else None."""
     if not math.isfinite(norm):
         message = f"the gradient of step {step} is {norm}; the batch was {', '.join(images)}"
-        return Finding("SOS-U010", "warning", "loss", message, "look at these images, or train in bf16 or fp32")
+        return U010.at("loss", message, "look at these images, or train in bf16 or fp32")
     if len(norms) >= ENOUGH and norm > SPIKE * (usual := statistics.median(norms)):
         message = (
             f"the gradient of step {step} has the norm {norm:.3g}, {norm / usual:.0f} times the usual {usual:.3g}; "
             f"the batch was {', '.join(images)}"
         )
-        return Finding("SOS-U012", "warning", "loss", message, "look at these images, or lower the learning rate")
+        return U012.at("loss", message, "look at these images, or lower the learning rate")
     return None

@@ -16,8 +16,11 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import UsageError
+from sosie.core.finding import Rule
 from sosie.core.schema import to_table
 from sosie.training.job import TrainingJob
+
+U035 = Rule("SOS-U035", "warning", "A logger failed")
 
 PACKAGES = {"tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",), "mlflow": ("mlflow",)}
 """The loggers by name, and the packages of which one must be there."""
@@ -96,7 +99,7 @@ class Loggers:
             with suppress(Exception):
                 tracker.finish()
         message = f"logger '{name}' failed and is left out from here on: {_said(error)}"
-        self.findings.append(Finding("SOS-U035", "warning", name, message, HINTS[name]))
+        self.findings.append(U035.at(name, message, HINTS[name]))
 
 
 def _started(name: str, job: TrainingJob, step: int) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import BadImageError
+from sosie.core.finding import Rule
 from sosie.dataset.dataset import TrainingImage
 from sosie.families.contract.trains import Encodes
 from sosie.training.cache import Cache
@@ -16,6 +17,8 @@ from sosie.training.events import Prepared
 from sosie.training.job import TrainingJob
 from sosie.training.order import Entry
 from sosie.training.pictures import load_picture
+
+U002 = Rule("SOS-U002", "error", "A picture cannot be trained on")
 
 FACE = "face"
 """Among a picture's tensors: how much of each latent pixel is face, float32 [y, x], 0 to 1."""
@@ -64,7 +67,7 @@ def prepare(job: TrainingJob, base: Encodes) -> Generator[Prepared, None, Materi
         try:
             tensors = cache.get([model, *_what(image, job)], lambda image=image: _picture(image, job, base))
         except BadImageError as error:
-            refused.append(Finding("SOS-U002", "error", str(image.path), error.message, error.hint))
+            refused.append(U002.at(str(image.path), error.message, error.hint))
         else:
             text = cache.get([model, "text", image.text], lambda image=image: base.encode_text(image.text))
             weight = job.training.regularisation if image.regularisation else 1.0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError, CheckFailedError, UsageError
+from sosie.core.finding import Rule
 from sosie.families import trainer_of
 from sosie.training.checks import check_disk, check_job, device_of
 from sosie.training.choice import best, over_trained
@@ -22,6 +23,12 @@ from sosie.training.saves import DiskFullError, remove_leftovers
 
 if TYPE_CHECKING:
     from sosie.training.loop import Trainer
+
+U004 = Rule("SOS-U004", "error", "A LoRA cannot be continued")
+U021 = Rule("SOS-U021", "warning", "A checkpoint was removed for room")
+U030 = Rule("SOS-U030", "info", "A run ended early: over-trained")
+U031 = Rule("SOS-U031", "info", "An earlier checkpoint is the best")
+U032 = Rule("SOS-U032", "warning", "The last checkpoint is delivered unjudged")
 
 HALVED = 0.5
 """The least factor on the learning rate: it is halved once, then the run stops."""
@@ -82,7 +89,7 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
         try:
             adapters.read(job.continue_from, job.base.family)
         except BadModelError as error:
-            finding = Finding("SOS-U004", "error", str(job.continue_from), error.message, error.hint)
+            finding = U004.at(str(job.continue_from), error.message, error.hint)
             yield Noted(finding)
             _forbid(job, [finding])
     room = check_disk(job, adapters.count)
@@ -161,7 +168,7 @@ def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> It
     while trainer.removed:
         gone = trainer.removed.pop(0)
         message = f"the disk of {job.folder} is nearly full: checkpoint {gone.name} was removed to go on"
-        yield Noted(Finding("SOS-U021", "warning", str(job.folder), message, "free some space, or keep fewer"))
+        yield Noted(U021.at(str(job.folder), message, "free some space, or keep fewer"))
 
 
 def _delivered(job: TrainingJob, trainer: Trainer, cause: Cause, findings: list[Finding]) -> Generator[Event]:
@@ -173,15 +180,15 @@ def _delivered(job: TrainingJob, trainer: Trainer, cause: Cause, findings: list[
         message = (
             f"likeness stood still, copies of the training set and disregard of prompts grew: ended at step {last}"
         )
-        said.append(Finding("SOS-U030", "info", job.output.name, message, "the best checkpoint before is delivered"))
+        said.append(U030.at(job.output.name, message, "the best checkpoint before is delivered"))
     if choice is not None and choice.step != last:
         message = (
             f"the checkpoint of step {choice.step} is delivered: by the judges it is better than the last ({last})"
         )
-        said.append(Finding("SOS-U031", "info", job.output.name, message, "log.jsonl has the whole curve"))
+        said.append(U031.at(job.output.name, message, "log.jsonl has the whole curve"))
     if choice is None and last is not None:
         message = f"no judge measured a likeness, so the last checkpoint (step {last}) is delivered, good or not"
-        said.append(Finding("SOS-U032", "warning", job.output.name, message, "look at the samples before you use it"))
+        said.append(U032.at(job.output.name, message, "look at the samples before you use it"))
     yield from map(Noted, said)
     step = last if choice is None else choice.step
     path = None if step is None else trainer.deliver(step, choice)

@@ -7,7 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.files.whole import PART, write_whole
+
+U020 = Rule("SOS-U020", "error", "The disk is full: a save was not made")
+U022 = Rule("SOS-U022", "info", "A half-written file was removed")
 
 RESERVE = 10**9
 """Bytes that a run leaves free on its disk: the system, and other programs, need them."""
@@ -59,10 +63,10 @@ def remove_leftovers(folder: Path) -> list[Finding]:
         part.unlink(missing_ok=True)
         name = part.name[1 : -len(PART)].rpartition(".")[0]
         message = f"{name} was being written when the run was killed; the half file was removed"
-        findings.append(Finding("SOS-U022", "info", str(folder), message, "the save before it counts"))
+        findings.append(U022.at(str(folder), message, "the save before it counts"))
     return findings
 
 
 def _full(path: Path, what: str) -> Finding:
     hint = "free some space, then resume the run: it goes on from its last save"
-    return Finding("SOS-U020", "error", str(path), f"{path} {what}", hint)
+    return U020.at(str(path), f"{path} {what}", hint)

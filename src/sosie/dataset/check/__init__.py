@@ -2,12 +2,10 @@
 
 from sosie.dataset.check.captions import Captions, read_captions
 from sosie.dataset.check.check import check_dataset
-from sosie.dataset.check.codes import CODES
 from sosie.dataset.check.precision import check_precision
 from sosie.dataset.check.report import Balance, Bucket, DatasetImage, DatasetReport
 
 __all__ = [
-    "CODES",
     "Balance",
     "Bucket",
     "Captions",

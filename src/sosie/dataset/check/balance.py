@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.dataset.check.report import FRONTAL_DEGREES, Balance, DatasetImage
+
+T030 = Rule("SOS-T030", "warning", "Close-ups only: the body cannot be learned")
+T031 = Rule("SOS-T031", "warning", "Full bodies only: the face cannot be learned")
+T032 = Rule("SOS-T032", "warning", "Frontal heads only")
+T033 = Rule("SOS-T033", "info", "Heads are turned to one side only")
 
 ENOUGH = 5
 """Of fewer faces no balance is judged."""
@@ -38,23 +44,23 @@ def check_balance(balance: Balance) -> list[Finding]:
     if balance.close_up >= NEARLY_ALL * faces and balance.full_body == 0:
         message = f"{shares}: a dataset of close-ups only cannot learn the body"
         hint = "add pictures of the upper half and of the whole body, about a third each"
-        findings.append(Finding("SOS-T030", "warning", "balance", message, hint))
+        findings.append(T030.at("balance", message, hint))
     if balance.full_body >= NEARLY_ALL * faces and balance.close_up == 0:
         message = f"{shares}: full bodies only: the body will be learned well, the face not"
         hint = "add close-ups of the face in several poses and kinds of light, about a third"
-        findings.append(Finding("SOS-T031", "warning", "balance", message, hint))
+        findings.append(T031.at("balance", message, hint))
     if balance.frontal >= NEARLY_ALL * faces:
         message = (
             f"{balance.frontal} of {faces} heads face the camera (within {FRONTAL_DEGREES:.0f} degrees): turned heads "
             "will not look like the character"
         )
         hint = "add heads turned to the left and to the right"
-        findings.append(Finding("SOS-T032", "warning", "balance", message, hint))
+        findings.append(T032.at("balance", message, hint))
     elif min(balance.left, balance.right) == 0 and max(balance.left, balance.right) >= ENOUGH:
         side = "left" if balance.left else "right"
         message = (
             f"{max(balance.left, balance.right)} of {faces} heads are turned to the {side}, none to the other side"
         )
         hint = "add heads turned to the other side, or mirror some pictures if the face has no mark on one side"
-        findings.append(Finding("SOS-T033", "info", "balance", message, hint))
+        findings.append(T033.at("balance", message, hint))
     return findings

@@ -7,7 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.dataset.check.report import Bucket, DatasetImage, listed
+
+T020 = Rule("SOS-T020", "warning", "The crop to a bucket cuts much away")
+T021 = Rule("SOS-T021", "warning", "Images are smaller than their bucket")
 
 BUCKETS: tuple[tuple[int, int], ...] = (
     (1024, 1024),
@@ -63,7 +67,7 @@ def check_sizes(images: Sequence[DatasetImage]) -> list[Finding]:
             "the softness"
         )
         hint = "use larger originals, or train at the size that they have (512 or 768 px)"
-        findings.append(Finding("SOS-T021", "warning", "sizes", message, hint))
+        findings.append(T021.at("sizes", message, hint))
     narrow = [image for image in images if cut(image) > MAX_CUT]
     if narrow:
         message = (
@@ -71,5 +75,5 @@ def check_sizes(images: Sequence[DatasetImage]) -> list[Finding]:
             f"{listed([image.file for image in narrow])}; expected sides between 1:2.4 and 2.4:1"
         )
         hint = "crop them by hand, so that head and feet stay in the picture"
-        findings.append(Finding("SOS-T020", "warning", "sizes", message, hint))
+        findings.append(T020.at("sizes", message, hint))
     return findings

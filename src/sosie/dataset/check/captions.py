@@ -10,8 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.dataset.check.report import listed, printable
 from sosie.files.foreign import parse_object
+
+T010 = Rule("SOS-T010", "warning", "Captions are missing")
+T011 = Rule("SOS-T011", "warning", "Captions are empty")
+T012 = Rule("SOS-T012", "warning", "A caption names an image that is not there")
+T013 = Rule("SOS-T013", "warning", "A caption file cannot be read")
+T014 = Rule("SOS-T014", "warning", "An image has two different captions")
+T015 = Rule("SOS-T015", "warning", "The trigger token is missing in captions")
+T016 = Rule("SOS-T016", "info", "Images share one caption")
+T017 = Rule("SOS-T017", "warning", "Captions are generic")
+T018 = Rule("SOS-T018", "warning", "The trigger token is an ordinary word")
+T019 = Rule("SOS-T019", "warning", "No trigger token was given")
 
 SIDECARS = (".txt", ".caption")
 TABLES = ("captions.jsonl", "metadata.jsonl")
@@ -81,10 +93,10 @@ def read_captions(folder: Path, images: Sequence[str]) -> Captions:
     orphans.extend(_without_image(folder, images))
     if orphans:
         message = f"{len(orphans)} captions belong to images that are not there: {listed(orphans)}"
-        findings.append(Finding("SOS-T012", "warning", "captions", message, "rename them to fit, or remove them"))
+        findings.append(T012.at("captions", message, "rename them to fit, or remove them"))
     if differ:
         message = f"{len(differ)} images have another caption beside them than in the table: {listed(differ)}"
-        findings.append(Finding("SOS-T014", "warning", "captions", message, "keep one of the two; the .txt file wins"))
+        findings.append(T014.at("captions", message, "keep one of the two; the .txt file wins"))
     return Captions(texts, tuple(findings), tuple(fields))
 
 
@@ -110,7 +122,7 @@ def _text(path: Path, limit: int, findings: list[Finding]) -> str | None:
     except (OSError, ValueError) as error:
         why = "is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else str(error)
         message = f"{printable(path.name)}: {why[:200]}; expected a caption in UTF-8"
-        findings.append(Finding("SOS-T013", "warning", printable(path.name), message, "save it again as UTF-8 text"))
+        findings.append(T013.at(printable(path.name), message, "save it again as UTF-8 text"))
         return None
 
 
@@ -127,7 +139,7 @@ def _records(path: Path, findings: list[Finding]) -> Iterator[dict[str, Any]]:
             yield record
     if wrong:
         message = f"{path.name}: {len(wrong)} lines are no JSON object, the first is line {wrong[0]}"
-        findings.append(Finding("SOS-T013", "warning", path.name, message, "one object a line, with file and caption"))
+        findings.append(T013.at(path.name, message, "one object a line, with file and caption"))
 
 
 def check_captions(captions: Captions, images: Sequence[str], trigger: str) -> list[Finding]:
@@ -145,7 +157,7 @@ def check_captions(captions: Captions, images: Sequence[str], trigger: str) -> l
             f"{same} of {len(written)} images share their caption with another one; {count} have "
             f"'{printable(text)}': what differs between them is learned as part of the person"
         )
-        findings.append(Finding("SOS-T016", severity, "captions", message, "say what is special in each picture"))
+        findings.append(T016.at("captions", message, "say what is special in each picture", severity=severity))
     token = set(_words(trigger))
     generic = [image for image, text in written.items() if len(set(_words(text)) - GENERIC - token) <= 1]
     if len(generic) >= GENERIC_SHARE * len(written):
@@ -154,7 +166,7 @@ def check_captions(captions: Captions, images: Sequence[str], trigger: str) -> l
             "place, light and pose that no caption names are learned as part of the person"
         )
         hint = "name clothes, place, light, pose and expression, and leave out what is always so (hair, eyes)"
-        findings.append(Finding("SOS-T017", "warning", "captions", message, hint))
+        findings.append(T017.at("captions", message, hint))
     return findings
 
 
@@ -168,22 +180,22 @@ def _missing(captions: Captions, images: Sequence[str]) -> Iterator[Finding]:
                 f"{', '.join(TEXT_KEYS)}"
             )
         hint = "write NAME.txt beside each image, or captions.jsonl with a line {file, caption} each"
-        yield Finding("SOS-T010", "error" if len(missing) == len(images) else "warning", "captions", message, hint)
+        yield T010.at("captions", message, hint, severity="error" if len(missing) == len(images) else "warning")
     empty = [image for image in images if captions.texts.get(image) == ""]
     if empty:
         message = f"{len(empty)} of {len(images)} captions are empty: {listed(empty)}"
-        yield Finding("SOS-T011", "warning", "captions", message, "write what the picture shows, with the trigger")
+        yield T011.at("captions", message, "write what the picture shows, with the trigger")
 
 
 def _trigger(written: Mapping[str, str], trigger: str) -> Iterator[Finding]:
     if not trigger.strip():
         message = "no trigger token was given: without one the LoRA changes every person, and cannot be called by name"
         hint = "choose a rare token and put it into each caption; in character.toml it is `trigger`"
-        yield Finding("SOS-T019", "warning", "captions", message, hint)
+        yield T019.at("captions", message, hint)
         return
     if set(_words(trigger)) <= GENERIC:
         message = f"the trigger token '{printable(trigger)}' is an ordinary word: the model knows it already"
-        yield Finding("SOS-T018", "warning", "captions", message, "choose a rare token that is no word, such as 'm1ra'")
+        yield T018.at("captions", message, "choose a rare token that is no word, such as 'm1ra'")
     token = re.compile(rf"(?<!\w){re.escape(trigger.strip())}(?!\w)", re.IGNORECASE)
     without = [image for image, text in written.items() if not token.search(text)]
     if without:
@@ -193,7 +205,7 @@ def _trigger(written: Mapping[str, str], trigger: str) -> Iterator[Finding]:
             f"it is missing in {listed(without)}"
         )
         severity = "error" if len(without) == len(written) else "warning"
-        yield Finding("SOS-T015", severity, "captions", message, f"begin each caption with '{printable(trigger)}'")
+        yield T015.at("captions", message, f"begin each caption with '{printable(trigger)}'", severity=severity)
 
 
 def _words(text: str) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from sosie.core import Finding
 from sosie.core.errors import MissingExtraError, NotFoundError
+from sosie.core.finding import Rule
 from sosie.dataset.check.balance import balance_of, check_balance
 from sosie.dataset.check.buckets import check_sizes, count_buckets
 from sosie.dataset.check.captions import check_captions, read_captions
@@ -16,6 +17,11 @@ from sosie.dataset.check.report import Balance, DatasetReport, listed
 if TYPE_CHECKING:
     from sosie.faces.detect import Detector
     from sosie.faces.encoders import Encoder
+
+T001 = Rule("SOS-T001", "error", "The folder has no images")
+T003 = Rule("SOS-T003", "warning", "Too few images for a character")
+T004 = Rule("SOS-T004", "info", "Only a part of the images was looked at")
+T049 = Rule("SOS-T049", "warning", "Faces were not looked at")
 
 FEW = 9
 """Guides for character LoRAs use 9 to 25 images, and more."""
@@ -27,7 +33,7 @@ MAX_IMAGES = 1000
 def check_dataset(
     folder: Path, trigger: str, detector: Detector | None = None, encoder: Encoder | None = None
 ) -> DatasetReport:
-    """Looks at the images directly in `folder` and their captions: SOS-T001 to T034 and T049 (`CODES`).
+    """Looks at the images directly in `folder` and their captions: SOS-T001 to T034 and T049.
 
     `trigger` is the token of the character, or empty. `detector` and `encoder` are YuNet and SFace
     when None. Nothing is written. NotFoundError if `folder` is no folder.
@@ -48,7 +54,7 @@ def check_dataset(
         detector, encoder = _models(detector, encoder)
     except MissingExtraError as error:
         message = f"faces were not looked at: {error.message}"
-        findings.append(Finding("SOS-T049", "warning", "faces", message, error.hint))
+        findings.append(T049.at("faces", message, error.hint))
     images, unreadable = look([folder / name for name in names[:MAX_IMAGES]], detector)
     images = [replace(image, caption=captions.texts.get(image.file)) for image in images]
     findings += [
@@ -75,13 +81,13 @@ def _number(folder: Path, count: int) -> list[Finding]:
     if count == 0:
         inside = sorted(place.name for place in folder.iterdir() if place.is_dir() and _has_images(place))
         hint = f"give the folder that has them: {listed(inside)}" if inside else "expected PNG, JPEG or WebP files"
-        return [Finding("SOS-T001", "error", str(folder), f"{folder} has no images", hint)]
+        return [T001.at(str(folder), f"{folder} has no images", hint)]
     if count < FEW:
         message = f"{count} images; a character is learned from {FEW} to 25 or more"
-        return [Finding("SOS-T003", "warning", str(folder), message, "add different pictures, not copies")]
+        return [T003.at(str(folder), message, "add different pictures, not copies")]
     if count > MAX_IMAGES:
         message = f"{count} images; the first {MAX_IMAGES} by name were looked at"
-        return [Finding("SOS-T004", "info", str(folder), message)]
+        return [T004.at(str(folder), message)]
     return []
 
 

@@ -9,25 +9,35 @@ import numpy as np
 
 from sosie.core import Finding
 from sosie.core.errors import BadImageError
+from sosie.core.finding import Rule
 from sosie.dataset.check.buckets import bucket_of
 from sosie.dataset.check.report import DatasetImage, printable
 from sosie.faces.detect import Detector
 from sosie.faces.encoders import Encoder
-from sosie.faces.references import check_references
+from sosie.faces.references import C001, C002, C003, C004, C005, C006, C007, check_references
 from sosie.files.images import read_image
+
+T002 = Rule("SOS-T002", "error", "An image cannot be read")
+T023 = Rule("SOS-T023", "warning", "A face is blurred")
+T024 = Rule("SOS-T024", "warning", "The same picture is there twice")
+T025 = Rule("SOS-T025", "warning", "No face was found")
+T026 = Rule("SOS-T026", "warning", "Several faces were found")
+T027 = Rule("SOS-T027", "warning", "An image seems to show somebody else")
+T028 = Rule("SOS-T028", "warning", "A face is too small to learn from")
+T034 = Rule("SOS-T034", "warning", "Too few good faces")
 
 MIN_GOOD = 5
 
 AS_TRAINING = {
-    "SOS-C001": ("SOS-T002", "save it again as PNG or JPEG, or leave it out"),
-    "SOS-C002": ("SOS-T025", "fine for a view from behind; otherwise leave it out"),
-    "SOS-C003": ("SOS-T026", "crop it to the character: the LoRA learns everybody who is in the picture"),
-    "SOS-C004": ("SOS-T028", "use a larger original; the face is not learned from this picture"),
-    "SOS-C005": ("SOS-T023", "use a sharp picture: a LoRA learns the blur"),
-    "SOS-C006": ("SOS-T024", "leave one of the two out: what is there twice weighs twice"),
-    "SOS-C007": ("SOS-T027", "leave it out if it is another person, or if the face is hidden or distorted"),
+    C001.code: (T002, "save it again as PNG or JPEG, or leave it out"),
+    C002.code: (T025, "fine for a view from behind; otherwise leave it out"),
+    C003.code: (T026, "crop it to the character: the LoRA learns everybody who is in the picture"),
+    C004.code: (T028, "use a larger original; the face is not learned from this picture"),
+    C005.code: (T023, "use a sharp picture: a LoRA learns the blur"),
+    C006.code: (T024, "leave one of the two out: what is there twice weighs twice"),
+    C007.code: (T027, "leave it out if it is another person, or if the face is hidden or distorted"),
 }
-"""What the checks of reference images say, said of training images: code there -> code here and hint."""
+"""What the checks of reference images say, said of training images: code there -> rule here and hint."""
 
 
 def look(paths: Sequence[Path], detector: Detector | None) -> tuple[list[DatasetImage], list[Finding]]:
@@ -38,7 +48,7 @@ def look(paths: Sequence[Path], detector: Detector | None) -> tuple[list[Dataset
         try:
             pixels = np.asarray(read_image(path))
         except BadImageError as error:
-            findings.append(Finding("SOS-T002", "error", printable(path.name), error.message, error.hint))
+            findings.append(T002.at(printable(path.name), error.message, error.hint))
             continue
         height, width = pixels.shape[:2]
         face = next(iter(detector.detect(pixels)), None) if detector is not None else None
@@ -63,13 +73,13 @@ def check_faces(paths: Sequence[Path], detector: Detector, encoder: Encoder) -> 
     report = check_references(paths, detector, encoder)
     findings: list[Finding] = []
     for item in report.left_out:
-        if item.finding.code != "SOS-C001":  # of those `look` told already
-            code, hint = AS_TRAINING[item.finding.code]
-            name = printable(item.path.name)
-            findings.append(Finding(code, item.finding.severity, name, item.finding.message, hint))
+        if item.finding.code != C001.code:  # of those `look` told already
+            rule, hint = AS_TRAINING[item.finding.code]
+            found = item.finding
+            findings.append(rule.at(printable(item.path.name), found.message, hint, severity=found.severity))
     if len(report.kept) < MIN_GOOD:
         message = (
             f"{len(report.kept)} of {len(paths)} images show one sharp face of the same person; expected 9 or more"
         )
-        findings.append(Finding("SOS-T034", "warning", "faces", message, "add sharp pictures of the character alone"))
+        findings.append(T034.at("faces", message, "add sharp pictures of the character alone"))
     return findings

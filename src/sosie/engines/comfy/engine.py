@@ -109,7 +109,7 @@ def _check(station: Station, program: Program) -> list[Finding]:
     try:
         return station.check(program)
     except ComfyError as error:
-        return [Finding(error.code, "error", station.name, error.message, error.hint)]
+        return [error.finding(station.name)]
 
 
 def _milder(finding: Finding) -> Finding:

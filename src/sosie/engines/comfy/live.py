@@ -10,14 +10,20 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import nearest
+from sosie.core.finding import Rule, Severity
 from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue, Offer, Takes
-from sosie.engines.comfy.errors import HINTS
+from sosie.engines.comfy.errors import HINTS, Y010, Y011, Y013, Y014
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
 from sosie.files.foreign import as_line
 from sosie.graph import node_type
 from sosie.graph.nodes import PACKS
+
+Y005 = Rule("SOS-Y005", "info", "What a ComfyUI server is")
+Y006 = Rule("SOS-Y006", "error", "A ComfyUI server is too old for a recipe")
+Y007 = Rule("SOS-Y007", "warning", "A ComfyUI server's GPU has less memory than a recipe wants")
+Y016 = Rule("SOS-Y016", "info", "A node would fetch files by itself")
 
 FETCHERS = {
     "InstantIDFaceAnalysis": "antelopev2",
@@ -52,7 +58,7 @@ def fit(compiled: Compiled, catalogue: Catalogue, subject: str) -> Fit:
     ends = catalogue.node(_kind(output)) if output else None
     if output is None or (ends is not None and not ends.ends):
         message = f"node {compiled.output} of the graph saves no image on this server"
-        findings.append(Finding("SOS-Y013", "error", subject, message, HINTS["SOS-Y013"]))
+        findings.append(Y013.at(subject, message, HINTS[Y013]))
     return Fit(replace(compiled, graph=graph), tuple(dict.fromkeys(findings)))
 
 
@@ -61,14 +67,14 @@ def check_system(system: System, program: Program, subject: str) -> list[Finding
     size = f"{system.memory / 2**30:.1f} GiB" if system.memory else "unknown memory"
     where = f"ComfyUI {system.version or 'of unknown version'}, torch {system.torch or '?'}"
     message = f"{where}, {system.device or 'unknown device'} ({size})"
-    findings = [Finding("SOS-Y005", "info", subject, message)]
+    findings = [Y005.at(subject, message)]
     if program.version and system.version and _number(system.version) < _number(program.version):
         message = f"ComfyUI {system.version} runs there; the recipe needs {program.version} or later"
-        findings.append(Finding("SOS-Y006", "error", subject, message, "update ComfyUI (git pull, or the Manager)"))
+        findings.append(Y006.at(subject, message, "update ComfyUI (git pull, or the Manager)"))
     if program.memory and 0 < system.memory < program.memory:
         message = f"its GPU has {size}; the recipe wants {program.memory / 2**30:.1f} GiB, and will be slow or fail"
         hint = "a smaller size, quantised files, or another server"
-        findings.append(Finding("SOS-Y007", "warning", subject, message, hint))
+        findings.append(Y007.at(subject, message, hint))
     return findings
 
 
@@ -89,7 +95,7 @@ def _fetching(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[F
             models = as_line(named, 40) if isinstance(named, str) and named else FETCHERS[kind]
             message = f"{kind} downloads the face models {models} while it runs, unless they lie where it looks"
             hint = f"the .onnx files of {models} belong right into models/insightface/models/{models}"
-            yield Finding("SOS-Y016", "info", subject, message, hint)
+            yield Y016.at(subject, message, hint)
 
 
 def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
@@ -100,13 +106,13 @@ def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Fi
         known = node_type(kind)
         if known is None:
             message = f"the server has no class of nodes '{as_line(kind, 80)}'{nearest(kind, catalogue.names)}"
-            yield Finding("SOS-Y010", "error", subject, message, HINTS["SOS-Y010"])
+            yield Y010.at(subject, message, HINTS[Y010])
         elif known.pack == "core":
             message = f"the server has no {kind}, which newer versions of ComfyUI bring"
-            yield Finding("SOS-Y010", "error", subject, message, "update ComfyUI")
+            yield Y010.at(subject, message, "update ComfyUI")
         else:
             message = f"the server has no {kind}; the pack '{known.pack}' brings it"
-            yield Finding("SOS-Y010", "error", subject, message, f"install {PACKS[known.pack]} and restart the server")
+            yield Y010.at(subject, message, f"install {PACKS[known.pack]} and restart the server")
 
 
 def _with_names(
@@ -152,7 +158,7 @@ class _Node:
             return
         for name in self.given:
             if name not in takes:
-                yield self._finding("SOS-Y013", "warning", name, f"is not known there{nearest(name, takes)}")
+                yield self._at(Y013, name, f"is not known there{nearest(name, takes)}", severity="warning")
 
     def _input(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, Mapping):
@@ -168,17 +174,17 @@ class _Node:
         elif takes.options is not None and value not in takes.options:
             shown = ", ".join(as_line(option, 60) for option in takes.options[:6]) or "an empty list"
             message = f"is '{as_line(value, 80)}', which is none of its choices: {shown}"
-            yield self._finding("SOS-Y011", "error", name, message)
+            yield self._at(Y011, name, message)
 
     def _numeric(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes {takes.type}")
         elif not math.isfinite(value):
-            yield self._finding("SOS-Y014", "error", name, "is no finite number")
+            yield self._at(Y014, name, "is no finite number")
         elif takes.type == "INT" and value != int(value):
             yield self._misfit(name, f"is {value}; it takes whole numbers")
         elif (takes.low is not None and value < takes.low) or (takes.high is not None and value > takes.high):
-            yield self._finding("SOS-Y014", "error", name, f"is {value}; it takes {takes.low} to {takes.high}")
+            yield self._at(Y014, name, f"is {value}; it takes {takes.low} to {takes.high}")
 
     def _link(self, takes: Takes, name: str, node: str, slot: Any) -> Iterator[Finding]:
         source = self.graph.get(node)
@@ -191,11 +197,11 @@ class _Node:
             yield self._misfit(name, f"takes {takes.type} and is given {offer.outputs[slot]} by {offer.name} {node}")
 
     def _misfit(self, name: str, what: str) -> Finding:
-        return self._finding("SOS-Y013", "error", name, what)
+        return self._at(Y013, name, what)
 
-    def _finding(self, code: str, severity: Any, name: str, what: str) -> Finding:
+    def _at(self, rule: Rule, name: str, what: str, *, severity: Severity | None = None) -> Finding:
         message = f"{self.offer.name} {self.id}: input '{as_line(name, 60)}' {what}"
-        return Finding(code, severity, self.subject, message, HINTS[code])
+        return rule.at(self.subject, message, HINTS[rule], severity=severity)
 
 
 def _fits(given: str, taken: str) -> bool:

@@ -11,8 +11,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sosie.core import Finding, Severity
+from sosie.core.finding import Rule
 from sosie.engines.comfy.answers import LogEntry
 from sosie.files.foreign import as_line
+
+Y030 = Rule("SOS-Y030", "warning", "A LoRA was not loaded, or only a part of it")
+Y031 = Rule("SOS-Y031", "warning", "A model was loaded without some of its weights")
+Y032 = Rule("SOS-Y032", "error", "An image holds values that are no numbers")
 
 About = Literal["lora", "model", "image"]
 
@@ -63,9 +68,9 @@ def _loras(lines: list[str], subject: str) -> list[Told]:
     hint = "sosie doctor LORA tells how much of it fits; sosie lora convert LORA --to comfy mends its layout"
     if all(_ENCODER.match(key) for key in keys):
         message = f"{shown}; all are the text encoder's, which this graph may not give it"
-        return [Told("lora", Finding("SOS-Y030", "warning", subject, message, hint))]
+        return [Told("lora", Y030.at(subject, message, hint))]
     message = f"{shown}; the server goes on without them and calls that a success"
-    return [Told("lora", Finding("SOS-Y030", "error", subject, message, hint))]
+    return [Told("lora", Y030.at(subject, message, hint, severity="error"))]
 
 
 def _weights(lines: list[str], subject: str) -> list[Told]:
@@ -79,7 +84,7 @@ def _weights(lines: list[str], subject: str) -> list[Told]:
         if found:
             message = f"a model was loaded, but {what}: {as_line(found[1], 160)}"
             hint = "the file is packed or for another program: sosie doctor FILE"
-            told.append(Told("model", Finding("SOS-Y031", severity, subject, message, hint)))
+            told.append(Told("model", Y031.at(subject, message, hint, severity=severity)))
     return told
 
 
@@ -89,4 +94,4 @@ def _numbers(lines: list[str], subject: str) -> list[Told]:
         return []
     message = f"the image holds values that are no numbers: {as_line(line, 160)}"
     hint = "the model overflows in fp16, or its file is not what it says: use bf16, switch SageAttention off"
-    return [Told("image", Finding("SOS-Y032", "error", subject, message, hint))]
+    return [Told("image", Y032.at(subject, message, hint))]

@@ -18,10 +18,13 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sosie.core import Finding, Plan, Progress, Render
+from sosie.core import Plan, Progress, Render
+from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import ComfyError, LostError, StoppedError
 from sosie.engines.comfy.link import GLANCE
 from sosie.engines.comfy.station import Station, Work
+
+Y004 = Rule("SOS-Y004", "warning", "A ComfyUI server was lost, and another one did its work")
 
 T = TypeVar("T")
 
@@ -144,7 +147,7 @@ class Spread:
         if error is None or lost is made.station:
             return made.render
         message = f"server {lost.name} was lost in mid-run ({error.message}); another one did its work"
-        moved = Finding("SOS-Y004", "warning", lost.name, message, error.hint)
+        moved = Y004.at(lost.name, message, error.hint)
         return replace(made.render, findings=(*made.render.findings, moved))
 
     def _take(self, station: Station) -> Work | None:

@@ -9,7 +9,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
+from sosie.engines.comfy.errors import Y011
 from sosie.engines.comfy.program import FileUse
+
+Y012 = Rule("SOS-Y012", "error", "A file's name fits several files of a server")
 
 SHOWN = 6
 """How many candidates a message lists."""
@@ -30,13 +34,13 @@ def resolve(use: FileUse, options: Sequence[Any], subject: str) -> str | Finding
             return found[0]
         if found:
             message = f"'{use.names[0]}' fits several {role}files of the server: {_list(found)}"
-            return Finding("SOS-Y012", "error", subject, message, "write the one that is meant into the recipe")
+            return Y012.at(subject, message, "write the one that is meant into the recipe")
     known = f"'{use.names[0]}'" + (f" (also known as {', '.join(use.names[1:4])})" if use.names[1:] else "")
     near = sorted(listed, key=lambda option: -_likeness(use.names[0], option))
     there = f"it has {_list(near)}" if near else "its list is empty"
     message = f"the server has no {role}file {known}; {there}"
     hint = "put the file into the server's model folder, and press R in ComfyUI; sosie model fetch gets it"
-    return Finding("SOS-Y011", "error", subject, message, hint)
+    return Y011.at(subject, message, hint)
 
 
 def places(use: FileUse, paths: Iterable[str]) -> list[str]:

@@ -7,11 +7,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any, cast
 
 from sosie.core import Finding
+from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import NonsenseError
 from sosie.engines.comfy.server import Limits, Server
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Y033 = Rule("SOS-Y033", "error", "An image is black, or of one colour")
 
 SAME = 3
 """An image has one colour when no channel's lightest and darkest pixels are further apart, in levels of 255."""
@@ -54,4 +57,4 @@ def check_picture(image: Image, subject: str) -> list[Finding]:
         return []
     colour = "black" if max(high for _, high in ranges) <= SAME else f"of one colour ({[low for low, _ in ranges]})"
     message = f"the image that came back is {colour}; the server calls that a success"
-    return [Finding("SOS-Y033", "error", subject, message, "sosie doctor FILE on the model's files; see the log")]
+    return [Y033.at(subject, message, "sosie doctor FILE on the model's files; see the log")]

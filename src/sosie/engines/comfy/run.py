@@ -19,8 +19,9 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from sosie.core.finding import Rule
 from sosie.engines.comfy.answers import UNKNOWN, Job, Saved
-from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, StoppedError, failed
+from sosie.engines.comfy.errors import Y025, ComfyError, LostError, NonsenseError, StoppedError, failed
 from sosie.engines.comfy.events import Cached, Event, Produced, Running, Waiting
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.pictures import decode
@@ -28,6 +29,9 @@ from sosie.engines.comfy.program import ApiGraph, Compiled, inputs_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Y026 = Rule("SOS-Y026", "error", "Somebody stopped or removed a job")
+Y027 = Rule("SOS-Y027", "error", "A server lost a job again and again")
 
 Report = Callable[[Event], None]
 
@@ -186,9 +190,9 @@ def _images(link: Link, job: Job, compiled: Compiled) -> tuple[Saved, ...]:
         raise failed(link.server, job.failure, _loaded(compiled, job.failure.node))
     if job.state == "cancelled":
         message = f"server {link.server.name}: somebody stopped the job while it ran"
-        raise ComfyError("SOS-Y026", message, "run the same command again")
+        raise ComfyError(Y026, message, "run the same command again")
     if job.state != "done":
-        raise ComfyError("SOS-Y025", f"server {link.server.name}: the job is {job.state}, and no reason is given")
+        raise ComfyError(Y025, f"server {link.server.name}: the job is {job.state}, and no reason is given")
     images = job.outputs.get(compiled.output, ())
     if not images:
         raise NonsenseError(link.server, f"calls the job done, but node {compiled.output} saved no image")
@@ -219,11 +223,11 @@ def _expect_lost(link: Link, sent: _Sent, lost: int) -> None:
     name = link.server.name
     if link.breaks == sent.breaks:
         message = f"server {name}: somebody removed the job from the queue"
-        raise ComfyError("SOS-Y026", message, "run the same command again")
+        raise ComfyError(Y026, message, "run the same command again")
     if lost > link.patience.restarts:
         message = f"server {name} restarted {lost} times while it ran the same job"
         hint = "its log says why; most often the machine ran out of memory: use a smaller size"
-        raise ComfyError("SOS-Y027", message, hint)
+        raise ComfyError(Y027, message, hint)
 
 
 def _save_again(link: Link, compiled: Compiled, gone: Saved, again: int) -> str:

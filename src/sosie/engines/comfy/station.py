@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from sosie import __version__
 from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError
+from sosie.core.finding import Rule
 from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue
-from sosie.engines.comfy.errors import HINTS, ComfyError, OutOfMemoryError
+from sosie.engines.comfy.errors import HINTS, Y015, Y018, Y023, ComfyError, OutOfMemoryError
 from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped, Waiting
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.live import check_system, fit
@@ -27,6 +28,10 @@ from sosie.families.contract.draws import StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+Y034 = Rule("SOS-Y034", "info", "A server's log cannot be read")
+Y035 = Rule("SOS-Y035", "info", "A server had a model loaded before")
+Y036 = Rule("SOS-Y036", "info", "A server had to draw an image anew, because its file was gone")
 
 T = TypeVar("T")
 
@@ -152,9 +157,9 @@ class Station:
                 output = self._graph(smaller, step, work.plan, host)
             except OutOfMemoryError as again:
                 message = f"{again.message}; memory was freed and a smaller mode tried, which failed as well"
-                raise OutOfMemoryError(again.code, message, again.hint) from None
+                raise OutOfMemoryError(Y023, message, again.hint) from None
             message = f"{error.message}; it was freed, and the image drawn in a smaller mode"
-            return _with(output, Finding("SOS-Y023", "warning", self.name, message, error.hint))
+            return _with(output, Y023.at(self.name, message, error.hint, severity="warning"))
 
     def _graph(self, compiled: Compiled, step: Step, plan: Plan, host: Host) -> StageOutput:
         """Uploads, names, sends, and looks at what came back and at what the log says of it."""
@@ -165,7 +170,7 @@ class Station:
             sent = self._ready(compiled)
             rendered = render(self.link, sent, report)
         except ComfyError as error:
-            if error.code != "SOS-Y015" or not compiled.uploads:
+            if error.code != Y015.code or not compiled.uploads:
                 raise
             # Its input folder may have been emptied since the upload.
             self._uploaded.clear()
@@ -183,7 +188,7 @@ class Station:
         fitted = fit(replace(compiled, graph=graph), self._offers(), self.name)
         wrong = next((finding for finding in fitted.findings if finding.severity == "error"), None)
         if wrong:
-            raise ComfyError(wrong.code, f"server {self.name}: {wrong.message}", wrong.hint)
+            raise ComfyError(wrong, f"server {self.name}: {wrong.message}", wrong.hint)
         return fitted.compiled
 
     def _upload(self, upload: Upload) -> str:
@@ -198,7 +203,7 @@ class Station:
             except ComfyError as error:
                 # A proxy before the server takes less than the server says.
                 is_told = 0 < limit < len(upload.data) + ROOM
-                again = smaller(upload, limit if is_told else 0) if error.code == "SOS-Y018" else None
+                again = smaller(upload, limit if is_told else 0) if error.code == Y018.code else None
                 if again is None:
                     raise
                 self._uploaded[key] = self.link.patiently(lambda: self.link.client.upload(again.data, limit))
@@ -208,7 +213,7 @@ class Station:
     def _note_size(self, upload: Upload, sent: Upload) -> None:
         if size_of(sent) != size_of(upload):
             message = f"a reference was scaled to {'x'.join(map(str, size_of(sent)))} px, for the server takes no more"
-            self._notes.append(Finding("SOS-Y018", "info", self.name, message, HINTS["SOS-Y018"]))
+            self._notes.append(Y018.at(self.name, message, HINTS[Y018], severity="info"))
 
     def _renew(self, compiled: Compiled) -> None:
         """Makes the server read files anew that are not what they were: it keeps what it once loaded."""
@@ -231,25 +236,25 @@ class Station:
         findings, self._notes = self._notes, []
         if rendered.again:
             message = "a cached image's file was gone from the server's output folder; it was saved again"
-            findings.append(Finding("SOS-Y036", "info", self.name, message))
+            findings.append(Y036.at(self.name, message))
         log = None if mark is None else self.link.patiently(self.link.client.log)
         if log is None or mark is None:
             message = "the server shows no log, so that a LoRA or weights that were not loaded would not be noticed"
-            return [*findings, *self._once(Finding("SOS-Y034", "info", self.name, message, "update ComfyUI"))]
+            return [*findings, *self._once(Y034.at(self.name, message, "update ComfyUI"))]
         told = read_entries(since(log, mark.time), self.name)
         # One that restarted since begins its log anew.
         is_whole = self.link.breaks > mark.breaks or not is_cut(log, mark.time)
         if not is_whole:
             message = f"the server wrote more than the {len(log)} lines that its log keeps, and what came first is gone"
             hint = "start ComfyUI with --verbose WARNING"
-            findings.append(Finding("SOS-Y034", "warning", self.name, message, hint))
+            findings.append(Y034.at(self.name, message, hint, severity="warning"))
         earlier, unseen = self._recall.learn(sent.graph, rendered.cached, told, is_whole)
         findings += [item.finding for item in (*told, *earlier)]
         if unseen:
             nodes = ", ".join(unseen[:6])
             message = f"the server had loaded the files of nodes {nodes} before; how well, its log may not say"
             hint = "restart the server to see what it says when it loads them"
-            findings += self._once(Finding("SOS-Y035", "info", self.name, message, hint))
+            findings += self._once(Y035.at(self.name, message, hint))
         return findings
 
     def _once(self, finding: Finding) -> list[Finding]:

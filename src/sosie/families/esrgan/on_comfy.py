@@ -6,6 +6,7 @@ import re
 from math import ceil
 
 from sosie.core import Finding, Plan, Stage
+from sosie.core.stage_rules import E001
 from sosie.families.contract.graphs import GraphChoices, GraphStage
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
@@ -31,7 +32,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
             side = round(side * factor)
         if side > MAX_SIDE:
             wrong = f"the upscaled image would be {side:,} px long; ComfyUI makes at most {MAX_SIDE:,}"
-    return [Finding("SOS-E001", "error", plan.recipe, wrong, f"sosie recipe show {plan.recipe}")] if wrong else []
+    return [E001.at(plan.recipe, wrong, f"sosie recipe show {plan.recipe}")] if wrong else []
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

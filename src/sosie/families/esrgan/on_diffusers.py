@@ -20,13 +20,19 @@ from PIL import Image
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import BadModelError, EngineError
+from sosie.core.finding import Rule
 from sosie.core.recipe import Precision
+from sosie.core.stage_rules import E001, E004
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.esrgan.tiles import Grid, grid, join
 from sosie.families.esrgan.weights import load_upscaler
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+E060 = Rule("SOS-E060", "warning", "An upscaler's tiles were made smaller")
+E061 = Rule("SOS-E061", "warning", "An upscaler was used again in fp32")
+E062 = Rule("SOS-E062", "error", "An upscaled image would be too large")
 
 Size = tuple[int, int]
 
@@ -61,8 +67,8 @@ class _Work:
     overlap: int
     findings: list[Finding] = field(default_factory=list[Finding])
 
-    def say(self, code: str, message: str, hint: str) -> None:
-        self.findings.append(Finding(code, "warning", self.given.plan.recipe, message, hint))
+    def note(self, rule: Rule, message: str, hint: str) -> None:
+        self.findings.append(rule.at(self.given.plan.recipe, message, hint))
 
     def grid(self, size: Size) -> Grid:
         return grid(size, self.tile, self.overlap, int(self.model.size_requirements.multiple_of))
@@ -161,7 +167,7 @@ class Runner:
         before = str(work.model.dtype).removeprefix("torch.")
         work.model = self._load(work.given, "fp32")
         message = f"upscaler '{work.given.stage.model}' gave values that are no numbers in {before}; went on in fp32"
-        work.say("SOS-E061", message, 'set precision = "fp32" in a copy of the recipe')
+        work.note(E061, message, 'set precision = "fp32" in a copy of the recipe')
 
     def _load(self, given: StageInput, precision: Precision) -> Any:
         path = given.paths[given.stage.model]
@@ -205,14 +211,14 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     findings: list[Finding] = []
     if stage.kind != "upscale":
         message = f"stage '{stage.kind}' is none that an upscaler has; expected 'upscale'"
-        findings.append(Finding("SOS-E001", "error", plan.recipe, message, f"sosie recipe show {plan.recipe}"))
+        findings.append(E001.at(plan.recipe, message, f"sosie recipe show {plan.recipe}"))
     if importlib.util.find_spec("spandrel") is None:
         message = f"recipe '{plan.recipe}' upscales with spandrel, which is not installed"
-        findings.append(Finding("SOS-E004", "error", "spandrel", message, 'pip install "sosie[local]"'))
+        findings.append(E004.at("spandrel", message, 'pip install "sosie[local]"'))
     pixels = _pixels(stage, plan)
     if pixels > MAX_PIXELS:
         message = f"the upscaled image would have {pixels:,.0f} pixels; expected at most {MAX_PIXELS:,}"
-        findings.append(Finding("SOS-E062", "error", plan.recipe, message, f"sosie recipe copy {plan.recipe}"))
+        findings.append(E062.at(plan.recipe, message, f"sosie recipe copy {plan.recipe}"))
     return findings
 
 
@@ -251,4 +257,4 @@ def _use_smaller(work: _Work, side: int, why: str) -> None:
     work.tile = max(before // 2, LEAST_TILE)
     work.overlap = min(work.overlap, work.tile // 4)
     message = f"the memory did not suffice for tiles of {before} px; went on with {work.tile} px"
-    work.say("SOS-E060", message, f"set upscale.tile = {work.tile} in a copy of the recipe")
+    work.note(E060, message, f"set upscale.tile = {work.tile} in a copy of the recipe")

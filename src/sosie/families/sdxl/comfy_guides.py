@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from sosie.core import Guide
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E001, E008
 from sosie.graph.build import Builder, Picture, WantedFile, wanted
 from sosie.graph.graph import Link
 
@@ -51,8 +53,8 @@ class Scene:
         return {"model": self.model, "positive": self.positive, "negative": self.negative}
 
 
-def complaint(guide: Guide) -> tuple[str, str] | None:
-    """Code and sentence of why a guide cannot be run on ComfyUI; None if it can."""
+def complaint(guide: Guide) -> tuple[Rule, str] | None:
+    """Rule and sentence of why a guide cannot be run on ComfyUI; None if it can."""
     pack = PACKS[guide.kind]
     stem = PurePosixPath(guide.encoder.rpartition(":")[2].replace("\\", "/")).stem
     if stem not in ENCODERS[pack]:
@@ -60,14 +62,14 @@ def complaint(guide: Guide) -> tuple[str, str] | None:
             f"guide '{guide.kind}' is fed by the face encoder '{guide.encoder}'; ComfyUI's node measures faces by "
             f"{ENCODERS[pack][0]} of {pack}, and takes no other"
         )
-        return "SOS-E001", message
+        return E001, message
     if guide.kind == "instantid" and guide.keypoints is None:
-        return "SOS-E008", "guide 'instantid' has no [stages.guides.keypoints]; expected its ControlNet"
+        return E008, "guide 'instantid' has no [stages.guides.keypoints]; expected its ControlNet"
     if guide.kind == "faceid-plus-v2" and not guide.image_encoder:
-        return "SOS-E008", "guide 'faceid-plus-v2' has no image_encoder; expected CLIP ViT-H"
+        return E008, "guide 'faceid-plus-v2' has no image_encoder; expected CLIP ViT-H"
     points = guide.keypoints
     if points and not 0 <= points.start < points.end <= 1:
-        return "SOS-E008", f"its key points act from {points.start:g} to {points.end:g}; expected 0 to 1"
+        return E008, f"its key points act from {points.start:g} to {points.end:g}; expected 0 to 1"
     return None
 
 

@@ -10,8 +10,12 @@ from typing import Any
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError, UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.families.contract.draws import Settings
 from sosie.families.sdxl.memory import MODES, Mode, Needs, Work, cheaper, choose, said
+
+E027 = Rule("SOS-E027", "warning", "The GPU's memory did not suffice for a mode")
+E028 = Rule("SOS-E028", "info", "How the GPU's memory is used")
 
 torch: Any = importlib.import_module("torch")
 
@@ -50,7 +54,7 @@ class Economy:
             needs = needs_of(plan, accelerated=True)
             forced: Mode | None = next((mode for mode in MODES if mode == self._settings.memory), None)
             mode: Mode = forced or choose(free, needs)
-            self._told.append(Finding("SOS-E028", "info", plan.recipe, said(mode, free, needs)))
+            self._told.append(E028.at(plan.recipe, said(mode, free, needs)))
             self._mode = mode
         return self._mode
 
@@ -64,7 +68,7 @@ class Economy:
                 "--memory auto, a smaller image, or close what else uses the GPU",
             )
         message = f"stage '{stage.kind}' ran out of memory in mode '{self._mode}'; it goes on in mode '{following}'"
-        self._told.append(Finding("SOS-E027", "warning", plan.recipe, message, f"--memory {following}"))
+        self._told.append(E027.at(plan.recipe, message, f"--memory {following}"))
         self._mode = following
 
     def said(self) -> tuple[Finding, ...]:

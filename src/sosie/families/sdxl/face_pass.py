@@ -10,6 +10,7 @@ import numpy as np
 
 from sosie.core import Finding
 from sosie.core.errors import BadImageError
+from sosie.core.finding import Rule
 from sosie.faces.blend import insert
 from sosie.faces.crop import Crop, face_crop
 from sosie.faces.mask import FaceParser, Mask, face_mask, parsed_mask
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sosie.faces.detect import Face
+
+E024 = Rule("SOS-E024", "error", "A new face would show a seam")
+E025 = Rule("SOS-E025", "info", "The face-parsing model saw no face")
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +80,7 @@ def put_back(given: StageInput, square: Square, drawn: Image) -> StageOutput:
             f"the new face of '{plan.character.name}' was refused: its colour steps by {seam.severity:.1f} (CIEDE2000) "
             f"across the seam; at most {given.stage.detail.seam:g} is allowed"
         )
-        finding = Finding("SOS-E024", "error", plan.character.name, message, "another --seed, or a lower denoise")
+        finding = E024.at(plan.character.name, message, "another --seed, or a lower denoise")
         return StageOutput(source, (*square.notes, finding), measures)
     return StageOutput(Image.fromarray(blended.image), square.notes, measures)
 
@@ -91,6 +95,6 @@ def _mask(given: StageInput, crop: Crop, face: Face) -> tuple[Mask, tuple[Findin
             return parsed_mask(classes, face, **shares), ()
         except BadImageError as error:
             message = f"the face-parsing model saw no face ({error.message}); the ellipse was used"
-            note = Finding("SOS-E025", "info", detail.parser, message)
+            note = E025.at(detail.parser, message)
             return face_mask(face, (crop.size, crop.size), **shares), (note,)
     return face_mask(face, (crop.size, crop.size), **shares), ()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from sosie.core import Finding, Plan, Stage
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E001, E002, E006, E007
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.sdxl import comfy_guides
@@ -37,23 +39,23 @@ SAM = {"sam_detection_hint": "center-1", "sam_mask_hint_use_negative": "False"}
 def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     """What ComfyUI cannot draw of a stage."""
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
-    wrong: list[tuple[str, str]] = []
+    wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append(("SOS-E001", f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+        wrong.append((E001, f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
     if complaint := sampler_complaint(stage.sampler):
-        wrong.append(("SOS-E002", complaint))
+        wrong.append((E002, complaint))
     if stage.sampler.shift:
-        wrong.append(("SOS-E002", f"SDXL has no timestep shift; expected shift = 0, got {stage.sampler.shift:g}"))
+        wrong.append((E002, f"SDXL has no timestep shift; expected shift = 0, got {stage.sampler.shift:g}"))
     if stage.text_encoder:
-        wrong.append(("SOS-E001", "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
+        wrong.append((E001, "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
-        wrong.append(("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from"))
+        wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
-        wrong.append(("SOS-E007", f"detail.size is {stage.detail.size}; expected a multiple of 64"))
+        wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
     if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
-        wrong.append(("SOS-E001", "FaceDetailer has no face-parsing model; expected no detail.parser"))
-    return [Finding(code, "error", plan.recipe, message, hint) for code, message in wrong]
+        wrong.append((E001, "FaceDetailer has no face-parsing model; expected no detail.parser"))
+    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

@@ -6,13 +6,14 @@ With the modules that it alone imports, the only one of this family that imports
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E001, E002, E006, E007, E008
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.sdxl import prompts
 from sosie.families.sdxl.canvas import Canvas
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
     from sosie.families.sdxl.face_pass import Square
     from sosie.families.sdxl.studio import Studio
+
+E003 = Rule("SOS-E003", "error", "A sampler does not take this schedule, step count or shift")
+E009 = Rule("SOS-E009", "error", "A prompt weighs words out of range")
+E026 = Rule("SOS-E026", "warning", "The VAE was used again in fp32")
 
 KINDS = ("generate", "refine", "detail")
 MAX_TRIES = 6
@@ -105,22 +110,20 @@ def runner(device: str, settings: Settings) -> Runner:
 
 def check(stage: Stage, plan: Plan) -> list[Finding]:
     """What would stop this stage, from the plan alone."""
-    say = _say(plan)
-    findings: list[Finding] = []
+    wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        findings.append(say("SOS-E001", f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
-    if wrong := complaint(stage.sampler):
-        findings.append(say("SOS-E003" if stage.sampler.name in SAMPLERS else "SOS-E002", wrong))
+        wrong.append((E001, f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+    if unfit := complaint(stage.sampler):
+        wrong.append((E003 if stage.sampler.name in SAMPLERS else E002, unfit))
     texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))
-    findings += [say("SOS-E009", wrong) for text in texts if (wrong := prompts.complaint(text))]
+    wrong += [(E009, unfit) for text in texts if (unfit := prompts.complaint(text))]
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
-        findings.append(
-            say("SOS-E006", "stage 'generate' has a guide with key points, but no face yet to take them from")
-        )
+        wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
-        findings.append(say("SOS-E007", f"detail.size is {stage.detail.size}; expected a multiple of 64"))
-    findings += [say("SOS-E008", text) for guide in stage.guides if (text := _incomplete(guide))]
-    return findings
+        wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
+    wrong += [(E008, text) for guide in stage.guides if (text := _incomplete(guide))]
+    hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
+    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
 
 
 def _incomplete(guide: Guide) -> str:
@@ -131,15 +134,6 @@ def _incomplete(guide: Guide) -> str:
     return ""
 
 
-def _say(plan: Plan) -> Callable[[str, str], Finding]:
-    def say(code: str, message: str) -> Finding:
-        return Finding(code, "error", plan.recipe, message, f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it")
-
-    return say
-
-
 def _decoded_again(plan: Plan) -> Finding:
     message = "the VAE gave NaN in its own precision; the picture was decoded again in fp32"
-    return Finding(
-        "SOS-E026", "warning", plan.recipe, message, 'set precision = "bf16" or use a VAE that is safe in fp16'
-    )
+    return E026.at(plan.recipe, message, 'set precision = "bf16" or use a VAE that is safe in fp16')

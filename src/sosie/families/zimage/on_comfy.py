@@ -8,6 +8,8 @@ prompt, or a zeroed one where guidance is off.
 from __future__ import annotations
 
 from sosie.core import Finding, Plan, Stage
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E001, E002
 from sosie.families.contract.graphs import GraphChoices, GraphStage
 from sosie.families.zimage.partners import PARTNERS
 from sosie.graph.build import Builder, WantedFile, wanted
@@ -30,24 +32,20 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     """What ComfyUI cannot draw of a stage. Every stage of this family may follow another in one graph."""
     del choices
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
-    wrong: list[tuple[str, str]] = []
+    wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append(
-            ("SOS-E001", f"stage '{stage.kind}' is none that Z-Image has on ComfyUI; expected {' or '.join(KINDS)}")
-        )
+        wrong.append((E001, f"stage '{stage.kind}' is none that Z-Image has on ComfyUI; expected {' or '.join(KINDS)}"))
     if complaint := sampler_complaint(stage.sampler):
-        wrong.append(("SOS-E002", complaint))
+        wrong.append((E002, complaint))
     for name, value in (("text_encoder", stage.text_encoder), ("vae", stage.vae)):
         if not value:
-            wrong.append(
-                ("SOS-E001", f"stage '{stage.kind}' names no {name}, which ComfyUI loads from a file of its own")
-            )
+            wrong.append((E001, f"stage '{stage.kind}' names no {name}, which ComfyUI loads from a file of its own"))
     if stage.guides:
         kinds = ", ".join(guide.kind for guide in stage.guides)
-        wrong.append(("SOS-E001", f"guide '{kinds}' has no node for Z-Image: {PARTNERS.no_guide}"))
+        wrong.append((E001, f"guide '{kinds}' has no node for Z-Image: {PARTNERS.no_guide}"))
     if stage.precision == "fp16":
-        wrong.append(("SOS-E001", "fp16 overflows in Z-Image; its activations reach 344,064"))
-    return [Finding(code, "error", plan.recipe, message, hint) for code, message in wrong]
+        wrong.append((E001, "fp16 overflows in Z-Image; its activations reach 344,064"))
+    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

@@ -17,7 +17,7 @@ from io import BytesIO
 from typing import IO, cast
 
 from sosie.files.pickles.machine import Machine
-from sosie.files.pickles.records import PickleError, shown
+from sosie.files.pickles.records import K004, K005, K006, K007, K008, PickleError, shown
 from sosie.files.safetensors import BITS
 
 MAX_PICKLE = 4 * 2**20
@@ -49,7 +49,7 @@ class _Shy:
     def read(self, size: int = -1) -> bytes:
         """As of a file, with the limit."""
         if size > MAX_DIRECTORY:
-            raise self._machine.bad("SOS-K004", f"has a zip directory of {size:,} bytes (limit {MAX_DIRECTORY:,})")
+            raise self._machine.bad(K004, f"has a zip directory of {size:,} bytes (limit {MAX_DIRECTORY:,})")
         return self._stream.read(MAX_DIRECTORY if size < 0 else size)
 
 
@@ -61,18 +61,18 @@ def read_zip(stream: IO[bytes], machine: Machine) -> object:
         raise
     # zipfile lets a dozen exception types out of hostile archives (struct.error, UnicodeDecodeError, OverflowError...).
     except Exception as error:
-        raise machine.bad("SOS-K005", f"is a damaged or incomplete zip archive ({shown(error)})") from None
+        raise machine.bad(K005, f"is a damaged or incomplete zip archive ({shown(error)})") from None
     data = BytesIO(pickle)
     root = machine.run(data)
     if data.read(1):
-        raise machine.bad("SOS-K007", "has more after the end of its pickle, where something can hide")
+        raise machine.bad(K007, "has more after the end of its pickle, where something can hide")
     for key, storage in machine.storages.items():
         expected = storage.elements * BITS[storage.dtype] // 8
         found = sizes.get(key)
         if found is None:
-            raise machine.bad("SOS-K005", f"lacks the storage '{key}' of {expected:,} bytes")
+            raise machine.bad(K005, f"lacks the storage '{key}' of {expected:,} bytes")
         if found != expected:
-            raise machine.bad("SOS-K005", f"has {found:,} bytes in the storage '{key}'; {expected:,} were expected")
+            raise machine.bad(K005, f"has {found:,} bytes in the storage '{key}'; {expected:,} were expected")
     return root
 
 
@@ -82,29 +82,29 @@ def _members(stream: IO[bytes], machine: Machine) -> tuple[Mapping[str, int], by
     stream.seek(-min(22, size), 2)
     end = stream.read(22)
     if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
-        raise machine.bad("SOS-K005", "is truncated, or has bytes after its zip archive: it does not end as one")
+        raise machine.bad(K005, "is truncated, or has bytes after its zip archive: it does not end as one")
     with zipfile.ZipFile(cast("IO[bytes]", _Shy(stream, machine))) as archive:
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS:
-            raise machine.bad("SOS-K004", f"has {len(infos):,} members (limit {MAX_MEMBERS:,})")
+            raise machine.bad(K004, f"has {len(infos):,} members (limit {MAX_MEMBERS:,})")
         if not infos or min(info.header_offset for info in infos):
-            raise machine.bad("SOS-K006", "has bytes before its zip archive, or nothing in it")
+            raise machine.bad(K006, "has bytes before its zip archive, or nothing in it")
         folder = infos[0].filename.partition("/")[0] + "/"
         names: set[str] = set()
         for info in infos:
             _check_member(info, folder, machine)
             if info.filename in names:
-                raise machine.bad("SOS-K006", f"has two members with the name '{shown(info.filename)}'")
+                raise machine.bad(K006, f"has two members with the name '{shown(info.filename)}'")
             names.add(info.filename)
         if sum(info.file_size for info in infos) > size:
-            raise machine.bad("SOS-K006", f"claims more bytes in its members than the {size:,} that it has")
+            raise machine.bad(K006, f"claims more bytes in its members than the {size:,} that it has")
         if names & {f"{folder}constants.pkl", f"{folder}code/"} or any(n.startswith(f"{folder}code/") for n in names):
-            raise machine.bad("SOS-K008", "is a TorchScript program, which holds code; a table of tensors was expected")
+            raise machine.bad(K008, "is a TorchScript program, which holds code; a table of tensors was expected")
         if f"{folder}data.pkl" not in names:
-            raise machine.bad("SOS-K008", "is a zip archive without data.pkl; torch.save writes one with it")
+            raise machine.bad(K008, "is a zip archive without data.pkl; torch.save writes one with it")
         length = archive.getinfo(f"{folder}data.pkl").file_size
         if length > MAX_PICKLE:
-            raise machine.bad("SOS-K004", f"has a pickle of {length:,} bytes (limit {MAX_PICKLE:,})")
+            raise machine.bad(K004, f"has a pickle of {length:,} bytes (limit {MAX_PICKLE:,})")
         with archive.open(f"{folder}data.pkl") as member:
             pickle = b"".join(iter(lambda: member.read(2**16), b""))
         storages = f"{folder}data/"
@@ -116,10 +116,10 @@ def _check_member(info: zipfile.ZipInfo, folder: str, machine: Machine) -> None:
     name = info.orig_filename
     plain = "\\" not in name and "\0" not in name and ":" not in name and ".." not in name.split("/")
     if not plain or not name.startswith(folder) or folder in ("/", "./"):
-        raise machine.bad("SOS-K006", f"has a member '{shown(name)}' whose name leads out of its folder")
+        raise machine.bad(K006, f"has a member '{shown(name)}' whose name leads out of its folder")
     if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size or info.flag_bits & 1:
         raise machine.bad(
-            "SOS-K006",
+            K006,
             f"has a compressed or encrypted member '{shown(name)}' ({info.compress_size:,} of {info.file_size:,} bytes)"
             "; torch.save only stores",
         )
@@ -138,16 +138,16 @@ def read_legacy(stream: IO[bytes], machine: Machine) -> object:
     if machine.refused:
         raise machine.refusal()
     if magic != LEGACY_MAGIC or version != LEGACY_VERSION or not isinstance(system, dict):
-        raise machine.bad("SOS-K008", "is a pickle that torch.save did not write; a table of tensors was expected")
+        raise machine.bad(K008, "is a pickle that torch.save did not write; a table of tensors was expected")
     root = machine.run(data)
     if machine.refused:
         raise machine.refusal()
     keys = machine.run(data)
     if not isinstance(keys, list) or not all(type(key) is str for key in cast("list[object]", keys)):
-        raise machine.bad("SOS-K005", "has no list of its storages' keys")
+        raise machine.bad(K005, "has no list of its storages' keys")
     order = cast("list[str]", keys)
     if len(set(order)) != len(order) or set(order) != set(machine.storages):
-        raise machine.bad("SOS-K005", "has a list of storages that is not that of its tensors")
+        raise machine.bad(K005, "has a list of storages that is not that of its tensors")
     _check_storages(stream, data.tell(), (order, size), machine)
     return root
 
@@ -158,7 +158,7 @@ def _refuse_tar(block: bytes, machine: Machine) -> None:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return
-    raise machine.bad("SOS-K008", "is a pickle and a tar archive at once; torch.save writes no such file")
+    raise machine.bad(K008, "is a pickle and a tar archive at once; torch.save writes no such file")
 
 
 def _check_storages(stream: IO[bytes], position: int, listed: tuple[list[str], int], machine: Machine) -> None:
@@ -169,10 +169,8 @@ def _check_storages(stream: IO[bytes], position: int, listed: tuple[list[str], i
         count = int.from_bytes(stream.read(8), "little")
         position += 8 + storage.elements * BITS[storage.dtype] // 8
         if position > size:
-            raise machine.bad(
-                "SOS-K005", f"is truncated: it has {size:,} bytes and storage '{key}' ends at {position:,}"
-            )
+            raise machine.bad(K005, f"is truncated: it has {size:,} bytes and storage '{key}' ends at {position:,}")
         if count != storage.elements:
-            raise machine.bad("SOS-K005", f"has {count:,} elements in storage '{key}', expected {storage.elements:,}")
+            raise machine.bad(K005, f"has {count:,} elements in storage '{key}', expected {storage.elements:,}")
     if position < size:
-        raise machine.bad("SOS-K007", f"has {size - position:,} bytes after its last storage, where something can hide")
+        raise machine.bad(K007, f"has {size - position:,} bytes after its last storage, where something can hide")

@@ -19,10 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core.errors import BadModelError, MissingExtraError, UsageError
+from sosie.core.finding import Rule
 from sosie.files.pickles.pickled import Pickled, read_pickled
 from sosie.files.pickles.records import DTYPES, PickleError
 from sosie.files.safetensors import Header, read_header
 from sosie.files.whole import whole_draft
+
+K020 = Rule("SOS-K020", "error", "Torch's weights-only reader refuses a pickled model")
+K021 = Rule("SOS-K021", "error", "The process that converts a pickled model was stopped")
+K022 = Rule("SOS-K022", "error", "A converted model is not what its pickle promised")
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -109,7 +114,7 @@ def _run(pickled: Pickled, part: Path, seconds: float | None) -> None:
                 )
             except subprocess.TimeoutExpired:
                 message = f"{pickled.path}: torch did not read it in {seconds:,.0f} s and was stopped"
-                raise PickleError("SOS-K021", message, "copy the file to a faster disk") from None
+                raise PickleError(K021, message, "copy the file to a faster disk") from None
         if done.returncode:
             raise _failure(pickled.path, done.returncode, errors)
 
@@ -123,16 +128,16 @@ def _failure(path: Path, code: int, errors: Path) -> BadModelError | MissingExtr
             f"{path} is read with torch, which is not installed ({last})", "pip install 'sosie[local]'"
         )
     if code == 3:
-        return PickleError("SOS-K020", f"{path}: torch's weights-only reader refuses it: {last}", _GET)
+        return PickleError(K020, f"{path}: torch's weights-only reader refuses it: {last}", _GET)
     why = f"signal {-code}" if code < 0 else f"exit {code}"
-    return PickleError("SOS-K021", f"{path}: the process that reads it was stopped ({why}) {last}".rstrip(), _GET)
+    return PickleError(K021, f"{path}: the process that reads it was stopped ({why}) {last}".rstrip(), _GET)
 
 
 def _verify(pickled: Pickled, part: Path) -> None:
     """The new file's header is the one that the opcodes promised."""
     written = read_header(part)
     if dict(written.tensors) != dict(pickled.header.tensors):
-        raise PickleError("SOS-K022", f"{pickled.path}: what was written is not what its opcodes promised", _GET)
+        raise PickleError(K022, f"{pickled.path}: what was written is not what its opcodes promised", _GET)
 
 
 _GET = "get the model as a .safetensors file from its publisher"

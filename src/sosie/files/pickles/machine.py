@@ -16,10 +16,17 @@ from collections.abc import Callable
 from io import BytesIO
 from typing import Any, ClassVar, cast
 
+from sosie.core.finding import Rule
 from sosie.files.pickles.records import (
     ALLOWED,
     CALLABLE,
     DTYPES,
+    K001,
+    K002,
+    K003,
+    K004,
+    K005,
+    K010,
     STORAGES,
     Global,
     Ordered,
@@ -76,20 +83,20 @@ class Machine:
         """Counts bytes against `MAX_MEMORY`."""
         self._spent += cost
         if self._spent > MAX_MEMORY:
-            raise self.bad("SOS-K004", f"builds more than {MAX_MEMORY:,} bytes of objects; no table of tensors does")
+            raise self.bad(K004, f"builds more than {MAX_MEMORY:,} bytes of objects; no table of tensors does")
 
-    def bad(self, code: str, why: str) -> PickleError:
+    def bad(self, rule: Rule, why: str) -> PickleError:
         """The error to raise; names that were refused before matter more than what went wrong after."""
         if self.refused:
             return self.refusal()
-        return PickleError(code, f"{self.where} {why}", _GET_ANOTHER)
+        return PickleError(rule, f"{self.where} {why}", _GET_ANOTHER)
 
     def refusal(self) -> PickleError:
         """SOS-K001 with the refused names."""
         names = ", ".join(shown(name) for name in self.refused)
         verb = "is not a tensor" if len(self.refused) == 1 else "are not tensors"
         return PickleError(
-            "SOS-K001",
+            K001,
             f"{self.where} holds {names}, which {verb}: loading it the usual way can run code; it was not run",
             "do not load this file; get the model as a .safetensors file from its publisher",
         )
@@ -104,12 +111,12 @@ class Machine:
             # genops lets whatever struct, int() and the codecs raise out of hostile bytes.
             except Exception as error:
                 why = f"{type(error).__name__}: {shown(error)}"
-                raise self.bad("SOS-K005", f"is damaged or cut short in its pickle ({why})") from None
+                raise self.bad(K005, f"is damaged or cut short in its pickle ({why})") from None
             self.spend(COSTS.get(opcode.name, 40) + (0 if argument is None else sys.getsizeof(argument)))
             if opcode.name == "STOP":
                 value = self._pop()
                 if self._stack or self._marks:
-                    raise self.bad("SOS-K002", "leaves values on its stack, which no pickler does")
+                    raise self.bad(K002, "leaves values on its stack, which no pickler does")
                 return value
             self._step(opcode.name, argument)
 
@@ -126,7 +133,7 @@ class Machine:
             self._refuse(str(argument).replace(" ", ".", 1) if name == "INST" else f"extension {argument}")
             raise self.refusal()
         else:
-            raise self.bad("SOS-K002", f"uses the opcode {name}, which torch.save never writes")
+            raise self.bad(K002, f"uses the opcode {name}, which torch.save never writes")
 
     # What the opcodes do.
 
@@ -148,7 +155,7 @@ class Machine:
     def _get(self, argument: object) -> None:
         index = cast("int", argument)
         if index not in self._memo:
-            raise self.bad("SOS-K002", f"takes value {index} from its memo, where none is")
+            raise self.bad(K002, f"takes value {index} from its memo, where none is")
         self._stack.append(self._memo[index])
 
     def _empty_list(self, _: object) -> None:
@@ -175,7 +182,7 @@ class Machine:
         if isinstance(target, list):
             cast("list[object]", target).extend(items)
         elif not isinstance(target, Refused):
-            raise self.bad("SOS-K002", "appends to something that is no list")
+            raise self.bad(K002, "appends to something that is no list")
 
     def _setitem(self, _: object) -> None:
         value, key = self._pop(), self._pop()
@@ -189,13 +196,13 @@ class Machine:
         if isinstance(target, Refused):
             return
         if not isinstance(target, dict) or len(items) % 2:
-            raise self.bad("SOS-K002", "sets items of something that is no table")
+            raise self.bad(K002, "sets items of something that is no table")
         table = cast("dict[str | int, object]", target)
         self.spend(60 * len(items))
         for key, value in zip(items[::2], items[1::2], strict=True):
             # A tuple as a key is never hashed: nested ones take for ever.
             if type(key) is not str and type(key) is not int:
-                raise self.bad("SOS-K002", f"has a table with a {type(key).__name__} as a key; texts were expected")
+                raise self.bad(K002, f"has a table with a {type(key).__name__} as a key; texts were expected")
             table[key] = value
 
     def _global(self, argument: object) -> None:
@@ -228,7 +235,7 @@ class Machine:
             self._stack.append(function)
             return
         if not isinstance(function, Global) or function.name not in CALLABLE or not isinstance(arguments, tuple):
-            raise self.bad("SOS-K002", "calls something that does not make a tensor")
+            raise self.bad(K002, "calls something that does not make a tensor")
         self._stack.append(self._called(function.name, cast("tuple[object, ...]", arguments)))
 
     def _called(self, name: str, arguments: tuple[object, ...]) -> object:
@@ -244,7 +251,7 @@ class Machine:
             return cast("tuple[object, ...]", first)
         if kind == "other":
             return Other(name)
-        raise self.bad("SOS-K002", f"calls {name} with arguments that it does not take")
+        raise self.bad(K002, f"calls {name} with arguments that it does not take")
 
     def _ordered(self, arguments: tuple[object, ...]) -> Ordered:
         """`OrderedDict()`, or with the list of pairs that Python 2 wrote."""
@@ -252,11 +259,11 @@ class Machine:
         if not arguments:
             return table
         if len(arguments) != 1 or not isinstance(arguments[0], list):
-            raise self.bad("SOS-K002", "makes an OrderedDict of something that is no list")
+            raise self.bad(K002, "makes an OrderedDict of something that is no list")
         items: list[object] = []
         for pair in cast("list[object]", arguments[0]):
             if not isinstance(pair, list | tuple) or len(cast("list[object]", pair)) != 2:
-                raise self.bad("SOS-K002", "makes an OrderedDict of something that is no pair")
+                raise self.bad(K002, "makes an OrderedDict of something that is no pair")
             items.extend(cast("list[object]", pair))
         self._stack.append(table)
         self._update(items)
@@ -267,23 +274,23 @@ class Machine:
         """The record of a call (storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata])."""
         third = name.endswith("_v3")
         if not 4 <= len(arguments) <= 7 + third or (third and len(arguments) < 7):
-            raise self.bad("SOS-K002", f"calls {name} with {len(arguments)} arguments")
+            raise self.bad(K002, f"calls {name} with {len(arguments)} arguments")
         storage, offset = arguments[0], arguments[1]
         shape, stride = _naturals(arguments[2]), _naturals(arguments[3])
         if not isinstance(storage, Storage) or type(offset) is not int or offset < 0 or shape is None or stride is None:
-            raise self.bad("SOS-K002", f"calls {name} with arguments that describe no tensor")
+            raise self.bad(K002, f"calls {name} with arguments that describe no tensor")
         if len(shape) != len(stride) or (len(arguments) == 7 + third and arguments[-1]):
-            raise self.bad("SOS-K002", "holds a tensor whose strides or flags safetensors cannot hold")
+            raise self.bad(K002, "holds a tensor whose strides or flags safetensors cannot hold")
         dtype = storage.dtype
         if third:
             given = arguments[6]
             if not isinstance(given, Global) or given.name.removeprefix("torch.") not in DTYPES:
-                raise self.bad("SOS-K002", "holds a tensor without a dtype")
+                raise self.bad(K002, "holds a tensor without a dtype")
             dtype = DTYPES[given.name.removeprefix("torch.")]
         tensor = Tensor(storage, offset, shape, stride, dtype)
         last = 0 if 0 in shape else offset + 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if last * BITS[dtype] > storage.elements * BITS[storage.dtype]:
-            raise self.bad("SOS-K010", f"holds a tensor {list(shape)} that reaches beyond its storage {storage.key!r}")
+            raise self.bad(K010, f"holds a tensor {list(shape)} that reaches beyond its storage {storage.key!r}")
         return tensor
 
     def _persistent(self, _: object) -> None:
@@ -294,23 +301,23 @@ class Machine:
         view = parts[5] if len(parts) == 6 else None
         if len(parts) not in (5, 6) or first != "storage" or view is not None:
             what = shown(first)
-            raise self.bad("SOS-K003", f"refers to an object outside of it ({what}) that is no storage of a tensor")
+            raise self.bad(K003, f"refers to an object outside of it ({what}) that is no storage of a tensor")
         kind, key, elements = parts[1], parts[2], parts[4]
         if not isinstance(kind, Global) or kind.name not in STORAGES or not isinstance(key, str):
-            raise self.bad("SOS-K003", "refers to a storage of an unknown class or without a key")
+            raise self.bad(K003, "refers to a storage of an unknown class or without a key")
         if not 0 < len(key) <= 100 or not key.isascii() or set(key) & set("/\\\0") or key.strip(".") == "":
-            raise self.bad("SOS-K003", f"refers to a storage by the key '{shown(key)}', which is a path")
+            raise self.bad(K003, f"refers to a storage by the key '{shown(key)}', which is a path")
         if type(elements) is not int or not 0 <= elements < 2**48:
-            raise self.bad("SOS-K003", f"refers to a storage '{key}' of {shown(elements)} elements")
+            raise self.bad(K003, f"refers to a storage '{key}' of {shown(elements)} elements")
         storage = Storage(key, STORAGES[kind.name], elements)
         if self.storages.setdefault(key, storage) != storage:
-            raise self.bad("SOS-K003", f"describes the storage '{key}' twice in different ways")
+            raise self.bad(K003, f"describes the storage '{key}' twice in different ways")
         self._stack.append(storage)
 
     def _build(self, _: object) -> None:
         self._pop()
         if not isinstance(self._top(), Ordered | Refused):
-            raise self.bad("SOS-K002", "sets the state of an object (BUILD) that is no OrderedDict")
+            raise self.bad(K002, "sets the state of an object (BUILD) that is no OrderedDict")
 
     # The stack.
 
@@ -321,12 +328,12 @@ class Machine:
 
     def _pop(self) -> object:
         if len(self._stack) <= (self._marks[-1] if self._marks else 0):
-            raise self.bad("SOS-K002", "takes more from its stack than is there")
+            raise self.bad(K002, "takes more from its stack than is there")
         return self._stack.pop()
 
     def _since_mark(self) -> list[object]:
         if not self._marks:
-            raise self.bad("SOS-K002", "goes back to a mark that was never set")
+            raise self.bad(K002, "goes back to a mark that was never set")
         mark = self._marks.pop()
         items = self._stack[mark:]
         del self._stack[mark:]

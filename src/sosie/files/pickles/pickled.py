@@ -21,7 +21,7 @@ from typing import IO, Literal, cast
 from sosie.core.errors import NotFoundError
 from sosie.files.pickles.archive import AGAIN, read_legacy, read_zip
 from sosie.files.pickles.machine import Machine
-from sosie.files.pickles.records import PickleError, Tensor
+from sosie.files.pickles.records import K004, K008, K009, K010, K011, PickleError, Tensor
 from sosie.files.safetensors import BITS, Header, TensorInfo
 
 SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
@@ -72,17 +72,17 @@ def read_pickled(path: Path) -> Pickled:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise PickleError("SOS-K008", f"{path} is not a file; a pickled model was expected")
+            raise PickleError(K008, f"{path} is not a file; a pickled model was expected")
         with path.open("rb") as stream:
             start = stream.read(512)
             if not is_pickled(start):
-                raise PickleError("SOS-K008", f"{path} is not a pickled model: {_what(start)}", AGAIN)
+                raise PickleError(K008, f"{path} is not a pickled model: {_what(start)}", AGAIN)
             container = "zip" if start.startswith(b"PK") else "legacy"
             root = _read(stream, container, machine)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:
-        raise PickleError("SOS-K008", f"{path} cannot be read: {error.strerror or error}") from None
+        raise PickleError(K008, f"{path} cannot be read: {error.strerror or error}") from None
     tensors, left_out = _model(root, machine)
     header = _header({name: tensor for name, (_, tensor) in tensors.items()}, status.st_size, machine)
     places = MappingProxyType({name: place for name, (place, _) in tensors.items()})
@@ -115,7 +115,7 @@ def _model(root: object, machine: Machine) -> tuple[dict[str, tuple[Place, Tenso
     """The model's tensors by name, and how many lie outside of it."""
     found = list(_tensors(root, (), machine))
     if not found:
-        raise machine.bad("SOS-K009", "holds no table with tensors in it")
+        raise machine.bad(K009, "holds no table with tensors in it")
     skip, kept = 0, found
     for wrapper in WRAPPERS:
         inside = [item for item in found if len(item[0]) > 1 and item[0][0] == wrapper]
@@ -127,7 +127,7 @@ def _model(root: object, machine: Machine) -> tuple[dict[str, tuple[Place, Tenso
         name = ".".join(map(str, place[skip:]))
         machine.spend(sys.getsizeof(name) + 600)
         if name in tensors:
-            raise machine.bad("SOS-K010", f"has two tensors with the name {name[:200]!a}")
+            raise machine.bad(K010, f"has two tensors with the name {name[:200]!a}")
         tensors[name] = place, tensor
     return tensors, len(found) - len(kept)
 
@@ -146,9 +146,9 @@ def _tensors(root: object, place: Place, machine: Machine) -> Iterator[tuple[Pla
             yield place, value
         items = _items(value)
         if items and len(place) == MAX_DEPTH:
-            raise machine.bad("SOS-K004", f"has tables in tables, more than {MAX_DEPTH} deep")
+            raise machine.bad(K004, f"has tables in tables, more than {MAX_DEPTH} deep")
         if visited + len(waiting) + len(items) > MAX_VALUES:
-            raise machine.bad("SOS-K004", f"has more than {MAX_VALUES:,} values in its tables")
+            raise machine.bad(K004, f"has more than {MAX_VALUES:,} values in its tables")
         for key, item in reversed(items):
             if isinstance(item, Tensor | dict | list | tuple):
                 waiting.append(((*place, _key(key, machine)), cast("object", item)))
@@ -166,7 +166,7 @@ def _key(key: str | int, machine: Machine) -> str | int:
     """The key, if it can be a part of a tensor's name: short, and valid Unicode."""
     text = str(key) if isinstance(key, str) or abs(key) < 2**63 else ""
     if not 0 < len(text) <= MAX_NAME or any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise machine.bad("SOS-K010", f"has a tensor with the name {text[:60]!a}, which is no name")
+        raise machine.bad(K010, f"has a tensor with the name {text[:60]!a}, which is no name")
     return key
 
 
@@ -179,5 +179,5 @@ def _header(tensors: Mapping[str, Tensor], size: int, machine: Machine) -> Heade
         start, end = end, end + math.prod(tensor.shape) * BITS[tensor.dtype] // 8
         infos[name] = TensorInfo(tensor.dtype, tensor.shape, (start, end))
     if end > 4 * size + 2**20:
-        raise machine.bad("SOS-K011", f"has {size:,} bytes and tensors that would take {end:,} when written out")
+        raise machine.bad(K011, f"has {size:,} bytes and tensors that would take {end:,} when written out")
     return Header(MappingProxyType(infos), MappingProxyType({}))

@@ -10,6 +10,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sosie.core.errors import BadModelError
+from sosie.core.finding import Rule, RuleError
+
+K001 = Rule("SOS-K001", "error", "A pickled model names something that is not a tensor; loading it can run code")
+K002 = Rule("SOS-K002", "error", "A pickled model uses an opcode or an argument that torch.save never writes")
+K003 = Rule("SOS-K003", "error", "A pickled model refers to an object outside of it that is no storage of a tensor")
+K004 = Rule("SOS-K004", "error", "A pickled model is larger, in its pickle or its objects, than any table of tensors")
+K005 = Rule("SOS-K005", "error", "A pickled model is truncated or damaged")
+K006 = Rule("SOS-K006", "error", "A pickled model's zip archive is not what torch.save writes")
+K007 = Rule("SOS-K007", "error", "A pickled model has bytes after its end, where something can hide")
+K008 = Rule("SOS-K008", "error", "A file is not a pickled table of tensors")
+K009 = Rule("SOS-K009", "error", "A pickled file holds no tensors")
+K010 = Rule("SOS-K010", "error", "A pickled model holds a tensor that cannot be read or named")
+K011 = Rule("SOS-K011", "error", "A pickled model's tensors take far more bytes than the file has")
 
 DTYPES = {
     "float64": "F64",
@@ -69,12 +82,8 @@ CALLABLE = {
 ALLOWED = frozenset({*CALLABLE, *STORAGES, *(f"torch.{name}" for name in DTYPES)})
 
 
-class PickleError(BadModelError):
-    """A pickled file that is refused; `code` is the code of the finding."""
-
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
-        super().__init__(message, hint)
-        self.code = code
+class PickleError(RuleError, BadModelError):
+    """A pickled file that is refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 from sosie.core.errors import UsageError
 from sosie.machines.ssh.command import NEW_KEY, Command, end, far_words, ssh_words, start
 from sosie.machines.ssh.host import Host
-from sosie.machines.ssh.trouble import SshError, failed, plain, unreached
+from sosie.machines.ssh.trouble import X001, SshError, failed, plain, unreached
 
 LIFELINE = "exec cat >/dev/null"
 """What runs there: it ends when our end of its stdin closes, and that closes when this process ends, however."""
@@ -112,7 +112,7 @@ class Connection:
     def _failure(self) -> SshError:
         said = "\n".join(self._said)
         if re.search(r"cannot listen to port|Could not request local forwarding|Address already in use", said):
-            return PortTakenError("SOS-X001", f"a local port for {self.host.name} is taken by another program")
+            return PortTakenError(X001, f"a local port for {self.host.name} is taken by another program")
         return failed(self.host, said)
 
     def _await_mark(self) -> None:

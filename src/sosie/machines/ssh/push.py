@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from sosie.core.errors import NotFoundError, UsageError
+from sosie.core.finding import Rule
 from sosie.files.digest import file_digest
 from sosie.machines.ssh.command import Command, Ran, run
 from sosie.machines.ssh.far_files import absolute, find_file, free_bytes
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import SshError
+
+X007 = Rule("SOS-X007", "error", "A file could not be brought to a machine")
 
 BLOCK = 2**20
 """Bytes of `dd`'s blocks: an upload goes on at a multiple of them."""
@@ -82,7 +85,7 @@ def push(host: Host, local: Path, remote: str, report: Report | None = None) -> 
         if there.size == size and far_digest(host, remote) == digest:
             return Pushed(remote, digest, size, 0)
         hint = f"rename one of the two: {local}"
-        raise SshError("SOS-X007", f"{host.name} has another file at {remote} ({there.size:,} bytes)", hint)
+        raise SshError(X007, f"{host.name} has another file at {remote} ({there.size:,} bytes)", hint)
     part = str(place.with_name(f".{place.name}.sosie.part"))
     upload = _Upload(host, local, part, size, report or (lambda _done, _all: None))
     sent = upload.send()
@@ -126,7 +129,7 @@ class _Upload:
             elif now < self._size:
                 said = ran.err if ran else ""
                 raise SshError(
-                    "SOS-X007", f"{self._host.name} cannot write {self._part}: {said or 'its disk may be full'}", _DISK
+                    X007, f"{self._host.name} cannot write {self._part}: {said or 'its disk may be full'}", _DISK
                 )
             start = now
         self.report(self._size, self._size)
@@ -162,7 +165,7 @@ class _Upload:
         needed = self._size - start + RESERVE
         if free is not None and free < needed:
             message = f"{self._host.name} has {free / 1e9:.1f} GB free; {self._local.name} needs {needed / 1e9:.1f} GB"
-            raise SshError("SOS-X007", message, _DISK)
+            raise SshError(X007, message, _DISK)
 
     def _data(self, start: int) -> Iterator[bytes]:
         with self._local.open("rb") as stream:
@@ -193,4 +196,4 @@ def _expect_done(host: Host, remote: str, ran: Ran) -> None:
         7: "another file got its name in the meantime",
     }
     why = reasons.get(ran.code) or ran.err or f"exit code {ran.code}"
-    raise SshError("SOS-X007", f"{host.name} did not get {remote}: {why}", "run the same command again")
+    raise SshError(X007, f"{host.name} did not get {remote}: {why}", "run the same command again")
