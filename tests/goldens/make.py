@@ -1,6 +1,6 @@
-"""Records the goldens of this folder anew; to be run where a change of behaviour is meant, and said in the commit.
+"""Records the goldens of this folder again, where a change of behaviour is meant; the commit says why.
 
-python tests/goldens/make.py pixels
+python tests/goldens/make.py pixels lines help
 """
 
 from __future__ import annotations
@@ -11,15 +11,20 @@ from pathlib import Path
 
 
 def main(names: list[str]) -> None:
-    """Writes the goldens of that name."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            if name == "pixels":
-                import pixels
+    """Writes the goldens of these names."""
+    import lines
+    import pixels
 
-                pixels.record(Path(folder))
-            else:
-                raise SystemExit(f"golden '{name}' is not known; expected pixels")
+    with tempfile.TemporaryDirectory() as folder:
+        makers = {
+            "pixels": lambda: pixels.record(Path(folder)),
+            "lines": lambda: lines.record(Path(folder)),
+            "help": lines.record_help,
+        }
+        if unknown := set(names) - set(makers):
+            raise SystemExit(f"unknown golden: {', '.join(unknown)}; expected {', '.join(makers)}")
+        for name in names:
+            makers[name]()
 
 
 if __name__ == "__main__":
