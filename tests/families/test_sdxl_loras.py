@@ -13,7 +13,9 @@ import tiny_sdxl as tiny
 
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import LoraUse
+from sosie.families import families
 from sosie.files.safetensors import Header, TensorInfo
+from sosie.lora import read_lora
 from sosie.lora.adapters import group
 from sosie.lora.algebra import Change, delta
 from sosie.lora.convert import convert
@@ -149,7 +151,7 @@ def test_every_layout_gives_the_same_weights(pipeline: Any, tmp_path: Path, to: 
     from sosie.families.sdxl.loras import Loras
 
     paths = {"kohya": lora(tmp_path / "kohya.safetensors")}
-    convert(paths["kohya"], tmp_path / "other.safetensors", to)
+    convert(read_lora(paths["kohya"], families()), tmp_path / "other.safetensors", to)
     loras = Loras(pipeline)
     loras.set((LoraUse("kohya", 0.5),), paths)
     wanted = state(pipeline)

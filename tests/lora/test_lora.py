@@ -19,13 +19,13 @@ from rules import codes_in
 from sosie.cli.lora import command
 from sosie.core.errors import BadModelError, SosieError, UsageError
 from sosie.doctor.loras import check_lora
-from sosie.lora import coverage, outcomes, read_lora
-from sosie.lora.convert import convert
+from sosie.families import families
+from sosie.families.zimage.adapters import variant_of
+from sosie.lora import Lora, coverage, merging, outcomes, read
+from sosie.lora import convert as conversion
 from sosie.lora.coverage import base_header
 from sosie.lora.layouts import take_apart
-from sosie.lora.merging import merge_check
-from sosie.lora.modules import table_of, underscored
-from sosie.lora.training import lineage
+from sosie.lora.modules import Table, underscored
 
 CODES = codes_in("doctor/loras.py")
 
@@ -36,6 +36,24 @@ QKV = tuple(f"layers.0.attention.to_{letter}" for letter in "qkv")
 D = 6
 FEED = 16
 """Widths of the small models here: a *reduced* Z-Image."""
+
+
+def read_lora(path: Path) -> Lora:
+    return read.read_lora(path, families())
+
+
+def convert(path: Path, out: Path, to: str, overwrite: bool = False) -> conversion.Converted:
+    return conversion.convert(read_lora(path), out, to, overwrite)
+
+
+def merge_check(one: Path, other: Path, base: Path | None = None, weights: int = 3) -> merging.Merged:
+    return merging.merge_check(read_lora(one), read_lora(other), base, weights)
+
+
+def table_of(name: str) -> Table:
+    table = next(family.adapters.table for family in families() if family.name == name)
+    assert table is not None
+    return table
 
 
 # ---- a writer and a reader of their own, so that nothing is proven by the code under test
@@ -88,9 +106,8 @@ def deltas(path: Path, peft_alpha: float | None = None) -> dict[str, np.ndarray]
     for name, array in tensors.items():
         key = take_apart(name)
         assert key is not None
-        found.setdefault(key.module + "|" + key.prefix.part, {})[key.role] = array
+        found.setdefault(key.module + "|" + key.prefix.component, {})[key.role] = array
     table = table_of(read_lora(path).family)
-    assert table is not None
     result: dict[str, np.ndarray] = {}
     for where, roles in found.items():
         module, part = where.rsplit("|", 1)
@@ -188,10 +205,9 @@ def sparse(path: Path, names: dict[str, tuple[int, ...]], metadata: dict[str, st
 def real(family: str, stem: Callable[[str, str, str], str | None], rank: int = 32) -> dict[str, tuple[int, ...]]:
     """Names and shapes of a real LoRA: `stem(part, name, single)` gives a module's name, or None to leave it out."""
     table = table_of(family)
-    assert table is not None
     names: dict[str, tuple[int, ...]] = {}
     for module in table.modules:
-        if name := stem(module.part, module.name, module.single):
+        if name := stem(module.component, module.name, module.single):
             rows = module.shape[0]
             names[f"{name}.lora_A.weight"] = (rank, *module.shape[1:])
             names[f"{name}.lora_B.weight"] = (rows, rank, *(1 for _ in module.shape[2:]))
@@ -217,7 +233,7 @@ def test_the_lora_of_that_week_matches_with_480_of_480_tensors_and_loads_as_is(t
     lora = read_lora(path)
     assert (lora.family, lora.variant, lora.ranks, lora.alpha_source) == ("zimage", "base", (32,), "none")
     assert (lora.layout.naming, lora.layout.style, lora.layout.fusion) == ("comfy", "lora_A", "split")
-    found = coverage(lora, "zimage")
+    found = coverage(lora, table_of("zimage"))
     assert (found.matched, found.total) == (480, 480)
     assert len(found.untouched) == 276 - 240
     assert any(name.startswith("context_refiner.") for name in found.untouched)
@@ -230,7 +246,6 @@ def test_the_lora_of_that_week_matches_with_480_of_480_tensors_and_loads_as_is(t
 def test_the_same_lora_matches_a_fused_single_file_and_a_split_folder(tmp_path: Path) -> None:
     lora = read_lora(sparse(tmp_path / "lora.safetensors", real("zimage", ai_toolkit)))
     table = table_of("zimage")
-    assert table is not None
     split = {f"{m.name}.weight": m.shape for m in table.modules}
     fused: dict[str, tuple[int, ...]] = {}
     for m in table.modules:
@@ -247,7 +262,6 @@ def test_the_same_lora_matches_a_fused_single_file_and_a_split_folder(tmp_path: 
 def test_a_lora_that_covers_a_part_of_the_base_says_which_part(tmp_path: Path) -> None:
     lora = sparse(tmp_path / "lora.safetensors", real("zimage", ai_toolkit))
     table = table_of("zimage")
-    assert table is not None
     shapes = {f"{m.name}.weight": m.shape for m in table.modules if not m.name.startswith("layers.29.")}
     shapes["layers.0.feed_forward.w1.weight"] = (10240, 1024)
     base = sparse(tmp_path / "base.safetensors", shapes)
@@ -278,7 +292,7 @@ def test_sdxl_loras_are_known_under_kohyas_names_and_under_those_of_diffusers(tm
     for stem, naming in ((sdxl_kohya, "kohya"), (sdxl_diffusers, "diffusers")):
         lora = read_lora(sparse(tmp_path / f"{naming}.safetensors", real("sdxl", stem, 4)))
         assert (lora.family, lora.variant, lora.layout.naming) == ("sdxl", "base", naming)
-        found = coverage(lora, "sdxl")
+        found = coverage(lora, table_of("sdxl"))
         assert (found.matched, found.total) == (found.total, 2 * (560 + 12 * 4 + 32 * 4))
 
 
@@ -860,7 +874,7 @@ def test_a_lora_of_de_turbo_asked_to_run_on_base_says_what_to_try_first(
     ],
 )
 def test_the_name_of_a_base_tells_which_z_image_it_is(name: str, expected: str) -> None:
-    assert lineage(name) == expected
+    assert variant_of(name) == expected
 
 
 def test_trigger_words_come_from_the_captions_that_every_image_has(tmp_path: Path, rng: np.random.Generator) -> None:
@@ -1093,13 +1107,12 @@ def test_the_module_tables_are_those_of_the_real_classes() -> None:
         models = {"zimage": ZImageTransformer2DModel(), "sdxl": unet}
     for family, model in models.items():
         table = table_of(family)
-        assert table is not None
         layers = {
             n: tuple(m.weight.shape)
             for n, m in model.named_modules()
             if isinstance(m, torch.nn.Linear | torch.nn.Conv2d)
         }
-        assert layers == {m.name: m.shape for m in table.modules if m.part == "denoiser"}
+        assert layers == {m.name: m.shape for m in table.modules if m.component == "denoiser"}
 
 
 SDXL: dict[str, Any] = {
@@ -1134,7 +1147,6 @@ def test_diffusers_applies_every_tensor_of_an_sdxl_lora_in_both_layouts_alike(tm
             self.components = {"unet": self.unet}
 
     rng, table = np.random.default_rng(1), table_of("sdxl")
-    assert table is not None
     names = {m.name: m.single for m in table.modules}
     tensors: Tensors = {}
     layers = {

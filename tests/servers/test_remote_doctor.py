@@ -18,6 +18,7 @@ from sosie.core import Finding
 from sosie.doctor.loras import check_read_lora
 from sosie.doctor.model_files import check_model_file
 from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, read_far_machine
+from sosie.families import families
 from sosie.lora import read_lora
 from sosie.machines.ssh import FarFile, Host, Pace, SshError, Tunnel, find_file
 from sosie.machines.ssh import command as command_module
@@ -50,7 +51,7 @@ def local(file: FarFile) -> list[tuple[str, str]]:
     """What the doctor says of the file itself, with the name that it has from afar."""
     path = Path(file.path)
     try:
-        found = check_read_lora(read_lora(path))
+        found = check_read_lora(read_lora(path, families()))
     except Exception:
         found = check_model_file(path)[1]
     return [(finding.code, finding.message.replace(file.path, file.name)) for finding in found]

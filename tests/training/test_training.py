@@ -800,9 +800,10 @@ def delivered(job: TrainingJob) -> Path:
 
 @pytest.mark.local
 def test_the_delivered_file_says_what_it_is(delivered: Path, job: TrainingJob) -> None:
+    from sosie.families import families
     from sosie.lora import read_lora
 
-    lora = read_lora(delivered)
+    lora = read_lora(delivered, families())
     assert (lora.family, lora.ranks, lora.alpha_source, lora.scales) == ("sdxl", (2,), "key", (2.0,))
     assert (lora.layout.naming, lora.strangers, lora.algorithms) == ("kohya", (), ("lora",))
     assert lora.training.triggers == ("mirasks",)
@@ -990,13 +991,14 @@ def test_gradient_checkpointing_changes_nothing_but_memory_and_bf16_little(job: 
 def test_several_characters_are_trained_at_once_each_by_its_trigger(
     job: TrainingJob, images: tuple[TrainingImage, ...]
 ) -> None:
+    from sosie.families import families
     from sosie.lora import read_lora
 
     second = replace(images[3], trigger="ottosks", character="otto")
     third = replace(images[2], trigger="", character="", regularisation=True, face=None)
     events = run(replace(changed(job, steps=4, batch=1, sample_every=4), images=(*images[:2], second, third)))
     assert ended(events).triggers == ("mirasks", "ottosks")
-    lora = read_lora(job.output)
+    lora = read_lora(job.output, families())
     assert lora.training.triggers == ("mirasks", "ottosks")
     assert (lora.training.images, lora.header.metadata["ss_num_reg_images"]) == (3, "1")
 
@@ -1072,10 +1074,11 @@ def test_a_run_is_known_by_what_it_begins_with_and_not_by_where_that_lies(tmp_pa
 @pytest.mark.local
 @pytest.mark.parametrize(("precision", "told"), [("auto", "no"), ("fp32", "no"), ("bf16", "bf16")])
 def test_the_file_says_in_which_precision_it_was_really_trained(job: TrainingJob, precision: str, told: str) -> None:
+    from sosie.families import families
     from sosie.lora import read_lora
 
     run(changed(job, precision=precision, steps=1))
-    assert read_lora(job.output).header.metadata["ss_mixed_precision"] == told
+    assert read_lora(job.output, families()).header.metadata["ss_mixed_precision"] == told
 
 
 @pytest.mark.local

@@ -145,6 +145,7 @@ def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     """A LoRA if its tensors are named as one, else a model file, or the beginning of one."""
     from sosie.doctor.loras import check_read_lora
     from sosie.doctor.model_files import check_model_file
+    from sosie.families import families
     from sosie.files.model_file import Known
     from sosie.files.safetensors import read_header
     from sosie.lora import read_lora
@@ -155,7 +156,7 @@ def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     with suppress(SosieError):
         if path.suffix in (".safetensors", ".sft"):
             header = read_header(path)
-            lora = read_lora(path, header=header)
+            lora = read_lora(path, families(), header=header)
     if lora is not None:
         findings = tuple(check_read_lora(lora))
         return Checkup(

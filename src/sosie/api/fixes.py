@@ -17,6 +17,7 @@ from sosie.doctor.disk import D016
 from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
 from sosie.doctor.loras import L006, L008, L011, L014, check_lora
 from sosie.doctor.pickles import K012, K013
+from sosie.families import families
 from sosie.lora import read_lora
 from sosie.lora.convert import convert
 from sosie.workspace.workspace import Workspace
@@ -113,7 +114,7 @@ def _lora(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
     path = Path(checkup.path)
     if checkup.kind != "lora":
         return ()
-    if finding.code == L008.code and read_lora(path).algorithms != ("lora",):
+    if finding.code == L008.code and read_lora(path, families()).algorithms != ("lora",):
         return ()
     return (_into(finding.code, "convert-lora", path, path.with_name(f"{path.stem}.comfy.safetensors")),)
 
@@ -142,7 +143,7 @@ def _convert_lora(fix: Fix) -> str:
     """Converts, and takes the result back if it mends nothing."""
     out = fix.out or fix.path
     before = _troubles(fix.path)
-    done = convert(fix.path, out, "comfy")
+    done = convert(read_lora(fix.path, families()), out, "comfy")
     if not before - _troubles(out):
         out.unlink()
         raise UsageError(f"{fix.path}: no layout mends {', '.join(sorted(before))}", "sosie lora show FILE")

@@ -12,6 +12,7 @@ from sosie.core.errors import DeliveryError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.schema import load_toml
 from sosie.doctor.loras import check_lora
+from sosie.families import families
 from sosie.files.digest import asset_digest
 from sosie.files.whole import whole_draft, write_whole
 from sosie.lora import read_lora
@@ -55,7 +56,7 @@ def add_lora(workspace: Workspace, name: str, file: str, terms: Terms) -> Added:
         raise UsageError(f"--weight {terms.weight} is out of range: -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
     character = load_character(workspace, name)
     source = find_asset(workspace, file)
-    lora = read_lora(source, terms.trained_on)
+    lora = read_lora(source, families(), terms.trained_on)
     if not lora.family:
         raise UsageError(
             f"{source} is a LoRA for an unknown model: {lora.because}; expected one for a family that Sosie runs",

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Finding
-from sosie.core.errors import UsageError
-from sosie.doctor.loras import check_lora
-from sosie.lora import Coverage, Lora, Outcome, coverage, outcomes, read_lora
+from sosie.core.errors import NotFoundError, UsageError
+from sosie.doctor.loras import check_read_lora, covered, with_tables
+from sosie.families import families
+from sosie.lora import Coverage, Lora, Outcome, outcomes, read_lora
 from sosie.lora.convert import Converted, convert
-from sosie.lora.coverage import base_header
 from sosie.lora.merging import Merged, merge_check
-from sosie.lora.modules import table_of
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
 
@@ -35,13 +34,10 @@ def show_lora(
     Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
     """
     path = find_asset(workspace, name)
-    lora = read_lora(path, trained_on)
+    lora = read_lora(path, families(), trained_on)
     against = _base(workspace, base)
-    cover = None
-    if against is not None or lora.family:
-        cover = coverage(lora, base_header(against) if isinstance(against, Path) else against)
-    findings = check_lora(path, against, asked_for, trained_on)
-    return LoraReport(lora, cover, outcomes(lora), tuple(findings))
+    findings = check_read_lora(lora, against, asked_for)
+    return LoraReport(lora, covered(lora, against), outcomes(lora), tuple(findings))
 
 
 def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite: bool = False) -> Converted:
@@ -53,14 +49,21 @@ def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite:
         raise UsageError(f"the folder {out.parent} does not exist", f"mkdir -p {out.parent}")
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", f"{out.with_suffix('.safetensors')}")
-    return convert(find_asset(workspace, name), out, to, overwrite)
+    return convert(read_lora(find_asset(workspace, name), families()), out, to, overwrite)
 
 
-def check_merge(workspace: Workspace, one: Path, other: Path, base: str) -> Merged:
+def check_merge(workspace: Workspace, one: Lora, other: Path, base: str) -> Merged:
     """Merges two LoRAs into real weights of a base and compares them."""
-    return merge_check(one, other, find_asset(workspace, base))
+    return merge_check(one, read_lora(other, families()), find_asset(workspace, base))
 
 
 def _base(workspace: Workspace, base: str | None) -> Path | str | None:
-    """A family's name as it is, anything else as the file or folder of a model."""
-    return base if base is None or table_of(base) else find_asset(workspace, base)
+    """The name of a family with a table as it is, anything else as the file or folder of a model."""
+    if base is None or base in [family.name for family in with_tables()]:
+        return base
+    try:
+        return find_asset(workspace, base)
+    except NotFoundError:
+        if base in [family.name for family in families()]:
+            return base
+        raise

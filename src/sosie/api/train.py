@@ -24,6 +24,7 @@ from sosie.dataset.gather import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
+from sosie.families import families
 from sosie.files.whole import whole_draft
 from sosie.lora import read_lora
 from sosie.store.training import StoredTraining, TrainingRecords
@@ -147,7 +148,7 @@ def _give(
     path, workspace = record.end.path, session.workspace
     if path is None or any(own.sha256 == record.end.sha256 for own in load_character(workspace, character.name).loras):
         return
-    only = record.start.base if read_lora(path).variant == "reduced" else ""
+    only = record.start.base if read_lora(path, families()).variant == "reduced" else ""
     terms = Terms(order.weight, datasets.trigger_of(character), "", only)
     added = add_lora(workspace, character.name, str(path), terms)
     yield from added.findings

@@ -67,8 +67,8 @@ def add(character: str, file: str, output: Output, workspace: Workspace, **terms
 
 @command.command("show")
 @click.argument("names", nargs=-1, required=True)
-@click.option("--base", metavar="MODEL", help="The model to compare with: zimage, sdxl, a model's name or a path.")
-@click.option("--for", "asked_for", metavar="MODEL", help="The model that it shall run on: base, turbo, or a name.")
+@click.option("--base", metavar="MODEL", help="The model to compare with: a family, a model's name or a path.")
+@click.option("--for", "asked_for", metavar="MODEL", help="The model that it shall run on: its name, or a variant's.")
 @click.option("--trained-on", default="", metavar="MODEL", help="What it was trained on, if its metadata is silent.")
 @common
 def show(
@@ -120,7 +120,7 @@ def convert(name: str, out: Path, output: Output, workspace: Workspace, **option
         output.say(note)
     error = 0.0
     if base is not None:
-        merged = check_merge(workspace, done.source.path, out, base)
+        merged = check_merge(workspace, done.source, out, base)
         error = merged.error
         line["merge"] = {"modules": list(merged.modules), "numbers": merged.numbers, "error": error}
         output.say(

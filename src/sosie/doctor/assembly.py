@@ -168,7 +168,7 @@ class Parts:
             return part
         file = _weights(path)
         try:
-            return replace(part, lora=read_lora(file) if file.suffix in (".safetensors", ".sft") else None)
+            return replace(part, lora=read_lora(file, families()) if file.suffix in (".safetensors", ".sft") else None)
         except SosieError:
             pass
         answer, found = check_model_file(file, self._known)

@@ -8,8 +8,9 @@ from pathlib import Path
 from sosie.core import Finding
 from sosie.core.errors import SosieError
 from sosie.core.finding import Rule
-from sosie.doctor.loras import check_lora
+from sosie.doctor.loras import check_read_lora
 from sosie.doctor.model_files import check_model_file
+from sosie.families import families as every_family
 from sosie.files.model_file import Ambiguous, Known
 from sosie.lora import read_lora
 
@@ -27,11 +28,12 @@ def check_fetched(path: Path, role: str, families: Collection[str], known: Path 
     if path.suffix == ".onnx":
         return []
     try:
-        lora = read_lora(path) if path.suffix in (".safetensors", ".sft") and role in ("", "lora") else None
+        is_lora = path.suffix in (".safetensors", ".sft") and role in ("", "lora")
+        lora = read_lora(path, every_family()) if is_lora else None
     except SosieError:
         lora = None
     if lora is not None:
-        return [*check_lora(path), *_misfit(path, role, families, [("lora", lora.family)])]
+        return [*check_read_lora(lora), *_misfit(path, role, families, [("lora", lora.family)])]
     answer, findings = check_model_file(path, known)
     models = (
         answer.candidates if isinstance(answer, Ambiguous) else (answer.model,) if isinstance(answer, Known) else ()

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from sosie.core import Finding
-from sosie.core.errors import SosieError
+from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.finding import Rule
+from sosie.families import Family, families
 from sosie.lora import Coverage, Lora, coverage, outcomes, read_lora
 from sosie.lora.coverage import base_header
 from sosie.lora.loaders import COMFY_OLD
-from sosie.lora.modules import Module, table_of
-from sosie.lora.training import UNKNOWN, lineage, plain
+from sosie.lora.modules import Module
+from sosie.lora.training import UNKNOWN, plain
 
 L001 = Rule("SOS-L001", "error", "The LoRA file is broken, or it is no LoRA")
 L002 = Rule("SOS-L002", "error", "The LoRA is for a family that is not known")
@@ -46,7 +48,7 @@ def check_lora(
     what the user says it was trained on. Never raises a `SosieError`: it becomes a finding.
     """
     try:
-        lora = read_lora(path, trained_on)
+        lora = read_lora(path, families(), trained_on)
     except SosieError as error:
         return [L001.at(str(path), error.message, error.hint)]
     return check_read_lora(lora, base, asked_for)
@@ -54,25 +56,51 @@ def check_lora(
 
 def check_read_lora(lora: Lora, base: Path | str | None = None, asked_for: str | None = None) -> list[Finding]:
     """As `check_lora`, of a LoRA that was read already."""
-    findings = [*_family(lora), *_tensors(lora)]
+    found, compared = None, list[Finding]()
     try:
-        findings += _coverage(lora, base)
+        found = covered(lora, base)
+        compared = _coverage(lora, found, _title(lora, base))
     except SosieError as error:
-        findings.append(_at(lora, L009, f"not compared with a base: {error.message}", error.hint))
+        compared = [_at(lora, L009, f"not compared with a base: {error.message}", error.hint)]
     wanted = asked_for or (base.name if isinstance(base, Path) else "")
-    return [*findings, *_loaders(lora), *_alpha(lora), *_training(lora, wanted)]
+    known = [*_family(lora, found), *_tensors(lora), *compared]
+    return [*known, *_loaders(lora), *_alpha(lora), *_training(lora, wanted)]
+
+
+def covered(lora: Lora, base: Path | str | None = None) -> Coverage | None:
+    """How a LoRA covers a model's file or folder, or a family's table by name; None without any.
+
+    Raises `NotFoundError` or `BadModelError` for a file, `UsageError` for a family without a table.
+    """
+    if base is None:
+        return coverage(lora) if lora.known else None
+    if isinstance(base, Path):
+        return coverage(lora, base_header(base))
+    family = next((each for each in with_tables() if each.name == base), None)
+    if family is None:
+        near = nearest(base, [each.name for each in with_tables()])
+        raise UsageError(f"no table of modules for '{base}'{near}", "give the base model's file instead")
+    return coverage(lora, family.adapters.table)
+
+
+def with_tables() -> tuple[Family, ...]:
+    """The families that a LoRA can be compared with by name."""
+    return tuple(each for each in families() if each.adapters.table is not None)
 
 
 def _at(lora: Lora, rule: Rule, message: str, hint: str = "") -> Finding:
     return rule.at(str(lora.path), f"{lora.path.name}: {message}", hint)
 
 
-def _convert(lora: Lora) -> str:
-    return f"sosie lora convert {lora.path} OUT.safetensors --to comfy"
+def _convert(lora: Lora, *layouts: str) -> str:
+    """How to convert it to the first of `layouts` (or `comfy`) that its family has."""
+    to = next((to for to in (*layouts, "comfy") if to in lora.support.spellings), "")
+    return f"sosie lora convert {lora.path} OUT.safetensors --to {to}" if to else "get it in another layout"
 
 
-def _family(lora: Lora) -> list[Finding]:
-    if lora.family:
+def _family(lora: Lora, found: Coverage | None) -> list[Finding]:
+    """An unknown family, unless every tensor matches what the LoRA is compared with."""
+    if lora.known or (found is not None and found.matched == found.total):
         return []
     near = f", nearest is {lora.nearest}" if lora.nearest else ""
     message = f"a LoRA for a model that Sosie does not know{near}: {lora.because}"
@@ -100,11 +128,9 @@ def _tensors(lora: Lora) -> list[Finding]:
     return findings
 
 
-def _coverage(lora: Lora, base: Path | str | None) -> list[Finding]:
-    if base is None and not lora.family:
+def _coverage(lora: Lora, found: Coverage | None, name: str) -> list[Finding]:
+    if found is None:
         return []
-    found = coverage(lora, base_header(base) if isinstance(base, Path) else base)
-    name = base.name if isinstance(base, Path) else _title(base or lora.family)
     if found.matched == found.total:
         return [_at(lora, L005, f"{found.message} {name}, {lora.layout.title}; {_how(lora)}")]
     detail = _detail(found)
@@ -115,14 +141,19 @@ def _coverage(lora: Lora, base: Path | str | None) -> list[Finding]:
     return [_at(lora, L004, message, "use it with the model that it was trained for")]
 
 
-def _title(family: str) -> str:
-    table = table_of(family)
-    return table.title if table else family
+def _title(lora: Lora, base: Path | str | None) -> str:
+    """What it is compared with, for people."""
+    if isinstance(base, Path):
+        return base.name
+    return next((each.title for each in families() if each.name == base), base or lora.title)
 
 
 def _how(lora: Lora) -> str:
     """Who loads it as it is."""
-    good = [outcome.loader for outcome in outcomes(lora) if outcome.result == "loads"]
+    seen = outcomes(lora)
+    if all(outcome.result == "unknown" for outcome in seen):
+        return f"which loaders read it is not known: {seen[0].because}"
+    good = [outcome.loader for outcome in seen if outcome.result == "loads"]
     return f"loads as is in {', '.join(good)}" if good else "no loader that was tried reads all of it as is"
 
 
@@ -147,7 +178,7 @@ def _loaders(lora: Lora) -> list[Finding]:
             message = (
                 f"{outcome.loader} drops {len(outcome.dropped)} of {total} tensors, first {first}: {outcome.because}"
             )
-            hint = "update ComfyUI, or " + _convert(lora).replace("--to comfy", "--to fused") if old else _convert(lora)
+            hint = f"update ComfyUI, or {_convert(lora, 'fused')}" if old else _convert(lora)
             findings.append(_at(lora, L007 if old else L006, message, hint))
     return findings
 
@@ -184,7 +215,7 @@ def _alpha(lora: Lora) -> list[Finding]:
 def _contradiction(lora: Lora) -> str:
     """What the metadata says of an adapter's alpha, if its tensor says otherwise."""
     for adapter in lora.adapters:
-        stored = lora.training.peft.get(adapter.prefix.part)
+        stored = lora.training.peft.get(adapter.prefix.component)
         alpha = lora.alpha(adapter)
         if stored is not None and alpha.source == "key" and adapter.targets:
             value = stored.of(adapter.targets[0].name)
@@ -196,28 +227,36 @@ def _contradiction(lora: Lora) -> str:
 
 
 def _training(lora: Lora, wanted: str) -> list[Finding]:
-    findings: list[Finding] = []
-    training, asked = lora.training, lineage(wanted)
-    if lora.family == "zimage" and training.base == UNKNOWN:
-        message = "nobody says which Z-Image it was trained on (Base, Turbo and De-Turbo LoRAs look the same)"
-        findings.append(_at(lora, L021, message, "say it: --trained-on turbo, de-turbo or base"))
-    if lora.family == "zimage" and training.lineage and asked and not _kin(training.lineage, asked):
-        first = "Turbo, then De-Turbo" if training.lineage == "turbo" else "De-Turbo, then Turbo"
-        first = "Base" if training.lineage == "base" else first
-        message = (
-            f"trained on {_TITLES[training.lineage]} ({plain(training.base)}), asked to run on {_TITLES[asked]}: "
-            "it loads, but its effect there is a matter of luck"
-        )
-        findings.append(_at(lora, L020, message, f"try it on {first} first"))
-    words = ", ".join(training.triggers)
+    findings = _variants(lora, wanted)
+    words = ", ".join(lora.training.triggers)
     message = f"trigger words: {words}" if words else "its metadata names no trigger word"
     findings.append(_at(lora, L022, message, "" if words else "ask its maker for the trigger word"))
     return findings
 
 
-_TITLES = {"base": "Z-Image Base", "turbo": "Z-Image Turbo", "de-turbo": "Z-Image De-Turbo"}
+def _variants(lora: Lora, wanted: str) -> list[Finding]:
+    """Whether it was trained on a variant that takes LoRAs of the one that it is asked for."""
+    variants, base = lora.support.variants, lora.training.base
+    if variants is None:
+        return []
+    if base == UNKNOWN:
+        message = (
+            f"its metadata does not say which {lora.title} it was trained on "
+            f"({_listed(variants.titles.values(), 'and')} LoRAs look the same)"
+        )
+        return [_at(lora, L021, message, f"say it: --trained-on {_listed(variants.titles, 'or')}")]
+    trained, asked = variants.named(base), variants.named(wanted)
+    if not trained or not asked or asked in variants.akin(trained):
+        return []
+    message = (
+        f"trained on {lora.title} {variants.titles[trained]} ({plain(base)}), asked to run on "
+        f"{lora.title} {variants.titles[asked]}: it loads, but its effect there is a matter of luck"
+    )
+    first = ", then ".join(variants.titles[name] for name in variants.akin(trained))
+    return [_at(lora, L020, message, f"try it on {first} first")]
 
 
-def _kin(one: str, other: str) -> bool:
-    """True for a variant and itself, and for Turbo and De-Turbo, which descends from it."""
-    return one == other or "base" not in (one, other)
+def _listed(words: Iterable[str], last: str) -> str:
+    """`a, b and c`."""
+    *rest, end = words
+    return f"{', '.join(rest)} {last} {end}" if rest else end

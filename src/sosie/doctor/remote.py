@@ -154,7 +154,7 @@ def _look(copy: _Copy, known: Path | None) -> FarModel:
         header = _fetch_safetensors(copy)
     if header is not None:
         with suppress(SosieError):
-            lora = read_lora(copy.path, header=header)
+            lora = read_lora(copy.path, families(), header=header)
             kind = ("lora", lora.family, lora.variant, lora.layout.title)
             return FarModel(copy.file, *kind, findings=tuple(check_read_lora(lora)))
     answer, found = check_model_file(copy.path, known, header)

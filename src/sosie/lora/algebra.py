@@ -249,7 +249,7 @@ def _to_scale(change: Change, scale: float) -> Change:
         raise UsageError(
             f"{change.name}: alpha / rank is {change.alpha:g} / {change.rank}; to keep it as {scale:g} the numbers "
             f"would be multiplied by {factor:g} and rounded",
-            "--to comfy keeps alpha as a tensor; diffusers reads that layout of Z-Image, too",
+            "--to comfy, which keeps alpha as a tensor",
         )
     role = STACKED[change.algorithm][0][0]
     old = change.tensors[role]

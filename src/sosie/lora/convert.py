@@ -1,15 +1,8 @@
 """Exact conversion of a LoRA file to another layout; what cannot be exact is refused.
 
-| to          | Z-Image                                             | SDXL                                  |
-|-------------|-----------------------------------------------------|---------------------------------------|
-| `comfy`     | `diffusion_model.`, split, `lora_A`; read everywhere | as `kohya`; read everywhere           |
-| `diffusers` | `transformer.`, split, `lora_A`, alpha folded       | `unet.`, `lora_A`, alpha folded       |
-| `kohya`     | `lora_unet_`, fused, `lora_down`, alpha             | `lora_unet_input_blocks_...`, alpha   |
-| `split`     | as `comfy`                                          | (refused: nothing is ever fused)      |
-| `fused`     | `diffusion_model.`, fused, `lora_A`                 | (refused: nothing is ever fused)      |
-
-A tensor for alpha is written wherever alpha / rank is not 1 (kohya: always), also if alpha stood in
-diffusers' metadata only, which ComfyUI ignores.
+`comfy`, `diffusers` and `kohya` are layouts that a family spells in its own way; `split` and `fused` are for families
+whose single files fuse q, k and v. A tensor for alpha is written wherever alpha / rank is not 1 (kohya: always), also
+if alpha stood in diffusers' metadata only, which ComfyUI ignores.
 """
 
 from __future__ import annotations
@@ -23,54 +16,13 @@ from typing import Literal, get_args
 from sosie.core.errors import UsageError, nearest
 from sosie.lora.adapters import Adapter
 from sosie.lora.algebra import Change, fold, fuse, magnitudes_by_row, unfuse
-from sosie.lora.lora import Lora, read_lora
-from sosie.lora.modules import Module, Part, underscored
+from sosie.lora.lora import Lora
+from sosie.lora.modules import Component, Module, underscored
+from sosie.lora.spellings import KEPT, SUFFIXES, Spelling
 from sosie.lora.tensors import Tensor, number, open_tensor, write
 from sosie.lora.training import PEFT_KEY, plain
 
 To = Literal["comfy", "diffusers", "kohya", "split", "fused"]
-
-
-@dataclass(frozen=True)
-class Spelling:
-    """How a layout writes names: prefixes by part, whose module names, suffixes, and alpha."""
-
-    prefixes: Mapping[Part, str]
-    flat: bool
-    single: bool
-    style: Literal["lora_A", "lora_down"]
-    alpha: Literal["where needed", "always", "folded"]
-
-
-_COMFY = Spelling({"denoiser": "diffusion_model."}, False, False, "lora_A", "where needed")
-_KOHYA_PREFIXES: Mapping[Part, str] = {
-    "denoiser": "lora_unet_",
-    "text-encoder": "lora_te1_",
-    "text-encoder-2": "lora_te2_",
-}
-_DIFFUSERS_PREFIXES: Mapping[Part, str] = {
-    "denoiser": "unet.",
-    "text-encoder": "text_encoder.",
-    "text-encoder-2": "text_encoder_2.",
-}
-_KOHYA = Spelling(_KOHYA_PREFIXES, True, True, "lora_down", "always")
-
-SPELLINGS: Mapping[tuple[str, str], Spelling] = {
-    ("zimage", "comfy"): _COMFY,
-    ("zimage", "split"): _COMFY,
-    ("zimage", "fused"): Spelling({"denoiser": "diffusion_model."}, False, True, "lora_A", "where needed"),
-    ("zimage", "kohya"): _KOHYA,
-    ("zimage", "diffusers"): Spelling({"denoiser": "transformer."}, False, False, "lora_A", "folded"),
-    ("sdxl", "comfy"): _KOHYA,
-    ("sdxl", "kohya"): _KOHYA,
-    ("sdxl", "diffusers"): Spelling(_DIFFUSERS_PREFIXES, False, False, "lora_A", "folded"),
-}
-"""Layouts by family and name; any other pair is refused."""
-
-SUFFIXES: Mapping[str, Mapping[str, str]] = {
-    "lora_A": {"down": ".lora_A.weight", "up": ".lora_B.weight"},
-    "lora_down": {"down": ".lora_down.weight", "up": ".lora_up.weight", "mid": ".lora_mid.weight"},
-}
 
 SOURCE = "sosie.source."
 """Metadata that is no longer true of the new file is kept under names that begin so."""
@@ -89,19 +41,18 @@ class Converted:
     notes: tuple[str, ...]
 
 
-def convert(path: Path, out: Path, to: str, overwrite: bool = False) -> Converted:
-    """Writes the LoRA `path` to `out` in the layout `to`, exactly, atomically; metadata is kept.
+def convert(lora: Lora, out: Path, to: str, overwrite: bool = False) -> Converted:
+    """Writes a LoRA to `out` in the layout `to`, exactly, atomically; metadata is kept.
 
     The change to every weight is equal to the last bit in float32. Raises `UsageError` with the
     reason where that is not possible or `out` exists, `BadModelError` for a broken file.
     """
-    lora = read_lora(path)
     spelling = _spelling(lora, to)
     _check(lora)
     changes = _arranged(lora, spelling)
     tensors: dict[str, Tensor] = {}
-    for (part, name), change in changes.items():
-        tensors |= _spelled(spelling, part, name, change)
+    for (component, name), change in changes.items():
+        tensors |= _spelled(spelling, component, name, change)
     metadata = {(SOURCE + key if key in STALE else key): text for key, text in lora.header.metadata.items()}
     metadata["sosie.converted"] = f"{lora.layout.title} -> {to}"
     write(out, tensors, metadata, overwrite)
@@ -126,11 +77,13 @@ def _spelling(lora: Lora, to: str) -> Spelling:
     if not lora.family:
         near = f", nearest is {lora.nearest}" if lora.nearest else ""
         raise UsageError(f"{lora.path} is for an unknown model{near}: {lora.because}", "sosie lora show FILE")
-    if (lora.family, to) not in SPELLINGS:
-        raise UsageError(
-            f"{lora.path} is for {lora.family}, whose q, k, v are never fused", "--to kohya or --to diffusers"
-        )
-    return SPELLINGS[lora.family, to]
+    spellings, table = lora.support.spellings, lora.support.table
+    if to not in spellings:
+        fused = to in ("split", "fused") and table is not None and not table.fuses
+        why = "whose q, k, v are never fused" if fused else f"which has no layout '{to}'"
+        hint = " or ".join(f"--to {name}" for name in sorted(spellings)) or "use it as it is"
+        raise UsageError(f"{lora.path} is for {lora.family}, {why}", hint)
+    return spellings[to]
 
 
 def _check(lora: Lora) -> None:
@@ -146,7 +99,7 @@ def _check(lora: Lora) -> None:
             raise UsageError(f"{lora.path}: {name} is no module of {lora.family} and would be lost")
         if "bias" in adapter.keys and len(adapter.targets) == 3:
             raise UsageError(f"{lora.path}: {name} changes a bias, which the model does not have")
-        stored = lora.training.peft.get(adapter.prefix.part)
+        stored = lora.training.peft.get(adapter.prefix.component)
         if (
             lora.alpha(adapter).source == "metadata"
             and stored
@@ -157,36 +110,36 @@ def _check(lora: Lora) -> None:
             raise UsageError(message, "load it with diffusers as it is")
 
 
-Place = tuple[Part, str]
+Place = tuple[Component, str]
 
 
 def _arranged(lora: Lora, spelling: Spelling) -> dict[Place, Change]:
-    """The changes by part and name in the new layout: moved, cut into thirds, or fused."""
+    """The changes by component and name in the new layout: moved, cut into thirds, or fused."""
     split: dict[Module, Change] = {}
     fused: dict[Place, tuple[tuple[Module, ...], Change]] = {}
     for adapter in lora.adapters:
         change, target = change_of(lora, adapter), adapter.targets[0]
-        twice = target in split if len(adapter.targets) == 1 else (target.part, target.single) in fused
+        twice = target in split if len(adapter.targets) == 1 else (target.component, target.single) in fused
         if twice:
             raise UsageError(f"{lora.path}: {change.name} is changed twice", "sosie lora show FILE")
         if len(adapter.targets) == 1:
             split[target] = change
         else:
-            fused[target.part, target.single] = adapter.targets, change
+            fused[target.component, target.single] = adapter.targets, change
     for targets, change in fused.values():
         if any(module in split for module in targets):
             message = f"{lora.path}: {change.name} stands beside split q, k, v: the same weights are changed twice"
             raise UsageError(message, "sosie lora show FILE")
     if not spelling.single:
-        moved: dict[Place, Change] = {(module.part, module.name): change for module, change in split.items()}
+        moved: dict[Place, Change] = {(module.component, module.name): change for module, change in split.items()}
         for targets, change in fused.values():
-            places: list[Place] = [(module.part, module.name) for module in targets]
+            places: list[Place] = [(module.component, module.name) for module in targets]
             moved |= dict(zip(places, unfuse(change), strict=True))
         return moved
     arranged = {place: change for place, (_, change) in fused.items()}
     thirds: dict[Place, list[Change | None]] = {}
     for module, change in split.items():
-        place = (module.part, module.single)
+        place = (module.component, module.single)
         if module.third is None:
             arranged[place] = change
         else:
@@ -194,7 +147,7 @@ def _arranged(lora: Lora, spelling: Spelling) -> dict[Place, Change]:
     return arranged | {place: fuse(place[1], parts) for place, parts in thirds.items()}
 
 
-def _spelled(spelling: Spelling, part: Part, name: str, change: Change) -> dict[str, Tensor]:
+def _spelled(spelling: Spelling, component: Component, name: str, change: Change) -> dict[str, Tensor]:
     """A change's tensors under their new names."""
     if spelling.alpha == "folded":
         if change.algorithm != "lora" or "dora" in change.tensors or "mid" in change.tensors:
@@ -203,24 +156,15 @@ def _spelled(spelling: Spelling, part: Part, name: str, change: Change) -> dict[
         change = fold(change)
     if "mid" in change.tensors and spelling.style == "lora_A":
         raise UsageError(f"{change.name}: a Tucker core has no name in this layout", "--to kohya")
-    stem = spelling.prefixes[part] + (underscored(name) if spelling.flat else name)
-    suffixes = SUFFIXES[spelling.style] if change.algorithm == "lora" else _KEPT
+    if component not in spelling.prefixes:
+        raise UsageError(f"{change.name}: a {component} has no name in this layout", "sosie lora convert --help")
+    stem = spelling.prefixes[component] + (underscored(name) if spelling.flat else name)
+    suffixes = SUFFIXES[spelling.style] if change.algorithm == "lora" else KEPT
     change = magnitudes_by_row(change)
-    tensors = {stem + (suffixes.get(role) or _KEPT[role]): tensor for role, tensor in change.tensors.items()}
+    tensors = {stem + (suffixes.get(role) or KEPT[role]): tensor for role, tensor in change.tensors.items()}
     if change.rank and (spelling.alpha == "always" or change.alpha != change.rank):
         tensors[f"{stem}.alpha"] = number(change.alpha)
     return tensors
-
-
-_KEPT = {
-    "dora": ".dora_scale",
-    "diff": ".diff",
-    "bias": ".diff_b",
-    **{role: f".hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
-    **{f"k{role}": f".lokr_w{role}" for role in ("1", "1_a", "1_b", "2", "2_a", "2_b")},
-    "kt2": ".lokr_t2",
-}
-"""Suffixes that are the same in every layout, by role."""
 
 
 def _notes(lora: Lora, spelling: Spelling, changes: Mapping[Place, Change]) -> tuple[str, ...]:

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.core.errors import BadModelError, UsageError, nearest
+from sosie.core.errors import BadModelError, UsageError
 from sosie.files.safetensors import Header, TensorInfo, read_header
 from sosie.lora.adapters import Adapter
 from sosie.lora.lora import Lora
-from sosie.lora.modules import Module, table_of, tables, underscored
+from sosie.lora.modules import Module, Table, underscored
 
 FLOATS = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 """Dtypes with one number an element; a packed weight's shape says nothing."""
@@ -62,14 +62,18 @@ def base_header(path: Path) -> Header:
     return Header(tensors, {})
 
 
-def coverage(lora: Lora, base: Header | str | None = None) -> Coverage:
-    """How a LoRA covers a base: the header of its denoiser or checkpoint, or a family's table by name.
+def coverage(lora: Lora, base: Header | Table | None = None) -> Coverage:
+    """How a LoRA covers a base: the header of its denoiser or checkpoint, or a family's table.
 
     By default the base is the LoRA's own family; a reduced one is then judged by names alone. Text
     encoders are judged by the family's table, whatever the base. Raises `UsageError` if the family
     is not known.
     """
-    weights = _Weights(lora.family if base is None else base, lora.family)
+    table = lora.support.table
+    against = table if base is None else base
+    if against is None:
+        raise UsageError(f"{lora.path} is for an unknown model, so it is not compared", "give the base model's file")
+    weights = _Weights(against, table)
     if base is None and lora.variant == "reduced":
         weights.forget_shapes()
     matched, misfits, foreign, touched = 0, list[str](), list[str](), set[str]()
@@ -100,23 +104,18 @@ def _fits(adapter: Adapter, shape: tuple[int, ...]) -> bool:
 class _Weights:
     """The weights of a base by their names without prefix and `.weight`."""
 
-    def __init__(self, base: Header | str, family: str) -> None:
+    def __init__(self, base: Header | Table, table: Table | None) -> None:
         self._shapes: dict[str, tuple[int, ...]] = {}
-        if isinstance(base, str):
-            table = table_of(base)
-            if table is None:
-                known = nearest(base, [table.family for table in tables()])
-                raise UsageError(f"no table of modules for '{base}'{known}", "give the base model's file instead")
-            self._shapes = {m.name: m.shape for m in table.modules if m.part == "denoiser"}
+        if isinstance(base, Table):
+            self._shapes = {m.name: m.shape for m in base.modules if m.component == "denoiser"}
         else:
-            family_parts = [prefix for prefix in BASE_PREFIXES if any(n.startswith(prefix) for n in base.tensors)]
-            prefix = family_parts[0] if family_parts else ""
+            prefix = next((start for start in BASE_PREFIXES if any(n.startswith(start) for n in base.tensors)), "")
             for name, info in base.tensors.items():
                 if name.startswith(prefix) and name.endswith(".weight") and len(info.shape) > 1:
                     stem = name.removeprefix(prefix).removesuffix(".weight")
                     self._shapes[stem] = info.shape if info.dtype in FLOATS else ()
         self._flat = {underscored(name): name for name in self._shapes}
-        self._table = table_of(family)
+        self._table = table
         self._judges = True
 
     def forget_shapes(self) -> None:
@@ -131,9 +130,9 @@ class _Weights:
 
     def of(self, adapter: Adapter) -> tuple[list[str], tuple[int, ...]] | None:
         """The names of the weights that an adapter changes and the shape of them all, or None."""
-        part = adapter.prefix.part
-        if part != "denoiser":
-            found = self._table.find(part, adapter.module) if self._table else ()
+        component = adapter.prefix.component
+        if component != "denoiser":
+            found = self._table.find(component, adapter.module) if self._table else ()
             return ([], found[0].shape if self._judges else ()) if found else None
         if not adapter.targets:
             name = self._flat.get(underscored(adapter.module))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from sosie.lora.modules import Part
+from sosie.lora.modules import Component
 
 Naming = Literal["comfy", "diffusers", "onetrainer", "peft", "kohya", "lycoris", "bare", "mixed"]
 Fusion = Literal["split", "fused", "mixed", "none"]
@@ -22,11 +22,11 @@ Algorithm = Literal["lora", "loha", "lokr", "diff", "other"]
 
 @dataclass(frozen=True)
 class Prefix:
-    """The beginning of a name: whose naming it is, and which part of the model it speaks of."""
+    """The beginning of a name: whose naming it is, and which component of the pipeline it speaks of."""
 
     text: str
     naming: Naming
-    part: Part = "denoiser"
+    component: Component = "denoiser"
 
 
 PREFIXES = (

@@ -12,7 +12,7 @@ from sosie.files.safetensors import read_header
 from sosie.lora.algebra import Change, delta, third
 from sosie.lora.convert import change_of
 from sosie.lora.coverage import BASE_PREFIXES
-from sosie.lora.lora import Lora, read_lora
+from sosie.lora.lora import Lora
 from sosie.lora.modules import Module
 from sosie.lora.tensors import as_float32, open_tensor
 
@@ -29,21 +29,22 @@ class Merged:
     error: float
 
 
-def merge_check(one: Path, other: Path, base: Path | None = None, weights: int = 3) -> Merged:
+def merge_check(one: Lora, other: Lora, base: Path | None = None, weights: int = 3) -> Merged:
     """Merges both LoRAs into the first `weights` weights that they change, in float32, and compares.
 
     `base` is the model's safetensors file in either layout; without it the changes alone are
     compared. Attention comes first, where layouts differ. An error of 0.0 means equal to the last bit.
     Raises `UsageError` if they change different weights or the base lacks one.
     """
-    loras = read_lora(one), read_lora(other)
-    first, second = (_changes(lora) for lora in loras)
+    first, second = _changes(one), _changes(other)
     if set(first) != set(second):
         odd = min(set(first) ^ set(second), key=lambda module: module.name)
-        raise UsageError(f"{one} and {other} change different weights: only one of them changes {odd.name}")
+        raise UsageError(f"{one.path} and {other.path} change different weights: only one of them changes {odd.name}")
     if not first:
-        raise UsageError(f"{one} changes no known weight", "sosie lora show FILE")
-    chosen = sorted(first, key=lambda module: (module.part, module.third is None, first_number(module), module.name))
+        raise UsageError(f"{one.path} changes no known weight", "sosie lora show FILE")
+    chosen = sorted(
+        first, key=lambda module: (module.component, module.third is None, first_number(module), module.name)
+    )
     numbers, error = 0, 0.0
     for module in chosen[:weights]:
         size, difference = _compare(module, first[module], second[module], base)
@@ -73,7 +74,7 @@ def _changes(lora: Lora) -> Mapping[Module, Change]:
 def _compare(module: Module, one: Change, other: Change, base: Path | None) -> tuple[int, float]:
     import numpy as np
 
-    weight = None if base is None or module.part != "denoiser" else _weight(base, module)
+    weight = None if base is None or module.component != "denoiser" else _weight(base, module)
     left, right = _merged(one, weight), _merged(other, weight)
     if left.shape != right.shape:
         raise UsageError(f"{module.name}: {left.shape} in one file, {right.shape} in the other")

@@ -7,21 +7,20 @@ ai-toolkit `software` and `training_info`, OneTrainer `ot_*`, diffusers `lora_ad
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from sosie.files.foreign import as_object, object_or_none, parse_object
-from sosie.lora.modules import Part
+from sosie.lora.modules import Component
 
 MAX_JSON = 1_000_000
 """Longest JSON text in characters that is read from one metadata entry."""
 
 UNKNOWN = "unknown"
 PEFT_KEY = "lora_adapter_metadata"
-_PEFT_PREFIXES: tuple[tuple[str, Part], ...] = (
+_PEFT_PREFIXES: tuple[tuple[str, Component], ...] = (
     ("transformer", "denoiser"),
     ("unet", "denoiser"),
     ("text_encoder", "text-encoder"),
@@ -31,7 +30,7 @@ _PEFT_PREFIXES: tuple[tuple[str, Part], ...] = (
 
 @dataclass(frozen=True)
 class PeftAlpha:
-    """Alpha as diffusers stores it for one part: a default, exceptions by module, and rsLoRA.
+    """Alpha as diffusers stores it for one component: a default, exceptions by module, and rsLoRA.
 
     With rsLoRA the scale is alpha / sqrt(rank) instead of alpha / rank.
     """
@@ -52,30 +51,35 @@ class PeftAlpha:
 class Training:
     """What metadata says; empty texts and None where it says nothing.
 
-    `lineage` is `base`, `turbo` or `de-turbo` if the name of the Z-Image base tells, otherwise
-    empty. `rank` and `alpha` are as stated (`ss_network_dim`, `ss_network_alpha`), not as stored.
-    `peft` is alpha by part, as diffusers stores it.
+    `rank` and `alpha` are as stated (`ss_network_dim`, `ss_network_alpha`), not as stored.
+    `peft` is alpha by component, as diffusers stores it.
     """
 
     software: str
     base: str
-    lineage: str
     triggers: tuple[str, ...]
     steps: int | None
     images: int | None
     rank: float | None
     alpha: float | None
-    peft: Mapping[Part, PeftAlpha]
+    peft: Mapping[Component, PeftAlpha]
 
 
-def read_training(metadata: Mapping[str, str], said: str = "") -> Training:
-    """Reads metadata; `said` is the base that the user names, and it wins. Never raises."""
+def read_training(
+    metadata: Mapping[str, str],
+    said: str = "",
+    bare: Sequence[str] = (),
+    software: Sequence[tuple[str, str]] = (),
+) -> Training:
+    """Reads metadata; `said` is the base that the user names, and it wins. Never raises.
+
+    `bare` and `software` are the family's (see `LoraSupport`): names of a base that tell nothing, and who writes
+    which `ss_network_module`.
+    """
     info = _json(metadata.get("training_info", ""))
-    base = said or _base(metadata)
     return Training(
-        software=_software(metadata),
-        base=base or UNKNOWN,
-        lineage=lineage(base),
+        software=_software(metadata, software),
+        base=said or _base(metadata, bare) or UNKNOWN,
         triggers=_triggers(metadata),
         steps=_whole(metadata.get("ss_steps", info.get("step"))),
         images=_whole(metadata.get("ss_num_train_images")),
@@ -85,33 +89,22 @@ def read_training(metadata: Mapping[str, str], said: str = "") -> Training:
     )
 
 
-def lineage(name: str) -> str:
-    """Which Z-Image a model's name, path or a user's word means: `base`, `turbo`, `de-turbo`, or empty."""
-    text = re.sub(r"[\s_.-]+", "", name.lower())
-    if "deturbo" in text or "dedistill" in text:
-        return "de-turbo"
-    if "turbo" in text:
-        return "turbo" if "zimage" in text or text == "turbo" else ""
-    last = text.rstrip("/").rsplit("/", 1)[-1]
-    return "base" if last in ("base", "zimage") or re.search(r"zimage(base|bf16|full)", last) else ""
-
-
 def plain(text: str, longest: int = 80) -> str:
     """Text from a file, fit to be shown: no control characters, at most `longest` characters."""
     shown = "".join(character if character.isprintable() else " " for character in text[: 4 * longest])
     return " ".join(shown.split())[:longest]
 
 
-def _base(metadata: Mapping[str, str]) -> str:
-    """The base's name; a bare family name (ai-toolkit writes `zimage` for Turbo, too) tells no variant."""
+def _base(metadata: Mapping[str, str], bare: Sequence[str]) -> str:
+    """The base's name; a bare family name (ai-toolkit writes it for every variant) tells nothing."""
     for key in ("ss_sd_model_name", "base_model_name", "ss_base_model_version", "modelspec.architecture"):
         name = plain(metadata.get(key, ""))
-        if name and name.lower() not in ("none", "zimage", "z-image", "z_image"):
+        if name and name.lower() not in ("none", *bare):
             return name
     return ""
 
 
-def _software(metadata: Mapping[str, str]) -> str:
+def _software(metadata: Mapping[str, str], writers: Sequence[tuple[str, str]]) -> str:
     software = _json(metadata.get("software", "")).get("name")
     if isinstance(software, str) and software:
         return plain(software)
@@ -120,7 +113,7 @@ def _software(metadata: Mapping[str, str]) -> str:
     if PEFT_KEY in metadata:
         return "diffusers"
     module = metadata.get("ss_network_module", "")
-    known = (("lycoris", "LyCORIS"), ("networks.lora_zimage", "musubi-tuner"), ("networks.", "sd-scripts"))
+    known = (("lycoris", "LyCORIS"), *writers, ("networks.", "sd-scripts"))
     return next((name for start, name in known if start in module), plain(module))
 
 
@@ -142,9 +135,9 @@ def _triggers(metadata: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)[:6]
 
 
-def _peft(table: dict[str, Any]) -> dict[Part, PeftAlpha]:
-    found: dict[Part, PeftAlpha] = {}
-    for prefix, part in _PEFT_PREFIXES:
+def _peft(table: dict[str, Any]) -> dict[Component, PeftAlpha]:
+    found: dict[Component, PeftAlpha] = {}
+    for prefix, component in _PEFT_PREFIXES:
         default = _number(table.get(f"{prefix}.lora_alpha"))
         pattern = object_or_none(table.get(f"{prefix}.alpha_pattern") or {})
         if default is None or pattern is None:
@@ -152,7 +145,7 @@ def _peft(table: dict[str, Any]) -> dict[Part, PeftAlpha]:
         exceptions = {
             name.removeprefix("^"): alpha for name, value in pattern.items() if (alpha := _number(value)) is not None
         }
-        found[part] = PeftAlpha(default, MappingProxyType(exceptions), table.get(f"{prefix}.use_rslora") is True)
+        found[component] = PeftAlpha(default, MappingProxyType(exceptions), table.get(f"{prefix}.use_rslora") is True)
     return found
 
 

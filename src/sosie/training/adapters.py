@@ -14,6 +14,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Training
+from sosie.families import families
 from sosie.lora import Lora, read_lora
 from sosie.training.layers import quicken
 
@@ -131,7 +132,7 @@ class Adapters:
 
     def read(self, path: Path, family: str) -> None:
         """Starts from a LoRA file of any layout. `BadModelError`, with nothing changed, if it does not fit exactly."""
-        lora = read_lora(path)
+        lora = read_lora(path, families())
         problem = self._problem(lora, family)
         if problem:
             raise BadModelError(f"{path} cannot be continued: {problem}", f"sosie lora show {path}")

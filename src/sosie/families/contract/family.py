@@ -11,6 +11,7 @@ from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
 from sosie.files.signature import Part
+from sosie.lora.lora import LoraSupport
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +19,7 @@ class Family:
     """A family of models: its name in recipes, its title for people, and what it brings.
 
     `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
+    `partners` are what its models are put together with, `adapters` what it brings for its LoRAs.
     `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
     used, so that finding families imports neither torch nor what draws; None: the family cannot do that.
     """
@@ -27,6 +29,7 @@ class Family:
     parts: tuple[Part, ...]
     partners: Partners = field(default_factory=Partners)
     figures: Figures = field(default_factory=Figures)
+    adapters: LoraSupport = field(default_factory=LoraSupport)
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None

@@ -6,6 +6,7 @@ from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.trains import Trains
+from sosie.families.sdxl.adapters import ADAPTERS
 from sosie.families.sdxl.figures import FIGURES
 from sosie.families.sdxl.partners import PARTNERS
 from sosie.families.sdxl.signature import PARTS
@@ -35,6 +36,7 @@ FAMILY = Family(
     PARTS,
     PARTNERS,
     FIGURES,
+    ADAPTERS,
     on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,
     trains=_trains,

@@ -21,6 +21,7 @@ from typing import Any
 from sosie.core import Guide
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import LoraUse
+from sosie.families import families
 from sosie.files.safetensors import read_header
 from sosie.lora import Lora, read_lora
 
@@ -133,7 +134,7 @@ class Loras:
     def _changes(self, path: Path) -> tuple[Change, ...]:
         """What a file changes, checked against this model."""
         embedded = embedded_lora(path, self._pipeline.unet)
-        changes = embedded or tuple(_changes(read_lora(path)))
+        changes = embedded or tuple(_changes(read_lora(path, families())))
         header = read_header(path)
         for change in changes:
             module = _module(getattr(self._pipeline, change.place[0], None), change.place[1])
@@ -200,7 +201,7 @@ def _changes(lora: Lora) -> Iterator[Change]:
         if problem:
             raise BadModelError(f"{path}: {adapter.name[:160]} cannot be used: {problem}", f"sosie lora show {path}")
         keys = {role: name for role, name in adapter.keys.items() if role != "alpha"}
-        place = (COMPONENTS[adapter.prefix.part], adapter.targets[0].name)
+        place = (COMPONENTS[adapter.prefix.component], adapter.targets[0].name)
         yield Change(place, adapter.algorithm, keys, lora.scale(adapter))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.contract.graphs import OnComfy
+from sosie.families.zimage.adapters import ADAPTERS
 from sosie.families.zimage.figures import FIGURES
 from sosie.families.zimage.partners import PARTNERS
 from sosie.families.zimage.signature import PARTS
@@ -15,4 +16,4 @@ def _on_comfy() -> OnComfy:
     return on_comfy
 
 
-FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, on_comfy=_on_comfy)
+FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, ADAPTERS, on_comfy=_on_comfy)

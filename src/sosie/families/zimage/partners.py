@@ -7,7 +7,7 @@ Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps wit
 from __future__ import annotations
 
 from sosie.families.contract.partners import Partners, Range
-from sosie.lora.training import lineage
+from sosie.families.zimage.adapters import variant_of
 
 PARTNERS = Partners(
     encoders=(("qwen3", "4B"),),
@@ -19,7 +19,7 @@ PARTNERS = Partners(
         Range("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
         Range("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0)),
     ),
-    variant_of=lineage,
+    variant_of=variant_of,
     shift=3.0,
     left_shift=1.73,
     reference_mark="siglip_",

@@ -1,0 +1,135 @@
+"""LoRAs of Z-Image: the modules that they adapt, how layouts spell them, and what each loader does with them.
+
+| to          | how                                                  |
+|-------------|------------------------------------------------------|
+| `comfy`     | `diffusion_model.`, split, `lora_A`; read everywhere |
+| `split`     | as `comfy`                                           |
+| `fused`     | `diffusion_model.`, fused, `lora_A`                  |
+| `kohya`     | `lora_unet_`, fused, `lora_down`, alpha              |
+| `diffusers` | `transformer.`, split, `lora_A`, alpha folded        |
+
+Source of the modules: diffusers `ZImageTransformer2DModel` with its published configuration, whose names and shapes
+these are; single files fuse q, k and v.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+from sosie.lora.loaders import COMFY, COMFY_OLD, DIFFUSERS, by_diffusers, comfy, has_alpha, styles
+from sosie.lora.lora import Loader, Lora, LoraSupport, Outcome, Variants
+from sosie.lora.modules import Module, Table, same
+from sosie.lora.spellings import COMFY as COMFY_SPELLING
+from sosie.lora.spellings import KOHYA, Spelling
+
+WIDTH, FEED, TIME, TEXT = 3840, 10240, 256, 2560
+"""Widths of its tokens, of its feed-forward layers, of its time embedding, of its captions."""
+
+
+def modules() -> Iterator[Module]:
+    """Every linear layer of the transformer."""
+    for group, count in (("layers", 30), ("noise_refiner", 2), ("context_refiner", 2)):
+        for index in range(count):
+            block = f"{group}.{index}"
+            for third, letter in enumerate("qkv"):
+                name, single = f"{block}.attention.to_{letter}", f"{block}.attention.qkv"
+                yield Module("denoiser", name, single, (WIDTH, WIDTH), third)
+            yield Module("denoiser", f"{block}.attention.to_out.0", f"{block}.attention.out", (WIDTH, WIDTH))
+            for name, shape in (("w1", (FEED, WIDTH)), ("w2", (WIDTH, FEED)), ("w3", (FEED, WIDTH))):
+                yield same("denoiser", f"{block}.feed_forward.{name}", shape)
+            if group != "context_refiner":
+                yield same("denoiser", f"{block}.adaLN_modulation.0", (4 * WIDTH, TIME))
+    yield Module("denoiser", "all_x_embedder.2-1", "x_embedder", (WIDTH, 64))
+    final = "all_final_layer.2-1."
+    yield Module("denoiser", f"{final}linear", "final_layer.linear", (64, WIDTH))
+    yield Module("denoiser", f"{final}adaLN_modulation.1", "final_layer.adaLN_modulation.1", (WIDTH, TIME))
+    yield same("denoiser", "cap_embedder.1", (WIDTH, TEXT))
+    yield same("denoiser", "t_embedder.mlp.0", (1024, TIME))
+    yield same("denoiser", "t_embedder.mlp.2", (TIME, 1024))
+
+
+SPELLINGS = {
+    "comfy": COMFY_SPELLING,
+    "split": COMFY_SPELLING,
+    "fused": dataclasses.replace(COMFY_SPELLING, single=True),
+    "kohya": KOHYA,
+    "diffusers": Spelling({"denoiser": "transformer."}, flat=False, single=False, style="lora_A", alpha="folded"),
+}
+
+
+def _diffusers(lora: Lora) -> Outcome:
+    if {adapter.algorithm for adapter in lora.adapters} == {"lokr"}:
+        return Outcome(DIFFUSERS, "unknown", (), "it has a reader for LoKr, which was not tried")
+    naming = lora.layout.naming
+    converted = naming == "bare" and (has_alpha(lora) or "lora_A.default" in styles(lora))
+    return by_diffusers(lora, _refusal(lora), not _other_kohya(lora) and (converted or naming in _LISTENED))
+
+
+_LISTENED = ("kohya", "diffusers", "comfy")
+
+
+def _refusal(lora: Lora) -> str:
+    naming, seen, alpha = lora.layout.naming, styles(lora), has_alpha(lora)
+    if naming in ("diffusers", "onetrainer", "peft", "lycoris") or _other_kohya(lora):
+        if alpha:
+            return "it takes the prefix for a part of the names as soon as alpha tensors are there"
+        if "lora_A.default" in seen:
+            return "it takes the prefix for a part of the names when an adapter name (default) is there"
+    if naming == "diffusers" and "lora_down" in seen:
+        return "with this prefix it expects lora_A and lora_B"
+    if lora.layout.fusion in ("fused", "mixed") and seen & {"lora_A", "lora_A.default"} and alpha:
+        return "alpha of the fused q, k, v is left over"
+    return ""
+
+
+def _other_kohya(lora: Lora) -> bool:
+    return any(adapter.prefix.text == "lora_transformer_" for adapter in lora.adapters)
+
+
+LOADERS = (
+    comfy(
+        COMFY_OLD,
+        {"diffusion_model.": "single", "lora_unet_": "single"},
+        "ComfyUI before #10978: its map had no split names of Z-Image",
+    ),
+    comfy(
+        COMFY,
+        {
+            "diffusion_model.": "either",
+            "lora_unet_": "single",
+            **dict.fromkeys(("transformer.", "unet.", "lycoris_", ""), "split"),
+        },
+        "ComfyUI #10978 (2025-11-28); kohya names with split q, k, v are still not in its map (#11487)",
+    ),
+    Loader(DIFFUSERS, _diffusers, "tried with every layout on a small Z-Image model, diffusers 0.42"),
+)
+
+
+def variant_of(name: str) -> str:
+    """Which Z-Image a model's name, path or a user's word means: `base`, `turbo`, `de-turbo`, or empty."""
+    text = re.sub(r"[\s_.-]+", "", name.lower())
+    if "deturbo" in text or "dedistill" in text:
+        return "de-turbo"
+    if "turbo" in text:
+        return "turbo" if "zimage" in text or text == "turbo" else ""
+    last = text.rstrip("/").rsplit("/", 1)[-1]
+    return "base" if last in ("base", "zimage") or re.search(r"zimage(base|bf16|full)", last) else ""
+
+
+VARIANTS = Variants(
+    titles={"base": "Base", "turbo": "Turbo", "de-turbo": "De-Turbo"},
+    named=variant_of,
+    kin=(("turbo", "de-turbo"),),
+    bare=("zimage", "z-image", "z_image"),
+)
+"""De-Turbo descends from Turbo. ai-toolkit writes `zimage` as the base of Turbo's LoRAs, too."""
+
+ADAPTERS = LoraSupport(
+    table=Table(modules),
+    spellings=SPELLINGS,
+    loaders=LOADERS,
+    variants=VARIANTS,
+    software=(("networks.lora_zimage", "musubi-tuner"),),
+)

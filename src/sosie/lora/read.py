@@ -1,0 +1,104 @@
+"""Reading a LoRA: which family it is for, its layout, its alphas. No weight is read."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+from sosie.core.errors import BadModelError
+from sosie.files.safetensors import Header, read_header
+from sosie.lora.adapters import Adapter, group
+from sosie.lora.layouts import Fusion, Layout, Naming
+from sosie.lora.lora import Lora, LoraFamily, LoraSupport
+from sosie.lora.recognise import recognise
+from sosie.lora.training import plain, read_training
+
+MAX_ALPHAS = 20_000
+"""Most alpha scalars that are read from one file; the largest known LoRAs have about 1,500."""
+
+MOSTLY = 5 / 6
+"""At least this share of a LoRA's tensors is named so; an IP-Adapter FaceID, which has LoRAs inside, stays below."""
+
+
+def read_lora(path: Path, families: Iterable[LoraFamily], trained_on: str = "", header: Header | None = None) -> Lora:
+    """Reads what a LoRA is; no weight is read. `families` are those that it can be known as.
+
+    `trained_on` is what the user says of its base. `header` is the file's, if it was read already.
+    Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
+    """
+    header = read_header(path) if header is None else header
+    grouped = group(header)
+    named, total = sum(len(adapter.keys) for adapter in grouped.adapters if adapter.style), len(header.tensors)
+    if not named or named < MOSTLY * total:
+        first = plain(grouped.strangers[0] if grouped.strangers else next(iter(header.tensors), "none"))
+        message = f"{path} is no LoRA: {named} of its {total} tensors are named as one (not {first})"
+        raise BadModelError(message, "sosie model show says what it is")
+    start = _start(path)
+    answer = recognise(grouped.adapters, families)
+    support = answer.family.adapters if answer.family else LoraSupport()
+    adapters = grouped.adapters
+    if support.table is not None:
+        find = support.table.find
+        adapters = tuple(a.aimed_at(find(a.prefix.component, a.module)) for a in adapters)
+    bare = support.variants.bare if support.variants else ()
+    return Lora(
+        path=path,
+        header=header,
+        known=answer.family,
+        variant=answer.variant,
+        nearest=answer.nearest,
+        because=answer.because,
+        layout=_layout(adapters),
+        adapters=adapters,
+        strangers=grouped.strangers,
+        alphas=MappingProxyType(_read_alphas(path, header, adapters, start)),
+        training=read_training(header.metadata, trained_on, bare, support.software),
+        start=start,
+    )
+
+
+def _start(path: Path) -> int:
+    with path.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
+def _read_alphas(path: Path, header: Header, adapters: Sequence[Adapter], start: int) -> dict[str, float]:
+    names = [a.keys["alpha"] for a in adapters if "alpha" in a.keys]
+    names = [name for name in names if math.prod(header.tensors[name].shape) == 1]
+    if len(names) > MAX_ALPHAS:
+        raise BadModelError(f"{path} holds {len(names):,} alpha tensors; at most {MAX_ALPHAS:,} are read")
+    values: dict[str, float] = {}
+    with path.open("rb") as stream:
+        for name in sorted(names, key=lambda name: header.tensors[name].offsets):
+            info = header.tensors[name]
+            stream.seek(start + info.offsets[0])
+            value = scalar(info.dtype, stream.read(info.offsets[1] - info.offsets[0]))
+            if value is None:
+                raise BadModelError(f"{path}: alpha {plain(name)} has the dtype {info.dtype}, expected a float")
+            values[name] = value
+    return values
+
+
+def scalar(dtype: str, data: bytes) -> float | None:
+    """One number of a float dtype from its bytes; None for another dtype."""
+    if dtype == "BF16":
+        dtype, data = "F32", b"\0\0" + data
+    code = {"F16": "<e", "F32": "<f", "F64": "<d"}.get(dtype)
+    return None if code is None or len(data) != struct.calcsize(code) else float(struct.unpack(code, data)[0])
+
+
+def _layout(adapters: Sequence[Adapter]) -> Layout:
+    namings: set[Naming] = {adapter.prefix.naming for adapter in adapters}
+    naming: Naming = namings.pop() if len(namings) == 1 else "mixed"
+    styles = Counter(adapter.style for adapter in adapters)
+    style = styles.most_common(1)[0][0] if len(styles) == 1 else "mixed"
+    if naming == "diffusers" and any(a.prefix.text == "transformer." and "alpha" in a.keys for a in adapters):
+        naming = "onetrainer"
+    fused = any(len(a.targets) == 3 for a in adapters)
+    split = any(len(a.targets) == 1 and a.targets[0].third is not None for a in adapters)
+    fusion: Fusion = "mixed" if fused and split else "fused" if fused else "split" if split else "none"
+    return Layout(naming, style, fusion)
