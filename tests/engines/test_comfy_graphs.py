@@ -90,7 +90,7 @@ def test_every_shipped_recipe_is_compiled_or_refused() -> None:
 def test_the_embedded_model_is_refused_because_the_nodes_measure_faces_with_an_encoder_of_their_own(name: str) -> None:
     program = compiler()(planned(shipped(name)))
     assert program.steps == ()
-    assert {(finding.code, finding.severity) for finding in program.findings} == {("SOS-E001", "error")}
+    assert {(finding.code, finding.severity) for finding in program.findings} == {("SOS-E013", "error")}
     assert any("w600k_r50 of buffalo_l, and takes no other" in finding.message for finding in program.findings)
 
 
@@ -239,7 +239,7 @@ def test_a_name_from_the_workspace_comes_before_the_recipes() -> None:
 def test_what_no_server_can_load_is_refused_with_the_reason() -> None:
     unfit = {"sdxl": "it is a folder"}
     (finding,) = check_plan(made(SDXL), unfit, GraphChoices())
-    assert (finding.code, finding.severity) == ("SOS-E001", "error")
+    assert (finding.code, finding.severity) == ("SOS-E017", "error")
     assert finding.message == "'sdxl' cannot be loaded by ComfyUI: it is a folder"
 
 
@@ -249,11 +249,15 @@ def test_what_no_server_can_load_is_refused_with_the_reason() -> None:
         (replace(SDXL, sampler=Sampler("dpmpp_9m")), "SOS-E002", "did you mean 'dpmpp_"),
         (replace(SDXL, sampler=Sampler(shift=3.0)), "SOS-E002", "no timestep shift"),
         (replace(SDXL, guides=(INSTANTID,)), "SOS-E006", "no face yet"),
-        (replace(SDXL, kind="detail", guides=(replace(INSTANTID, encoder="w600k_r50"),)), "SOS-E001", "antelopev2"),
+        (replace(SDXL, kind="detail", guides=(replace(INSTANTID, encoder="w600k_r50"),)), "SOS-E013", "antelopev2"),
         (replace(SDXL, kind="detail", guides=(replace(INSTANTID, keypoints=None),)), "SOS-E008", "ControlNet"),
         (replace(SDXL, kind="upscale"), "SOS-E001", "none that SDXL has"),
-        (replace(SDXL, family="zimage"), "SOS-E001", "names no text_encoder"),
-        (replace(SDXL, family="flux1"), "SOS-E001", "draws no graphs for FLUX.1"),
+        (replace(SDXL, family="zimage"), "SOS-E010", "names no text_encoder"),
+        (replace(SDXL, text_encoder="qwen"), "SOS-E011", "expected no text_encoder"),
+        (replace(SDXL, family="zimage", guides=(INSTANTID,)), "SOS-E012", "has no node for Z-Image"),
+        (replace(SDXL, family="zimage", precision="fp16"), "SOS-E014", "fp16 overflows in Z-Image"),
+        (replace(SDXL, family="flux1"), "SOS-E019", "draws no graphs for FLUX.1"),
+        (replace(SDXL, kind="upscale", family="esrgan", upscale=Upscale(64.0)), "SOS-E063", "ComfyUI makes at most"),
         (replace(SDXL, family="esrgan"), "SOS-E001", "none that an upscaler has"),
     ],
 )
@@ -562,7 +566,7 @@ def test_recipe_show_takes_a_prompt_and_the_workspaces_files(sosie: Sosie, tmp_p
 def test_recipe_show_says_why_a_recipe_is_no_graph(sosie: Sosie, tmp_path: Path) -> None:
     result = sosie("recipe", "show", "mini", "--as", "comfy-ui", "--workspace", tmp_path)
     assert (result.code, result.out) == (1, "")
-    assert "SOS-E001" in result.err
+    assert "SOS-E013" in result.err
     assert sosie("recipe", "show", "mini", "--prompt", "x", "--workspace", tmp_path).code == 2
     assert sosie("recipe", "show", "mini", "--as", "comfyui", "--workspace", tmp_path).code == 2
 

@@ -67,6 +67,7 @@ def test_a_recipe_that_cannot_be_drawn_in_this_process_is_told_the_engine_that_c
     have(workspace)
     result = sosie("generate", "mira", "x", "--recipe", "mine", "--workspace", workspace, "--out", tmp_path / "out")
     assert (result.code, result.out) == (2, "")
+    assert "SOS-E018" in result.err
     assert "Z-Image cannot be drawn in this process; families that can: esrgan, sdxl" in result.err
     assert "--engine comfy:URL" in result.err
     assert "Traceback" not in result.err

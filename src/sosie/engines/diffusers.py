@@ -16,13 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
 from sosie.core.errors import EngineError, MissingPartError
-from sosie.core.stage_rules import E001, E004
+from sosie.core.finding import Rule
+from sosie.core.stage_rules import E004
 from sosie.engines.worker import Worker
 from sosie.families import drawer_of, expect_drawer
 from sosie.families.contract.draws import Faces, Runner, Settings, StageInput, StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+E018 = Rule("SOS-E018", "error", "A family cannot be drawn in this process")
 
 PACKAGES = ("sosie", "torch", "diffusers", "transformers", "numpy", "onnxruntime", "opencv-python-headless")
 
@@ -151,7 +154,7 @@ def _elsewhere(plan: Plan) -> list[Finding]:
         try:
             expect_drawer(stage.family)
         except MissingPartError as error:
-            findings.append(E001.at(plan.recipe, error.message, error.hint))
+            findings.append(E018.at(plan.recipe, error.message, error.hint))
     return list(dict.fromkeys(findings))
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import NotFoundError, UsageError
-from sosie.core.finding import has_errors
-from sosie.core.stage_rules import E001
+from sosie.core.finding import Rule, has_errors
 from sosie.engines.comfy.program import Compiled, Program, Step, from_built, png
 from sosie.families import families, grapher_of
 from sosie.families.contract.draws import Faces, StageInput, StageOutput
@@ -25,6 +24,9 @@ from sosie.graph.build import Builder, Built, Picture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+E017 = Rule("SOS-E017", "error", "ComfyUI cannot load a model as it is stored")
+E019 = Rule("SOS-E019", "error", "Sosie draws no graphs for a family")
 
 PREFIX = "sosie"
 """What files are called on the server. Nothing of the user's is in it."""
@@ -92,12 +94,12 @@ def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> l
         try:
             family = grapher_of(stage.family)
         except NotFoundError as error:
-            findings.append(E001.at(plan.recipe, error.message, error.hint))
+            findings.append(E019.at(plan.recipe, error.message, error.hint))
             continue
         for asset in (file.asset for file in family.names(stage) if file.asset in unfit):
             message = f"'{asset}' cannot be loaded by ComfyUI: {unfit[asset]}"
             hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and name a single file"
-            findings.append(E001.at(plan.recipe, message, hint))
+            findings.append(E017.at(plan.recipe, message, hint))
         findings += family.check(stage, plan, choices)
     return list(dict.fromkeys(findings))
 

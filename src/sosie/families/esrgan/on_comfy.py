@@ -6,10 +6,13 @@ import re
 from math import ceil
 
 from sosie.core import Finding, Plan, Stage
+from sosie.core.finding import Rule
 from sosie.core.stage_rules import E001
 from sosie.families.contract.graphs import GraphChoices, GraphStage
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
+
+E063 = Rule("SOS-E063", "error", "An upscaled image would be too long for ComfyUI")
 
 VERSION = ""
 
@@ -22,17 +25,14 @@ SUFFIXES = (".pth", ".safetensors", ".pt")
 def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     """What ComfyUI cannot enlarge of a plan."""
     del choices
-    wrong = ""
+    hint = f"sosie recipe show {plan.recipe}"
     if stage.kind != "upscale":
-        wrong = f"stage '{stage.kind}' is none that an upscaler has; expected 'upscale'"
-    else:
-        factors = [each.upscale.factor for each in plan.stages if each.kind == "upscale"]
-        side = max(plan.width, plan.height)
-        for factor in factors:
-            side = round(side * factor)
-        if side > MAX_SIDE:
-            wrong = f"the upscaled image would be {side:,} px long; ComfyUI makes at most {MAX_SIDE:,}"
-    return [E001.at(plan.recipe, wrong, f"sosie recipe show {plan.recipe}")] if wrong else []
+        return [E001.at(plan.recipe, f"stage '{stage.kind}' is none that an upscaler has; expected 'upscale'", hint)]
+    side = max(plan.width, plan.height)
+    for each in plan.stages:
+        side = round(side * each.upscale.factor) if each.kind == "upscale" else side
+    message = f"the upscaled image would be {side:,} px long; ComfyUI makes at most {MAX_SIDE:,}"
+    return [E063.at(plan.recipe, message, hint)] if side > MAX_SIDE else []
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

@@ -14,9 +14,11 @@ from pathlib import PurePosixPath
 
 from sosie.core import Guide
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E008
+from sosie.core.stage_rules import E008
 from sosie.graph.build import Builder, Picture, WantedFile, wanted
 from sosie.graph.graph import Link
+
+E013 = Rule("SOS-E013", "error", "A guide is fed by a face encoder that ComfyUI's node does not use")
 
 POINTS = "key points"
 """What the picture of the key points is called."""
@@ -62,7 +64,7 @@ def complaint(guide: Guide) -> tuple[Rule, str] | None:
             f"guide '{guide.kind}' is fed by the face encoder '{guide.encoder}'; ComfyUI's node measures faces by "
             f"{ENCODERS[pack][0]} of {pack}, and takes no other"
         )
-        return E001, message
+        return E013, message
     if guide.kind == "instantid" and guide.keypoints is None:
         return E008, "guide 'instantid' has no [stages.guides.keypoints]; expected its ControlNet"
     if guide.kind == "faceid-plus-v2" and not guide.image_encoder:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E006, E007
+from sosie.core.stage_rules import E001, E002, E006, E007, E011
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.sdxl import comfy_guides
@@ -19,6 +19,8 @@ from sosie.families.sdxl.prompts import Span, parse
 from sosie.graph.build import Builder, Picture, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
+
+E015 = Rule("SOS-E015", "error", "FaceDetailer has no face-parsing model")
 
 VERSION = ""
 
@@ -47,14 +49,14 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     if stage.sampler.shift:
         wrong.append((E002, f"SDXL has no timestep shift; expected shift = 0, got {stage.sampler.shift:g}"))
     if stage.text_encoder:
-        wrong.append((E001, "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
+        wrong.append((E011, "SDXL's text encoders come out of the checkpoint; expected no text_encoder"))
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
         wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
     if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
-        wrong.append((E001, "FaceDetailer has no face-parsing model; expected no detail.parser"))
+        wrong.append((E015, "FaceDetailer has no face-parsing model; expected no detail.parser"))
     return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
 
 
