@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 
 from sosie.files.signature import COMFY, Mark, Part, Variant
+from sosie.files.unet import ip_adapter
 
 TEXT, ADM = 2048, 2816
 REFINER_TEXT, REFINER_ADM = 1280, 2560
@@ -123,26 +124,11 @@ CONTROLNETS = (
     _controlnet(Mark(_ADM, 1, below=ADM), "reduced"),
 )
 
-FACES = (
-    ("faceid-plus", "image_proj.perceiver_resampler.proj_in.weight"),
-    ("full", "image_proj.proj.3.weight"),
-    ("faceid", "image_proj.proj.0.weight"),
-    ("plus", "image_proj.latents"),
-)
-"""Kinds of IP-Adapter by a tensor of their projection, as diffusers tells them apart."""
-
-IP_ADAPTERS = tuple(
-    Part(
-        "ip-adapter",
-        "ip-adapter",
-        (dataclasses.replace(width, name="ip_adapter.1.to_k_ip.weight", axis=1), Mark("image_proj.*")),
-        variants=tuple(Variant(kind + suffix, (Mark(name),)) for kind, name in FACES),
-        variant="base" + suffix,
-    )
+IP_ADAPTERS = (
+    ip_adapter(Mark("", sizes=(TEXT,))),
     # An adapter for SD 1.5 is 768 wide, so a reduced one is known only below that.
-    for width, suffix in ((Mark("", sizes=(TEXT,)), ""), (Mark("", below=SD15_TEXT), ", reduced"))
+    ip_adapter(Mark("", below=SD15_TEXT), ", reduced"),
 )
-
 
 INSTANTID = Part(
     "instantid",
