@@ -18,6 +18,7 @@ import pytest
 from places import ROOT
 
 from sosie.core.errors import BadImageError, CheckFailedError, ConfigError, UsageError
+from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
 from sosie.core.schema import load_toml
 from sosie.dataset.dataset import TrainingImage, dataset_digest, read_folder
@@ -27,7 +28,6 @@ from sosie.training.job import BaseModel, Samples, TrainingJob
 from sosie.training.optimise import learning_rate
 from sosie.training.order import Entry, Order
 from sosie.training.pictures import bucket_of, load_picture
-from sosie.training.ranges import training_complaints
 
 RECIPES = ROOT / "recipes"
 SMALL = Training(
@@ -231,7 +231,7 @@ def test_a_folder_is_read_with_captions_and_the_trigger_is_in_every_text(tmp_pat
     ids=lambda change: next(iter(change)),
 )
 def test_a_value_out_of_its_range_is_named(change: dict[str, Any]) -> None:
-    wrong = [complaint for right, complaint in training_complaints(replace(SMALL, **change)) if not right]
+    wrong = list(out_of_range(replace(SMALL, **change), "training"))
     assert any(f"training.{next(iter(change))} " in complaint for complaint in wrong)
 
 
@@ -241,7 +241,7 @@ def test_the_shipped_presets_are_in_range_and_in_no_precision_that_fails(name: s
 
     recipe = load_toml(Recipe, RECIPES / f"{name}.toml")
     assert recipe.training is not None
-    assert all(right for right, _ in training_complaints(recipe.training))
+    assert not list(out_of_range(recipe.training, "training"))
     assert check_precision(recipe.stages[0].family, recipe.training.precision) == []
 
 

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import sosie
 from sosie.api.models import known_table
-from sosie.api.stage_ranges import stage_complaints
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.prompt import FIELDS, fill
+from sosie.core.ranges import out_of_range
 from sosie.core.schema import load_toml
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
 from sosie.files.whole import write_whole
-from sosie.training.ranges import training_complaints
 from sosie.workspace.workspace import Workspace, check_name
 
 R001 = Rule("SOS-R001", "error", "A recipe is not valid")
@@ -65,7 +64,6 @@ def read_recipe(path: Path) -> Recipe:
     complaints = [
         (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
         (bool(recipe.stages), "it has no [[stages]]"),
-        (0 < recipe.acceptance.fmr < 1, f"acceptance.fmr = {recipe.acceptance.fmr} is not between 0 and 1"),
         *(
             (
                 stage.kind in ("refine", "detail"),
@@ -75,10 +73,7 @@ def read_recipe(path: Path) -> Recipe:
         ),
         *_twice([file.name for file in recipe.files]),
     ]
-    for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
-        for index, stage in enumerate(stages):
-            complaints += stage_complaints(stage, f"{table}[{index}]")
-    complaints += training_complaints(recipe.training)
+    complaints += [(False, complaint) for complaint in out_of_range(recipe, "")]
     for right, complaint in complaints:
         if not right:
             raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")

@@ -11,10 +11,9 @@ from typing import Any
 from sosie.core.character import Character
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.prompt import fill, with_trigger
-from sosie.core.recipe import CHARACTER_LORA, Acceptance, LoraUse, Recipe, Stage
+from sosie.core.recipe import CHARACTER_LORA, MAX_SIDE, Acceptance, LoraUse, Recipe, Stage
 from sosie.core.schema import digest, from_table, to_table
 
-MAX_SIDE = 8192
 ORDER = ("generate", "refine", "detail", "upscale")
 """The order in which stages that were chosen one by one are run."""
 

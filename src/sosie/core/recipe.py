@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
+
+from sosie.core.ranges import Range
 
 StageKind = Literal["generate", "refine", "detail", "upscale"]
 GuideKind = Literal["faceid", "faceid-plus-v2", "instantid"]
@@ -16,6 +19,9 @@ Timesteps = Literal["uniform", "logit-normal"]
 Optimizer = Literal["auto", "adamw", "adamw8bit"]
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
 BaseStorage = Literal["precision", "fp8"]
+
+MAX_SIDE = 8192
+"""Pixels of the longest side of an image that is drawn, or of a tile."""
 
 CHARACTER_LORA = "character"
 """The name by which a recipe asks for the character's own LoRA of the stage's family."""
@@ -33,10 +39,10 @@ class Sampler:
 
     name: str = "euler"
     schedule: Schedule = "model"
-    steps: int = 25
-    cfg: float = 5.0
-    denoise: float = 1.0
-    shift: float = 0.0
+    steps: Annotated[int, Range(1, 1000)] = 25
+    cfg: Annotated[float, Range(1, 100)] = 5.0
+    denoise: Annotated[float, Range(0, 1, above=True)] = 1.0
+    shift: Annotated[float, Range(0, 100)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,16 @@ class Keypoints:
     """
 
     controlnet: str
-    scale: float = 0.8
-    start: float = 0.0
-    end: float = 1.0
-    stick: float = 4.0
-    radius: float = 10.0
+    scale: Annotated[float, Range(0, 2)] = 0.8
+    start: Annotated[float, Range(0, 1)] = 0.0
+    end: Annotated[float, Range(0, 1)] = 1.0
+    stick: Annotated[float, Range(0, above=True)] = 4.0
+    radius: Annotated[float, Range(0, above=True)] = 10.0
+
+    def conflicts(self) -> Iterator[str]:
+        """What `core.ranges` asks for."""
+        if not self.start < self.end:
+            yield f"start = {self.start:g} is not below end = {self.end:g}"
 
 
 @dataclass(frozen=True)
@@ -68,11 +79,11 @@ class Guide:
     kind: GuideKind
     weights: str
     encoder: str
-    scale: float = 0.85
-    references: int = 4
+    scale: Annotated[float, Range(0, 2)] = 0.85
+    references: Annotated[int, Range(1, 100)] = 4
     image_encoder: str = ""
     lora: str = ""
-    lora_weight: float = 0.65
+    lora_weight: Annotated[float, Range(-4, 4)] = 0.65
     keypoints: Keypoints | None = None
 
 
@@ -86,9 +97,9 @@ class LoraUse:
     """
 
     file: str
-    weight: float = 1.0
+    weight: Annotated[float, Range(-4, 4)] = 1.0
     trigger: str = ""
-    guide_scale: float = 1.0
+    guide_scale: Annotated[float, Range(0, 1)] = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,23 +113,28 @@ class Detail:
     seam is more severe than `seam` (CIEDE2000; see `faces.blend.Seam`) is refused.
     """
 
-    size: int = 1024
-    margin: float = 1.8
-    dilate: float = 0.04
-    feather: float = 0.12
+    size: Annotated[int, Range(64, 2048, step=8)] = 1024
+    margin: Annotated[float, Range(1, 5)] = 1.8
+    dilate: Annotated[float, Range(0, 1)] = 0.04
+    feather: Annotated[float, Range(0, 1)] = 0.12
     parser: str = ""
-    min_face: float = 12.0
-    max_yaw: float = 60.0
-    seam: float = 5.0
+    min_face: Annotated[float, Range(0)] = 12.0
+    max_yaw: Annotated[float, Range(0, 90)] = 60.0
+    seam: Annotated[float, Range(0, above=True)] = 5.0
 
 
 @dataclass(frozen=True)
 class Upscale:
     """How an `upscale` stage enlarges: exactly `factor` times, in tiles of `tile` px that overlap."""
 
-    factor: float = 2.0
-    tile: int = 512
-    overlap: int = 32
+    factor: Annotated[float, Range(1, 16)] = 2.0
+    tile: Annotated[int, Range(64, MAX_SIDE)] = 512
+    overlap: Annotated[int, Range(0)] = 32
+
+    def conflicts(self) -> Iterator[str]:
+        """What `core.ranges` asks for."""
+        if not self.overlap < self.tile / 2:
+            yield f"overlap = {self.overlap} is not below half a tile"
 
 
 @dataclass(frozen=True)
@@ -136,7 +152,7 @@ class Stage:
     text_encoder: str = ""
     vae: str = ""
     precision: Precision = "auto"
-    clip_skip: int = 0
+    clip_skip: Annotated[int, Range(0, 12)] = 0
     prompt: str = ""
     loras: tuple[LoraUse, ...] = ()
     sampler: Sampler = field(default_factory=Sampler)
@@ -154,7 +170,7 @@ class Acceptance:
     checks that must pass; when empty, all of them.
     """
 
-    fmr: float = 0.05
+    fmr: Annotated[float, Range(0, 1, above=True, below=True)] = 0.05
     judges: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
 
@@ -185,34 +201,39 @@ class Training:
     newest `keep` stay. A run that is over-trained at `patience` judgements in a row ends.
     """
 
-    steps: int = 1500
-    batch: int = 1
-    rank: int = 16
-    alpha: float = 16.0
+    steps: Annotated[int, Range(1, 1_000_000)] = 1500
+    batch: Annotated[int, Range(1, 256)] = 1
+    rank: Annotated[int, Range(1, 1024)] = 16
+    alpha: Annotated[float, Range(0, 4096, above=True)] = 16.0
     targets: Targets = "transformer"
     texts: Texts = "captions"
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-4
     schedule: LearningRateSchedule = "cosine"
-    warmup: int = 0
+    warmup: Annotated[int, Range(0)] = 0
     optimizer: Optimizer = "auto"
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    min_snr: float = 5.0
+    weight_decay: Annotated[float, Range(0, 1, below=True)] = 0.01
+    clip: Annotated[float, Range(0, above=True)] = 1.0
+    min_snr: Annotated[float, Range(0)] = 5.0
     timesteps: Timesteps = "uniform"
-    timestep_shift: float = 1.0
-    ema: float = 0.0
+    timestep_shift: Annotated[float, Range(0.01, 100)] = 1.0
+    ema: Annotated[float, Range(0, 1, below=True)] = 0.0
     precision: Precision = "auto"
     base_storage: BaseStorage = "precision"
     gradient_checkpointing: bool = False
-    resolution: int = 1024
-    face_weight: float = 1.0
-    regularisation: float = 1.0
-    save_every: int = 250
-    sample_every: int = 250
-    keep: int = 4
-    patience: int = 3
+    resolution: Annotated[int, Range(64, 2048, step=64)] = 1024
+    face_weight: Annotated[float, Range(1, 100)] = 1.0
+    regularisation: Annotated[float, Range(0, 10)] = 1.0
+    save_every: Annotated[int, Range(1)] = 250
+    sample_every: Annotated[int, Range(1)] = 250
+    keep: Annotated[int, Range(1, 1000)] = 4
+    patience: Annotated[int, Range(2, 100)] = 3
     prompts: tuple[str, ...] = ()
-    seed: int = 0
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+
+    def conflicts(self) -> Iterator[str]:
+        """What `core.ranges` asks for."""
+        if not self.warmup < self.steps:
+            yield f"warmup = {self.warmup} is not below steps = {self.steps}"
 
 
 @dataclass(frozen=True)

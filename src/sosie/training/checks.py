@@ -10,6 +10,7 @@ from typing import Any
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
+from sosie.core.ranges import out_of_range
 from sosie.core.stage_rules import E004
 from sosie.dataset.check import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
@@ -18,7 +19,6 @@ from sosie.files.model_file import Broken, Known, identify
 from sosie.training import loggers
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import has_8_bit
-from sosie.training.ranges import training_complaints
 
 U001 = Rule("SOS-U001", "error", "The base cannot be trained on")
 U003 = Rule("SOS-U003", "error", "Captions or triggers are missing")
@@ -34,9 +34,8 @@ def check_job(job: TrainingJob) -> list[Finding]:
 
     Raises `UsageError` for a value out of its range, or a job without a character's images.
     """
-    for right, complaint in training_complaints(job.training):
-        if not right:
-            raise UsageError(complaint, "edit [training] in a copy of the recipe")
+    for complaint in out_of_range(job.training, "training"):
+        raise UsageError(complaint, "edit [training] in a copy of the recipe")
     if all(image.regularisation for image in job.images):
         raise UsageError("there are no images of a character to train on", "give a folder with images and captions")
     return [

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sosie.core import Plan, Recipe, Stage
 from sosie.core.errors import UsageError
-from sosie.core.plan import MAX_SIDE
+from sosie.core.recipe import MAX_SIDE
 from sosie.core.schema import digest
 from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
 from sosie.graph import Graph, node_type, read_workflow
