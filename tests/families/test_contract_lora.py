@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import re
@@ -30,7 +31,7 @@ ADAPTERS = """
 from sosie.lora import Loader, LoraSupport, Outcome, Variants
 from sosie.lora.loaders import comfy
 from sosie.lora.modules import Module, Table
-from sosie.lora.spellings import COMFY, KOHYA
+from sosie.lora.spellings import COMFY_NAMES, KOHYA_NAMES
 
 def modules():
     for index in range(2):
@@ -43,7 +44,7 @@ def _toy_ui(lora):
 
 ADAPTERS = LoraSupport(
     table=Table(modules),
-    spellings={"comfy": COMFY, "split": COMFY, "kohya": KOHYA},
+    spellings={"comfy": COMFY_NAMES, "split": COMFY_NAMES, "kohya": KOHYA_NAMES},
     loaders=(
         comfy("ComfyUI", {"diffusion_model.": "split"}, "tried with a toy"),
         Loader("ToyUI", _toy_ui, "tried with a toy"),
@@ -166,6 +167,14 @@ def test_a_table_that_has_every_module_counts_for_more_than_names_of_another_mod
     assert read_lora(file, families()).nearest == "FLUX", "one of its names is double_blocks.0"
     install(True)
     assert read_lora(file, families()).family == "toy"
+
+
+def test_a_lora_that_two_tables_have_alike_is_neithers(tmp_path: Path, install: Callable[[bool], None]) -> None:
+    install(True)
+    toy = next(family for family in families() if family.name == "toy")
+    twins = (*families(), dataclasses.replace(toy, name="twin", title="Twin"))
+    seen = read_lora(lora(tmp_path / "a.safetensors"), twins)
+    assert (seen.family, seen.nearest, seen.because) == ("", "Toy", "its modules are as much those of Twin")
 
 
 def test_without_adapters_a_lora_is_unknown_and_gets_no_other_familys_rules(

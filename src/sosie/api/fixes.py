@@ -17,7 +17,7 @@ from sosie.doctor.disk import D016
 from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
 from sosie.doctor.loras import L006, L008, L011, L014, check_lora
 from sosie.doctor.pickles import K012, K013
-from sosie.families import families
+from sosie.families import families, find_family
 from sosie.lora import read_lora
 from sosie.lora.convert import convert
 from sosie.workspace.workspace import Workspace
@@ -110,9 +110,12 @@ def _none(*_: object) -> tuple[Fix, ...]:
 
 
 def _lora(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
-    """Of a LoRA that was examined itself; no layout helps a loader that does not know its algorithm."""
+    """Of a LoRA that was examined itself and can be converted; no layout helps a loader without its algorithm."""
     path = Path(checkup.path)
     if checkup.kind != "lora":
+        return ()
+    family = find_family(checkup.family)
+    if family is not None and "comfy" not in family.adapters.spellings:
         return ()
     if finding.code == L008.code and read_lora(path, families()).algorithms != ("lora",):
         return ()

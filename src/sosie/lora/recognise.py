@@ -37,6 +37,9 @@ def recognise(adapters: Sequence[Adapter], families: Iterable[LoraFamily]) -> An
     ]
     best = max(compared, key=lambda each: each.rank, default=None)
     if best is not None and best.exact:
+        equal = [each.title for each in compared if each.rank == best.rank]
+        if len(equal) > 1:
+            return Answer(nearest=best.title, because=f"its modules are as much those of {' as of '.join(equal[1:])}")
         return best.answer
     names = "\n".join(adapter.module[:200] for adapter in adapters)
     signs = (sign for family in families for sign in family.adapters.signs)
@@ -50,8 +53,9 @@ def recognise(adapters: Sequence[Adapter], families: Iterable[LoraFamily]) -> An
 
 @dataclass(frozen=True)
 class _Compared:
-    """How many modules a family's table has, how many of those are of other sizes than its own, and the answer."""
+    """How many modules a family's table has, whether it has all of them in their sizes, and the answer."""
 
+    title: str
     known: int
     exact: bool
     answer: Answer
@@ -79,4 +83,4 @@ def _compare(family: LoraFamily, table: Table, adapters: Sequence[Adapter]) -> _
         answer = Answer(None, "", family.title, f"{larger} of its {count} modules are larger than {family.title}'s")
     else:
         answer = Answer(family, "reduced" if smaller > count / 2 else "base")
-    return _Compared(known, exact, answer)
+    return _Compared(family.title, known, exact, answer)

@@ -23,10 +23,10 @@ class Spelling:
     alpha: Literal["where needed", "always", "folded"]
 
 
-COMFY = Spelling({"denoiser": "diffusion_model."}, False, False, "lora_A", "where needed")
+COMFY_NAMES = Spelling({"denoiser": "diffusion_model."}, False, False, "lora_A", "where needed")
 """ComfyUI's prefix before diffusers' names, as ai-toolkit writes."""
 
-KOHYA = Spelling(
+KOHYA_NAMES = Spelling(
     {"denoiser": "lora_unet_", "text-encoder": "lora_te1_", "text-encoder-2": "lora_te2_"},
     flat=True,
     single=True,

@@ -18,7 +18,7 @@ from sosie.lora.layouts import PREFIXES
 from sosie.lora.loaders import COMFY, COMFY_OLD, DIFFUSERS, KeyMap, by_diffusers, by_key_map, has_alpha, styles
 from sosie.lora.lora import Loader, Lora, LoraSupport, Outcome
 from sosie.lora.modules import Component, Module, Table, same
-from sosie.lora.spellings import KOHYA, Spelling
+from sosie.lora.spellings import KOHYA_NAMES, Spelling
 
 EMBED, CONTEXT, ADM = 1280, 2048, 2816
 """Widths of its time embedding, of its text states, of its added embedding's input."""
@@ -96,8 +96,8 @@ def _clip(component: Component, layers: int, width: int) -> Iterator[Module]:
 
 
 SPELLINGS = {
-    "comfy": KOHYA,
-    "kohya": KOHYA,
+    "comfy": KOHYA_NAMES,
+    "kohya": KOHYA_NAMES,
     "diffusers": Spelling(
         {"denoiser": "unet.", "text-encoder": "text_encoder.", "text-encoder-2": "text_encoder_2."},
         flat=False,

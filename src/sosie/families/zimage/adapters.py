@@ -21,8 +21,7 @@ from collections.abc import Iterator
 from sosie.lora.loaders import COMFY, COMFY_OLD, DIFFUSERS, by_diffusers, comfy, has_alpha, styles
 from sosie.lora.lora import Loader, Lora, LoraSupport, Outcome, Variants
 from sosie.lora.modules import Module, Table, same
-from sosie.lora.spellings import COMFY as COMFY_SPELLING
-from sosie.lora.spellings import KOHYA, Spelling
+from sosie.lora.spellings import COMFY_NAMES, KOHYA_NAMES, Spelling
 
 WIDTH, FEED, TIME, TEXT = 3840, 10240, 256, 2560
 """Widths of its tokens, of its feed-forward layers, of its time embedding, of its captions."""
@@ -51,10 +50,10 @@ def modules() -> Iterator[Module]:
 
 
 SPELLINGS = {
-    "comfy": COMFY_SPELLING,
-    "split": COMFY_SPELLING,
-    "fused": dataclasses.replace(COMFY_SPELLING, single=True),
-    "kohya": KOHYA,
+    "comfy": COMFY_NAMES,
+    "split": COMFY_NAMES,
+    "fused": dataclasses.replace(COMFY_NAMES, single=True),
+    "kohya": KOHYA_NAMES,
     "diffusers": Spelling({"denoiser": "transformer."}, flat=False, single=False, style="lora_A", alpha="folded"),
 }
 
