@@ -154,9 +154,9 @@ def prepare(characters: Path, work: Work) -> None:
     """Writes every cell's plan, the embeddings that guide, and what the LoRAs learn from."""
     from identity import described
 
-    from sosie.api.engines import resolve_assets
     from sosie.api.faces import SessionFaces
     from sosie.api.recipes import load_recipe
+    from sosie.workspace.bill import resolve
     from sosie.workspace.characters import CharacterFile, new_character
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
@@ -168,14 +168,14 @@ def prepare(characters: Path, work: Work) -> None:
     lessons: dict[str, Any] = {}
     with Session(open_workspace(root)) as session:
         recipe = load_recipe(session.workspace, "mini-full")
-        assets = resolve_assets(session.workspace, needed_stages(recipe))
-        faces = SessionFaces(session)
+        bill = resolve(session.workspace, needed_stages(recipe))
+        faces = SessionFaces(session, bill.paths)
         for folder in sorted(path for path in characters.iterdir() if path.is_dir()):
             details = CharacterFile(folder.name, "fictional", True, described(folder))
             guiding = sorted(folder.glob("*.jpg"))[:GUIDING]
             character = new_character(session, details, guiding, replace=True).character
             lessons[folder.name] = lessons_of(session, character, guiding, work.root)
-            known = {**assets, **{f"{folder.name}-{part}": "" for part in ("lora", "plain")}}
+            known = {**bill.digests, **{f"{folder.name}-{part}": "" for part in ("lora", "plain")}}
             for column, how in columns(recipe, folder.name).items():
                 for index, prompt in enumerate(PROMPTS):
                     request = Request(recipe.name, character.name, prompt, seed=1)
@@ -258,12 +258,15 @@ def seconds(work: Work, device: str, first: int) -> None:
 def find(work: Work) -> None:
     """Looks for the character's face in every body, as the engine does."""
     from sosie.api.faces import SessionFaces
+    from sosie.api.recipes import load_recipe
+    from sosie.workspace.bill import resolve
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 
     found = work.read("faces")
     with Session(open_workspace(work.root / "workspace")) as session:
-        faces = SessionFaces(session)
+        stages = needed_stages(load_recipe(session.workspace, "mini-full"))
+        faces = SessionFaces(session, resolve(session.workspace, stages).paths)
         for cell in work.cells():
             if cell.body and work.path(cell.body).exists():
                 face = faces.find(work.image(cell.body), cell.plan, cell.plan.stages[-1])
@@ -281,17 +284,17 @@ class Scoring:
     def __init__(self, session: Any, folder: Path) -> None:
         from identity import described
 
-        from sosie.api.engines import resolve_assets
         from sosie.api.recipes import load_recipe
         from sosie.loop.judging import make_judge
         from sosie.scorers.attributes import AttributeClassifier
+        from sosie.workspace.bill import resolve
         from sosie.workspace.characters import CharacterFile, new_character
-        from sosie.workspace.library import find_model
 
         self._session = session
         recipe = load_recipe(session.workspace, "mini-full")
-        assets = resolve_assets(session.workspace, needed_stages(recipe))
-        brought = find_model(session.workspace, recipe.stages[0].model).attributes
+        bill = resolve(session.workspace, needed_stages(recipe))
+        model = bill[recipe.stages[0].model].installed
+        brought = model.attributes if model else None
         self._classifier = None if brought is None else AttributeClassifier(brought)
         self._judges: dict[str, Any] = {}
         self._shown: dict[str, dict[str, tuple[np.ndarray, np.ndarray]]] = {}
@@ -299,7 +302,7 @@ class Scoring:
             images = sorted(person.glob("*.jpg"))
             details = CharacterFile(person.name, "fictional", True, described(person))
             held = new_character(session, details, images[GUIDING:], replace=True).character
-            self._judges[person.name] = make_judge(session, held, recipe, assets).judge
+            self._judges[person.name] = make_judge(session, held, recipe, bill).judge
             guiding = sorted(self._faces(images[:GUIDING]), key=lambda item: abs(item[1].yaw))[: self.REFERENCES]
             self._shown[person.name] = {
                 encoder.name: (self._embedded(encoder, guiding), self._embedded(encoder, self._faces(images[GUIDING:])))

@@ -45,7 +45,9 @@ def lessons_of(session: Any, character: Character, images: Sequence[Path], root:
     """What each LoRA of a person reads: the images with their captions, as `sosie train` would put them."""
     from sosie.api.recipes import load_recipe
     from sosie.api.train_job import TrainOrder, job_of
+    from sosie.api.train_job import bare as without
     from sosie.dataset import build as datasets
+    from sosie.workspace.bill import resolve
 
     recipe = load_recipe(session.workspace, "mini")
     members: list[Any] = []
@@ -54,9 +56,10 @@ def lessons_of(session: Any, character: Character, images: Sequence[Path], root:
         datasets.add(session, character, members, datasets.Offer(path, f"file:{path.name}"), how)
     bare = replace(recipe, training=PLAIN)
     rows: dict[str, Rows] = {}
+    bill = resolve(session.workspace, without(recipe).stages)
     for part, one in (("lora", recipe), ("plain", bare)):
         rows[part] = []
-        for image in job_of(session, TrainOrder((character,), one)).images:
+        for image in job_of(session, TrainOrder((character,), one), bill).images:
             copy = root / "sets" / character.name / image.path.name
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(image.path.read_bytes())

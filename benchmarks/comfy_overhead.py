@@ -31,7 +31,6 @@ from websockets.sync.client import connect
 
 from sosie.api.comfy import open_comfy
 from sosie.api.comfy_graphs import open_compiler
-from sosie.api.engines import resolve_assets
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
 from sosie.api.recipes import load_recipe
@@ -42,6 +41,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
 from sosie.engines.comfy.live import fit
 from sosie.engines.comfy.server import parse_servers
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import CharacterFile, load_character, new_character
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
@@ -64,9 +64,13 @@ class Setting:
     def engine(self) -> str:
         return f"comfy:{self.url}"
 
+    @property
+    def bill(self) -> Bill:
+        return resolve(self.session.workspace, self.recipe.stages, self.character, remote=True)
+
     def plans(self, seed: int, count: int) -> list[Plan]:
         request = Request(self.recipe.name, self.character.name, "smiling", seed=seed)
-        assets = resolve_assets(self.session.workspace, self.recipe.stages, self.engine)
+        assets = self.bill.digests
         return [plan(self.recipe, self.character, request, Draw(index), assets) for index in range(count)]
 
 
@@ -105,7 +109,7 @@ class Bare:
 
 def graph_of(setting: Setting) -> tuple[dict[str, Any], str]:
     """The recipe's graph with the server's names of files in it, and the node that saves the image."""
-    program = open_compiler(setting.session, setting.recipe.stages)(setting.plans(0, 1)[0])
+    program = open_compiler(setting.session, setting.bill)(setting.plans(0, 1)[0])
     if len(program.steps) != 1 or program.steps[0].draft.uploads:
         sys.exit(
             f"recipe {setting.recipe.name} is more than one graph, or has uploads: a bare script could not send it"
@@ -120,7 +124,7 @@ def graph_of(setting: Setting) -> tuple[dict[str, Any], str]:
 
 def engine_only(setting: Setting, seed: int, count: int) -> float:
     """Seconds an image of the engine: graphs sent, followed, fetched, decoded and looked at."""
-    engine = open_comfy(setting.session, setting.engine, open_compiler(setting.session, setting.recipe.stages))
+    engine = open_comfy(setting.session, setting.engine, open_compiler(setting.session, setting.bill))
     try:
         return per_image(event for event in engine.run(setting.plans(seed, count + 1)) if isinstance(event, Render))
     finally:

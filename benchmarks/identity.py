@@ -22,13 +22,14 @@ from typing import Any
 import numpy as np
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
-from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.engines import open_engine
 from sosie.api.recipes import load_recipe
 from sosie.core import Character, Draw, Recipe, Render, Request, plan
 from sosie.core.plan import needed_stages, without_guides
 from sosie.loop.judging import make_judge
 from sosie.scorers.sample import Sample
 from sosie.scorers.statistics import auc, wilson
+from sosie.workspace.bill import resolve
 from sosie.workspace.characters import CharacterFile, new_character
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
@@ -75,10 +76,12 @@ class Column:
 def render(session: Session, character: Character, recipe: Recipe, judges: dict[str, Any], column: Column) -> None:
     """Renders the five prompts of one person and scores each image against every person."""
     stages = needed_stages(recipe, character)
-    assets = resolve_assets(session.workspace, stages)
-    engine = open_engine(session, "diffusers", stages, character)
+    bill = resolve(session.workspace, stages, character)
+    engine = open_engine(session, "diffusers", bill, character)
     for index, prompt in enumerate(PROMPTS):
-        planned = plan(recipe, character, Request(recipe.name, character.name, prompt, seed=1), Draw(index), assets)
+        planned = plan(
+            recipe, character, Request(recipe.name, character.name, prompt, seed=1), Draw(index), bill.digests
+        )
         stored = session.store.find_render(planned.id, engine.name)
         if stored is None:
             for event in engine.run([planned]):
@@ -160,19 +163,19 @@ def main() -> None:
     started = time.time()
     with Session(open_workspace(root)) as session:
         recipe = load_recipe(session.workspace, "mini")
-        assets = resolve_assets(session.workspace, needed_stages(recipe))
+        bill = resolve(session.workspace, needed_stages(recipe))
         characters: list[Character] = []
         judges: dict[str, Any] = {}
         for folder in sorted(p for p in options.characters.iterdir() if p.is_dir()):
             details = CharacterFile(folder.name, "fictional", True, described(folder))
             made = new_character(session, details, sorted(folder.glob("*.jpg")), replace=True)
             characters.append(made.character)
-            judges[folder.name] = {"shipped": make_judge(session, made.character, recipe, assets).judge}
+            judges[folder.name] = {"shipped": make_judge(session, made.character, recipe, bill).judge}
             if options.calibrate:
                 for event in calibrate(session, CalibrationRequest(made.character, recipe, options.calibrate)):
                     if isinstance(event, Calibration):
                         print(f"{folder.name}: calibrated on {event.n}", flush=True)
-                judges[folder.name]["own"] = make_judge(session, made.character, recipe, assets).judge
+                judges[folder.name]["own"] = make_judge(session, made.character, recipe, bill).judge
                 event.path.unlink()
         columns = {"FaceID 0.85": Column(), "text only": Column()}
         for character in characters:

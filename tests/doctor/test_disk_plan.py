@@ -26,10 +26,11 @@ from sosie.doctor.disk import (
     check_free,
     check_leftovers,
     check_quota,
+    disk_files,
     disk_table,
     plan_disk,
-    recipe_files,
 )
+from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Config, Workspace
 
 CODES = codes_in("doctor/disk.py", "doctor/leftovers.py")
@@ -153,7 +154,7 @@ def test_the_files_of_a_recipe_are_measured_once(tmp_path: Path) -> None:
     (folder / "again.onnx").hardlink_to(folder / "encoder.onnx")
     guide = Guide("faceid", "mini:encoder.onnx", "nowhere")
     recipe = Recipe("test", (Stage("generate", "sdxl", "mini", guides=(guide,)),), "{prompt}", 512, 512)
-    found = recipe_files(Workspace(tmp_path, Config()), recipe)
+    found = disk_files(resolve(Workspace(tmp_path, Config()), recipe.stages))
     assert found == (DiskFile("mini", 1000, present=True), DiskFile("nowhere", None))
 
 

@@ -15,8 +15,10 @@ from sosie.api.needs import parse_bytes
 from sosie.core import Guide, Recipe, Stage
 from sosie.core.errors import UsageError
 from sosie.core.recipe import Training
+from sosie.doctor import recipe_needs
 from sosie.doctor.machine import Gpu, MachineFacts
-from sosie.doctor.recipe_needs import Purpose, most, needs_of, plan_recipe
+from sosie.doctor.recipe_needs import Purpose, most
+from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Config, Workspace
 
 pytestmark = pytest.mark.once
@@ -214,6 +216,11 @@ def test_what_is_no_size_is_refused(text: str) -> None:
         parse_bytes(text)
 
 
+def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> recipe_needs.Needs:
+    """What a recipe needs with the files of a workspace."""
+    return recipe_needs.needs_of(recipe, resolve(workspace, recipe.stages), purpose)
+
+
 def test_a_small_model_is_not_said_to_need_what_its_family_does(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, Config())
     folder = tmp_path / "models"
@@ -246,7 +253,7 @@ def test_the_stages_of_a_hybrid_run_one_after_another(tmp_path: Path) -> None:
 def test_a_family_without_figures_is_given_no_other_familys(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path, Config())
     recipe = Recipe("f", (Stage("generate", "flux1", "x"),), "", 1024, 1024)
-    plan = plan_recipe(workspace, recipe, Purpose(1000, quota=GB))
+    plan = recipe_needs.plan_recipe(recipe, resolve(workspace, recipe.stages), Purpose(1000, quota=GB))
     rows = {row.name: row.bytes for row in plan.rows}
     assert (rows["models"], rows["downloads"]) == (0, 0)
     assert "checkpoints" not in rows
@@ -258,7 +265,8 @@ def test_a_family_without_figures_is_given_no_other_familys(tmp_path: Path) -> N
 
 def test_checkpoints_are_counted_by_the_rank_that_the_recipe_trains(tmp_path: Path) -> None:
     recipe = Recipe("r", (Stage("generate", "sdxl", "x"),), "", 1024, 1024)
+    bill = resolve(Workspace(tmp_path, Config()), recipe.stages)
     for training, size in ((None, 400_000_000), (Training(rank=16), 200_000_000), (Training(rank=64), 800_000_000)):
-        plan = plan_recipe(Workspace(tmp_path, Config()), replace(recipe, training=training), Purpose(1000))
+        plan = recipe_needs.plan_recipe(replace(recipe, training=training), bill, Purpose(1000))
         rows = {row.name: row.bytes for row in plan.rows}
         assert rows["checkpoints"] == (4 + 1 + 2 * 2) * size

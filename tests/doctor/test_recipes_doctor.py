@@ -17,9 +17,10 @@ from places import ROOT
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Character, CharacterLora, Finding, Guide, Recipe, Request
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
-from sosie.doctor.models import check_assets
-from sosie.doctor.recipes import check_recipe
+from sosie.core.plan import needed_stages
+from sosie.doctor import recipes
 from sosie.files.safetensors import read_header
+from sosie.workspace.bill import resolve
 from sosie.workspace.known import fingerprint, remember
 from sosie.workspace.library import find_asset, find_model, installed_models
 from sosie.workspace.workspace import Config, Workspace, open_workspace
@@ -63,6 +64,13 @@ def sdxl(tmp_path: Path) -> Workspace:
     return open_workspace(tmp_path)
 
 
+def check_recipe(
+    workspace: Workspace, recipe: Recipe, character: Character | None = None, request: Request | None = None
+) -> list[Finding]:
+    """What the doctor says of a recipe in a workspace."""
+    return recipes.check_recipe(recipe, resolve(workspace, needed_stages(recipe, character, request), character))
+
+
 def told(findings: list[Finding]) -> list[str]:
     """The codes of warnings and errors."""
     return [finding.code for finding in findings if finding.severity != "info"]
@@ -97,7 +105,7 @@ def test_every_shipped_recipe_can_be_read(tmp_path: Path) -> None:
 
 
 def test_the_files_of_shipped_recipes_are_named_once_and_as_the_stages_name_them(tmp_path: Path) -> None:
-    from sosie.core.plan import asset_names, needed_stages
+    from sosie.core.plan import asset_names
 
     for name in ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo"):
         recipe = load_recipe(open_workspace(tmp_path), name)
@@ -144,7 +152,8 @@ def test_mini_gives_no_warning_and_its_images_may_be_sold(tmp_path: Path) -> Non
 
 def test_a_missing_file_says_where_it_comes_from_and_a_missing_checkpoint_how_to_name_ones_own(tmp_path: Path) -> None:
     workspace = open_workspace(tmp_path)
-    missing = {f.message: f.hint for f in check_assets(workspace, load_recipe(workspace, "sdxl-instantid"))}
+    recipe = load_recipe(workspace, "sdxl-instantid")
+    missing = {f.message: f.hint for f in check_recipe(workspace, recipe) if f.code == "SOS-R002"}
     own = next(hint for message, hint in missing.items() if "'sdxl'" in message)
     assert 'under [models]: sdxl = "PATH"' in own
     other = next(hint for message, hint in missing.items() if "4x-UltraSharp" in message)
@@ -265,13 +274,12 @@ def test_steps_and_cfg_are_judged_by_the_variant(
 
 
 def test_what_the_user_said_of_a_variant_wins_over_the_files_name(zimage: Workspace) -> None:
-    known = zimage.root / "known.json"
     path = zimage.models / "z_image_bf16.safetensors"
     header = read_header(path)
-    remember(known, "zimage", fingerprint(path, header, "layers.28.ffn_norm1.weight"), "Turbo")
     recipe = load_recipe(zimage, "zimage")
     assert told(check_recipe(zimage, recipe)) == []
-    assert told(check_recipe(zimage, recipe, known=known)) == ["SOS-R020", "SOS-R021"]
+    remember(zimage.known_table, "zimage", fingerprint(path, header, "layers.28.ffn_norm1.weight"), "Turbo")
+    assert told(check_recipe(zimage, recipe)) == ["SOS-R020", "SOS-R021"]
 
 
 def test_a_variant_that_nobody_knows_may_have_the_settings_of_any(zimage: Workspace) -> None:
@@ -383,7 +391,7 @@ def test_a_name_that_means_two_different_files_is_an_error_that_lists_them(tmp_p
     assert str(one) in error.value.message
     assert str(other) in error.value.message
     recipe = changed(load_recipe(workspace, "zimage"), model="x")
-    assert "SOS-R004" in told(check_assets(workspace, recipe))
+    assert "SOS-R004" in told(check_recipe(workspace, recipe))
 
 
 def test_a_converted_file_wins_over_the_pickle_that_it_was_made_of(tmp_path: Path) -> None:

@@ -112,11 +112,13 @@ def test_the_fake_runs_as_a_program(sosie: Sosie, tmp_path: Path, references: li
 def test_every_shipped_recipe_runs_on_the_fake_out_of_the_box(
     workspace: Path, references: list[Path], recipe: str
 ) -> None:
+    from sosie.workspace.bill import resolve
     from sosie.workspace.characters import load_character
 
     with Session(open_workspace(workspace)) as session, FakeServer(Behaviour(pictures=tuple(references))) as fake:
         of = replace(planned(shipped(recipe), load_character(session.workspace, "mira")), width=256, height=384)
-        engine = open_engine(session, f"comfy:{fake.url}", of.stages, of.character)
+        bill = resolve(session.workspace, of.stages, of.character, remote=True)
+        engine = open_engine(session, f"comfy:{fake.url}", bill, of.character)
         findings = engine.check(of)
         (render,) = (event for event in engine.run([of]) if isinstance(event, Render))
         engine.close()

@@ -681,8 +681,8 @@ def test_an_interrupt_ends_the_command_and_not_the_worker(workspace: Path, tmp_p
 def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sosie.api.engines import engine_files, resolve_assets
     from sosie.api.recipes import load_recipe
+    from sosie.workspace.bill import resolve
     from sosie.workspace.characters import load_character
 
     studio: Any = importlib.import_module("sosie.families.sdxl.studio")
@@ -695,13 +695,13 @@ def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
     first = recipe.stages[0]
     quick = replace(recipe, stages=(replace(first, loras=(), sampler=replace(first.sampler, steps=2)),), repair=())
     free = replace(quick, stages=(replace(quick.stages[0], guides=(), sampler=Sampler("euler", steps=2)),))
-    assets = resolve_assets(opened, quick.stages)
+    bill = resolve(opened, quick.stages, character)
     asked = [
-        plan(which, character, Request("mini", "mira", prompt), Draw(index), assets)
+        plan(which, character, Request("mini", "mira", prompt), Draw(index), bill.digests)
         for which, prompt, index in ((quick, "smiling", 0), (free, "in the rain", 1), (quick, "smiling", 2))
     ]
     with Session(opened) as session:
-        files = engine_files(session, "diffusers", quick.stages, character)
+        files = bill.paths
         straight = make_engine(session, "diffusers", files)
         expected = [pixels_digest(render.image) for planned in asked for render in renders(straight.run([planned]))]
         name = straight.name

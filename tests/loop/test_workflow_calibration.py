@@ -28,6 +28,7 @@ from sosie.graph import Graph
 from sosie.graph.read import read_table
 from sosie.graph.taken_out import apply_changes, candidates, guide_changes, lora_changes, split_settings
 from sosie.loop.judging import Bench, Maker, make_judge
+from sosie.workspace.bill import Bill
 from sosie.workspace.characters import CharacterFile, load_character, new_character
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
@@ -211,7 +212,7 @@ def impostors(
 
 
 def judged(session: Session, who: Character, flow: Workflow, engine: str = ENGINE) -> Bench:
-    return make_judge(session, who, flow.recipe, flow.assets, Maker(engine, flow))
+    return make_judge(session, who, flow.recipe, Bill(), Maker(engine, flow))
 
 
 def coded(bench: Bench, code: str) -> Finding:
@@ -337,7 +338,8 @@ def test_hints_of_recipes_name_the_engine_only_if_it_is_not_the_default(session:
     mira, recipe = load_character(session.workspace, "mira"), load_recipe(session.workspace, "zimage")
     command = "sosie calibrate mira --recipe zimage"
     assert (
-        coded(make_judge(session, mira, recipe, {}, Maker(ENGINE)), "SOS-J005").hint == f"{command} --engine {ENGINE}"
+        coded(make_judge(session, mira, recipe, Bill(), Maker(ENGINE)), "SOS-J005").hint
+        == f"{command} --engine {ENGINE}"
     )
     assert coded(make_judge(session, mira, recipe, None), "SOS-J005").hint == command
 

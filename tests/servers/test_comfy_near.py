@@ -22,6 +22,7 @@ from sosie.engines.comfy.answers import System, read_folders
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse
+from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
 
@@ -243,7 +244,7 @@ def test_generate_warns_of_a_gpu_with_less_memory_than_the_recipe_wants(here: Wo
     stage = Stage("generate", "zimage", UNET, ENCODER, "ae", sampler=Sampler("res_multistep", "simple", 4, 4.0))
     set_behaviour(server, memory=8 * 2**30)
     with Session(here) as session:
-        compiler = open_compiler(session, (stage,))
+        compiler = open_compiler(session, resolve(session.workspace, (stage,), remote=True))
         assert compiler.supplies.memory > 12 * 10**9
         engine = open_comfy(session, f"comfy:{server.url}", compiler)
         planned = replace(plan(1), stages=(stage,), width=1024, height=1024)

@@ -25,7 +25,7 @@ from processes import runs, until
 from weight_files import lora, weights
 
 from sosie.api.comfy import FarServer, ServedComfy, Stamps, open_comfy, parse_far
-from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.engines import open_engine
 from sosie.core import Character, Finding, Plan, Render, Stage
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.recipe import LoraUse
@@ -34,6 +34,7 @@ from sosie.engines.comfy.program import FileUse, Program
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
 from sosie.machines.ssh.trouble import X001
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
 
@@ -334,14 +335,14 @@ def test_a_token_comes_from_the_environment_alone(
 
 def test_files_that_only_the_server_has_are_planned_without_a_digest(here: Workspace) -> None:
     stages = (Stage("generate", "zimage", "only-there", loras=(LoraUse("character", 1.0),)),)
-    found = resolve_assets(here, stages, "comfy:http://127.0.0.1:1")
+    found = resolve(here, stages, remote=True).digests
     assert found["only-there"] == ""
     assert len(found["character"]) == 64
 
 
 def test_models_are_not_kept_loaded_here_for_a_server(here: Workspace) -> None:
     with pytest.raises(UsageError, match="keeps its models itself"):
-        open_engine(Session(here), "comfy:http://127.0.0.1:1", (), Character("mira", "fictional", True), None, 5.0)
+        open_engine(Session(here), "comfy:http://127.0.0.1:1", Bill(), Character("mira", "fictional", True), None, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def cohort(monkeypatch: pytest.MonkeyPatch) -> None:
     from sosie.scorers.cohort import load_cohort
     from sosie.workspace.library import find_model
 
-    def shipped(session: Session, _: Any) -> Any:
+    def shipped(session: Session, *_: Any) -> Any:
         found = find_model(session.workspace, "mini").cohort
         assert found is not None
         return load_cohort(found)

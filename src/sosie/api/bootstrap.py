@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from sosie.api.engines import is_comfy, open_engine, resolve_assets
+from sosie.api.engines import is_comfy, open_engine
 from sosie.api.generate import MISSING_HERE
-from sosie.api.models import known_table
 from sosie.core import Character, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
@@ -32,6 +31,7 @@ from sosie.dataset.gather import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judging import Maker, make_judge
+from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
 
 MAX_IMAGES = 1000
@@ -78,16 +78,17 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]
         raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
     asked(order.recipe.calibration.prompts, 0)
     stages = needed_stages(order.recipe, order.character)
-    findings = check_recipe(session.workspace, order.recipe, order.character, None, known_table(session.workspace))
-    if is_comfy(order.engine):
+    bill = resolve(session.workspace, stages, order.character, is_comfy(order.engine))
+    findings = check_recipe(order.recipe, bill)
+    if bill.remote:
         findings = [finding for finding in findings if finding.code not in MISSING_HERE]
     if has_errors(findings):
         yield from findings
         raise _stopped()
-    assets = resolve_assets(session.workspace, stages, order.engine)
-    engine = open_engine(session, order.engine, stages, order.character)
+    assets = bill.digests
+    engine = open_engine(session, order.engine, bill, order.character)
     try:
-        judged = make_judge(session, order.character, order.recipe, assets, Maker(order.engine))
+        judged = make_judge(session, order.character, order.recipe, bill, Maker(order.engine))
         findings += [*judged.findings, *engine.check(first_plan(_task(order, 0), assets))]
         yield from dict.fromkeys(findings)
         if has_errors(findings):

@@ -15,7 +15,7 @@ from sosie.api.needs import Examination
 from sosie.api.recipes import load_recipe
 from sosie.core import Draw, Finding, Recipe, Request, plan
 from sosie.core.finding import has_errors
-from sosie.core.plan import asset_names, needed_stages
+from sosie.core.plan import needed_stages
 from sosie.doctor.machine import Needs
 from sosie.doctor.recipe_needs import needs_of
 from sosie.doctor.remote import LEAST_DISK, finding_of
@@ -30,6 +30,7 @@ from sosie.engines.comfy.station import Y034
 from sosie.graph import node_types
 from sosie.graph.nodes import PACKS
 from sosie.machines.ssh import SshError
+from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
 
@@ -92,12 +93,12 @@ def examine_servers(workspace: Workspace, subject: str, how: Examination) -> Gen
 
 def _asked(session: Session, recipe: Recipe, how: Examination) -> _Asked:
     """The programs of an image and of its repair, for somebody without a LoRA."""
-    stages = needed_stages(recipe)
-    needs = needs_of(session.workspace, recipe, how.purpose)
-    compiler = open_compiler(session, stages)
+    bill = resolve(session.workspace, needed_stages(recipe), remote=True)
+    needs = needs_of(recipe, bill, how.purpose)
+    compiler = open_compiler(session, bill)
     request = Request(recipe.name, SOMEBODY.name, PROMPT)
     draws = (Draw(), Draw(attempt=1, source="0" * 64)) if recipe.repair else (Draw(),)
-    plans = [plan(recipe, SOMEBODY, request, draw, dict.fromkeys(asset_names(stages), "")) for draw in draws]
+    plans = [plan(recipe, SOMEBODY, request, draw, dict.fromkeys(bill.entries, "")) for draw in draws]
     programs = tuple(replace(compiler(one), memory=needs.vram_mib * 2**20) for one in plans)
     return _Asked(recipe.name, programs, replace(needs, disk_bytes=LEAST_DISK))
 

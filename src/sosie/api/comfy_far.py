@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from sosie.api.models import known_table
 from sosie.core import Finding, Plan
 from sosie.core.errors import SosieError
 from sosie.core.finding import Rule
@@ -97,7 +96,7 @@ class FarDoctor:
 
     def examine_files(self, uses: Iterable[FileUse] | None) -> Iterator[FarModel]:
         """The files that `uses` name, or all that are in the model folders, each once. Raises `SshError`."""
-        known = known_table(self._workspace)
+        known = self._workspace.known_table
         for file in dict.fromkeys(self._listing() if uses is None else self._used(uses)):
             found = check_far_file(file, known)
             yield replace(found, findings=tuple(map(on_detector, found.findings)))
@@ -154,7 +153,7 @@ class FarDoctor:
     def _check_file(self, file: FarFile) -> tuple[Finding, ...]:
         key = (file.path, file.stamp)
         if key not in self._known:
-            found = check_far_file(file, known_table(self._workspace)).findings
+            found = check_far_file(file, self._workspace.known_table).findings
             self._known[key] = tuple(map(on_detector, found))
         return self._known[key]
 

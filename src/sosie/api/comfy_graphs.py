@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
-from sosie.core.errors import BadImageError, NotFoundError, SosieError
+from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, plan
+from sosie.core.errors import BadImageError, NotFoundError
 from sosie.core.finding import has_errors
-from sosie.core.plan import asset_names, resolve_stages
+from sosie.core.plan import resolve_stages
 from sosie.doctor.recipe_needs import Purpose, needs_of
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, draw_plan, parts_of
 from sosie.families.contract.graphs import GraphChoices
 from sosie.graph.to_api import to_api
 from sosie.graph.to_ui import to_ui
-from sosie.workspace.library import find_files, one_of
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
 
@@ -68,13 +68,12 @@ def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:
     """The recipe's graphs as one document; those that Sosie sends one after another stand beside each other."""
     who = sight.character or SOMEBODY
     asked = Request(recipe.name, who.name, PROMPT if sight.prompt is None else sight.prompt)
-    bare = dict.fromkeys(asset_names(resolve_stages(recipe, who, asked)), "")
-    planned = plan(recipe, who, asked, Draw(), bare)
-    unfit = unfit_assets(workspace, bare)
-    findings = check_plan(planned, unfit, sight.choices)
+    bill = resolve(workspace, resolve_stages(recipe, who, asked), who)
+    planned = plan(recipe, who, asked, Draw(), dict.fromkeys(bill.entries, ""))
+    findings = check_plan(planned, unfit_assets(bill), sight.choices)
     if has_errors(findings):
         return Shown({}, findings=tuple(findings))
-    told = called_files(workspace, bare)
+    told = called_files(bill)
     built = draw_plan(planned, told, sight.choices)
     table = to_api(built.graph) if sight.form == "comfy" else to_ui(built.graph, built.groups)
     return Shown(
@@ -86,20 +85,19 @@ def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:
     )
 
 
-def open_compiler(session: Session, stages: Sequence[Stage], choices: GraphChoices | None = None) -> GraphCompiler:
-    """The compiler for plans of these stages in a session's workspace."""
+def open_compiler(session: Session, bill: Bill, choices: GraphChoices | None = None) -> GraphCompiler:
+    """The compiler for plans of the bill's stages in a session's workspace."""
     from sosie.api.faces import SessionFaces
 
-    assets = asset_names(tuple(stages))
-    parsers = {stage.detail.parser for stage in stages if stage.kind == "detail" and stage.detail.parser}
-    found = {asset: place for asset in assets if (place := _place(session.workspace, asset)) is not None}
+    parsers = {stage.detail.parser for stage in bill.stages if stage.kind == "detail"}
+    places = {entry.name: entry.place for entry in bill if entry.place is not None}
     supplies = GraphSupplies(
-        SessionFaces(session),
+        SessionFaces(session, {entry.name: entry.path for entry in bill if entry.path is not None}),
         Portraits(session),
-        {asset: found[asset] for asset in parsers if asset in found},
-        called_files(session.workspace, assets),
-        unfit_assets(session.workspace, assets),
-        needs_of(session.workspace, Recipe("", tuple(stages), "", 0, 0), Purpose()).vram_mib * 2**20,
+        {name: place for name, place in places.items() if name in parsers},
+        called_files(bill),
+        unfit_assets(bill),
+        needs_of(Recipe("", bill.stages, "", 0, 0), bill, Purpose()).vram_mib * 2**20,
     )
     return GraphCompiler(supplies, choices or GraphChoices())
 
@@ -140,37 +138,22 @@ class Portraits:
         return [Image.fromarray(face_crop(pixels, face, PORTRAIT, MARGIN).image) for pixels, face in seen]
 
 
-def called_files(workspace: Workspace, assets: Iterable[str]) -> dict[str, str]:
-    """The file names of assets, as far as `sosie.toml` or the model folders tell."""
-    places = ((asset, _place(workspace, asset)) for asset in assets)
-    return {asset: place.name for asset, place in places if place is not None and place.suffix and not place.is_dir()}
+def called_files(bill: Bill) -> dict[str, str]:
+    """The names of files, as far as `sosie.toml` or the model folders tell."""
+    places = ((entry.name, entry.place) for entry in bill)
+    return {name: place.name for name, place in places if place is not None and place.suffix and not place.is_dir()}
 
 
-def unfit_assets(workspace: Workspace, assets: Iterable[str]) -> dict[str, str]:
+def unfit_assets(bill: Bill) -> dict[str, str]:
     """Assets that no ComfyUI can load, with the reason: folders of several files, and models inside a package."""
-    packaged = {entry.name for entry in importlib.metadata.entry_points(group="sosie.models")}
+    packaged = {point.name for point in importlib.metadata.entry_points(group="sosie.models")}
     unfit: dict[str, str] = {}
-    for asset in assets:
-        place = _place(workspace, asset)
-        if place is not None and place.is_dir():
-            unfit[asset] = f"{place} is a folder in the layout of diffusers, and ComfyUI loads single files"
-        elif place is None and asset.partition(":")[0] in packaged:
-            unfit[asset] = "it is part of a Python package, in the layout of diffusers, and runs on this machine"
+    for entry in bill:
+        if entry.place is not None and entry.place.is_dir():
+            unfit[entry.name] = f"{entry.place} is a folder in the layout of diffusers, and ComfyUI loads single files"
+        elif entry.place is None and entry.name.partition(":")[0] in packaged:
+            unfit[entry.name] = "it is part of a Python package, in the layout of diffusers, and runs on this machine"
     return unfit
-
-
-def _place(workspace: Workspace, asset: str) -> Path | None:
-    """Where `sosie.toml` or a model folder has an asset; the file need not be there. None if neither names it."""
-    model, colon, inside = asset.partition(":")
-    named = workspace.config.models.get(asset) or (workspace.config.models.get(model) if colon else None)
-    if named:
-        base = workspace.path(named)
-        return base / inside if colon and asset not in workspace.config.models else base
-    try:
-        found = find_files(workspace, asset)
-        return one_of(found, asset) if found else None
-    except SosieError:
-        return None
 
 
 def _is_users_own(recipe: Recipe, asset: str, told: Mapping[str, str]) -> bool:

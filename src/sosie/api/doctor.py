@@ -10,15 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sosie.api.models import known_table
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import R001, find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
+from sosie.core.plan import needed_stages
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import check_partial, is_partial
 from sosie.doctor.recipe_needs import check_plan
+from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
         return Checkup(
             subject, "lora", str(path), "lora", lora.family, lora.variant, lora.layout.title, findings=findings
         )
-    answer, found = check_model_file(path, known_table(workspace), header)
+    answer, found = check_model_file(path, workspace.known_table, header)
     if isinstance(answer, Known):
         m = answer.model
         return Checkup(
@@ -190,10 +191,11 @@ def _of_recipe(workspace: Workspace, recipe: Recipe, checkup: Checkup, how: Exam
     """The recipe's files, and whether disk and card (unless recorded ones are asked about) are large enough."""
     from sosie.doctor.recipes import check_recipe
 
-    findings = check_recipe(workspace, recipe, known=known_table(workspace))
-    plan, more = check_plan(workspace, recipe, how.purpose)
+    bill = resolve(workspace, needed_stages(recipe))
+    findings = check_recipe(recipe, bill)
+    plan, more = check_plan(recipe, bill, how.purpose, workspace.root)
     if how.machine is None and not how.purpose.quota:
-        more += check_here(workspace, recipe, how.purpose)
+        more += check_here(workspace.root, recipe, bill, how.purpose)
     return replace(checkup, findings=(*findings, *more), disk=plan)
 
 
@@ -201,7 +203,7 @@ def _workflow(workspace: Workspace, path: Path, subject: str) -> Checkup:
     """A ComfyUI graph: its wires, its files, and what each sampler is put together from."""
     from sosie.doctor.workflows import check_workflow
 
-    findings = check_workflow(workspace, path, known_table(workspace))
+    findings = check_workflow(workspace, path, workspace.known_table)
     return Checkup(subject, "workflow", str(path), findings=tuple(findings))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +19,6 @@ from sosie.faces.encoders import ArcFaceOnnx, similarity
 from sosie.faces.references import face_crops, identity_embedding, raw_identity_embedding
 from sosie.faces.templates import kept
 from sosie.files.images import read_image
-from sosie.workspace.library import find_asset
 from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
@@ -42,10 +42,14 @@ HINTS = {
 
 
 class SessionFaces:
-    """Keeps the protocol `families.Faces` for the characters of a session's workspace."""
+    """Keeps the protocol `families.Faces` for the characters of a session's workspace.
 
-    def __init__(self, session: Session) -> None:
+    `files` has the guides' encoders by the names that they are asked by.
+    """
+
+    def __init__(self, session: Session, files: Mapping[str, Path]) -> None:
         self._session = session
+        self._files = files
         self._encoder = cache(self._open)
 
     def embedding(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
@@ -92,4 +96,6 @@ class SessionFaces:
         return [read_image(path) for path in paths.values()]
 
     def _open(self, name: str) -> ArcFaceOnnx:
-        return ArcFaceOnnx(name, find_asset(self._session.workspace, name))
+        if name not in self._files:
+            raise NotFoundError(f"face encoder '{name}' was not found", "sosie model list")
+        return ArcFaceOnnx(name, self._files[name])

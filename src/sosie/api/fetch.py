@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from sosie.api.convert import convert_model
-from sosie.api.models import known_table
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
@@ -143,7 +142,7 @@ def fetch(
         findings.append(N009.at(row.name, message, "compare it with the publisher's page"))
     converted = _convert(done, row.path)
     findings += converted or []
-    findings += check_fetched(row.path, row.role, families, known_table(workspace))
+    findings += check_fetched(row.path, row.role, families, workspace.known_table)
     record = Origin(
         source=source.text,
         title=source.title,

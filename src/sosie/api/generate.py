@@ -7,16 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.api.engines import is_comfy, open_engine, resolve_assets
-from sosie.api.models import known_table
+from sosie.api.engines import is_comfy, open_engine
 from sosie.api.prompts import PromptLine
-from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, Stage, plan
+from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
-from sosie.doctor.models import R002, R004
 from sosie.doctor.output import check_output
-from sosie.doctor.recipes import check_recipe
+from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.doctor.slots import R013
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
@@ -24,6 +22,7 @@ from sosie.files.images import read_image
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judging import Maker, make_judge
 from sosie.reports.report import Report, Row
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
@@ -98,14 +97,14 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
     """
     tasks = _tasks(session, order)
     asked = tasks[0].request
-    stages = needed_stages(order.recipe, order.character, asked)
-    findings = [*_check_files(session, order, asked), *_check_room(order)]
+    bill = _resolve(session, order, asked)
+    findings = [*_check_files(order, bill), *_check_room(order)]
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
-    assets, engine = _open(session, order, stages)
+    assets, engine = _open(session, order, bill)
     try:
-        bench = make_judge(session, order.character, order.recipe, assets, Maker(order.engine, order.workflow))
+        bench = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
         findings += bench.findings
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
@@ -122,34 +121,42 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
         engine.close()
 
 
-def _check_files(session: Session, order: Order, asked: Request) -> list[Finding]:
+def _resolve(session: Session, order: Order, asked: Request) -> Bill:
+    """What the recipe names for such a request; nothing for a workflow, whose files the servers have."""
+    if order.workflow is not None:
+        return Bill()
+    stages = needed_stages(order.recipe, order.character, asked)
+    return resolve(session.workspace, stages, order.character, is_comfy(order.engine))
+
+
+def _check_files(order: Order, bill: Bill) -> list[Finding]:
     """What can be said of the recipe here; what is missing here may be on the engine's servers, which are asked."""
     if order.workflow is not None:
         return []
-    findings = check_recipe(session.workspace, order.recipe, order.character, asked, known_table(session.workspace))
+    findings = check_recipe(order.recipe, bill)
     if is_comfy(order.engine):
         return [finding for finding in findings if finding.code not in MISSING_HERE]
     return findings
 
 
-def _open(session: Session, order: Order, stages: tuple[Stage, ...]) -> tuple[Mapping[str, str], Engine]:
+def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str], Engine]:
     """The digests of what is used, and the engine."""
     if order.workflow is not None:
         from sosie.api.comfy import open_comfy
 
         return order.workflow.assets, open_comfy(session, order.engine, order.workflow.compiler)
-    assets = resolve_assets(session.workspace, stages, order.engine)
+    assets = bill.digests
     if order.choices != GraphChoices():
-        return assets, _open_variant(session, order, stages)
-    return assets, open_engine(session, order.engine, stages, order.character, order.settings, order.keep_loaded)
+        return assets, _open_variant(session, order, bill)
+    return assets, open_engine(session, order.engine, bill, order.character, order.settings, order.keep_loaded)
 
 
-def _open_variant(session: Session, order: Order, stages: tuple[Stage, ...]) -> Engine:
+def _open_variant(session: Session, order: Order, bill: Bill) -> Engine:
     """ComfyUI with graphs that are made otherwise than usual."""
     from sosie.api.comfy import open_comfy
     from sosie.api.comfy_graphs import open_compiler
 
-    return open_comfy(session, order.engine, open_compiler(session, stages, order.choices), order.choices.variant)
+    return open_comfy(session, order.engine, open_compiler(session, bill, order.choices), order.choices.variant)
 
 
 def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sosie.api.engines import open_engine, resolve_assets
+from sosie.api.engines import is_comfy, open_engine
 from sosie.core import Character, Engine, Finding, Recipe
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.finding import Rule
@@ -32,7 +32,8 @@ from sosie.loop.judging import (
     workflow_cohort_name,
     workflow_cohorts,
 )
-from sosie.workspace.library import find_files
+from sosie.workspace.bill import resolve
+from sosie.workspace.library import Library
 from sosie.workspace.session import Session
 
 J006 = Rule("SOS-J006", "info", "What was taken out of a workflow for its calibration")
@@ -79,13 +80,12 @@ class Impostors:
 def recipe_impostors(session: Session, character: Character, recipe: Recipe, engine: str) -> Impostors:
     """A recipe's own stages, without guides and the character's LoRAs."""
     bare = without_guides(recipe)
-    stages = needed_stages(bare, character)
-    assets = resolve_assets(session.workspace, stages, engine)
+    bill = resolve(session.workspace, needed_stages(bare, character), character, is_comfy(engine))
     return Impostors(
         bare,
-        assets,
-        lambda: open_engine(session, engine, stages, character),
-        generator_digest(recipe, assets),
+        bill.digests,
+        lambda: open_engine(session, engine, bill, character),
+        generator_digest(recipe, bill.digests),
         f"{character.name}/{recipe.name}",
         calibration_path(session, character, recipe),
     )
@@ -139,6 +139,7 @@ def _is_own_lora(session: Session, character: Character) -> Callable[[str], bool
     """Whether a LoRA is one of the character's, by its file's name or, where the file is here, by its content."""
     names = {PurePosixPath(lora.file).stem.casefold() for lora in character.loras}
     contents = {lora.sha256 for lora in character.loras}
+    library = Library(session.workspace)
 
     def is_own(name: str) -> bool:
         file = PurePosixPath(name.replace("\\", "/"))
@@ -147,7 +148,7 @@ def _is_own_lora(session: Session, character: Character) -> Callable[[str], bool
         if file.stem.casefold() in names:
             return True
         try:
-            return any(asset_digest(path) in contents for path in find_files(session.workspace, file.name))
+            return any(asset_digest(path) in contents for path in library.files(file.name))
         except SosieError:
             return False
 

@@ -31,11 +31,6 @@ def strip_model(workspace: Workspace, model: Path, out: Path) -> Header:
     return strip(workspace.path(str(model)), out)
 
 
-def known_table(workspace: Workspace) -> Path:
-    """The workspace's own table of variants that share a header."""
-    return workspace.root / "known.json"
-
-
 def add_variant(workspace: Workspace, name: str, variant: str) -> str:
     """Remembers that files with this model's fingerprint are `variant`; returns the fingerprint.
 
@@ -46,5 +41,5 @@ def add_variant(workspace: Workspace, name: str, variant: str) -> str:
     if not isinstance(answer, Known) or header is None or not answer.model.fingerprint:
         raise UsageError(f"{path} has no variant to be told: {answer.message}", f"sosie model show {name}")
     digest = fingerprint(path, header, answer.model.fingerprint)
-    remember(known_table(workspace), answer.model.family, digest, variant)
+    remember(workspace.known_table, answer.model.family, digest, variant)
     return digest

@@ -9,10 +9,12 @@ from pathlib import Path
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError, UsageError, nearest
+from sosie.core.plan import needed_stages
 from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
 from sosie.families import families
 from sosie.machines.facts import read_machine
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.workspace import Workspace
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -88,13 +90,14 @@ def named_recipes(workspace: Workspace, subjects: tuple[str, ...]) -> tuple[Reci
 
 def needs_of_all(workspace: Workspace, subjects: tuple[str, ...], purpose: Purpose) -> Needs:
     """What one machine needs for all recipes among the subjects; a card, and no more, without any."""
-    return most(tuple(needs_of(workspace, recipe, purpose) for recipe in named_recipes(workspace, subjects)))
+    recipes = named_recipes(workspace, subjects)
+    return most(tuple(needs_of(one, resolve(workspace, needed_stages(one)), purpose) for one in recipes))
 
 
-def check_here(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> list[Finding]:
+def check_here(folder: Path, recipe: Recipe, bill: Bill, purpose: Purpose) -> list[Finding]:
     """SOS-H010 to H044: this machine against the recipe's needs, if it has a card; a remote engine needs none."""
-    facts = read_machine(workspace.root)
-    return check_machine(facts, needs_of(workspace, recipe, purpose)) if facts.gpus else []
+    facts = read_machine(folder)
+    return check_machine(facts, needs_of(recipe, bill, purpose)) if facts.gpus else []
 
 
 def is_dataset(path: Path) -> bool:

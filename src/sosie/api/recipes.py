@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sosie
-from sosie.api.models import known_table
 from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
+from sosie.core.plan import needed_stages
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.ranges import out_of_range
 from sosie.core.schema import load_toml
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
 from sosie.files.whole import write_whole
+from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Workspace, check_name
 
 R001 = Rule("SOS-R001", "error", "A recipe is not valid")
 
 
 @dataclass(frozen=True)
-class RecipeFile:
+class ListedRecipe:
     """A recipe by name: its file, and whether it is shipped or the workspace's own."""
 
     name: str
@@ -38,14 +39,14 @@ def shipped_folder() -> Path:
     return inside if inside.is_dir() else package.parents[1] / "recipes"
 
 
-def list_recipes(workspace: Workspace) -> dict[str, RecipeFile]:
+def list_recipes(workspace: Workspace) -> dict[str, ListedRecipe]:
     """Every recipe by name; a workspace's own hides a shipped one of the same name."""
-    shipped = {path.stem: RecipeFile(path.stem, path, True) for path in sorted(shipped_folder().glob("*.toml"))}
-    own = {path.stem: RecipeFile(path.stem, path, False) for path in sorted(workspace.recipes.glob("*.toml"))}
+    shipped = {path.stem: ListedRecipe(path.stem, path, True) for path in sorted(shipped_folder().glob("*.toml"))}
+    own = {path.stem: ListedRecipe(path.stem, path, False) for path in sorted(workspace.recipes.glob("*.toml"))}
     return {**shipped, **own}
 
 
-def find_recipe(workspace: Workspace, name: str) -> RecipeFile:
+def find_recipe(workspace: Workspace, name: str) -> ListedRecipe:
     """A recipe by name; the error names the nearest one."""
     recipes = list_recipes(workspace)
     if name not in recipes:
@@ -106,4 +107,4 @@ def check_recipe(workspace: Workspace, name: str) -> list[Finding]:
         recipe = load_recipe(workspace, name)
     except SosieError as error:
         return [R001.at(name, error.message, error.hint)]
-    return [*check(workspace, recipe, known=known_table(workspace)), *check_training(recipe)]
+    return [*check(recipe, resolve(workspace, needed_stages(recipe))), *check_training(recipe)]

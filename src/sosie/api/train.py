@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.api.lora_add import Terms, add_lora
-from sosie.api.models import known_table
 from sosie.api.needs import check_here
-from sosie.api.train_job import TrainOrder, job_of, start_of, training_of
+from sosie.api.train_job import TrainOrder, bare, job_of, start_of, training_of
 from sosie.api.train_judge import SampleJudge, Taught
 from sosie.api.train_record import Recorder, write_report
 from sosie.core import Character, CharacterLora, Finding
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
-from sosie.core.plan import without_guides
+from sosie.core.plan import needed_stages
 from sosie.core.schema import from_table, read_toml
 from sosie.dataset import build as datasets
 from sosie.dataset.gather import image_files
@@ -30,6 +29,7 @@ from sosie.lora import read_lora
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Event
 from sosie.training.job import TrainingJob
+from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import CharacterFile, load_character
 from sosie.workspace.session import Session
 
@@ -56,12 +56,13 @@ def train(session: Session, order: TrainOrder) -> Generator[datasets.Event | Eve
         if not image_files(datasets.dataset_folder(session, character)):
             yield from datasets.from_references(session, character, datasets.Captioning(order.recipe))
     people = [_taught(session, character) for character in order.characters]
-    job = job_of(session, order)
+    bill = resolve(session.workspace, needed_stages(bare(order.recipe)))
+    job = job_of(session, order, bill)
     with TrainingRecords(session.store.folder) as records:
         record = records.find(job.id)
         if order.resume or record is None or record.end.path is None or not record.end.path.is_file():
             _may_begin(order, job, records)
-            record = yield from _recorded(session, order, job, records, people)
+            record = yield from _recorded(session, _Work(order, job, bill, people), records)
         given: list[str] = []
         if record.end.path is not None and order.add:
             for character in order.characters:
@@ -77,22 +78,33 @@ def list_runs(session: Session, character: str = "") -> tuple[StoredTraining, ..
         return records.runs(character)
 
 
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What was ordered, and what it was resolved to."""
+
+    order: TrainOrder
+    job: TrainingJob
+    bill: Bill
+    people: list[Taught]
+
+
 def _recorded(
-    session: Session, order: TrainOrder, job: TrainingJob, records: TrainingRecords, people: list[Taught]
+    session: Session, work: _Work, records: TrainingRecords
 ) -> Generator[Finding | Event, None, StoredTraining]:
     """The run itself, on record however it ends."""
     from sosie.training.run import train as run_job
 
+    order, job = work.order, work.job
     run = session.store.begin_run("train", _arguments(order))
     goes_on = (job.folder / "state.safetensors").is_file()
     recorder = Recorder(session, records, run, records.begin(run, start_of(order, job), goes_on), job)
     with _ending(session, recorder, run):
-        findings = _checks(session, order, job)
+        findings = _checks(session, work)
         session.store.add_findings(run, findings)
         yield from findings
         if has_errors(findings):
             raise CheckFailedError("nothing was trained: the checks before the run found an error")
-        judge = SampleJudge(session, people, datasets.classifier_for(session, order.recipe))
+        judge = SampleJudge(session, work.people, datasets.classifier_for(session, order.recipe))
         for event in run_job(job, judge, resume=order.resume):
             recorder.note(event)
             yield event
@@ -122,17 +134,17 @@ def _may_begin(order: TrainOrder, job: TrainingJob, records: TrainingRecords) ->
         )
 
 
-def _checks(session: Session, order: TrainOrder, job: TrainingJob) -> list[Finding]:
+def _checks(session: Session, work: _Work) -> list[Finding]:
     """The sets by the doctor, base and card; packages, precision and disk are checked by the trainer itself."""
+    order, recipe = work.order, bare(work.order.recipe)
     findings: list[Finding] = []
     for character in order.characters:
         findings += datasets.check(session, character, order.recipe).findings
-    bare = without_guides(order.recipe)
-    bare = replace(bare, stages=tuple(replace(stage, loras=()) for stage in bare.stages[:1]))
-    findings += check_recipe(session.workspace, bare, known=known_table(session.workspace))
-    findings += check_training(bare)
+    findings += check_recipe(recipe, work.bill)
+    findings += check_training(recipe)
     if order.device != "cpu":
-        findings += check_here(session.workspace, bare, Purpose(job.training.steps, len(job.images)))
+        purpose = Purpose(work.job.training.steps, len(work.job.images))
+        findings += check_here(session.workspace.root, recipe, work.bill, purpose)
     return list(dict.fromkeys(findings))
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from sosie.core import Character, Environment, Recipe
+from sosie.core import Character, Environment, Recipe, Stage
 from sosie.core.errors import ConfigError, SosieError, UsageError
+from sosie.core.plan import without_guides
 from sosie.core.prompt import fill, with_trigger
 from sosie.core.recipe import Training
 from sosie.core.schema import to_table
@@ -19,11 +20,11 @@ from sosie.dataset.build import dataset_folder, trigger_of
 from sosie.dataset.captions import lead
 from sosie.dataset.dataset import TrainingImage, read_folder
 from sosie.families import partners_of
-from sosie.files.digest import asset_digest
 from sosie.files.images import read_image
 from sosie.machines.facts import read_machine
 from sosie.store.training import TrainingStart
 from sosie.training.job import BaseModel, Samples, TrainingJob
+from sosie.workspace.bill import Bill
 from sosie.workspace.library import find_asset
 from sosie.workspace.session import Session
 
@@ -68,8 +69,17 @@ def training_of(order: TrainOrder) -> Training:
     return order.recipe.training
 
 
-def job_of(session: Session, order: TrainOrder) -> TrainingJob:
-    """Everything resolved; faces are looked for, no weight is read. The characters must have their sets."""
+def bare(recipe: Recipe) -> Recipe:
+    """The recipe as far as a training uses it: its first stage, without guides and LoRAs."""
+    first = without_guides(recipe).stages[:1]
+    return replace(recipe, stages=tuple(replace(stage, loras=()) for stage in first), repair=())
+
+
+def job_of(session: Session, order: TrainOrder, bill: Bill) -> TrainingJob:
+    """Everything resolved; faces are looked for, no weight is read. The characters must have their sets.
+
+    `bill` is that of the stages of the `bare` recipe.
+    """
     training, workspace = training_of(order), session.workspace
     images: list[TrainingImage] = []
     for character in order.characters:
@@ -79,7 +89,7 @@ def job_of(session: Session, order: TrainOrder) -> TrainingJob:
         images += read_folder(order.regularisation, "")
     place = workspace.state.resolve() / "training"
     job = TrainingJob(
-        _base(session, order.recipe),
+        _base(order.recipe.stages[0], bill),
         training,
         tuple(_with_face(session, image) for image in images),
         place,
@@ -114,12 +124,11 @@ def start_of(order: TrainOrder, job: TrainingJob) -> TrainingStart:
     )
 
 
-def _base(session: Session, recipe: Recipe) -> BaseModel:
-    stage = recipe.stages[0]
-    path = find_asset(session.workspace, stage.model)
-    vae = find_asset(session.workspace, stage.vae) if stage.vae else None
+def _base(stage: Stage, bill: Bill) -> BaseModel:
+    model = bill[stage.model]
+    vae = bill[stage.vae].located if stage.vae else None
     variant = partners_of(stage.family).variant_of(Path(stage.model).stem)
-    return BaseModel(stage.family, stage.model, path, asset_digest(path), vae, variant)
+    return BaseModel(stage.family, stage.model, model.located, model.sha256, vae, variant)
 
 
 def _as_read(recipe: Recipe, character: Character, image: TrainingImage) -> TrainingImage:

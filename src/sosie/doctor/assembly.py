@@ -1,28 +1,25 @@
 """What one stage is put together from, whether a recipe says it or a ComfyUI graph: the noun of the checks.
 
 A `Part` is a file in its place, known by its header; an `Assembly` is a denoiser with its partners, its
-guides and the settings of its sampler. `Parts` reads every file once.
+guides and the settings of its sampler. `Parts` checks every file of a bill once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from sosie.core import Finding
-from sosie.core.errors import SosieError
 from sosie.core.finding import Rule, Severity
-from sosie.doctor.model_files import check_model_file
+from sosie.doctor.model_files import check_identified
 from sosie.families import families, find_family, partners_of
 from sosie.families.contract.partners import Partners
 from sosie.files.model_file import Known, ModelFile
-from sosie.lora import Lora, read_lora
-
-LAYERS_OF_A_FOLDER = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-"""The weights of a folder that is one component of a pipeline."""
+from sosie.files.safetensors import Header
+from sosie.lora import Lora
+from sosie.workspace.bill import Contents, Resolved
 
 
 @dataclass(frozen=True)
@@ -30,12 +27,14 @@ class Part:
     """A file in its place: the name it is asked by, where it lies, and what its header says.
 
     `path` is None for a file that was not found; `model` and `lora` are None for what is neither known.
+    `header` is that of a single safetensors file.
     """
 
     name: str
     path: Path | None = None
     model: ModelFile | None = None
     lora: Lora | None = None
+    header: Header | None = None
 
     @property
     def what(self) -> str:
@@ -48,11 +47,10 @@ class Part:
 
 @dataclass(frozen=True)
 class LoraPart:
-    """A LoRA and its weight; `trained_on` is what the user says of its base, or empty."""
+    """A LoRA and its weight."""
 
     part: Part
     weight: float
-    trained_on: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,50 +133,29 @@ def called_family(name: str) -> str:
 
 
 class Parts:
-    """Every file of a recipe or graph, read once. What is to be said of the files themselves is in `findings`.
+    """The files of a recipe or graph, each checked once. What is wrong with the files themselves is in `findings`.
 
-    `find` gives the path of a name or raises a `SosieError`; `known` is the user's table of variants.
+    `known` is the user's table of variants.
     """
 
-    def __init__(self, find: Callable[[str], Path], known: Path | None = None) -> None:
+    def __init__(self, known: Path | None = None) -> None:
         self.findings: list[Finding] = []
-        self._find = find
         self._known = known
-        self._read: dict[Path, Part] = {}
+        self._checked: dict[Path, Part] = {}
 
-    def part(self, name: str) -> Part | None:
-        """The file of that name; None for an empty name."""
-        if not name:
-            return None
-        try:
-            path = self._find(name)
-        except SosieError:
-            return Part(name)
-        return self.at(name, path)
+    def of(self, entry: Resolved) -> Part:
+        """The part that a name stands for; without a path if it is not here."""
+        if entry.path is None:
+            return Part(entry.name)
+        if entry.path not in self._checked:
+            self._checked[entry.path] = self._check(entry.located, entry.contents)
+        return replace(self._checked[entry.path], name=entry.name)
 
-    def at(self, name: str, path: Path) -> Part:
-        """The file at a path, under the name that it is asked by."""
-        if path not in self._read:
-            self._read[path] = self._look(path)
-        return replace(self._read[path], name=name)
-
-    def _look(self, path: Path) -> Part:
-        part = Part(path.name, path)
-        if path.suffix == ".onnx":
+    def _check(self, path: Path, contents: Contents) -> Part:
+        header = contents.header if path.suffix in (".safetensors", ".sft") and path.is_file() else None
+        part = Part(path.name, path, None, contents.lora, header)
+        if contents.identity is None:
             return part
-        file = _weights(path)
-        try:
-            return replace(part, lora=read_lora(file, families()) if file.suffix in (".safetensors", ".sft") else None)
-        except SosieError:
-            pass
-        answer, found = check_model_file(file, self._known)
+        answer, found = check_identified(contents.file, contents.identity, contents.header, self._known)
         self.findings += [finding for finding in found if finding.severity != "info"]
         return replace(part, model=answer.model if isinstance(answer, Known) else None)
-
-
-def _weights(path: Path) -> Path:
-    """The file by which a path is known: of a component's folder its weights, of anything else itself."""
-    if not path.is_dir() or (path / "model_index.json").is_file():
-        return path
-    named = [path / name for name in LAYERS_OF_A_FOLDER if (path / name).is_file()]
-    return (named or sorted(path.glob("*.safetensors")) or [path])[0]

@@ -12,13 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sosie.core import Finding, Recipe
-from sosie.core.errors import SosieError
+from sosie.core import Finding
 from sosie.core.finding import Rule
-from sosie.core.plan import asset_names, needed_stages
 from sosie.families import figures_of
-from sosie.workspace.library import find_asset
-from sosie.workspace.workspace import Workspace
+from sosie.workspace.bill import Bill
 
 D010 = Rule("SOS-D010", "error", "The pod's disk is too small")
 D011 = Rule("SOS-D011", "warning", "The pod's disk leaves less than the reserve")
@@ -266,14 +263,9 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield Path(place) / name
 
 
-def recipe_files(workspace: Workspace, recipe: Recipe) -> tuple[DiskFile, ...]:
-    """The files that `recipe` names, each once, with their sizes where they are there; a folder counts as a whole."""
-    files: dict[str, Path | None] = {}
-    for name in asset_names(needed_stages(recipe)):
-        try:
-            files[name] = find_asset(workspace, name).resolve()
-        except SosieError:
-            files[name] = None
+def disk_files(bill: Bill) -> tuple[DiskFile, ...]:
+    """The files of a bill, each once, with their sizes where they are there; a folder counts as a whole."""
+    files = {entry.name: entry.path.resolve() if entry.path else None for entry in bill}
     found = {path for path in files.values() if path is not None}
     sizes: dict[Path | str, DiskFile] = {}
     for name, path in files.items():

@@ -10,11 +10,12 @@ from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Part, Parts
-from sosie.doctor.models import R004
+from sosie.doctor.recipes import R004
 from sosie.doctor.slots import R010
 from sosie.graph import Graph, Input, Node, node_type
 from sosie.lora.training import plain
-from sosie.workspace.library import find_files, model_roots, one_of
+from sosie.workspace.bill import Resolved
+from sosie.workspace.library import Library, model_roots
 from sosie.workspace.workspace import Workspace
 
 W010 = Rule("SOS-W010", "error", "A file that a graph names is not there")
@@ -49,9 +50,9 @@ class GraphFiles:
     """The files of a graph by (folder, name); each is read once. `known`: see `Parts`."""
 
     def __init__(self, workspace: Workspace, known: Path | None = None) -> None:
-        self._workspace = workspace
+        self._library = Library(workspace)
         self.roots = [root for root in model_roots(workspace) if root.is_dir() and any(root.iterdir())]
-        self.parts = Parts(self._nowhere, known)
+        self.parts = Parts(known)
 
     def part(self, node: Node, name: str) -> Part | None:
         """The file that an input names; None if it names none, or by a link.
@@ -67,7 +68,7 @@ class GraphFiles:
             path = self.find(entry.folder, value)
         except SosieError:
             return Part(value)
-        part = self.parts.at(value, path) if entry.folder in ROLES else Part(value, path)
+        part = self.parts.of(Resolved(value, path)) if entry.folder in ROLES else Part(value, path)
         return replace(part, model=None, lora=None) if misplaced(part, entry.folder) else part
 
     def find(self, folder: str, name: str) -> Path:
@@ -86,14 +87,10 @@ class GraphFiles:
                     path = base / place / inside
                     if path.is_file():
                         return path
-        found = find_files(self._workspace, inside.name)
-        if not found:
+        found = self._library.in_folders(inside.name)
+        if found is None:
             raise NotFoundError(f"'{plain(name)}' is not in {folder}/ of the model folders", "sosie model list")
-        return one_of(found, inside.name)
-
-    @staticmethod
-    def _nowhere(name: str) -> Path:
-        raise NotFoundError(f"'{name}' is not looked for by its name alone")
+        return found
 
 
 def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
@@ -133,7 +130,7 @@ def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -
         return
     if folder not in ROLES:
         return
-    part = files.parts.at(value, files.find(folder, value))
+    part = files.parts.of(Resolved(value, files.find(folder, value)))
     if misplaced(part, folder):
         wanted = " or ".join(ROLES[folder])
         message = f"{plain(node.label)}: '{plain(value)}' is {part.what}; this node loads a {wanted}"

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sosie.core import Finding, Recipe, Stage
-from sosie.core.errors import SosieError
+from sosie.core import Finding, Recipe
 from sosie.core.finding import Rule
-from sosie.core.plan import asset_names
 from sosie.core.recipe import Commercial
-from sosie.workspace.library import find_asset, find_model
-from sosie.workspace.origin import read_origin
-from sosie.workspace.workspace import Workspace
+from sosie.workspace.bill import Bill, Resolved
 
 R040 = Rule("SOS-R040", "info", "Whether images of a recipe may be sold")
 
@@ -37,13 +33,12 @@ class Terms:
     commercial: Commercial
 
 
-def check_licences(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ...]) -> list[Finding]:
+def check_licences(recipe: Recipe, bill: Bill) -> list[Finding]:
     """SOS-R040, one line: the answer of the strictest part, then every licence with the parts that have it.
 
     The recipe's own word counts, then what was noted when a file was fetched, then the licence of the package.
     """
-    names = [name for name in asset_names(stages) if not name.startswith(OWN)]
-    terms = [_terms(workspace, recipe, name) for name in names]
+    terms = [_terms(recipe, entry) for entry in bill if not entry.name.startswith(OWN)]
     if not terms:
         return []
     said = {entry.commercial for entry in terms}
@@ -59,15 +54,9 @@ def check_licences(workspace: Workspace, recipe: Recipe, stages: tuple[Stage, ..
     return [R040.at(recipe.name, message, hint)]
 
 
-def _terms(workspace: Workspace, recipe: Recipe, name: str) -> Terms:
-    said = recipe.source_of(name)
-    if said is not None and said.licence:
-        return Terms(name, said.licence, said.commercial)
-    try:
-        origin = read_origin(find_asset(workspace, name))
-        if origin is not None and origin.licence:
-            return Terms(name, origin.licence, origin.commercial)
-        licence = find_model(workspace, name.partition(":")[0]).licence
-    except SosieError:
-        licence = ""
-    return Terms(name, licence or "not stated", "yes" if licence in FREE else "ask")
+def _terms(recipe: Recipe, entry: Resolved) -> Terms:
+    for given in (recipe.source_of(entry.name), entry.origin):
+        if given is not None and given.licence:
+            return Terms(entry.name, given.licence, given.commercial)
+    licence = entry.installed.licence if entry.installed else ""
+    return Terms(entry.name, licence or "not stated", "yes" if licence in FREE else "ask")

@@ -10,6 +10,7 @@ from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.families import Family, families
+from sosie.files.safetensors import Header
 from sosie.lora import Coverage, Lora, coverage, outcomes, read_lora
 from sosie.lora.coverage import base_header
 from sosie.lora.loaders import COMFY_OLD
@@ -54,11 +55,13 @@ def check_lora(
     return check_read_lora(lora, base, asked_for)
 
 
-def check_read_lora(lora: Lora, base: Path | str | None = None, asked_for: str | None = None) -> list[Finding]:
-    """As `check_lora`, of a LoRA that was read already."""
+def check_read_lora(
+    lora: Lora, base: Path | str | None = None, asked_for: str | None = None, header: Header | None = None
+) -> list[Finding]:
+    """As `check_lora`, of a LoRA that was read already; `header` is that of the file `base`, if it was read too."""
     found, compared = None, list[Finding]()
     try:
-        found = covered(lora, base)
+        found = covered(lora, base) if header is None else coverage(lora, header)
         compared = _coverage(lora, found, _title(lora, base))
     except SosieError as error:
         compared = [_at(lora, L009, f"not compared with a base: {error.message}", error.hint)]

@@ -45,6 +45,13 @@ def check_model_file(
         return Broken(path, error.message, error.hint), [
             F108.at(str(path), error.message, "name a file or folder that is there")
         ]
+    return check_identified(path, answer, header, known)
+
+
+def check_identified(
+    path: Path, answer: Identification, header: Header | None, known: Path | None = None
+) -> tuple[Identification, list[Finding]]:
+    """As `check_model_file`, of a file that was identified already; `header` is that of a single file."""
     findings = _of_format(path)
     # The offsets of other formats are not those of a safetensors file.
     readable = header if header is not None and not findings else None

@@ -7,6 +7,7 @@ by with less.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from sosie.core import Finding, Recipe, Stage
@@ -19,13 +20,13 @@ from sosie.doctor.disk import (
     TrainingRun,
     check_free,
     check_quota,
+    disk_files,
     plan_disk,
-    recipe_files,
 )
 from sosie.doctor.machine import Dtype, Needs
 from sosie.doctor.training import check_training
 from sosie.families import figures_of
-from sosie.workspace.workspace import Workspace
+from sosie.workspace.bill import Bill
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
 
@@ -62,30 +63,33 @@ class Purpose:
     quota: int = 0
 
 
-def plan_recipe(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> DiskPlan:
+def plan_recipe(recipe: Recipe, bill: Bill, purpose: Purpose) -> DiskPlan:
     """The disk plan of a hundred images, or of a training run of the recipe's first family."""
     families = tuple(stage.family for stage in recipe.stages)
     outputs = None if purpose.training else OutputImages(IMAGES, recipe.width * recipe.height)
-    files = recipe_files(workspace, recipe)
+    files = disk_files(bill)
     return plan_disk(DiskNeeds(files, families, outputs, _training(recipe, purpose), purpose.quota > 0))
 
 
-def check_plan(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> tuple[DiskPlan, list[Finding]]:
-    """The plan and SOS-D010, D011, D015 against the pod's quota, or D012 to D017 against this disk; SOS-T040, U007."""
-    plan = plan_recipe(workspace, recipe, purpose)
-    findings = check_quota(plan, purpose.quota) if purpose.quota else check_free(plan, workspace.root)
+def check_plan(recipe: Recipe, bill: Bill, purpose: Purpose, folder: Path) -> tuple[DiskPlan, list[Finding]]:
+    """The plan and SOS-D010, D011, D015 against the pod's quota, or D012 to D017 against the disk of `folder`.
+
+    Then SOS-T040 and U007.
+    """
+    plan = plan_recipe(recipe, bill, purpose)
+    findings = check_quota(plan, purpose.quota) if purpose.quota else check_free(plan, folder)
     for family in dict.fromkeys(stage.family for stage in recipe.stages):
         findings += check_precision(family, purpose.precision, training=purpose.training > 0)
     return plan, list(dict.fromkeys([*findings, *check_training(recipe)]))
 
 
-def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
+def needs_of(recipe: Recipe, bill: Bill, purpose: Purpose) -> Needs:
     """What one machine must have: the most that any stage takes, since stages run one after another.
 
     Main memory for the largest file; disk for the plan where it is a pod's, else `check_plan` speaks of it.
     """
     stages = recipe.stages[:1] if purpose.training else recipe.stages
-    sizes = [file.bytes for file in recipe_files(workspace, recipe)]
+    sizes = [file.bytes for file in disk_files(bill)]
     known = [size for size in sizes if size is not None]
     whole = len(known) == len(sizes)
     vram = max((_vram(stage, purpose) for stage in stages), default=0)
@@ -96,7 +100,7 @@ def needs_of(workspace: Workspace, recipe: Recipe, purpose: Purpose) -> Needs:
         vram = min(vram, 2 * sum(known) + WORKING)
     else:
         largest = max(largest, *(figures_of(stage.family).largest_file or 0 for stage in stages))
-    disk = plan_recipe(workspace, recipe, purpose).bytes if purpose.quota else 0
+    disk = plan_recipe(recipe, bill, purpose).bytes if purpose.quota else 0
     dtype, cure = _dtype(stages, purpose), ""
     if purpose.training and recipe.training is not None:
         chosen = recipe.training.precision

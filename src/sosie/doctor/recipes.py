@@ -2,74 +2,100 @@
 
 from __future__ import annotations
 
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable
 
-from sosie.core import Character, Finding, Guide, Recipe, Request, Stage
-from sosie.core.plan import needed_stages
+from sosie.core import Finding, Guide, Recipe, Stage
+from sosie.core.errors import UsageError, nearest
+from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Parts, Settings
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
-from sosie.doctor.models import check_assets
 from sosie.doctor.sampling import check_sampling
 from sosie.doctor.slots import check_complete, check_slots
 from sosie.doctor.stage_loras import check_stage_loras
-from sosie.workspace.library import find_asset
-from sosie.workspace.workspace import Workspace
+from sosie.families import families
+from sosie.workspace.bill import Bill
+
+R002 = Rule("SOS-R002", "error", "A file that a recipe names does not exist")
+R003 = Rule("SOS-R003", "error", "A recipe's family is not known")
+R004 = Rule("SOS-R004", "error", "A name means several files")
 
 CHECKS = (check_slots, check_stage_loras, check_sampling, check_guides)
 """What is checked of every stage, and of every sampler of a graph."""
 
 
-def check_recipe(
-    workspace: Workspace,
-    recipe: Recipe,
-    character: Character | None = None,
-    request: Request | None = None,
-    known: Path | None = None,
-) -> list[Finding]:
-    """All findings of a recipe's stages (those of a request, and of a repair), of their files and licences.
-
-    With a character its LoRAs are checked too. `known` is the user's table of variants. No weight is loaded.
-    """
-    stages = needed_stages(recipe, character, request)
-    parts = Parts(partial(find_asset, workspace), known)
-    trained_on = {character.lora_name(lora): lora.trained_on for lora in character.loras} if character else {}
-    findings = check_assets(workspace, recipe, stages)
-    for place, stage in enumerate(stages):
-        where = f"{'stage' if place < len(stages) - len(recipe.repair) else 'repair'} {stage.kind}"
-        assembly = _assembly((recipe.name, where), stage, parts, trained_on)
+def check_recipe(recipe: Recipe, bill: Bill) -> list[Finding]:
+    """All findings of a recipe's stages, those of `bill`, of their files and licences. No weight is loaded."""
+    parts = Parts(bill.known)
+    findings = [*_check_families(recipe, bill.stages), *check_files(recipe, bill)]
+    for place, stage in enumerate(bill.stages):
+        where = f"{'stage' if place < len(bill.stages) - len(recipe.repair) else 'repair'} {stage.kind}"
+        assembly = _assembly((recipe.name, where), stage, lambda name: parts.of(bill[name]) if name else None)
         findings += [finding for check in (*CHECKS, check_complete) for finding in check(assembly)]
     findings += parts.findings
-    findings += check_licences(workspace, recipe, stages)
+    findings += check_licences(recipe, bill)
     return list(dict.fromkeys(findings))
 
 
-def _assembly(named: tuple[str, str], stage: Stage, parts: Parts, trained_on: dict[str, str]) -> Assembly:
+def _check_families(recipe: Recipe, stages: tuple[Stage, ...]) -> list[Finding]:
+    """SOS-R003 for each stage whose family is not known."""
+    known = {family.name for family in families()}
+    return [
+        R003.at(
+            recipe.name,
+            f"family '{stage.family}' is not known{nearest(stage.family, known)}",
+            f"sosie recipe show {recipe.name}",
+        )
+        for stage in stages
+        if stage.family not in known
+    ]
+
+
+def check_files(recipe: Recipe, bill: Bill) -> list[Finding]:
+    """SOS-R002 for each file that is missing, SOS-R004 for each name that means several files."""
+    findings: list[Finding] = []
+    for entry in bill:
+        problem = entry.problem
+        if isinstance(problem, UsageError):
+            findings.append(R004.at(recipe.name, problem.message, problem.hint))
+        elif problem is not None:
+            hint = _hint(recipe, entry.name) or problem.hint
+            findings.append(R002.at(recipe.name, problem.message, hint))
+    return findings
+
+
+def _hint(recipe: Recipe, name: str) -> str:
+    """How to get a file of which the recipe says where it comes from, or that the user brings it; empty if neither."""
+    file = recipe.source_of(name)
+    if file is None:
+        return ""
+    if file.source:
+        return f"it comes from {file.source}: sosie model fetch {recipe.name}"
+    return f'the choice is yours: name your file in sosie.toml under [models]: {name} = "PATH"'
+
+
+def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], Part | None]) -> Assembly:
     sampler = stage.sampler
-    encoder = parts.part(stage.text_encoder)
+    encoder = part(stage.text_encoder)
     return Assembly(
         subject=named[0],
         where=named[1],
         family=stage.family,
-        model=parts.part(stage.model),
+        model=part(stage.model),
         encoders=(encoder,) if encoder else (),
-        vae=parts.part(stage.vae),
-        loras=tuple(
-            LoraPart(parts.part(use.file) or Part(use.file), use.weight, trained_on.get(use.file, ""))
-            for use in stage.loras
-        ),
-        guides=tuple(_guide(guide, parts) for guide in stage.guides),
+        vae=part(stage.vae),
+        loras=tuple(LoraPart(part(use.file) or Part(use.file), use.weight) for use in stage.loras),
+        guides=tuple(_guide(guide, part) for guide in stage.guides),
         settings=Settings(sampler.steps, sampler.cfg, sampler.denoise, sampler.shift or None, stage.precision),
     )
 
 
-def _guide(guide: Guide, parts: Parts) -> GuidePart:
+def _guide(guide: Guide, part: Callable[[str], Part | None]) -> GuidePart:
     return GuidePart(
         kind=guide.kind,
         scale=guide.scale,
-        weights=parts.part(guide.weights),
+        weights=part(guide.weights),
         encoder=guide.encoder,
-        image_encoder=parts.part(guide.image_encoder),
-        controlnet=parts.part(guide.keypoints.controlnet) if guide.keypoints else None,
+        image_encoder=part(guide.image_encoder),
+        controlnet=part(guide.keypoints.controlnet) if guide.keypoints else None,
     )

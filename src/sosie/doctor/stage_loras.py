@@ -7,7 +7,7 @@ from dataclasses import replace
 from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, LoraPart
-from sosie.doctor.loras import L005, check_lora
+from sosie.doctor.loras import L005, check_read_lora
 from sosie.doctor.slots import misplaced
 
 R014 = Rule("SOS-R014", "error", "A LoRA is for another family than the stage")
@@ -30,8 +30,9 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
         return [a.finding(R014, message, f"train or get one for {a.title}")]
-    base = a.model.path if a.model and a.model.model else None
-    asked = a.variant or (base.name if base else "")
-    found = check_lora(part.path, base, asked, used.trained_on)
+    base = a.model if a.model and a.model.model else None
+    path = base.path if base else None
+    asked = a.variant or (path.name if path else "")
+    found = check_read_lora(part.lora, path, asked, base.header if base else None)
     kept = [finding for finding in found if finding.severity != "info" or finding.code in SHOWN]
     return [replace(finding, subject=a.subject, message=f"{a.where}: {finding.message}") for finding in kept]

@@ -10,7 +10,7 @@ from pathlib import Path
 from sosie.core import Character, Finding, Recipe
 from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.finding import Rule
-from sosie.core.plan import needed_stages, without_guides
+from sosie.core.plan import without_guides
 from sosie.core.schema import digest
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
@@ -19,6 +19,7 @@ from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
 from sosie.scorers.identity import MIN_REFERENCES, Gate, Guidance, JudgeGate, build_gate, set_by_references
+from sosie.workspace.bill import Bill
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
 
@@ -54,12 +55,12 @@ def make_judge(
     session: Session,
     character: Character,
     recipe: Recipe,
-    assets: Mapping[str, str] | None,
+    bill: Bill | None,
     maker: Maker | None = None,
 ) -> Bench:
     """The judge for images of `character` made by `recipe`.
 
-    `assets` are the digests of the recipe's files, or None for images of unknown origin: then no
+    `bill` is the recipe's (of a workflow an empty one), or None for images of unknown origin: then no
     encoder is known to have guided them, and a failing image is rejected, not retried. `maker` is what the
     commands in findings' hints are to name. A judge that no cohort knows has its threshold from the references.
     """
@@ -67,12 +68,12 @@ def make_judge(
 
     encoders, absent = session.judges
     maker = maker or Maker()
-    guides = _guides(recipe, assets) if assets is not None else ()
+    guides = _guides(bill) if bill is not None else ()
     if maker.workflow is not None:
         shipped, (own, stale, again) = None, _workflow_cohort(session, character, maker.workflow)
         maker = replace(maker, workflow=again)
     else:
-        shipped, (own, stale) = _shipped_cohort(session, recipe), _own_cohort(session, character, recipe, assets)
+        shipped, (own, stale) = _shipped_cohort(session, recipe, bill), _own_cohort(session, character, recipe, bill)
     command = calibrate_command(character, recipe, maker)
     untrained = judging_character(session, character)
     paths, folder = session.reference_paths(untrained), session.workspace.state / "templates"
@@ -94,7 +95,7 @@ def make_judge(
         )
         findings.append(J004.at(character.name, message, command))
     findings += _without_cohort(character, recipe, gate, alone, command)
-    judge = Judge(session.detector, gate, recipe.acceptance, assets is not None, mends=bool(recipe.repair))
+    judge = Judge(session.detector, gate, recipe.acceptance, bill is not None, mends=bool(recipe.repair))
     return Bench(judge, tuple(findings))
 
 
@@ -130,14 +131,12 @@ def generator_digest(recipe: Recipe, assets: Mapping[str, str]) -> str:
     return digest([stages, [assets.get(stage.model, "") for stage in stages]])
 
 
-def _guides(recipe: Recipe, assets: Mapping[str, str]) -> tuple[Guidance, ...]:
-    names = dict.fromkeys(guide.encoder for stage in needed_stages(recipe) for guide in stage.guides)
-    return tuple(Guidance(name, assets[name]) for name in names if name in assets)
+def _guides(bill: Bill) -> tuple[Guidance, ...]:
+    names = dict.fromkeys(guide.encoder for stage in bill.stages for guide in stage.guides)
+    return tuple(Guidance(name, bill.digests[name]) for name in names)
 
 
-def _own_cohort(
-    session: Session, character: Character, recipe: Recipe, assets: Mapping[str, str] | None
-) -> tuple[Cohort | None, str]:
+def _own_cohort(session: Session, character: Character, recipe: Recipe, bill: Bill | None) -> tuple[Cohort | None, str]:
     """The character's cohort if it is still true of them, else None and why (empty: there never was one)."""
     path = calibration_path(session, character, recipe)
     if not path.exists():
@@ -148,7 +147,7 @@ def _own_cohort(
         return None, error.message
     if cohort.descriptions != (character.prompt_description,):
         return None, "the description has changed"
-    if assets is not None and cohort.generator != generator_digest(recipe, assets):
+    if bill is not None and cohort.generator != generator_digest(recipe, bill.digests):
         return None, f"recipe '{recipe.name}' or its model has changed"
     return cohort, ""
 
@@ -193,12 +192,14 @@ def _drew(workflow: Workflow, cohort: Cohort) -> bool:
     return drawing_digest(with_changes(workflow, changes)) == cohort.generator
 
 
-def _shipped_cohort(session: Session, recipe: Recipe) -> Cohort | None:
+def _shipped_cohort(session: Session, recipe: Recipe, bill: Bill | None) -> Cohort | None:
+    """The cohort that the model of the recipe's first stage brings, if it does."""
+    name = recipe.stages[0].model
     try:
-        path = find_model(session.workspace, recipe.stages[0].model).cohort
+        found = bill[name].installed if bill and name in bill.entries else find_model(session.workspace, name)
     except NotFoundError:
         return None
-    return load_cohort(path) if path is not None else None
+    return load_cohort(found.cohort) if found is not None and found.cohort is not None else None
 
 
 def _without_cohort(

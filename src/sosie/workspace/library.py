@@ -6,10 +6,11 @@ import importlib.metadata
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sosie.core.errors import BadModelError, NotFoundError, UsageError, nearest
+from sosie.core.errors import BadModelError, NotFoundError, SosieError, UsageError, nearest
 from sosie.files.digest import asset_digest
 from sosie.files.suffixes import SUFFIXES
 from sosie.workspace.origin import read_origin
@@ -40,80 +41,129 @@ class InstalledModel:
     attributes: Path | None = None
 
 
-def installed_models(workspace: Workspace) -> dict[str, InstalledModel]:
-    """Every model by name: `sosie.toml` wins over the model folders, which win over packages.
+class Library:
+    """The models of a workspace. Its folders are walked once, at the first question that needs it.
 
-    Of files that share a name, the one of the better ending counts; the others are found by their path.
+    What is put into them afterwards is not seen: a library is for one command.
     """
-    models = _packaged()
-    for root, source in reversed(_roots(workspace)):
-        best: dict[str, Path] = {}
-        for path in models_below(root):
-            known = best.setdefault(_stem(path.name), path)
-            if _rank(path) < _rank(known):
-                best[_stem(path.name)] = path
-        models |= {name: _on_disk(name, source, path) for name, path in best.items()}
-    for name, text in workspace.config.models.items():
-        models[name] = InstalledModel(name, "sosie.toml", _there(workspace.path(text)))
-    return models
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    @cached_property
+    def _entries(self) -> tuple[tuple[Path, str, tuple[tuple[str, str], ...]], ...]:
+        """Every folder of models with its title, and the models below it: folder and name."""
+        return tuple((root, title, tuple(_entries(root))) for root, title in _roots(self._workspace))
+
+    def installed(self) -> dict[str, InstalledModel]:
+        """Every model by name: `sosie.toml` wins over the model folders, which win over packages.
+
+        Of files that share a name, the one of the better ending counts; the others are found by their path.
+        """
+        models = _packaged()
+        for _, source, entries in reversed(self._entries):
+            best: dict[str, Path] = {}
+            for path in (Path(*entry) for entry in entries):
+                known = best.setdefault(_stem(path.name), path)
+                if _rank(path) < _rank(known):
+                    best[_stem(path.name)] = path
+            models |= {name: _on_disk(name, source, path) for name, path in best.items()}
+        for name, text in self._workspace.config.models.items():
+            models[name] = InstalledModel(name, "sosie.toml", _there(self._workspace.path(text)))
+        return models
+
+    def model(self, name: str) -> InstalledModel:
+        """The model of that name (with or without its ending) or at that path; the error names the nearest one.
+
+        Model folders are looked through to the bottom. Raises `NotFoundError`, or `UsageError` if the name means
+        several files of different content.
+        """
+        configured = self._workspace.config.models
+        if name in configured:
+            return InstalledModel(name, "sosie.toml", _there(self._workspace.path(configured[name])))
+        if (path := self.in_folders(name)) is not None:
+            return _on_disk(name, self._title(path), path)
+        packaged = _packaged()
+        if name in packaged:
+            return packaged[name]
+        path = self._workspace.path(name)
+        if path.exists():
+            return InstalledModel(name, str(path), _there(path))
+        entries = (entry for _, _, below in self._entries for _, entry in below)
+        known = {*configured, *packaged, *map(_stem, entries)}
+        raise NotFoundError(f"model '{name}' was not found{nearest(name, known)}", "sosie model list")
+
+    def asset(self, name: str) -> tuple[Path, InstalledModel]:
+        """The file or folder that a recipe means by `name` (a model, a path, or `MODEL:FILE` inside a model).
+
+        With it, the model that it is or is part of. Raises `NotFoundError`, or `UsageError` if the name means
+        several files of different content.
+        """
+        model, colon, file = name.partition(":")
+        if not colon or self._workspace.path(name).exists():
+            found = self.model(name)
+            return found.locate(), found
+        found = self.model(model)
+        folder = found.locate()
+        path = folder / file
+        if folder.resolve() not in path.resolve().parents or not path.exists():
+            raise NotFoundError(f"'{file}' is not inside model '{model}' ({folder})", f"sosie model show {model}")
+        return path, found
+
+    def place(self, name: str) -> Path | None:
+        """Where `sosie.toml` or a model folder has `name`; the file need not exist. None if neither names it."""
+        configured = self._workspace.config.models
+        model, colon, inside = name.partition(":")
+        if named := configured.get(name):
+            return self._workspace.path(named)
+        if colon and (named := configured.get(model)):
+            return self._workspace.path(named) / inside
+        try:
+            return self.in_folders(name)
+        except SosieError:
+            return None
+
+    def in_folders(self, name: str) -> Path | None:
+        """The model in the model folders that `name` means; `UsageError` if those are several that differ."""
+        found = self.files(name)
+        return one_of(found, name) if found else None
+
+    def files(self, name: str) -> tuple[Path, ...]:
+        """Every model in the model folders that `name` means: a file name, a name without ending, or a folder.
+
+        Without an ending, only files of the best ending that is there; a folder's name only if no file has it.
+        """
+        if not name or "/" in name or "\\" in name:
+            return ()
+        stem = Path(name).suffix.lower() not in SUFFIXES
+        found = [
+            Path(place, entry)
+            for _, _, entries in self._entries
+            for place, entry in entries
+            if entry == name or (stem and entry.startswith(name) and _stem(entry) == name)
+        ]
+        exact = [path for path in found if path.name == name]
+        best = min(map(_rank, found), default=0)
+        folders = [root / name for root, _ in _roots(self._workspace) if (root / name).is_dir()]
+        return tuple(exact or [path for path in found if _rank(path) == best] or folders[:1])
+
+    def _title(self, path: Path) -> str:
+        return next((title for root, title in _roots(self._workspace) if root in path.parents), str(path))
+
+
+def installed_models(workspace: Workspace) -> dict[str, InstalledModel]:
+    """As `Library.installed`."""
+    return Library(workspace).installed()
 
 
 def find_model(workspace: Workspace, name: str) -> InstalledModel:
-    """The model of that name (with or without its ending) or at that path; the error names the nearest one.
-
-    Model folders are looked through to the bottom. Raises `NotFoundError`, or `UsageError` if the name means
-    several files of different content.
-    """
-    if name in workspace.config.models:
-        return InstalledModel(name, "sosie.toml", _there(workspace.path(workspace.config.models[name])))
-    found = find_files(workspace, name)
-    if found:
-        path = one_of(found, name)
-        return _on_disk(name, _source(workspace, path), path)
-    packaged = _packaged()
-    if name in packaged:
-        return packaged[name]
-    path = workspace.path(name)
-    if path.exists():
-        return InstalledModel(name, str(path), _there(path))
-    entries = (entry for root, _ in _roots(workspace) for _, entry in _entries(root))
-    known = {*workspace.config.models, *packaged, *map(_stem, entries)}
-    raise NotFoundError(f"model '{name}' was not found{nearest(name, known)}", "sosie model list")
+    """As `Library.model`."""
+    return Library(workspace).model(name)
 
 
 def find_asset(workspace: Workspace, name: str) -> Path:
-    """The file or folder that a recipe means by `name`: a model, a path, or `MODEL:FILE` inside a model.
-
-    Raises `NotFoundError`, or `UsageError` if the name means several files of different content.
-    """
-    model, colon, file = name.partition(":")
-    if not colon or workspace.path(name).exists():
-        return find_model(workspace, name).locate()
-    folder = find_model(workspace, model).locate()
-    path = folder / file
-    if folder.resolve() not in path.resolve().parents or not path.exists():
-        raise NotFoundError(f"'{file}' is not inside model '{model}' ({folder})", f"sosie model show {model}")
-    return path
-
-
-def find_files(workspace: Workspace, name: str) -> tuple[Path, ...]:
-    """Every model in the model folders that `name` means: a file name, a name without ending, or a folder.
-
-    Without an ending, only files of the best ending that is there; a folder's name only if no file has it.
-    """
-    if not name or "/" in name or "\\" in name:
-        return ()
-    stem = Path(name).suffix.lower() not in SUFFIXES
-    found = [
-        Path(place, entry)
-        for root, _ in _roots(workspace)
-        for place, entry in _entries(root)
-        if entry == name or (stem and entry.startswith(name) and _stem(entry) == name)
-    ]
-    exact = [path for path in found if path.name == name]
-    best = min(map(_rank, found), default=0)
-    folders = [root / name for root, _ in _roots(workspace) if (root / name).is_dir()]
-    return tuple(exact or [path for path in found if _rank(path) == best] or folders[:1])
+    """The path that `Library.asset` gives."""
+    return Library(workspace).asset(name)[0]
 
 
 def one_of(paths: Sequence[Path], name: str) -> Path:
@@ -127,14 +177,11 @@ def one_of(paths: Sequence[Path], name: str) -> Path:
     return first
 
 
-def models_below(root: Path) -> Iterator[Path]:
-    """Every model file below a folder, and every folder that is one model; links are followed, hidden names not."""
-    for place, entry in _entries(root):
-        yield Path(place, entry)
-
-
 def _entries(root: Path) -> Iterator[tuple[str, str]]:
-    """As `models_below`: folder and name, as texts, since a library may hold thousands."""
+    """Every model file below a folder, and every folder that is one model; links are followed, hidden names not.
+
+    Folder and name, as texts, since a library may hold thousands.
+    """
     seen: set[tuple[int, int]] = set()
     count = 0
     for place, folders, files in os.walk(root, followlinks=True):
@@ -188,10 +235,6 @@ def _roots(workspace: Workspace) -> tuple[tuple[Path, str], ...]:
 def model_roots(workspace: Workspace) -> tuple[Path, ...]:
     """The folders in which models are looked for, the workspace's own first; they need not be there."""
     return tuple(root for root, _ in _roots(workspace))
-
-
-def _source(workspace: Workspace, path: Path) -> str:
-    return next((title for root, title in _roots(workspace) if root in path.parents), str(path))
 
 
 def _stem(name: str) -> str:

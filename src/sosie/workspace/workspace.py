@@ -62,6 +62,11 @@ class Workspace:
         """Store, logs and keys."""
         return self.root / ".sosie"
 
+    @property
+    def known_table(self) -> Path:
+        """The user's own table of variants that share a header (`workspace.known`)."""
+        return self.root / "known.json"
+
     def path(self, text: str) -> Path:
         """A path from `sosie.toml`."""
         return self.root / Path(text).expanduser()
