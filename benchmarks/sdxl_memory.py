@@ -21,9 +21,10 @@ from typing import Any
 import sdxl_parts as parts
 import torch
 
-from sosie.families.sdxl.acceleration import Levers, accelerate
-from sosie.families.sdxl.memory import CONTEXT, GB, Mode, Needs, Work, choose, estimate
-from sosie.families.sdxl.placement import device_of, place
+from sosie.diffusion.memory import CONTEXT, GB, Mode, choose
+from sosie.diffusion.offload import device_of, place
+from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
+from sosie.families.sdxl.memory import Needs, Work, estimate, estimates
 
 DETAIL, TILE = 1024, 512
 CUDA = torch.cuda.is_available()
@@ -148,7 +149,7 @@ def context() -> int:
 
 def on_card(stack: Stack, card: float, needs: Needs) -> str:
     """What `choose` takes for a card of so many bytes, and whether every stage runs within them."""
-    mode = choose(int(card), needs)
+    mode = choose(int(card), estimates(needs))
     place(stack.body, mode, stack.where.device, [stack.net])
     empty()
     if CUDA:

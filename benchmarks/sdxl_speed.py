@@ -27,7 +27,7 @@ from typing import Any
 import sdxl_parts as parts
 import torch
 
-from sosie.families.sdxl.acceleration import Levers, accelerate
+from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
 
 GOALS = {"batch1": (1.1, 1.0), "control": (1.6, 1.45), "batch4": (0.75, 0.70)}
 """Seconds an image: what must be reached, and what is aimed at."""

@@ -31,9 +31,9 @@ from sosie.core import (
 )
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.plan import asset_names, without_guides
+from sosie.diffusion.samplers import SAMPLERS
 from sosie.faces.detect import Detector, Face
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
-from sosie.families.sdxl.samplers import SAMPLERS
 
 pytestmark = pytest.mark.local
 Sosie = Callable[..., Any]
@@ -203,7 +203,7 @@ def test_a_vae_that_overflows_is_used_again_in_fp32_and_the_finding_says_so(
     low = recipe(Sampler("euler", "model", 2, 1.0), guided=False)
     low = replace(low, stages=(replace(low.stages[0], precision="bf16"),))
     run_stage(runner, model, low)
-    vae = runner._studio.vae
+    vae = runner._pipelines.vae
     stock = vae.decode
 
     def overflowing(latents: Any, **arguments: Any) -> Any:
@@ -317,8 +317,8 @@ def test_a_given_picture_keeps_its_size_and_the_store_answers_the_second_time(
 
 def test_in_fp16_the_vae_works_in_fp32(model: Path) -> None:
     """SDXL's own overflows in fp16; so no recipe can make a picture black by asking for it."""
-    studio: Any = importlib.import_module("sosie.families.sdxl.studio")
+    pipeline: Any = importlib.import_module("sosie.families.sdxl.diffusers.pipeline")
     torch: Any = importlib.import_module("torch")
-    loaded = studio._load(model, None, torch.float16)
+    loaded = pipeline._load(model, None, torch.float16)
     assert loaded.unet.dtype == torch.float16
     assert loaded.vae.dtype == torch.float32

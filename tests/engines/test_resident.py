@@ -685,10 +685,10 @@ def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
     from sosie.workspace.bill import resolve
     from sosie.workspace.characters import load_character
 
-    studio: Any = importlib.import_module("sosie.families.sdxl.studio")
+    pipeline: Any = importlib.import_module("sosie.families.sdxl.diffusers.pipeline")
     loaded: list[Path] = []
-    load = studio._load
-    monkeypatch.setattr(studio, "_load", lambda path, *rest: loaded.append(path) or load(path, *rest))
+    load = pipeline._load
+    monkeypatch.setattr(pipeline, "_load", lambda path, *rest: loaded.append(path) or load(path, *rest))
     monkeypatch.setattr(resident, "MODULE", "no.such.module")
     opened = open_workspace(workspace)
     character, recipe = load_character(opened, "mira"), load_recipe(opened, "mini")

@@ -68,7 +68,7 @@ def draw(made: Any, place: Any, **changes: Any) -> Any:
 
 def fast(made: Any, **levers: Any) -> Any:
     """Without graphs, which need a GPU, and without compiling, which takes minutes on a CPU."""
-    from sosie.families.sdxl.acceleration import Levers, accelerate
+    from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
 
     return accelerate(made, Levers(**{"compile": "off", "graph": False, **levers}))
 
@@ -83,7 +83,7 @@ def as_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """Compiling without Inductor: the graph is captured and run as it is."""
     import torch
 
-    from sosie.families.sdxl import compiling
+    from sosie.families.sdxl.diffusers.fast import compiling
 
     torch._dynamo.reset()
     settings = {"fullgraph": True, "dynamic": False, "backend": "eager"}
@@ -118,7 +118,7 @@ def test_compiled_blocks_draw_what_stock_diffusers_draws(place: Any, as_written:
 def test_norms_for_compiling_are_as_exact_as_pytorchs_in_16_bits(kind: str) -> None:
     import torch
 
-    from sosie.families.sdxl import compiling
+    from sosie.families.sdxl.diffusers.fast import compiling
 
     torch.manual_seed(0)
     norm: Any = torch.nn.GroupNorm(8, 48) if kind == "GroupNorm" else torch.nn.LayerNorm(48)
@@ -141,7 +141,7 @@ def test_norms_are_exchanged_in_16_bits_and_come_back(place: Any) -> None:
     import sdxl_parts as parts
     import torch
 
-    from sosie.families.sdxl.compiling import Compiled, GroupNorm, LayerNorm
+    from sosie.families.sdxl.diffusers.fast.compiling import Compiled, GroupNorm, LayerNorm
 
     def kinds(model: Any, *of: Any) -> list[str]:
         return [name for name, module in model.named_modules() if type(module) in of]
@@ -369,7 +369,7 @@ def sliced(made: Any) -> None:
 
 
 def offloaded(made: Any) -> None:
-    from sosie.families.sdxl.placement import place as place_parts
+    from sosie.diffusion.offload import place as place_parts
 
     place_parts(made, "offload", "cpu")
 
@@ -396,7 +396,7 @@ def already(made: Any) -> None:
     ],
 )
 def test_what_rules_acceleration_out_is_named(place: Any, spoil: Callable[[Any], None], reason: str) -> None:
-    from sosie.families.sdxl.acceleration import Levers, why_not
+    from sosie.families.sdxl.diffusers.fast.acceleration import Levers, why_not
 
     made = built(place, control=True)
     assert why_not(made, Levers("off", graph=False)) == ""
@@ -407,13 +407,13 @@ def test_what_rules_acceleration_out_is_named(place: Any, spoil: Callable[[Any],
 
 
 def test_graphs_are_refused_on_a_cpu(place: Any) -> None:
-    from sosie.families.sdxl.acceleration import why_not
+    from sosie.families.sdxl.diffusers.fast.acceleration import why_not
 
     assert "not on a GPU" in why_not(built(place))
 
 
 def test_programs_of_many_sizes_do_not_pile_up(place: Any) -> None:
-    from sosie.families.sdxl import replay
+    from sosie.families.sdxl.diffusers.fast import replay
 
     made = built(place)
     accelerated = fast(made)
@@ -426,7 +426,7 @@ def test_programs_of_many_sizes_do_not_pile_up(place: Any) -> None:
 def test_where_compiled_code_is_kept_is_what_the_environment_says_first(
     place: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from sosie.families.sdxl import acceleration
+    from sosie.families.sdxl.diffusers.fast import acceleration
 
     levers, environment = acceleration.Levers("off", graph=False), dict[str, str]()
     monkeypatch.setattr(acceleration.os, "environ", environment)

@@ -89,7 +89,7 @@ def test_faceid_plus_tokens_equal_the_published_projection(
 ) -> None:
     import torch
 
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     with Guides(pipeline).condition(pipeline, tiny.given([PLUS], paths, faces, cfg), None, images) as arguments:
         embeds = pipeline.prepare_ip_adapter_image_embeds(
@@ -105,7 +105,7 @@ def test_faceid_plus_tokens_equal_the_published_projection(
 def test_three_guides_at_once_add_up_in_every_attention(adapters: Any, paths: Any, faces: Any, pipeline: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     guides = (INSTANTID, PLUS, FACEID)
     seen, time, text = tiny.random(51, 2, 4, 8, 8), torch.tensor(500.0), tiny.random(52, 2, 7, tiny.CONTEXT)
@@ -131,7 +131,7 @@ def test_three_guides_at_once_add_up_in_every_attention(adapters: Any, paths: An
 def test_guides_are_replaced_and_taken_out_without_a_trace(paths: Any, faces: Any, pipeline: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     def draw() -> Any:
         call = {"guidance_scale": 3.0, "num_inference_steps": 1, "output_type": "latent", "width": 64, "height": 64}
@@ -156,7 +156,7 @@ def test_guides_are_replaced_and_taken_out_without_a_trace(paths: Any, faces: An
 def test_guides_of_other_stages_that_are_loaded_too_change_nothing(paths: Any, faces: Any, pipeline: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     def draw(chosen: list[Guide]) -> Any:
         call = {"guidance_scale": 3.0, "num_inference_steps": 1, "output_type": "latent", "width": 64, "height": 64}
@@ -180,7 +180,7 @@ def test_guides_of_other_stages_that_are_loaded_too_change_nothing(paths: Any, f
 def test_the_same_guides_at_another_scale_are_not_loaded_again(paths: Any, faces: Any, pipeline: Any) -> None:
     import dataclasses
 
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     guides = Guides(pipeline)
     guides.load([FACEID], paths)
@@ -198,7 +198,7 @@ def test_guides_act_the_same_while_the_weights_are_offloaded(paths: Any, faces: 
     import accelerate
     import torch
 
-    from sosie.families.sdxl.guidance import Guides, Pose
+    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
 
     net = tiny.unet(**SHALLOW)
     pipeline = tiny.pipeline("StableDiffusionXLControlNetPipeline", net, tiny.controlnet(**SHALLOW))
@@ -261,8 +261,8 @@ def test_faceids_own_lora_and_the_characters_act_together_each_at_its_weight(
     import torch
     from safetensors.torch import load_file
 
-    from sosie.families.sdxl.guidance import Guides
-    from sosie.families.sdxl.loras import Loras, faceid_loras
+    from sosie.families.sdxl.diffusers.guidance import Guides
+    from sosie.families.sdxl.diffusers.loras import Loras, faceid_loras
 
     content = with_lora(pipeline.unet, adapters["faceid"])
     path = tiny.saved(tmp_path / "faceid.safetensors", content)
@@ -306,7 +306,7 @@ def test_the_stock_loader_switches_the_characters_lora_off(adapters: Any, pipeli
 def test_a_lora_file_of_its_own_goes_before_the_one_inside_the_adapter(
     adapters: Any, paths: Any, tmp_path: Path
 ) -> None:
-    from sosie.families.sdxl.loras import faceid_loras
+    from sosie.families.sdxl.diffusers.loras import faceid_loras
 
     path = tiny.saved(tmp_path / "f.safetensors", with_lora(tiny.unet(**SHALLOW), adapters["faceid"]))
     files = {**paths, "faceid": path}
@@ -342,7 +342,7 @@ REFUSED: Mapping[str, tuple[Guide, Callable[[Any], Mapping[str, Any]], str]] = {
 def test_an_adapter_that_does_not_fit_is_named_and_refused(
     adapters: Any, paths: Any, pipeline: Any, tmp_path: Path, what: str
 ) -> None:
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     guide, make, message = REFUSED[what]
     files = {**paths, guide.weights: tiny.saved(tmp_path / "wrong.safetensors", make(adapters))}
@@ -356,7 +356,7 @@ def test_an_adapter_that_does_not_fit_is_named_and_refused(
 def test_a_broken_adapter_leaves_the_unet_as_it_was(
     adapters: Any, paths: Any, faces: Any, pipeline: Any, tmp_path: Path
 ) -> None:
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     content = without(adapters["plus"], "layers.2.1.3")
     content["image_proj.proj.2.weight"] = tiny.random(1, 96, 1024)
@@ -371,7 +371,7 @@ def test_a_broken_adapter_leaves_the_unet_as_it_was(
 def test_encoders_that_do_not_fit_their_adapter_are_refused(
     adapters: Any, paths: Any, faces: Any, pipeline: Any, tmp_path: Path
 ) -> None:
-    from sosie.families.sdxl.guidance import Guides
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     guides = Guides(pipeline)
     other = tiny.FakeFaces({"own": tiny.random(1, 128)})
@@ -400,7 +400,7 @@ def test_the_image_encoder_is_the_same_from_a_folder_and_a_file_of_the_whole_of_
 ) -> None:
     import torch
 
-    from sosie.families.sdxl.image_encoder import ImageEncoder
+    from sosie.families.sdxl.diffusers.image_encoder import ImageEncoder
 
     folder = paths["clip"]
     content = {

@@ -95,7 +95,7 @@ def ours(world: World, run: Run) -> Any:
 def drawn(world: World, run: Run) -> Any:
     import torch
 
-    from sosie.families.sdxl.guidance import Guides, Pose
+    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
 
     pipeline = tiny.pipeline(KINDS[run.kind], world.ours, world.controlnet)
     guides = world.made.setdefault("guides", Guides(pipeline))
@@ -242,7 +242,7 @@ def test_a_controlnet_is_the_same_from_a_folder_a_file_with_its_configuration_an
 ) -> None:
     import torch
 
-    from sosie.families.sdxl.controlnet import load_controlnet
+    from sosie.families.sdxl.diffusers.controlnet import load_controlnet
 
     world.controlnet.save_pretrained(tmp_path / "folder")
     bare = tiny.saved(tmp_path / "bare" / "identitynet.safetensors", world.controlnet.state_dict())
@@ -259,7 +259,7 @@ def test_a_controlnet_is_the_same_from_a_folder_a_file_with_its_configuration_an
 def test_a_controlnet_of_another_width_or_for_another_context_is_refused(world: World, tmp_path: Path) -> None:
     import torch
 
-    from sosie.families.sdxl.controlnet import load_controlnet
+    from sosie.families.sdxl.diffusers.controlnet import load_controlnet
 
     shallow: dict[str, Any] = {"transformer_layers_per_block": 1}
     wide = tiny.controlnet(block_out_channels=(32, 64, 96), **shallow)
@@ -275,7 +275,7 @@ def test_a_controlnet_of_another_width_or_for_another_context_is_refused(world: 
 def test_what_is_no_controlnet_is_named(world: World, tmp_path: Path) -> None:
     import torch
 
-    from sosie.families.sdxl.controlnet import load_controlnet
+    from sosie.families.sdxl.diffusers.controlnet import load_controlnet
 
     with pytest.raises(
         BadModelError, match=r"a\.safetensors .*; a ControlNet of SDXL in diffusers' layout was expected"
@@ -292,8 +292,8 @@ def test_the_embedded_models_face_comes_where_the_key_points_are() -> None:
     import torch
 
     from sosie.faces.detect import Detector
-    from sosie.families.sdxl.controlnet import load_controlnet
-    from sosie.families.sdxl.guidance import Guides, Pose
+    from sosie.families.sdxl.diffusers.controlnet import load_controlnet
+    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
 
     model = sosie_mini.folder()
     base = diffusers.StableDiffusionXLPipeline.from_pretrained(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.prompts import Span, complaint, encode, parse
+from sosie.families.sdxl.prompts import Span, complaint, parse
 
 local = pytest.mark.local
 LONG = ", ".join(["portrait of a young woman, auburn braided hair, brown eyes, smiling, soft daylight"] * 12)
@@ -87,12 +87,16 @@ def equal(ours: Any, theirs: Any) -> bool:
 @pytest.mark.parametrize("negative", ["", "blurry, low quality"])
 @pytest.mark.parametrize("prompt", ["", "portrait of a young woman, smiling, soft daylight", "a [b](:c"])
 def test_a_plain_prompt_is_what_stock_diffusers_gives_bit_for_bit(pipeline: Any, prompt: str, negative: str) -> None:
+    from sosie.families.sdxl.diffusers.text import encode
+
     ours = encode(pipeline, prompt.replace("[", r"\["), negative)
     assert equal(ours, stock(pipeline, prompt, negative or None))
 
 
 @local
 def test_75_tokens_are_one_chunk_and_76_are_two(pipeline: Any) -> None:
+    from sosie.families.sdxl.diffusers.text import encode
+
     full = "a " * 75
     assert len(pipeline.tokenizer(full).input_ids) == 77
     assert equal(encode(pipeline, full, "x"), stock(pipeline, full, "x"))
@@ -104,6 +108,8 @@ def test_75_tokens_are_one_chunk_and_76_are_two(pipeline: Any) -> None:
 def test_clip_skip_takes_an_earlier_layer_of_both_prompts(pipeline: Any) -> None:
     import torch
 
+    from sosie.families.sdxl.diffusers.text import encode
+
     ours = encode(pipeline, "a woman", "blurry", clip_skip=1)
     assert torch.equal(ours.prompt_embeds, stock(pipeline, "a woman", clip_skip=1)[0])
     assert torch.equal(ours.negative_prompt_embeds, stock(pipeline, "blurry", clip_skip=1)[0])
@@ -114,6 +120,8 @@ def test_clip_skip_takes_an_earlier_layer_of_both_prompts(pipeline: Any) -> None
 
 @local
 def test_an_empty_negative_is_encoded_where_the_model_wants_no_zeros(pipeline: Any) -> None:
+    from sosie.families.sdxl.diffusers.text import encode
+
     pipeline.register_to_config(force_zeros_for_empty_prompt=False)
     try:
         ours = encode(pipeline, "a woman")
@@ -126,6 +134,8 @@ def test_an_empty_negative_is_encoded_where_the_model_wants_no_zeros(pipeline: A
 @local
 def test_a_long_prompt_is_its_chunks_one_after_another(pipeline: Any) -> None:
     import torch
+
+    from sosie.families.sdxl.diffusers.text import encode
 
     pieces, rest = [], LONG.split(", ")
     while rest:  # as many phrases as fit into 75 tokens, each with its comma
@@ -148,6 +158,8 @@ def test_a_long_prompt_is_its_chunks_one_after_another(pipeline: Any) -> None:
 def test_a_long_negative_makes_the_prompt_as_long(pipeline: Any) -> None:
     import torch
 
+    from sosie.families.sdxl.diffusers.text import encode
+
     ours = encode(pipeline, "a woman", LONG)
     assert ours.prompt_embeds.shape == ours.negative_prompt_embeds.shape
     assert torch.equal(ours.prompt_embeds[:, :77], stock(pipeline, "a woman")[0])
@@ -156,6 +168,8 @@ def test_a_long_negative_makes_the_prompt_as_long(pipeline: Any) -> None:
 @local
 def test_a_prompt_without_commas_is_cut_after_a_word(pipeline: Any) -> None:
     import torch
+
+    from sosie.families.sdxl.diffusers.text import encode
 
     word = "unbelievableness"
     many = len(pipeline.tokenizer(word, add_special_tokens=False).input_ids)
@@ -171,6 +185,8 @@ def test_a_prompt_without_commas_is_cut_after_a_word(pipeline: Any) -> None:
 def test_break_starts_a_chunk(pipeline: Any) -> None:
     import torch
 
+    from sosie.families.sdxl.diffusers.text import encode
+
     ours = encode(pipeline, "a woman BREAK red hair")
     parts = [stock(pipeline, text)[0] for text in ("a woman", "red hair")]
     assert torch.equal(ours.prompt_embeds, torch.cat(parts, dim=1))
@@ -182,6 +198,8 @@ def test_a_weight_moves_its_tokens_away_from_the_empty_prompt_and_leaves_the_oth
     pipeline: Any, weight: float
 ) -> None:
     import torch
+
+    from sosie.families.sdxl.diffusers.text import encode
 
     start = len(pipeline.tokenizer("a woman with", add_special_tokens=False).input_ids) + 1
     end = start + len(pipeline.tokenizer("red hair", add_special_tokens=False).input_ids)
@@ -197,6 +215,8 @@ def test_a_weight_moves_its_tokens_away_from_the_empty_prompt_and_leaves_the_oth
 
 @local
 def test_a_weighted_negative_is_weighed_too(pipeline: Any) -> None:
+    from sosie.families.sdxl.diffusers.text import encode
+
     ours = encode(pipeline, "a woman", "(blurry:1.5)")
     plain = stock(pipeline, "a woman", "blurry")
     assert float((ours.negative_prompt_embeds - plain[1]).abs().max()) > 0.01

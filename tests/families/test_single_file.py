@@ -17,7 +17,7 @@ import pytest
 from places import ROOT
 
 from sosie.core.errors import BadModelError, MissingExtraError
-from sosie.families.sdxl.single_file import CONFIG, PARTS, clip_tokenizers, load_single_file
+from sosie.families.sdxl.diffusers.single_file import CONFIG, PARTS, clip_tokenizers, load_single_file
 from sosie.files.strip import read_stripped
 
 pytestmark = pytest.mark.local
@@ -318,7 +318,7 @@ def test_the_tokens_are_those_of_openais_own_tokenizer() -> None:
 
 
 def test_a_vocabulary_that_is_not_there_or_not_openais_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    import sosie.families.sdxl.single_file as module
+    import sosie.families.sdxl.diffusers.single_file as module
 
     monkeypatch.setattr(module, "VOCABULARY", ("clip-anytorch", "clip/none.gz"))
     with pytest.raises(MissingExtraError, match="CLIP's vocabulary is not installed"):

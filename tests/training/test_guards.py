@@ -55,7 +55,7 @@ def test_the_guard_sees_torch_when_it_is_there() -> None:
 def test_engines_and_the_trainer_import_where_opencv_is_missing() -> None:
     probe = (
         "import sys; sys.modules['cv2'] = None\n"
-        "import sosie.engines.diffusers, sosie.families.sdxl.face_pass, sosie.families.esrgan.on_diffusers\n"
+        "import sosie.engines.diffusers, sosie.diffusion.face_pass, sosie.families.esrgan.on_diffusers\n"
         "import sosie.training.run, sosie.families.sdxl.training\n"
         "from sosie.families.contract.draws import Settings\n"
         "from sosie.families.sdxl.on_diffusers import Runner\n"

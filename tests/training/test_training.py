@@ -825,7 +825,7 @@ def test_every_tensor_of_the_file_acts_the_same_way_in_sosie_and_in_stock_diffus
     from safetensors.torch import load_file
 
     from sosie.core.recipe import LoraUse
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     def unet_and_pipeline() -> Any:
         return opened(tiny)._pipeline
@@ -852,7 +852,7 @@ def test_convolutions_are_learned_too_where_all_layers_are_asked_for(tiny: Path,
     from safetensors.torch import load_file
 
     from sosie.core.recipe import LoraUse
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     wide = changed(job, targets="all")
     run(wide)

@@ -31,7 +31,7 @@ _LEAST_CONTINUOUS = 0.03
 # `Seam.severity` of ten face passes of a 256 px model in which no seam is seen: 1.2 to 4.6; of two in which hair is cut
 # off at the mask: 5.9 and 7.4. The ten made lighter or darker by Lab (6, 4, -5) after the match, which is seen: 5.0 to
 # 11.5. Of 48 renders blended with a blurred copy of such a colour: matched 0.1 to 1.5, not matched 6.7 to 9.2.
-SEAM_LIMIT = 5.0
+# So `Detail.seam` refuses from 5 on.
 
 
 @dataclass(frozen=True)

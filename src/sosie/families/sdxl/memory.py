@@ -1,14 +1,4 @@
-"""How much memory of a GPU SDXL needs, and which way of using it fits: an estimate without torch.
-
-Five modes, each smaller and slower than the one before:
-
-| mode | what it does |
-| --- | --- |
-| `full` | every part stays on the GPU |
-| `tiled` | ... and pictures are decoded and encoded in tiles |
-| `offload` | ... and of encoders, denoiser and VAE only those at work are on the GPU |
-| `fp8` | ... and the denoiser and its ControlNets hold their weights in 8 bits (they compute in 16) |
-| `sequential` | in tiles, and each layer comes to the GPU when it is its turn (16 bits) |
+"""How much memory of a GPU SDXL needs in each memory mode: an estimate without torch.
 
 Weights count by parameters and bytes each. What a pass needs beside them grows with pixels and rows
 of the batch only, since attention never holds its square matrix. The constants were fitted to peaks of
@@ -21,10 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sosie.core.errors import EngineError
-
-Mode = Literal["full", "tiled", "offload", "fp8", "sequential"]
-MODES: tuple[Mode, ...] = ("full", "tiled", "offload", "fp8", "sequential")
+from sosie.core import Plan, Stage
+from sosie.diffusion.memory import CONTEXT, GB, MODES, TILE, Estimate, Mode
 
 PARAMETERS: Mapping[str, int] = {
     "unet": 2_567_463_684,
@@ -39,13 +27,6 @@ PARAMETERS: Mapping[str, int] = {
 }
 """Parameters of the parts at SDXL's size; adapters with their projections."""
 
-GB = 1e9
-MARGIN = 1.08
-"""What fits must fit so many times over: estimates are within 15 % of what was measured, most within 8."""
-
-CONTEXT = 0.8 * GB
-"""CUDA and its libraries, beside what the allocator holds."""
-
 TEXT = 0.3 * GB
 """Bytes of a pass of the text and image encoders."""
 
@@ -58,9 +39,6 @@ CONTROL_PIXEL = 55.0
 CODE = 0.15 * GB
 DECODE_PIXEL, ENCODE_PIXEL = 3000.0, 1650.0
 """Bytes of a pass of the VAE: `CODE` always, and for each pixel of what it works on at once."""
-
-TILE = 512
-"""Side of the VAE's tiles in pixels."""
 
 UPSCALE_PIXEL = 9500.0
 """Bytes of an ESRGAN-class model that enlarges four times, for each pixel of a tile."""
@@ -108,17 +86,23 @@ class Needs:
     parameters: Mapping[str, int] = field(default_factory=lambda: PARAMETERS)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What a mode needs at its worst moments, in bytes: of `moments`, the largest is the `peak`."""
+def needs_of(plan: Plan, accelerated: bool = False) -> Needs:
+    """What a plan's stages take together, at SDXL's full size."""
+    works: list[Work] = []
+    for stage in plan.stages:
+        width, height = _drawn_at_once(stage, plan)
+        controls = sum(guide.keypoints is not None for guide in stage.guides)
+        guides = tuple(guide.kind for guide in stage.guides)
+        works.append(Work(stage.kind, width, height, guides, controls, 2 if stage.sampler.cfg > 1 else 1))
+    return Needs(tuple(works), accelerated)
 
-    mode: Mode
-    moments: Mapping[str, int]
 
-    @property
-    def peak(self) -> int:
-        """Bytes of the GPU's memory, CUDA's own included."""
-        return max(self.moments.values())
+def _drawn_at_once(stage: Stage, plan: Plan) -> tuple[int, int]:
+    if stage.kind == "detail":
+        return stage.detail.size, stage.detail.size
+    if stage.kind == "upscale":
+        return stage.upscale.tile, stage.upscale.tile
+    return plan.width, plan.height
 
 
 def estimate(needs: Needs, mode: Mode) -> Estimate:
@@ -135,32 +119,6 @@ def estimate(needs: Needs, mode: Mode) -> Estimate:
 def estimates(needs: Needs) -> tuple[Estimate, ...]:
     """Every mode's estimate, fastest mode first."""
     return tuple(estimate(needs, mode) for mode in MODES)
-
-
-def choose(free: int, needs: Needs) -> Mode:
-    """The fastest mode that fits `free` bytes. Raises `EngineError` if none does."""
-    for one in estimates(needs):
-        if one.peak * MARGIN <= free:
-            return one.mode
-    least = min(estimates(needs), key=lambda one: one.peak)
-    needed = least.peak * MARGIN / GB
-    raise EngineError(
-        f"the GPU has {free / GB:.1f} GB free; the smallest mode ('{least.mode}') needs {needed:.1f} GB",
-        "close what else uses the GPU, or draw a smaller image",
-    )
-
-
-def cheaper(mode: Mode) -> Mode | None:
-    """The mode to fall back on when memory runs out, or None after the last."""
-    following = MODES[MODES.index(mode) + 1 :]
-    return following[0] if following else None
-
-
-def said(mode: Mode, free: int, needs: Needs) -> str:
-    """One sentence on a choice: what it needs, of how much, and what the next faster mode would need."""
-    text = f"memory mode '{mode}': about {estimate(needs, mode).peak / GB:.1f} GB of {free / GB:.1f} GB free"
-    faster = MODES[: MODES.index(mode)]
-    return f"{text} ('{faster[-1]}' needs {estimate(needs, faster[-1]).peak / GB:.1f} GB)" if faster else text
 
 
 def _moments(needs: Needs, work: Work, mode: Mode) -> Iterator[tuple[str, str, float]]:

@@ -95,12 +95,14 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
     """The face's square with its mask and key points; the image as it is, if its face is to be left alone."""
     from PIL import Image
 
+    from sosie.diffusion.face_pass import FaceResult, face_square, put_back
     from sosie.faces.keypoints import KeypointStyle, draw_keypoints
-    from sosie.families.sdxl.face_pass import face_square, put_back
+    from sosie.families.sdxl.face import face_pass_of, output_of
 
-    square = face_square(given)
-    if isinstance(square, StageOutput):
-        return square
+    task = face_pass_of(given)
+    square = face_square(task)
+    if isinstance(square, FaceResult):
+        return output_of(square)
     size = square.crop.size
     pictures: dict[str, Image.Image] = {
         "source": Image.fromarray(square.crop.image),
@@ -114,7 +116,7 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
     def finish(drawn: Image.Image) -> StageOutput:
         if drawn.size != (size, size):
             drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
-        return put_back(given, square, drawn)
+        return output_of(put_back(task, square, drawn))
 
     return Prepared(pictures, finish)
 

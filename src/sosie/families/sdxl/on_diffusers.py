@@ -1,29 +1,22 @@
-"""SDXL on diffusers: stock pipelines, stock loaders, one code path for every SDXL model.
-
-With the modules that it alone imports, the only one of this family that imports torch.
-"""
+"""SDXL on diffusers: stock pipelines, stock loaders, one code path for every SDXL model."""
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E001, E002, E006, E007, E008
+from sosie.diffusion.canvas import Canvas
+from sosie.diffusion.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.sdxl import prompts
-from sosie.families.sdxl.canvas import Canvas
-from sosie.families.sdxl.samplers import SAMPLERS, complaint
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.families.sdxl.face_pass import Square
-    from sosie.families.sdxl.studio import Studio
+    from sosie.diffusion.face_pass import Square
 
 E003 = Rule("SOS-E003", "error", "A sampler does not take this schedule, step count or shift")
 E009 = Rule("SOS-E009", "error", "A prompt weighs words out of range")
@@ -40,37 +33,40 @@ class Runner:
     """
 
     def __init__(self, device: str, settings: Settings) -> None:
-        studio: Any = importlib.import_module("sosie.families.sdxl.studio")
-        self._studio: Studio = studio.Studio(device, settings)
-        self._torch: Any = importlib.import_module("torch")
+        from sosie.families.sdxl.diffusers.pipeline import Pipelines
+
+        self._pipelines = Pipelines(device, settings)
 
     def run(self, given: StageInput) -> StageOutput:
-        """Runs one stage; where the GPU's memory does not suffice, again in the next cheaper mode.
+        """Runs one stage; where the GPU's memory does not suffice, again in the next mode.
 
         Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails while it
         renders or no mode is left.
         """
+        from torch import OutOfMemoryError
+
         for _ in range(MAX_TRIES):
             try:
                 output = self._stage(given)
-            except self._torch.OutOfMemoryError as error:
-                self._studio.retreat(given, str(error))
+            except OutOfMemoryError as error:
+                self._pipelines.fall_back(given, str(error))
             except (RuntimeError, ValueError, TypeError) as error:
                 plan = given.plan.id[:12]
                 raise EngineError(f"plan {plan} failed in stage '{given.stage.kind}': {error}") from error
             else:
-                return StageOutput(output.image, (*self._studio.said(), *output.findings), output.measures)
+                return StageOutput(output.image, (*self._pipelines.findings(), *output.findings), output.measures)
         raise EngineError(f"plan {given.plan.id[:12]} does not fit the memory in any mode")
 
     def close(self) -> None:
         """Frees the weights."""
-        self._studio.close()
+        self._pipelines.close()
 
     def _stage(self, given: StageInput) -> StageOutput:
         if given.stage.kind == "detail":
-            from sosie.families.sdxl.face_pass import face_pass
+            from sosie.diffusion.face_pass import run_face_pass
+            from sosie.families.sdxl.face import face_pass_of, output_of
 
-            return face_pass(given, lambda square: self._draw_square(given, square))
+            return output_of(run_face_pass(face_pass_of(given), lambda square: self._draw_square(given, square)))
         if given.stage.kind == "refine":
             if given.source is None:
                 raise EngineError(f"plan {given.plan.id[:12]}: stage 'refine' works on an image; there is none")
@@ -91,16 +87,14 @@ class Runner:
         return image
 
     def _draw(self, given: StageInput, canvas: Canvas) -> tuple[Image, tuple[Finding, ...]]:
-        from PIL import Image
+        from torch import no_grad
 
-        from sosie.families.sdxl.decoding import decode_latents
+        from sosie.diffusion.vae import decode_latents, to_image
 
-        with self._torch.no_grad():
-            latents = self._studio.denoise(given, canvas)
-            pixels, again = decode_latents(self._studio.vae, latents)
-        levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-        image = Image.fromarray((levels * 255).round().astype(np.uint8))
-        return image, (_decoded_again(given.plan),) if again else ()
+        with no_grad():
+            latents = self._pipelines.denoise(given, canvas)
+            pixels, again = decode_latents(self._pipelines.vae, latents)
+        return to_image(pixels), (_decoded_again(given.plan),) if again else ()
 
 
 def runner(device: str, settings: Settings) -> Runner:
@@ -113,7 +107,7 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
         wrong.append((E001, f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
-    if unfit := complaint(stage.sampler):
+    if unfit := complaint(stage.sampler, "SDXL"):
         wrong.append((E003 if stage.sampler.name in SAMPLERS else E002, unfit))
     texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))
     wrong += [(E009, unfit) for text in texts if (unfit := prompts.complaint(text))]

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Sampler, Targets, Training
-from sosie.families.sdxl.decoding import decode_latents
-from sosie.families.sdxl.placement import tile
-from sosie.families.sdxl.prompts import encode
-from sosie.families.sdxl.schedulers import scheduler_for
-from sosie.families.sdxl.single_file import load_single_file
-from sosie.families.sdxl.studio import quiet
+from sosie.diffusion.loading import quiet
+from sosie.diffusion.offload import tile
+from sosie.diffusion.schedulers import scheduler_for
+from sosie.diffusion.vae import decode_latents, to_image
+from sosie.families.sdxl.diffusers.single_file import load_pipeline
+from sosie.families.sdxl.diffusers.text import encode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,20 +48,7 @@ def open_base(path: Path, vae: Path | None, training: Training, device: str) -> 
 
     Raises `BadModelError` if it cannot be loaded, or is trained to predict something else than noise or v.
     """
-    try:
-        with quiet():
-            if path.is_dir():
-                pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
-                    path, dtype=torch.float32, local_files_only=True, add_watermarker=False
-                )
-            else:
-                pipeline = load_single_file(path, torch.float32)
-            if vae is not None:
-                kind = diffusers.AutoencoderKL
-                load = kind.from_pretrained if vae.is_dir() else kind.from_single_file
-                pipeline.vae = load(vae, torch_dtype=torch.float32, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise BadModelError(f"{path} could not be loaded as SDXL: {error}", f"sosie model show {path}") from error
+    pipeline = load_pipeline(path, vae, torch.float32)
     prediction = pipeline.scheduler.config.prediction_type
     if prediction not in PREDICTIONS or pipeline.unet.config.in_channels != 4:
         found = f"predicts '{prediction}' from {pipeline.unet.config.in_channels} channels"
@@ -182,8 +169,6 @@ class Base:
 
     def draw(self, text: Mapping[str, Any], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is."""
-        from PIL import Image
-
         self._pipeline.scheduler = scheduler_for(sampler, self._schedule)
         given = {name: tensor[None].to(self._device, self.dtype) for name, tensor in text.items()}
         with torch.no_grad():
@@ -204,8 +189,7 @@ class Base:
         with torch.no_grad():
             pixels, _ = decode_latents(vae, latents.float())
         vae.to("cpu")
-        levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
-        return Image.fromarray((levels * 255).round().astype(np.uint8))
+        return to_image(pixels)
 
 
 def key(module: str) -> str:

@@ -14,17 +14,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sosie.core.recipe import Training
-from sosie.families.sdxl.memory import (
-    CODE,
-    CONTEXT,
-    DECODE_PIXEL,
-    DENOISE,
-    DENOISE_PIXEL,
-    ENCODE_PIXEL,
-    PARAMETERS,
-    TEXT,
-    TILE,
-)
+from sosie.diffusion.memory import CONTEXT, TILE
+from sosie.families.sdxl.memory import CODE, DECODE_PIXEL, DENOISE, DENOISE_PIXEL, ENCODE_PIXEL, PARAMETERS, TEXT
 
 WIDTHS, DEPTHS, LAYERS = (320, 640, 1280), (0, 2, 10), 2
 """The UNet's levels: channels, transformer blocks of each attention, residual blocks (one more on the way up)."""

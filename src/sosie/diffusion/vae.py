@@ -5,42 +5,37 @@ SDXL's own VAE overflows in fp16 (https://huggingface.co/madebyollin/sdxl-vae-fp
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 import numpy as np
+import torch
+from PIL import Image
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.placement import device_of
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-torch: Any = importlib.import_module("torch")
+from sosie.diffusion.offload import device_of
+from sosie.diffusion.parts import Vae
 
 
-def encode_image(vae: Any, image: Image) -> Any:
+def encode_image(vae: Vae, image: Image.Image) -> torch.Tensor:
     """The scaled latents [1, 4, h / 8, w / 8] of an RGB image whose sides are multiples of 8.
 
     The mode of the distribution, without noise; a VAE in fp16 works in fp32.
     """
-    pixels = torch.from_numpy(np.asarray(image.convert("RGB"), dtype=np.float32).copy()) / 127.5 - 1.0
+    pixels = torch.as_tensor(np.asarray(image.convert("RGB"), dtype=np.float32).copy()) / 127.5 - 1.0
     before = vae.dtype
     if before == torch.float16:
         vae.to(torch.float32)
     batch = pixels.permute(2, 0, 1)[None].to(device_of(vae), vae.dtype)
-    latents = vae.encode(batch).latent_dist.mode()
+    latents: torch.Tensor = vae.encode(batch).latent_dist.mode()
     if vae.dtype != before:
         vae.to(before)
     mean, std = _statistics(vae, latents)
     return (latents - mean) * vae.config.scaling_factor / std
 
 
-def decode_latents(vae: Any, latents: Any) -> tuple[Any, bool]:
+def decode_latents(vae: Vae, latents: torch.Tensor) -> tuple[torch.Tensor, bool]:
     """Pixels float32 [n, 3, h, w] in [-1, 1], and whether they had to be decoded again in fp32.
 
     Where the VAE's own precision gives NaN or infinity it is decoded again in fp32; the VAE keeps
-    its precision. Raises `EngineError` if fp32 gives no finite picture either.
+    its precision. Raises `EngineError` if fp32 gives no finite image either.
     """
     pixels = _decode(vae, latents, vae.dtype)
     if bool(torch.isfinite(pixels).all()):
@@ -61,13 +56,19 @@ def decode_latents(vae: Any, latents: Any) -> tuple[Any, bool]:
     )
 
 
-def _decode(vae: Any, latents: Any, dtype: Any) -> Any:
+def to_image(pixels: torch.Tensor) -> Image.Image:
+    """The first image (RGB) of decoded pixels [n, 3, h, w] in [-1, 1]."""
+    levels = (pixels[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).cpu().numpy()
+    return Image.fromarray((levels * 255).round().astype(np.uint8))
+
+
+def _decode(vae: Vae, latents: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mean, std = _statistics(vae, latents)
     raw = latents * std / vae.config.scaling_factor + mean
     return vae.decode(raw.to(dtype), return_dict=False)[0]
 
 
-def _statistics(vae: Any, like: Any) -> tuple[Any, Any]:
+def _statistics(vae: Vae, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
     """Mean and deviation of the latents, [1, 4, 1, 1], for a VAE that names them; 0 and 1 for others."""
     named = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
     if None in named:

@@ -1,4 +1,4 @@
-"""SDXL checkpoints in one `.safetensors` file, loaded without a network. Only `on_diffusers` imports it.
+"""SDXL checkpoints in one `.safetensors` file, loaded without a network.
 
 What the file does not say is in `config/` (SDXL base 1.0 as Stability published it) and in
 CLIP's vocabulary (OpenAI, MIT), which the package `clip-anytorch` carries; that package is
@@ -9,15 +9,20 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib
 import importlib.metadata
 import json
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
+from sosie.diffusion.loading import load_vae, quiet, without_weights
 from sosie.files.safetensors import read_header
+
+if TYPE_CHECKING:
+    import torch
+
+    from sosie.families.sdxl.diffusers.parts import Pipeline, Tokenizer
 
 CONFIG = Path(__file__).parent / "config"
 """What diffusers wants to know of SDXL base: every part's configuration, no weights, no vocabulary."""
@@ -44,8 +49,32 @@ _EDM = ("edm_mean", "edm_vpred.sigma_max")
 """Marks of models trained on EDM's noise levels, which SDXL's samplers do not lay."""
 
 
-def load_single_file(path: Path, dtype: Any, config: Path = CONFIG) -> Any:
-    """The `StableDiffusionXLPipeline` of a checkpoint, its weights in `dtype` (a torch dtype) on the CPU.
+def load_pipeline(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
+    """The stock pipeline of a diffusers folder or a single file, on the CPU; nothing is downloaded.
+
+    `vae` replaces its VAE. Raises `BadModelError` for anything else.
+    """
+    import diffusers
+
+    library: Any = diffusers
+    try:
+        with quiet():
+            if path.is_dir():
+                pipeline: Pipeline = library.StableDiffusionXLPipeline.from_pretrained(
+                    path, dtype=dtype, local_files_only=True, add_watermarker=False
+                )
+            else:
+                pipeline = load_single_file(path, dtype)
+            if vae is not None:
+                pipeline.vae = load_vae(vae, dtype)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise BadModelError(f"{path} could not be loaded as SDXL: {error}", f"sosie model show {path}") from error
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def load_single_file(path: Path, dtype: torch.dtype, config: Path = CONFIG) -> Pipeline:
+    """The `StableDiffusionXLPipeline` of a checkpoint, its weights in `dtype` on the CPU.
 
     A checkpoint that says so (tensors named `v_pred` and `ztsnr`, as its makers add them) gets a
     scheduler for v-prediction and zero terminal SNR. `config` is a folder like `CONFIG`, for
@@ -55,11 +84,13 @@ def load_single_file(path: Path, dtype: Any, config: Path = CONFIG) -> Any:
     names = frozenset(read_header(path).tensors)
     _refuse_others(path, names)
     tokenizers = clip_tokenizers()
-    diffusers: Any = importlib.import_module("diffusers")
-    loading: Any = importlib.import_module("diffusers.loaders.single_file_utils")
-    failures = (OSError, ValueError, KeyError, RuntimeError, AttributeError, loading.SingleFileComponentError)
+    import diffusers
+    from diffusers.loaders.single_file_utils import SingleFileComponentError
+
+    library: Any = diffusers
+    failures = (OSError, ValueError, KeyError, RuntimeError, AttributeError, SingleFileComponentError)
     try:
-        pipeline: Any = diffusers.StableDiffusionXLPipeline.from_single_file(
+        pipeline: Any = library.StableDiffusionXLPipeline.from_single_file(
             str(path),
             config=str(config),
             dtype=dtype,
@@ -72,7 +103,8 @@ def load_single_file(path: Path, dtype: Any, config: Path = CONFIG) -> Any:
         raise BadModelError(
             f"{path} could not be loaded as an SDXL checkpoint: {error}", f"sosie model show {path}"
         ) from error
-    if lost := _without_weights(pipeline):
+    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
+    if lost := without_weights((part, getattr(pipeline, part)) for part in parts):
         raise BadModelError(
             f"{path} lacks {len(lost)} of SDXL's tensors, first {lost[0]} (diffusers' name); expected all of them",
             f"sosie model show {path}",
@@ -99,20 +131,16 @@ def _refuse_others(path: Path, names: frozenset[str]) -> None:
         )
 
 
-def _without_weights(pipeline: Any) -> list[str]:
-    """The parameters that loading left without numbers, as PART.NAME; diffusers says nothing of a text encoder's."""
-    parts = ("unet", "vae", "text_encoder", "text_encoder_2")
-    return [f"{part}.{name}" for part in parts for name, it in getattr(pipeline, part).named_parameters() if it.is_meta]
-
-
-def clip_tokenizers() -> tuple[Any, Any]:
+def clip_tokenizers() -> tuple[Tokenizer, Tokenizer]:
     """The tokenizers of SDXL's two encoders: one vocabulary; the first pads with its end mark, the second with id 0.
 
     Id 0 is the letters of `!`, not the word (256). Published folders make it a special token, and
     so read every `!` as padding (huggingface/diffusers issue 4153); here a `!` stays the word that
     open_clip, and so the model's training, made of it.
     """
-    transformers: Any = importlib.import_module("transformers")
+    import transformers
+
+    library: Any = transformers
     vocabulary, merges = _vocabulary()
     with tempfile.TemporaryDirectory(prefix="sosie-clip-") as made:
         folder = Path(made)
@@ -120,7 +148,7 @@ def clip_tokenizers() -> tuple[Any, Any]:
         (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
         marks = {"bos_token": _ENDS[0], "eos_token": _ENDS[1], "unk_token": _ENDS[1]}
         first, second = (
-            transformers.CLIPTokenizer.from_pretrained(
+            library.CLIPTokenizer.from_pretrained(
                 made, **marks, pad_token=_ENDS[1], model_max_length=77, local_files_only=True
             )
             for _ in range(2)

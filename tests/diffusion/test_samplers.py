@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from sosie.core.recipe import Sampler
-from sosie.families.sdxl.samplers import SAMPLERS, SCHEDULES, complaint
+from sosie.diffusion.samplers import SAMPLERS, SCHEDULES, complaint
 
 pytestmark = pytest.mark.local
 
@@ -34,7 +34,7 @@ STEPS = 7
 
 
 def build(name: str, schedule: str, model: str, steps: int = STEPS) -> Any:
-    from sosie.families.sdxl.schedulers import scheduler_for
+    from sosie.diffusion.schedulers import scheduler_for
 
     scheduler = scheduler_for(Sampler(name, schedule, steps), MODELS[model])  # type: ignore[arg-type]
     scheduler.set_timesteps(steps, device="cpu")
@@ -124,7 +124,7 @@ def test_the_models_own_schedule_is_the_stock_one_bit_for_bit(spacing: str) -> N
     import torch
     from diffusers import EulerDiscreteScheduler
 
-    from sosie.families.sdxl.schedulers import scheduler_for
+    from sosie.diffusion.schedulers import scheduler_for
 
     config = {**MODELS["v"], "timestep_spacing": spacing}
     for steps in range(1, 120):
@@ -438,7 +438,7 @@ def draw(pipeline: Any, scheduler: Any, steps: int = 3, seed: int = 1, **more: A
 def test_mini_draws_with_euler_on_its_own_schedule_as_stock_diffusers_does(pipeline: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.schedulers import scheduler_for
+    from sosie.diffusion.schedulers import scheduler_for
 
     config = pipeline.own_scheduler.config
     ours = draw(pipeline, scheduler_for(Sampler(steps=3), config))
@@ -450,7 +450,7 @@ def test_every_sampler_runs_in_the_pipelines_and_a_seed_gives_one_image(pipeline
     import torch
     from diffusers import StableDiffusionXLImg2ImgPipeline
 
-    from sosie.families.sdxl.schedulers import scheduler_for
+    from sosie.diffusion.schedulers import scheduler_for
 
     config = pipeline.own_scheduler.config
     sampler = Sampler(name, "sgm_uniform", 3)
@@ -481,8 +481,8 @@ def test_every_sampler_runs_in_the_pipelines_and_a_seed_gives_one_image(pipeline
     ],
 )
 def test_what_a_sampler_cannot_do_is_said(sampler: Sampler, said: str) -> None:
-    assert said in complaint(sampler)
+    assert said in complaint(sampler, "SDXL")
 
 
 def test_what_a_sampler_can_do_is_not_complained_about() -> None:
-    assert [complaint(Sampler(name, schedule, 50)) for name, schedule in COMBINATIONS] == [""] * 46
+    assert [complaint(Sampler(name, schedule, 50), "SDXL") for name, schedule in COMBINATIONS] == [""] * 46

@@ -5,8 +5,6 @@ cross-attention. FaceID projects a face embedding to tokens; Plus v2 adds what a
 CLIP's states of the face. InstantID (Wang et al. 2024, arXiv:2401.07519) takes the raw embedding
 through a resampler, and its ControlNet, shown the key points, reads the identity tokens in place of the
 text. In all of them a zero embedding, projected, stands for the unconditional half.
-
-Only `on_diffusers` imports this module (it imports torch).
 """
 
 from __future__ import annotations
@@ -26,8 +24,8 @@ from sosie.core.errors import BadModelError, ConfigError, EngineError
 from sosie.core.recipe import GuideKind, Keypoints
 from sosie.faces.keypoints import KeypointStyle, draw_keypoints
 from sosie.families.contract.draws import StageInput
-from sosie.families.sdxl.controlnet import SHOW, described
-from sosie.families.sdxl.image_encoder import ImageEncoder
+from sosie.families.sdxl.diffusers.controlnet import SHOW, described
+from sosie.families.sdxl.diffusers.image_encoder import ImageEncoder
 from sosie.files.safetensors import Header, read_header
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from sosie.core.errors import BadModelError
-from sosie.families.sdxl.controlnet import SHOW, config_beside, described
+from sosie.families.sdxl.diffusers.controlnet import SHOW, config_beside, described
 from sosie.files.safetensors import Header, read_header
 
 VIT_H: Mapping[str, Any] = {

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.constant_context import ConstantContext, attentions, scales, stamp
+from sosie.families.sdxl.diffusers.fast.constant_context import ConstantContext, attentions, scales, stamp
 
 torch: Any = importlib.import_module("torch")
 

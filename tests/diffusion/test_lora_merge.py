@@ -93,7 +93,7 @@ def product_of(path: Path, name: str) -> Any:
 def test_every_weight_becomes_the_sum_that_the_paper_says_and_no_other_changes(pipeline: Any, tmp_path: Path) -> None:
     import torch
 
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"one": lora(tmp_path / "one.safetensors"), "two": lora(tmp_path / "two.safetensors", 2)}
     before = state(pipeline)
@@ -111,7 +111,7 @@ def test_every_weight_becomes_the_sum_that_the_paper_says_and_no_other_changes(p
 def test_all_is_as_before_to_the_last_bit_when_loras_go(pipeline: Any, tmp_path: Path) -> None:
     import torch
 
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     pipeline.unet.to(torch.bfloat16)
     paths = {"one": lora(tmp_path / "one.safetensors"), "two": lora(tmp_path / "two.safetensors", 2)}
@@ -128,10 +128,10 @@ def test_all_is_as_before_to_the_last_bit_when_loras_go(pipeline: Any, tmp_path:
 
 
 def test_only_what_changes_is_touched(pipeline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sosie.families.sdxl import loras as module
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"one": lora(tmp_path / "one.safetensors")}
-    loras = module.Loras(pipeline)
+    loras = Loras(pipeline)
     loras.set((LoraUse("one", 0.7),), paths)
     weight = pipeline.unet.get_submodule(f"{STEM}.attn1.to_q").weight
     place = weight.data_ptr()
@@ -148,7 +148,7 @@ def test_only_what_changes_is_touched(pipeline: Any, tmp_path: Path, monkeypatch
 def test_every_layout_gives_the_same_weights(pipeline: Any, tmp_path: Path, to: str) -> None:
     import torch
 
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"kohya": lora(tmp_path / "kohya.safetensors")}
     convert(read_lora(paths["kohya"], families()), tmp_path / "other.safetensors", to)
@@ -172,7 +172,7 @@ ALGORITHMS: Mapping[str, Mapping[str, Sequence[int]]] = {
 
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_every_algorithm_is_computed_as_the_converter_does(name: str) -> None:
-    from sosie.families.sdxl.loras import product
+    from sosie.diffusion.lora_merge import product
 
     content = {
         f"lora_unet_x.{key}": tiny.random(9 + at, *shape) for at, (key, shape) in enumerate(ALGORITHMS[name].items())
@@ -188,8 +188,8 @@ def test_every_algorithm_is_computed_as_the_converter_does(name: str) -> None:
 
 @pytest.mark.parametrize("by_row", [True, False])
 def test_dora_sets_the_norms_it_was_trained_to(by_row: bool) -> None:
-    from sosie.families.sdxl.loras import Change as Change_
-    from sosie.families.sdxl.loras import merged
+    from sosie.diffusion.lora_merge import Change as Change_
+    from sosie.diffusion.lora_merge import merged
 
     weight, up, down = tiny.random(1, 6, 6), tiny.random(2, 6, 2), tiny.random(3, 2, 6)
     sizes = tiny.random(4, 6).abs() + 1
@@ -235,7 +235,7 @@ def wrong(name: str) -> dict[str, Any]:
 def test_a_lora_of_another_model_is_named_and_refused(pipeline: Any, tmp_path: Path, name: str, message: str) -> None:
     import torch
 
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"good": lora(tmp_path / "good.safetensors"), "bad": tiny.saved(tmp_path / "bad.safetensors", wrong(name))}
     before = state(pipeline)
@@ -251,10 +251,11 @@ def test_an_interrupted_merge_leaves_no_half_of_a_lora(
 ) -> None:
     import torch
 
-    from sosie.families.sdxl import loras as module
+    from sosie.diffusion import lora_merge as module
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"one": lora(tmp_path / "one.safetensors"), "two": lora(tmp_path / "two.safetensors", 2)}
-    before, loras, merged, calls = state(pipeline), module.Loras(pipeline), module.merged, list[int]()
+    before, loras, merged, calls = state(pipeline), Loras(pipeline), module.merged, list[int]()
     loras.set((LoraUse("one", 0.7),), paths)
 
     def stopped(*arguments: Any) -> Any:
@@ -275,7 +276,7 @@ def test_weights_in_eight_bits_take_other_loras_only_where_the_originals_are_kep
 ) -> None:
     import torch
 
-    from sosie.families.sdxl.loras import Loras
+    from sosie.families.sdxl.diffusers.loras import Loras
 
     paths = {"one": lora(tmp_path / "one.safetensors"), "two": lora(tmp_path / "two.safetensors", 2)}
     loras, late = Loras(pipeline), Loras(pipeline)

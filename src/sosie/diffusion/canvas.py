@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """What is drawn: the size in pixels, the picture under it (RGB, or None) and how much may change where.
+    """What is drawn: the size in pixels, the image under it (RGB, or None) and how much may change where.
 
     `change` is float32 [h, w], 0 keeps and 1 draws anew (Differential Diffusion); None: all of it.
     `face` is where the key points of a guide are taken from.

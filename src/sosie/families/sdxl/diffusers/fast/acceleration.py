@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.compiling import Compiled, room_to_compile
-from sosie.families.sdxl.constant_context import SelfAttention, attentions
-from sosie.families.sdxl.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
+from sosie.families.sdxl.diffusers.fast.compiling import Compiled, room_to_compile
+from sosie.families.sdxl.diffusers.fast.constant_context import SelfAttention, attentions
+from sosie.families.sdxl.diffusers.fast.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
 
 torch: Any = importlib.import_module("torch")
 

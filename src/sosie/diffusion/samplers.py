@@ -1,4 +1,4 @@
-"""Samplers by the names the field uses, and the schedules that each of them takes. Imports no torch.
+"""Samplers by the names the field uses, and the schedules that each of them takes.
 
 | sampler        | update                                      | source                                |
 |----------------|---------------------------------------------|---------------------------------------|
@@ -24,7 +24,7 @@ from sosie.core.errors import nearest
 from sosie.core.recipe import Sampler, Schedule
 
 TRAINING_STEPS = 1000
-"""Noise levels that SDXL and its descendants were trained on."""
+"""Noise levels that models were trained on."""
 
 LCM_STEPS = 50
 """Timesteps of the teacher that a latent consistency model was distilled on."""
@@ -55,8 +55,11 @@ SAMPLERS: Mapping[str, SchedulerChoice] = {
 }
 
 
-def complaint(sampler: Sampler) -> str:
-    """What is wrong with the sampler for this family, as one sentence; empty if nothing is."""
+def complaint(sampler: Sampler, title: str) -> str:
+    """What is wrong with the sampler for a model that predicts noise or v, as one sentence; empty if nothing is.
+
+    `title` is the family's.
+    """
     choice = SAMPLERS.get(sampler.name)
     if choice is None:
         return f"sampler '{sampler.name}' is not known{nearest(sampler.name, SAMPLERS)}"
@@ -71,5 +74,5 @@ def complaint(sampler: Sampler) -> str:
             f"expected 1 to {most}"
         )
     if sampler.shift:
-        return f"SDXL has no timestep shift, but the sampler asks for {sampler.shift:g}; expected shift = 0"
+        return f"{title} has no timestep shift, but the sampler asks for {sampler.shift:g}; expected shift = 0"
     return ""

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from places import ROOT
 
+from sosie.core import Detail
 from sosie.core.errors import BadImageError, BadModelError, NotFoundError
-from sosie.faces.blend import SEAM_LIMIT, Blend, Seam, blend, composite, grain, grain_level, insert, match_colour, seam
+from sosie.faces.blend import Blend, Seam, blend, composite, grain, grain_level, insert, match_colour, seam
 from sosie.faces.choose import choose_face
 from sosie.faces.colour import ciede2000, from_lab, to_lab
 from sosie.faces.crop import MARGIN, Crop, face_crop, paste, resized
@@ -28,6 +29,7 @@ from sosie.files.images import read_image
 pytestmark = pytest.mark.once
 
 EXAMPLES = ROOT / "examples" / "mira"
+SEAM_LIMIT = Detail().seam
 # What a visible fault looks like: lighter, redder, bluer.
 VISIBLE = (6.0, 4.0, -5.0)
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from places import ROOT
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.memory import GB, MODES, PARAMETERS, Needs, Work, cheaper, choose, estimate, estimates, said
+from sosie.diffusion.memory import GB, MODES, choose, describe, next_mode
+from sosie.families.sdxl.memory import PARAMETERS, Needs, Work, estimate, estimates
 
 GUIDES = ("faceid-plus-v2", "instantid")
 BODY = Work("generate", 1024, 1536, GUIDES)
@@ -51,13 +52,13 @@ def test_an_estimate_is_within_15_percent_of_what_was_measured(mode: Any, moment
 
 
 def test_the_whole_stack_fits_24_gigabytes_without_offload() -> None:
-    assert choose(int(24 * GB), STACK) == "full"
-    assert choose(int(24 * GB), Needs(STACK.works, accelerated=True)) == "full"
+    assert choose(int(24 * GB), estimates(STACK)) == "full"
+    assert choose(int(24 * GB), estimates(Needs(STACK.works, accelerated=True))) == "full"
 
 
 def test_twelve_gigabytes_hold_the_stack_with_8_bit_weights_and_the_body_alone_without() -> None:
-    assert choose(int(12 * GB), STACK) == "fp8"
-    assert choose(int(12 * GB), Needs((BODY, TILE))) == "offload"
+    assert choose(int(12 * GB), estimates(STACK)) == "fp8"
+    assert choose(int(12 * GB), estimates(Needs((BODY, TILE)))) == "offload"
 
 
 @given(width=sizes, height=sizes, rows=st.integers(1, 8), controls=st.integers(0, 2), fast=st.booleans())
@@ -83,30 +84,30 @@ def test_more_pixels_rows_or_guides_never_need_less(width: int, height: int, row
 
 @given(free=st.integers(int(4 * GB), int(80 * GB)))
 def test_the_fastest_mode_that_fits_is_chosen(free: int) -> None:
-    mode = choose(free, STACK)
+    mode = choose(free, estimates(STACK))
     assert estimate(STACK, mode).peak < free
     assert all(estimate(STACK, faster).peak * 1.08 > free for faster in MODES[: MODES.index(mode)])
 
 
 def test_a_card_that_is_too_small_is_an_error_that_says_how_much_is_needed() -> None:
     with pytest.raises(EngineError, match=r"1\.0 GB free.*'sequential'.*needs 3\.\d GB") as caught:
-        choose(int(GB), STACK)
+        choose(int(GB), estimates(STACK))
     assert "smaller image" in caught.value.hint
 
 
 def test_after_running_out_of_memory_each_mode_has_a_cheaper_one_but_the_last() -> None:
     following = ["full"]
-    while mode := cheaper(following[-1]):  # type: ignore[arg-type]
+    while mode := next_mode(following[-1]):  # type: ignore[arg-type]
         following.append(mode)
     assert tuple(following) == MODES
 
 
 def test_the_choice_is_said_with_what_the_faster_mode_would_need() -> None:
-    text = said("fp8", int(12 * GB), STACK)
+    text = describe("fp8", int(12 * GB), estimates(STACK))
     assert "'fp8'" in text
     assert "of 12.0 GB free" in text
     assert "'offload' needs 11.3 GB" in text
-    assert "needs" not in said("full", int(24 * GB), STACK)
+    assert "needs" not in describe("full", int(24 * GB), estimates(STACK))
 
 
 def test_only_what_a_recipe_uses_counts() -> None:
@@ -177,7 +178,7 @@ def draw(made: Any) -> Any:
 
 @pytest.mark.local
 def test_the_picture_is_the_same_in_every_mode_that_rounds_nothing(stack: Any) -> None:
-    from sosie.families.sdxl.placement import place
+    from sosie.diffusion.offload import place
 
     place(stack, "full", "cpu")
     whole = draw(stack)
@@ -191,7 +192,7 @@ def test_the_picture_is_the_same_in_every_mode_that_rounds_nothing(stack: Any) -
 def test_8_bits_round_the_weights_of_unet_and_controlnet_only_and_for_good(stack: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.placement import place
+    from sosie.diffusion.offload import place
 
     whole = draw(stack)
     place(stack, "fp8", "cpu")
@@ -212,7 +213,7 @@ def test_8_bits_round_the_weights_of_unet_and_controlnet_only_and_for_good(stack
 def test_only_the_group_at_work_is_on_the_gpu(stack: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    from sosie.families.sdxl.placement import place
+    from sosie.diffusion.offload import place
 
     where = {"unet": "cpu", "controlnet": "cpu", "vae": "cpu", "text_encoder": "cpu", "text_encoder_2": "cpu"}
     names = {id(getattr(stack, name)): name for name in where}
@@ -249,7 +250,7 @@ def test_only_the_group_at_work_is_on_the_gpu(stack: Any, monkeypatch: pytest.Mo
 def test_a_part_that_waits_for_its_turn_is_said_to_work_on_the_gpu(stack: Any) -> None:
     import torch
 
-    from sosie.families.sdxl.placement import device_of, place
+    from sosie.diffusion.offload import device_of, place
 
     assert device_of(stack.vae) == torch.device("cpu")
     place(stack, "offload", "cuda")
@@ -259,7 +260,7 @@ def test_a_part_that_waits_for_its_turn_is_said_to_work_on_the_gpu(stack: Any) -
 
 @pytest.mark.local
 def test_tiles_come_and_go_with_the_mode(stack: Any) -> None:
-    from sosie.families.sdxl.placement import place
+    from sosie.diffusion.offload import place
 
     place(stack, "tiled", "cpu")
     assert stack.vae.use_tiling
@@ -272,7 +273,7 @@ def test_tiles_come_and_go_with_the_mode(stack: Any) -> None:
 def test_controlnets_of_other_pipelines_take_turns_too(stack: Any) -> None:
     import sdxl_parts as parts
 
-    from sosie.families.sdxl.placement import place
+    from sosie.diffusion.offload import place
 
     other = parts.control(parts.Place(parts.TINY), seed=9)
     place(stack, "offload", "cpu", [other])

@@ -12,7 +12,9 @@ from PIL import Image
 from sosie.core import Character, Draw, Guide, Keypoints, Plan, Recipe, Request, Sampler, Stage, Upscale, plan
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.plan import asset_names
+from sosie.diffusion.memory import Estimate, MemoryMode
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
+from sosie.families.sdxl.memory import estimates, needs_of
 
 pytestmark = pytest.mark.local
 
@@ -31,15 +33,17 @@ def planned() -> Plan:
     return plan(RECIPE, Character("mira", "fictional", True), Request("r", "mira", "x"), Draw(), assets)
 
 
-def economy(monkeypatch: pytest.MonkeyPatch, free: int, memory: str = "auto") -> Any:
-    module: Any = importlib.import_module("sosie.families.sdxl.economy")
-    monkeypatch.setattr(module.torch.cuda, "mem_get_info", lambda: (free, 80 * GB))
-    return module.Economy("cuda", Settings(memory))
+def needs(made: Plan) -> tuple[Estimate, ...]:
+    return estimates(needs_of(made, accelerated=True))
+
+
+def memory_mode(monkeypatch: pytest.MonkeyPatch, free: int, memory: str = "auto") -> MemoryMode:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (free, 80 * GB))
+    return MemoryMode("cuda", memory, needs)
 
 
 def test_a_plans_stages_are_counted_as_they_are_drawn() -> None:
-    module: Any = importlib.import_module("sosie.families.sdxl.economy")
-    works = module.needs_of(planned()).works
+    works = needs_of(planned()).works
     assert [(work.kind, work.width, work.height, work.controls, work.rows) for work in works] == [
         ("generate", 1024, 1536, 0, 2),
         ("detail", 1024, 1024, 1, 1),
@@ -49,43 +53,42 @@ def test_a_plans_stages_are_counted_as_they_are_drawn() -> None:
 
 
 def test_the_fastest_mode_that_fits_is_taken_and_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    large, small = economy(monkeypatch, 80 * GB), economy(monkeypatch, 80 * GB)
+    large, small = memory_mode(monkeypatch, 80 * GB), memory_mode(monkeypatch, 80 * GB)
     assert large.mode(planned()) == "full"
-    (finding,) = large.said()
+    (finding,) = large.findings()
     assert (finding.code, finding.severity) == ("SOS-E028", "info")
     assert "'full'" in finding.message
-    assert large.said() == ()
-    small = economy(monkeypatch, 9 * GB)
+    assert large.findings() == ()
+    small = memory_mode(monkeypatch, 9 * GB)
     assert small.mode(planned()) not in ("full", "tiled")
 
 
 def test_a_forced_mode_is_taken_and_never_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    forced = economy(monkeypatch, 80 * GB, "sequential")
+    forced = memory_mode(monkeypatch, 80 * GB, "sequential")
     assert forced.mode(planned()) == "sequential"
     with pytest.raises(EngineError, match="mode 'sequential'"):
-        forced.retreat(STAGES[0], planned(), "CUDA out of memory.\nMore lines")
+        forced.fall_back(STAGES[0], planned(), "CUDA out of memory.\nMore lines")
 
 
 def test_memory_that_runs_out_leads_to_the_next_cheaper_mode_until_none_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    made = economy(monkeypatch, 80 * GB)
+    made = memory_mode(monkeypatch, 80 * GB)
     assert made.mode(planned()) == "full"
-    made.said()
+    made.findings()
     for mode in ("tiled", "offload", "fp8", "sequential"):
-        made.retreat(STAGES[1], planned(), "CUDA out of memory")
+        made.fall_back(STAGES[1], planned(), "CUDA out of memory")
         assert made.mode(planned()) == mode
-        (finding,) = made.said()
+        (finding,) = made.findings()
         assert (finding.code, finding.severity) == ("SOS-E027", "warning")
         assert f"'{mode}'" in finding.message
     with pytest.raises(EngineError, match="does not fit"):
-        made.retreat(STAGES[1], planned(), "CUDA out of memory")
+        made.fall_back(STAGES[1], planned(), "CUDA out of memory")
 
 
 def test_an_unknown_mode_names_the_nearest() -> None:
-    module: Any = importlib.import_module("sosie.families.sdxl.economy")
     with pytest.raises(UsageError, match="did you mean 'tiled'"):
-        module.Economy("cuda", Settings("tield"))
+        MemoryMode("cuda", "tield", needs)
 
 
 def given() -> StageInput:
@@ -97,12 +100,12 @@ def test_the_runner_draws_again_where_memory_ran_out_and_says_so(monkeypatch: py
     torch: Any = importlib.import_module("torch")
     runner_module: Any = importlib.import_module("sosie.families.sdxl.on_diffusers")
     runner = runner_module.Runner("cpu", Settings())
-    runner._studio._economy = economy(monkeypatch, 80 * GB)
-    runner._studio._economy.mode(planned())
+    runner._pipelines._memory = memory_mode(monkeypatch, 80 * GB)
+    runner._pipelines._memory.mode(planned())
     tries: list[str | None] = []
 
     def stage(_given: StageInput) -> StageOutput:
-        tries.append(runner._studio._economy.mode(planned()))
+        tries.append(runner._pipelines._memory.mode(planned()))
         if len(tries) < 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
         return StageOutput(Image.new("RGB", (64, 64)))
@@ -128,6 +131,5 @@ def test_memory_of_the_cpu_that_runs_out_is_an_error_that_helps(monkeypatch: pyt
 
 
 def test_a_plan_that_only_works_on_a_given_picture_counts_its_own_stages() -> None:
-    module: Any = importlib.import_module("sosie.families.sdxl.economy")
     made = replace(planned(), stages=STAGES[1:])
-    assert [work.kind for work in module.needs_of(made).works] == ["detail", "upscale"]
+    assert [work.kind for work in needs_of(made).works] == ["detail", "upscale"]

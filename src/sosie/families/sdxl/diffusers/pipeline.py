@@ -1,40 +1,41 @@
-"""Where SDXL is drawn: one model with its LoRAs, guides, ControlNets and pipelines, ready between images.
-
-Only `on_diffusers` imports this module (it imports torch).
-"""
+"""SDXL's pipelines on one model, with its LoRAs, guides and ControlNets, ready between images."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import diffusers
+import torch
+from torch import Tensor, nn
+
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Precision, Stage
+from sosie.diffusion.loading import quiet
+from sosie.diffusion.memory import MemoryMode, Mode
+from sosie.diffusion.offload import place
+from sosie.diffusion.schedulers import scheduler_for
+from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
-from sosie.families.sdxl.acceleration import Accelerated, Levers, accelerate, why_not
-from sosie.families.sdxl.controlnet import load_controlnet
-from sosie.families.sdxl.decoding import encode_image
-from sosie.families.sdxl.economy import Economy
-from sosie.families.sdxl.guidance import Guides, Pose
-from sosie.families.sdxl.loras import Loras, faceid_loras
-from sosie.families.sdxl.memory import Mode
-from sosie.families.sdxl.placement import place
-from sosie.families.sdxl.prompts import PromptEmbeds, encode
-from sosie.families.sdxl.schedulers import scheduler_for
-from sosie.families.sdxl.single_file import load_single_file
+from sosie.families.sdxl.diffusers.controlnet import load_controlnet
+from sosie.families.sdxl.diffusers.fast.acceleration import Accelerated, Levers, accelerate, why_not
+from sosie.families.sdxl.diffusers.guidance import Guides, Pose
+from sosie.families.sdxl.diffusers.loras import Loras, faceid_loras
+from sosie.families.sdxl.diffusers.parts import Pipeline
+from sosie.families.sdxl.diffusers.single_file import load_pipeline
+from sosie.families.sdxl.diffusers.text import PromptEmbeds, encode
+from sosie.families.sdxl.memory import estimates, needs_of
 from sosie.files.cache import cache_folder
 
 if TYPE_CHECKING:
-    from sosie.families.sdxl.canvas import Canvas
+    from sosie.diffusion.canvas import Canvas
+    from sosie.diffusion.parts import Vae
 
-torch: Any = importlib.import_module("torch")
-diffusers: Any = importlib.import_module("diffusers")
+_library: Any = diffusers
 
 PIPELINES = {
     (False, False): "StableDiffusionXLPipeline",
@@ -42,7 +43,7 @@ PIPELINES = {
     (True, False): "StableDiffusionXLImg2ImgPipeline",
     (True, True): "StableDiffusionXLControlNetImg2ImgPipeline",
 }
-"""By: works on a picture, has a ControlNet."""
+"""By: works on an image, has a ControlNet."""
 
 TEXTS = 64
 """Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
@@ -55,12 +56,12 @@ class Model:
     """A loaded model and everything that hangs on its weights."""
 
     key: tuple[object, ...]
-    base: Any
+    base: Pipeline
     guides: Guides
     loras: Loras
-    schedule: Mapping[str, Any]
-    nets: dict[Path, Any] = field(default_factory=dict[Path, Any])
-    pipelines: dict[tuple[str, Path | None], Any] = field(default_factory=dict[tuple[str, Path | None], Any])
+    schedule: Mapping[str, object]
+    nets: dict[Path, nn.Module] = field(default_factory=dict[Path, nn.Module])
+    pipelines: dict[tuple[str, Path | None], Pipeline] = field(default_factory=dict[tuple[str, Path | None], Pipeline])
     texts: dict[tuple[str, str, int], PromptEmbeds] = field(default_factory=dict[tuple[str, str, int], PromptEmbeds])
     settled: tuple[object, ...] = ()
     accelerated: Accelerated | None = None
@@ -72,23 +73,23 @@ class Model:
         self.accelerated, self.settled = None, ()
 
 
-class Studio:
+class Pipelines:
     """Holds one model at a time; another one, or another precision, takes its place."""
 
     def __init__(self, device: str, settings: Settings) -> None:
         self._device = device
         self._settings = settings
-        self._economy = Economy(device, settings)
+        self._memory = MemoryMode(device, settings.memory, lambda plan: estimates(needs_of(plan, accelerated=True)))
         self._model: Model | None = None
 
     @property
-    def vae(self) -> Any:
+    def vae(self) -> Vae:
         """The VAE of the model that was used last."""
         if self._model is None:
             raise BadModelError("no model is loaded, so there is no VAE")
         return self._model.base.vae
 
-    def denoise(self, given: StageInput, canvas: Canvas) -> Any:
+    def denoise(self, given: StageInput, canvas: Canvas) -> Tensor:
         """The latents [1, 4, h / 8, w / 8] of what the stage draws on the canvas."""
         stage = given.stage
         model = self._prepared(given)
@@ -119,13 +120,13 @@ class Studio:
         with model.guides.condition(pipeline, given, pose) as guided:
             return pipeline(**arguments, **guided, callback_on_step_end=after).images
 
-    def said(self) -> tuple[Finding, ...]:
+    def findings(self) -> tuple[Finding, ...]:
         """How the memory is used, once a change of it."""
-        return self._economy.said()
+        return self._memory.findings()
 
-    def retreat(self, given: StageInput, why: str) -> None:
-        """Frees everything and takes the next cheaper memory mode; `EngineError` if there is none."""
-        self._economy.retreat(given.stage, given.plan, why)
+    def fall_back(self, given: StageInput, why: str) -> None:
+        """Frees everything and takes the next memory mode; `EngineError` if there is none."""
+        self._memory.fall_back(given.stage, given.plan, why)
         self.close()
 
     def close(self) -> None:
@@ -137,7 +138,7 @@ class Studio:
     def _prepared(self, given: StageInput) -> Model:
         """The stage's model with exactly the stage's LoRAs and guides in it, placed and ready."""
         stage, plan, paths = given.stage, given.plan, given.paths
-        mode = self._economy.mode(plan)
+        mode = self._memory.mode(plan)
         kin = tuple(other for other in plan.stages if (other.family, other.model) == (stage.family, stage.model))
         guides = tuple(guide for other in kin for guide in other.guides)
         uses = (*faceid_loras(stage.guides, paths), *stage.loras)
@@ -182,12 +183,12 @@ class Studio:
         if mode in ("full", "tiled") and not why_not(nets, levers):
             model.accelerated = accelerate(nets, levers, cache_folder() / "compiled")
 
-    def _pipeline(self, model: Model, works_on_picture: bool, net: Path | None) -> Any:
-        name = PIPELINES[works_on_picture, net is not None]
+    def _pipeline(self, model: Model, works_on_image: bool, net: Path | None) -> Pipeline:
+        name = PIPELINES[works_on_image, net is not None]
         if (name, net) not in model.pipelines:
             extra = {} if net is None else {"controlnet": model.nets[net]}
             with quiet():
-                made = getattr(diffusers, name)(**model.base.components, **extra, add_watermarker=False)
+                made = getattr(_library, name)(**model.base.components, **extra, add_watermarker=False)
             made.set_progress_bar_config(disable=True)
             model.pipelines[name, net] = made
         return model.pipelines[name, net]
@@ -201,57 +202,42 @@ class Studio:
         return model.texts[key]
 
 
-def _load(path: Path, vae: Path | None, dtype: Any) -> Any:
-    """A stock SDXL pipeline from a diffusers folder or a single file, on the CPU; nothing is downloaded."""
-    try:
-        with quiet():
-            if path.is_dir():
-                pipeline = diffusers.StableDiffusionXLPipeline.from_pretrained(
-                    path, dtype=dtype, local_files_only=True, add_watermarker=False
-                )
-            else:
-                pipeline = load_single_file(path, dtype)
-            if vae is not None:
-                kind = diffusers.AutoencoderKL
-                load = kind.from_pretrained if vae.is_dir() else kind.from_single_file
-                pipeline.vae = load(vae, torch_dtype=dtype, local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise BadModelError(f"{path} could not be loaded as SDXL: {error}", f"sosie model show {path}") from error
+def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
+    pipeline = load_pipeline(path, vae, dtype)
     if dtype == torch.float16:
         pipeline.vae.to(torch.float32)  # SDXL's overflows in fp16
-    pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
 
 def _reporting(
-    given: StageInput, keep: Callable[[int, Any], Any] | None = None
-) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    given: StageInput, keep: Callable[[int, Tensor], Tensor] | None = None
+) -> Callable[[Pipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]:
     """A callback of a pipeline that reports each step and, with `keep`, holds what must not change."""
 
-    def after(pipe: Any, step: int, _time: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def after(pipe: Pipeline, step: int, _time: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
         given.on_step(step + 1, pipe.num_timesteps)
         return values if keep is None else {**values, "latents": keep(step, values["latents"])}
 
     return after
 
 
-def _keeping(pipeline: Any, under: Any, canvas: Canvas, seed: int) -> Callable[[int, Any], Any] | None:
+def _keeping(pipeline: Pipeline, under: Tensor, canvas: Canvas, seed: int) -> Callable[[int, Tensor], Tensor] | None:
     """Differential diffusion (Levin and Fried 2023, arXiv:2306.00950), as a function of step and latents.
 
-    Where `change` is c, the picture under the canvas is put back, with the noise that it then
+    Where `change` is c, the image under the canvas is put back, with the noise that it then
     has, until the share 1 - c of the steps is over; so the face's edge is freed last, and
     what is drawn grows into what stays. None if all may change.
     """
     if canvas.change is None:
         return None
     freed = torch.nn.functional.interpolate(
-        torch.from_numpy(canvas.change)[None, None], size=under.shape[-2:], mode="area"
+        torch.as_tensor(canvas.change)[None, None], size=under.shape[-2:], mode="area"
     ).to(under.device, under.dtype)
     # The noise that the pipeline itself draws first from a generator of this seed.
     noise = torch.randn(under.shape, generator=torch.Generator("cpu").manual_seed(seed), dtype=under.dtype)
     noise = noise.to(under.device)
 
-    def keep(step: int, latents: Any) -> Any:
+    def keep(step: int, latents: Tensor) -> Tensor:
         scheduler, count = pipeline.scheduler, pipeline.num_timesteps
         last = step + 1 == count
         if not getattr(scheduler, "state_in_first_order", True):
@@ -262,20 +248,3 @@ def _keeping(pipeline: Any, under: Any, canvas: Canvas, seed: int) -> Callable[[
         return torch.where(open_now, latents, kept.to(latents.dtype))
 
     return keep
-
-
-@contextlib.contextmanager
-def quiet() -> Generator[None]:
-    """Turns the progress bars and warnings of diffusers and transformers off while weights load."""
-    logging: Any = importlib.import_module("diffusers.utils.logging")
-    transformers_logging: Any = importlib.import_module("transformers.utils.logging")
-    before = logging.get_verbosity(), transformers_logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before[0])
-        transformers_logging.set_verbosity(before[1])

@@ -1,0 +1,1 @@
+"""What families that draw in this process share: canvas, noise, samplers, VAE, LoRAs, memory, the face pass."""

@@ -1,0 +1,1 @@
+"""SDXL on torch, through diffusers."""
