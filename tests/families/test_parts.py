@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sosie.core.errors import MissingPartError, NotFoundError
+from sosie.api.recipes import read_recipe
+from sosie.core.errors import ConfigError, MissingPartError, NotFoundError, UsageError
 from sosie.families import drawer_of, families, family_of, grapher_of, partners_of, trainer_of
+from sosie.families.contract.family import Family
 from sosie.families.contract.partners import Partners
+from sosie.graph.build import Builder
+from sosie.graph.nodes import NodePack, forget, node_type, packs
 
 RECIPE = """
 name = "mine"
@@ -94,3 +100,46 @@ def test_every_family_that_is_shipped_keeps_what_it_promises() -> None:
     for family in families():
         for part in (family.on_diffusers, family.on_comfy):
             assert part is None or part().check
+
+
+def test_a_guide_of_no_family_names_the_nearest_and_one_of_another_family_is_explained(tmp_path: Path) -> None:
+    guide = '[[stages.guides]]\nkind = "instantd"\nweights = "a"\nencoder = "b"\n'
+    (tmp_path / "mine.toml").write_text(RECIPE.replace('"zimage"', '"sdxl"') + guide)
+    with pytest.raises(UsageError, match=r"guides\[0\].kind = 'instantd' is not allowed; did you mean 'instantid'"):
+        read_recipe(tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_text(RECIPE + guide.replace("instantd", "ip-adapter"))
+    with pytest.raises(UsageError, match="'ip-adapter' is not allowed"):
+        read_recipe(tmp_path / "mine.toml")
+    (tmp_path / "mine.toml").write_text(RECIPE + guide.replace("instantd", "instantid"))
+    assert read_recipe(tmp_path / "mine.toml").stages[0].guides[0].kind == "instantid"
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    families.cache_clear()
+    forget()
+    yield
+    families.cache_clear()
+    forget()
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_family_brings_the_classes_of_nodes_that_its_graphs_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    pack = NodePack("Toys", "https://example.org/toys", "ToyLoader -> MODEL\n  toy FILE diffusion_models")
+    offer(monkeypatch, Family("toy", "Toy", (), nodes=(pack,)))
+    loader = node_type("ToyLoader")
+    assert loader is not None
+    assert (loader.outputs, loader.pack, packs()["Toys"]) == (("MODEL",), "Toys", "https://example.org/toys")
+    assert Builder().add("ToyLoader", toy="a.safetensors")
+
+
+@pytest.mark.usefixtures("fresh")
+def test_a_class_of_nodes_that_two_packs_describe_differently_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    offer(monkeypatch, Family("toy", "Toy", (), nodes=(NodePack("Toys", "", "VAEDecode -> LATENT"),)))
+    with pytest.raises(ConfigError, match="packs 'core' and 'Toys' describe node 'VAEDecode' differently"):
+        node_type("VAEDecode")
+
+
+def offer(monkeypatch: pytest.MonkeyPatch, family: Family) -> None:
+    entry = SimpleNamespace(name=family.name, value="toy:FAMILY", dist=None, load=lambda: family)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])

@@ -28,7 +28,7 @@ from sosie.engines.comfy.program import FileUse, Program, inputs_of
 from sosie.engines.comfy.server import Server
 from sosie.engines.comfy.station import Y034
 from sosie.graph import node_types
-from sosie.graph.nodes import PACKS
+from sosie.graph.nodes import packs as known_packs
 from sosie.machines.ssh import SshError
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
@@ -147,7 +147,7 @@ def _packs(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
     """Every pack that graphs of Sosie use, with its classes that the server lacks."""
     there = set(catalogue.names)
     kinds = node_types().values()
-    return {pack: tuple(k.name for k in kinds if k.pack == pack and k.name not in there) for pack in PACKS}
+    return {pack: tuple(k.name for k in kinds if k.pack == pack and k.name not in there) for pack in known_packs()}
 
 
 def _told_packs(packs: Mapping[str, Sequence[str]], classes: int, server: Server) -> Finding:
@@ -157,7 +157,8 @@ def _told_packs(packs: Mapping[str, Sequence[str]], classes: int, server: Server
     gone = [pack for pack, lacks in packs.items() if len(lacks) == sizes[pack]]
     message = f"{classes:,} classes of nodes; packs: {', '.join([*whole, *partly]) or 'none that Sosie uses'}"
     message += f"; not there: {', '.join(gone)}" if gone else ""
-    return Y005.at(server.name, message, "; ".join(PACKS[pack] for pack in PACKS if pack in gone))
+    addresses = "; ".join(address for pack, address in known_packs().items() if pack in gone)
+    return Y005.at(server.name, message, addresses)
 
 
 def _files(name: str, asked: _Asked, far: FarDoctor) -> Iterator[Checkup]:

@@ -18,6 +18,7 @@ from sosie.faces.detect import Face
 from sosie.faces.encoders import ArcFaceOnnx, similarity
 from sosie.faces.references import face_crops, identity_embedding, raw_identity_embedding
 from sosie.faces.templates import kept
+from sosie.families import guides_of
 from sosie.files.images import read_image
 from sosie.workspace.session import Session
 
@@ -86,7 +87,9 @@ class SessionFaces:
         return LEFT_ALONE[why].at(plan.character.name, message, HINTS[why])
 
     def _embed(self, guide: Guide, plan: Plan) -> NDArray[np.float32]:
-        embed = raw_identity_embedding if guide.kind == "instantid" else identity_embedding
+        families = (stage.family for stage in plan.stages if guide in stage.guides)
+        kinds = (guides_of(family).kind(guide.kind) for family in families)
+        embed = raw_identity_embedding if any(kind and kind.raw for kind in kinds) else identity_embedding
         return embed(self._references(plan), self._session.detector, self._encoder(guide.encoder), guide.references)
 
     def _references(self, plan: Plan) -> list[Image]:

@@ -16,6 +16,7 @@ from sosie.core.ranges import out_of_range
 from sosie.core.schema import load_toml
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
+from sosie.families import families
 from sosie.files.whole import write_whole
 from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Workspace, check_name
@@ -73,6 +74,7 @@ def read_recipe(path: Path) -> Recipe:
             for index, stage in enumerate(recipe.repair)
         ),
         *_twice([file.name for file in recipe.files]),
+        *_guide_kinds(recipe),
     ]
     complaints += [(False, complaint) for complaint in out_of_range(recipe, "")]
     for right, complaint in complaints:
@@ -86,6 +88,18 @@ def read_recipe(path: Path) -> Recipe:
 def _twice(names: list[str]) -> Iterator[tuple[bool, str]]:
     for name in dict.fromkeys(names):
         yield names.count(name) == 1, f"files: '{name}' is there {names.count(name)} times"
+
+
+def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
+    """A kind that no family has is an error here; one of another family is for the doctor to explain (SOS-R031)."""
+    kinds = {family.name: {kind.name for kind in family.guides.kinds if kind.in_recipes} for family in families()}
+    every = {name for names in kinds.values() for name in names}
+    for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
+        for index, stage in enumerate(stages):
+            near = kinds.get(stage.family) or every
+            for place, guide in enumerate(stage.guides):
+                at = f"{table}[{index}].guides[{place}].kind"
+                yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{nearest(guide.kind, near)}"
 
 
 def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from sosie.core.ranges import Range
 
 StageKind = Literal["generate", "refine", "detail", "upscale"]
-GuideKind = Literal["faceid", "faceid-plus-v2", "instantid"]
 Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "beta"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
@@ -70,13 +69,13 @@ class Keypoints:
 class Guide:
     """An identity guide: what makes the model draw this face.
 
-    `weights`, `encoder`, `image_encoder` (CLIP, of `faceid-plus-v2`), `lora` (FaceID's own, with
-    `lora_weight`) and the key points' ControlNet name files: a path, or `MODEL:FILE` for a file
-    inside a model. `scale` is 0 (no effect) to 1 (full). `references` is how many of the
+    `kind` is one that was trained for the stage's family. `weights`, `encoder`, `image_encoder` (CLIP, of
+    `faceid-plus-v2`), `lora` (FaceID's own, with `lora_weight`) and the key points' ControlNet name files: a path,
+    or `MODEL:FILE` for a file inside a model. `scale` is 0 (no effect) to 1 (full). `references` is how many of the
     character's references, the most frontal first, give the mean embedding; 1 takes the best alone.
     """
 
-    kind: GuideKind
+    kind: str
     weights: str
     encoder: str
     scale: Annotated[float, Range(0, 2)] = 0.85

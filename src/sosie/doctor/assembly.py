@@ -14,7 +14,8 @@ from typing import Literal
 from sosie.core import Finding
 from sosie.core.finding import Rule, Severity
 from sosie.doctor.model_files import check_identified
-from sosie.families import families, find_family, partners_of
+from sosie.families import families, find_family, guides_of, partners_of
+from sosie.families.contract.guides import Guides
 from sosie.families.contract.partners import Partners
 from sosie.files.model_file import Known, ModelFile
 from sosie.files.safetensors import Header
@@ -105,6 +106,11 @@ class Assembly:
     def partners(self) -> Partners:
         """What its family must be put together with; an empty one if nothing is known."""
         return partners_of(self.family)
+
+    @property
+    def known_guides(self) -> Guides:
+        """The identity guides that were trained for its family; none if nothing is known."""
+        return guides_of(self.family)
 
     @property
     def title(self) -> str:

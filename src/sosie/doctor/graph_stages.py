@@ -7,6 +7,7 @@ from typing import Literal
 
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Settings, called_family
 from sosie.doctor.graph_files import GraphFiles
+from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value, node_type
 
 SAMPLERS = (
@@ -148,7 +149,8 @@ class Walk:
     def references(self, sampler: Node) -> Literal["", "with a VAE", "without a VAE"]:
         """Whether reference images are encoded for the model."""
         text = self._text(sampler)
-        if text is None or text.kind != "TextEncodeZImageOmni" or not any(text.link(name) for name in IMAGES):
+        nodes = {family.guides.references.node for family in families() if family.guides.references}
+        if text is None or text.kind not in nodes or not any(text.link(name) for name in IMAGES):
             return ""
         return "with a VAE" if text.link("vae") else "without a VAE"
 

@@ -11,7 +11,7 @@ from sosie.core import Finding
 from sosie.core.errors import nearest
 from sosie.core.finding import Rule
 from sosie.graph import Graph, Input, Link, Node, node_type, node_types
-from sosie.graph.nodes import PACKS
+from sosie.graph.nodes import packs
 from sosie.lora.training import plain
 
 W002 = Rule("SOS-W002", "info", "A graph has nodes that Sosie does not know")
@@ -64,9 +64,10 @@ def _unknown(graph: Graph, subject: str) -> Iterator[Finding]:
 
 
 def _packs(graph: Graph, subject: str) -> Iterator[Finding]:
-    packs = Counter(kind.pack for node in graph if (kind := node_type(node.kind)) and kind.pack in PACKS)
-    if packs:
-        names = ", ".join(f"{pack} ({packs[pack]} nodes: {address})" for pack, address in PACKS.items() if packs[pack])
+    known = packs()
+    used = Counter(kind.pack for node in graph if (kind := node_type(node.kind)) and kind.pack in known)
+    if used:
+        names = ", ".join(f"{pack} ({used[pack]} nodes: {address})" for pack, address in known.items() if used[pack])
         yield W007.at(subject, f"it needs {names}", "install them in ComfyUI's custom_nodes")
 
 

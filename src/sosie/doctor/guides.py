@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart
+from sosie.families.contract.guides import GuideKind
 
 R030 = Rule("SOS-R030", "warning", "Reference images mean nothing to these weights")
 R031 = Rule("SOS-R031", "error", "No identity guide was trained for this family")
@@ -17,15 +18,6 @@ R033 = Rule("SOS-R033", "error", "A guide is fed by another face encoder than it
 FULL = 0.7
 """From this scale on a guide counts as near full: InstantID's own default is 0.8, FaceID's 1."""
 
-ENCODERS = {
-    "instantid": ("glintr100", "antelopev2"),
-    "faceid": ("w600k_r50", "buffalo_l"),
-    "faceid-plus-v2": ("w600k_r50", "buffalo_l"),
-}
-"""The face encoder that a kind of guide was trained with, and InsightFace's pack that brings it."""
-
-INSTEAD = "use a LoRA of the character, or a hybrid: its body here, its face by InstantID on SDXL (recipe hybrid)"
-
 
 def check_guides(assembly: Assembly) -> list[Finding]:
     """SOS-R030 to R033."""
@@ -34,39 +26,37 @@ def check_guides(assembly: Assembly) -> list[Finding]:
 
 def _references(a: Assembly) -> Iterator[Finding]:
     """Reference images for a family that takes them only with weights that are not in this file."""
-    mark = a.partners.reference_mark
-    if not a.references or not mark:
+    takes, instead = a.known_guides.references, a.known_guides.instead
+    if not a.references or takes is None:
         return
     model = a.model.model if a.model else None
-    if model is not None and model.variant == "Omni":
+    if model is not None and model.variant == takes.variant:
         return
     name = f"'{a.model.name}'" if a.model else "the model"
     if model is None:
-        message = f"reference images need weights with {mark}* tensors, and whether {name} has them could not be read"
-        yield a.finding(R030, message, INSTEAD)
+        needed = f"reference images need weights with {takes.mark}* tensors"
+        yield a.finding(R030, f"{needed}, and whether {name} has them could not be read", instead)
         return
     what = (
         "without a VAE the images are not used at all"
         if a.references == "without a VAE"
         else "with a VAE they enter as tokens that it never saw"
     )
-    message = (
-        f"a face reference cannot work: {name} has no {mark}* tensors and was never trained on reference tokens; {what}"
-    )
-    yield a.finding(R030, message, INSTEAD, severity="error")
+    lacks = f"{name} has no {takes.mark}* tensors and was never trained on reference tokens"
+    yield a.finding(R030, f"a face reference cannot work: {lacks}; {what}", instead, severity="error")
 
 
 def _trained(a: Assembly) -> Iterator[Finding]:
-    fit = a.partners
+    known = a.known_guides
     for guide in a.guides:
-        if (fit.guides or fit.no_guide) and guide.kind not in fit.guides:
-            why = fit.no_guide or f"those for {a.title} are {', '.join(fit.guides)}"
+        if (known.kinds or known.none) and known.kind(guide.kind) is None:
+            why = known.none or f"those for {a.title} are {', '.join(kind.name for kind in known.kinds)}"
             message = f"guide '{guide.kind}' cannot work on {a.title}: {why}; weights of another family do not fit it"
-            yield a.finding(R031, message, INSTEAD)
+            yield a.finding(R031, message, known.instead)
 
 
 def _piled(a: Assembly) -> Iterator[Finding]:
-    strong = [guide for guide in a.guides if guide.kind in ENCODERS and guide.scale >= FULL]
+    strong = [guide for guide in a.guides if _face_encoder(a, guide) and guide.scale >= FULL]
     if len(strong) > 1:
         names = " and ".join(f"{guide.kind} {guide.scale:g}" for guide in strong)
         message = f"{names} act at once: expect burnt colours and a frozen pose"
@@ -75,16 +65,21 @@ def _piled(a: Assembly) -> Iterator[Finding]:
 
 
 def _encoders(a: Assembly) -> Iterator[Finding]:
-    """By the encoder's name: the two packs' embeddings lie in different spaces, and both have 512 numbers."""
-    known = {name for pair in ENCODERS.values() for name in pair}
+    """By the encoder's name: the packs' embeddings lie in different spaces, and all have 512 numbers."""
+    known = {name for kind in a.known_guides.kinds for name in (kind.encoder, kind.pack) if name}
     for guide in a.guides:
-        given = _given(guide, known)
-        if given and given not in ENCODERS[guide.kind]:
-            file, pack = ENCODERS[guide.kind]
-            message = f"guide '{guide.kind}' is fed by {given}; it was trained with {file} of {pack}, another space"
-            yield a.finding(R033, message, f"take {file}.onnx from {pack}")
+        given, kind = _given(guide, known), _face_encoder(a, guide)
+        if kind and given and given not in (kind.encoder, kind.pack):
+            trained = f"it was trained with {kind.encoder} of {kind.pack}, another space"
+            message = f"guide '{guide.kind}' is fed by {given}; {trained}"
+            yield a.finding(R033, message, f"take {kind.encoder}.onnx from {kind.pack}")
+
+
+def _face_encoder(a: Assembly, guide: GuidePart) -> GuideKind | None:
+    """The guide's kind, if it is one that a face encoder feeds."""
+    kind = a.known_guides.kind(guide.kind)
+    return kind if kind and kind.encoder else None
 
 
 def _given(guide: GuidePart, known: set[str]) -> str:
-    words = set(re.split(r"[^a-z0-9_]+", guide.encoder.lower())) & known if guide.kind in ENCODERS else set[str]()
-    return next(iter(sorted(words)), "")
+    return next(iter(sorted(set(re.split(r"[^a-z0-9_]+", guide.encoder.lower())) & known)), "")

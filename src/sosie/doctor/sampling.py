@@ -43,7 +43,7 @@ def _steps(a: Assembly) -> Iterator[Finding]:
         return
     if not any(low <= steps <= high for low, high in (entry.steps for entry in ranges)):
         wanted = " or ".join(f"{r.steps[0]} to {r.steps[1]} ({r.title})" for r in ranges)
-        yield a.finding(R020, f"{steps:g} steps; expected {wanted}", _hint(ranges))
+        yield a.finding(R020, f"{steps:g} steps; expected {wanted}", _hint(a, ranges))
 
 
 def _cfg(a: Assembly) -> Iterator[Finding]:
@@ -52,17 +52,17 @@ def _cfg(a: Assembly) -> Iterator[Finding]:
         return
     if not any(low <= cfg <= high for low, high in (entry.cfg for entry in ranges)):
         wanted = " or ".join(f"{r.cfg[0]:g} to {r.cfg[1]:g} ({r.title})" for r in ranges)
-        yield a.finding(R021, f"CFG {cfg:g}; expected {wanted}", _hint(ranges))
+        yield a.finding(R021, f"CFG {cfg:g}; expected {wanted}", _hint(a, ranges))
 
 
-def _hint(ranges: tuple[Range, ...]) -> str:
+def _hint(a: Assembly, ranges: tuple[Range, ...]) -> str:
     if len(ranges) > 1:
         return "which variant it is, no header tells: sosie model add FILE --variant NAME"
-    return "published settings: 25 steps at CFG 4 for Base, 8 steps at CFG 1 for Turbo"
+    return f"published settings: {a.partners.published}"
 
 
 def _shift(a: Assembly) -> Iterator[Finding]:
     fit, shift = a.partners, a.settings.shift
     if fit.left_shift and shift is not None and abs(shift - fit.left_shift) < 1e-6:
-        message = f"the shift is {shift:g}, the default of ModelSamplingAuraFlow; {a.title} has {fit.shift:g} built in"
+        message = f"the shift is {shift:g}, the default of {fit.shift_node}; {a.title} has {fit.shift:g} built in"
         yield a.finding(R022, message, f"set it to {fit.shift:g}, or remove the node")

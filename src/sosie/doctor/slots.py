@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, Part
+from sosie.families import find_family
 
 R010 = Rule("SOS-R010", "error", "A file is not what its place needs")
 R011 = Rule("SOS-R011", "error", "A text encoder does not fit the model")
@@ -41,15 +42,17 @@ def misplaced(assembly: Assembly, part: Part | None, roles: tuple[str, ...], fam
 
 
 def _places(a: Assembly) -> Iterator[Finding]:
-    roles = ("upscaler",) if a.family == "esrgan" else MODELS
+    family = find_family(a.family)
+    upscales = family is not None and any(part.role == "upscaler" for part in family.parts)
+    roles = ("upscaler",) if upscales else MODELS
     yield from misplaced(a, a.model, roles, a.family)
     yield from misplaced(a, a.vae, ("vae",))
     for encoder in a.encoders:
         yield from misplaced(a, encoder, ("text-encoder",))
     for guide in a.guides:
         if not _is_reduced(guide.weights):
-            roles = ("instantid",) if guide.kind == "instantid" else ("ip-adapter",)
-            yield from misplaced(a, guide.weights, roles, a.family)
+            kind = a.known_guides.kind(guide.kind)
+            yield from misplaced(a, guide.weights, (kind.role if kind else "ip-adapter",), a.family)
         yield from misplaced(a, guide.image_encoder, ("image-encoder",))
         yield from misplaced(a, guide.controlnet, ("controlnet",), a.family)
 

@@ -16,9 +16,6 @@ from sosie.families import partners_of
 
 U007 = Rule("SOS-U007", "warning", "A training does not suit its model")
 
-DISTILLED = "turbo"
-"""The variant of few steps without guidance, which training on it unlearns."""
-
 
 def check_training(recipe: Recipe) -> list[Finding]:
     """SOS-T040 for a precision that fails, SOS-U007 for a weighting or a variant that does; none without settings."""
@@ -36,9 +33,11 @@ def _unsuited(recipe: Recipe) -> Iterator[Finding]:
             f"{stage.family} is a flow model, and most of its steps would hardly count"
         )
         yield U007.at(recipe.name, message, "set min_snr = 0 in [training]", severity="error")
-    if fit.variant_of(Path(stage.model).stem) == DISTILLED:
+    variant = fit.variant_of(Path(stage.model).stem)
+    instead = next((entry.train_instead for entry in fit.ranges if entry.variant == variant), "")
+    if instead:
         message = (
             f"'{stage.model}' is distilled to few steps: what is trained on it loses them, and the pictures get noisy"
         )
-        hint = "train on the base model, or on De-Turbo, and use the LoRA on what it was trained on"
+        hint = f"train {instead}, and use the LoRA on what it was trained on"
         yield U007.at(recipe.name, message, hint)

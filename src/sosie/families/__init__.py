@@ -19,10 +19,14 @@ from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.figures import Figures
 from sosie.families.contract.graphs import OnComfy
+from sosie.families.contract.guides import Guides
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
+from sosie.graph.nodes import bring
 
 GROUP = "sosie.families"
+
+bring(lambda: (pack for family in families() for pack in family.nodes))
 
 Part = TypeVar("Part")
 
@@ -64,6 +68,12 @@ def figures_of(name: str) -> Figures:
     """What a family's models take of a machine; without a figure where it, or the family, is not known."""
     found = find_family(name)
     return found.figures if found else Figures()
+
+
+def guides_of(name: str) -> Guides:
+    """The identity guides of a family; none where it, or the family, is not known."""
+    found = find_family(name)
+    return found.guides if found else Guides()
 
 
 def drawer_of(name: str) -> OnDiffusers:

@@ -1,44 +1,80 @@
-"""The classes of nodes that Sosie knows, by name."""
+"""The classes of nodes that Sosie knows: ComfyUI's own, four packs, and what families bring."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
 
+from sosie.core.errors import ConfigError
 from sosie.graph import core_nodes, pack_nodes
-from sosie.graph.notation import NodeType, Pack, read_notation
+from sosie.graph.notation import CORE, NodeType, read_notation
 
-TEXTS: tuple[tuple[Pack, str], ...] = (
-    ("core", core_nodes.LOADERS),
-    ("core", core_nodes.MODELS),
-    ("core", core_nodes.CONDITIONING),
-    ("core", core_nodes.SAMPLING),
-    ("core", core_nodes.LATENTS),
-    ("core", core_nodes.IMAGES),
-    ("core", core_nodes.VALUES),
-    ("InstantID", pack_nodes.INSTANTID),
-    ("IPAdapter plus", pack_nodes.IPADAPTER),
-    ("Impact Pack", pack_nodes.IMPACT),
-    ("Ultimate SD Upscale", pack_nodes.ULTIMATE),
+
+@dataclass(frozen=True)
+class NodePack:
+    """Classes of nodes that come together, in the short form of `notation`, and where they come from."""
+
+    name: str
+    address: str
+    text: str
+
+
+SHIPPED = (
+    *(
+        NodePack(CORE, "", text)
+        for text in (
+            core_nodes.LOADERS,
+            core_nodes.MODELS,
+            core_nodes.CONDITIONING,
+            core_nodes.SAMPLING,
+            core_nodes.LATENTS,
+            core_nodes.IMAGES,
+            core_nodes.VALUES,
+        )
+    ),
+    NodePack("InstantID", "https://github.com/cubiq/ComfyUI_InstantID", pack_nodes.INSTANTID),
+    NodePack("IPAdapter plus", "https://github.com/cubiq/ComfyUI_IPAdapter_plus", pack_nodes.IPADAPTER),
+    NodePack("Impact Pack", "https://github.com/ltdrdata/ComfyUI-Impact-Pack (with its Subpack)", pack_nodes.IMPACT),
+    NodePack("Ultimate SD Upscale", "https://github.com/ssitu/ComfyUI_UltimateSDUpscale", pack_nodes.ULTIMATE),
 )
 
-PACKS: Mapping[Pack, str] = MappingProxyType(
-    {
-        "InstantID": "https://github.com/cubiq/ComfyUI_InstantID",
-        "IPAdapter plus": "https://github.com/cubiq/ComfyUI_IPAdapter_plus",
-        "Impact Pack": "https://github.com/ltdrdata/ComfyUI-Impact-Pack (with its Subpack)",
-        "Ultimate SD Upscale": "https://github.com/ssitu/ComfyUI_UltimateSDUpscale",
-    }
-)
-"""Where a pack of custom nodes comes from."""
+_sources: list[Callable[[], Iterable[NodePack]]] = []
+
+
+def bring(source: Callable[[], Iterable[NodePack]]) -> None:
+    """Adds packs of another room to the schema; they are asked for when it is next read."""
+    _sources.append(source)
+    forget()
+
+
+def forget() -> None:
+    """Reads the schema again when it is next asked for."""
+    _packs.cache_clear()
+    node_types.cache_clear()
+
+
+@cache
+def _packs() -> tuple[NodePack, ...]:
+    return (*SHIPPED, *(pack for source in _sources for pack in source()))
+
+
+def packs() -> Mapping[str, str]:
+    """Where every pack of custom nodes comes from, by its name."""
+    return MappingProxyType({pack.name: pack.address for pack in _packs() if pack.name != CORE})
 
 
 @cache
 def node_types() -> Mapping[str, NodeType]:
-    """Every known class by its name."""
-    found = [kind for pack, text in TEXTS for kind in read_notation(text, pack)]
-    return MappingProxyType({kind.name: kind for kind in found})
+    """Every known class by its name. Raises `ConfigError` for one that two packs describe differently."""
+    found: dict[str, NodeType] = {}
+    for pack in _packs():
+        for kind in read_notation(pack.text, pack.name):
+            other = found.setdefault(kind.name, kind)
+            if (other.inputs, other.outputs) != (kind.inputs, kind.outputs):
+                raise ConfigError(f"packs '{other.pack}' and '{pack.name}' describe node '{kind.name}' differently")
+    return MappingProxyType(found)
 
 
 def node_type(name: str) -> NodeType | None:

@@ -15,14 +15,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
 WIDGETS = ("INT", "SEED", "FLOAT", "STRING", "BOOLEAN", "COMBO", "SAMPLER_NAME", "SCHEDULER_NAME", "FILE", "IMAGE_FILE")
 """Types whose inputs are widgets. `SEED` is a whole number that is followed by how it changes after a run."""
 
 MAX_SEED = 2**64 - 1
 
-Pack = Literal["core", "InstantID", "IPAdapter plus", "Impact Pack", "Ultimate SD Upscale"]
+CORE = "core"
+"""The pack of ComfyUI's own nodes."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class NodeType:
     name: str
     inputs: tuple[Input, ...]
     outputs: tuple[str, ...]
-    pack: Pack
+    pack: str
     ends: bool = False
 
     def input(self, name: str) -> Input | None:
@@ -88,7 +88,7 @@ class NodeType:
         return tuple(entry for entry in self.inputs if entry.type == "FILE")
 
 
-def read_notation(text: str, pack: Pack) -> Iterable[NodeType]:
+def read_notation(text: str, pack: str) -> Iterable[NodeType]:
     """The classes that a text in the short form describes. Raises `ValueError` for a text that is written wrong."""
     for block in re.split(r"\n(?=\S)", text.strip()):
         head, _, body = block.partition("\n")

@@ -18,7 +18,8 @@ from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
 from sosie.files.foreign import as_line
 from sosie.graph import node_type
-from sosie.graph.nodes import PACKS
+from sosie.graph.nodes import packs
+from sosie.graph.notation import CORE
 
 Y005 = Rule("SOS-Y005", "info", "What a ComfyUI server is")
 Y006 = Rule("SOS-Y006", "error", "A ComfyUI server is too old for a recipe")
@@ -107,12 +108,12 @@ def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Fi
         if known is None:
             message = f"the server has no class of nodes '{as_line(kind, 80)}'{nearest(kind, catalogue.names)}"
             yield Y010.at(subject, message, HINTS[Y010])
-        elif known.pack == "core":
+        elif known.pack == CORE:
             message = f"the server has no {kind}, which newer versions of ComfyUI bring"
             yield Y010.at(subject, message, "update ComfyUI")
         else:
             message = f"the server has no {kind}; the pack '{known.pack}' brings it"
-            yield Y010.at(subject, message, f"install {PACKS[known.pack]} and restart the server")
+            yield Y010.at(subject, message, f"install {packs()[known.pack]} and restart the server")
 
 
 def _with_names(

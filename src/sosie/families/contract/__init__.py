@@ -3,6 +3,7 @@
     family.py     Family: the parts, by name
     partners.py   Partners, Range: what a denoiser is put together with, and the settings that it was made for
     figures.py    Figures: memory, disk, and the precisions that fail
+    guides.py     Guides: the identity guides that were trained for it
     draws.py      OnDiffusers, Runner, StageInput, StageOutput: stages in this process
     graphs.py     OnComfy, GraphStage: stages as nodes of ComfyUI
     trains.py     Trains, Base: LoRAs

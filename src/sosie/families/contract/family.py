@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.figures import Figures
 from sosie.families.contract.graphs import OnComfy
+from sosie.families.contract.guides import Guides
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
 from sosie.files.signature import Part
+from sosie.graph.nodes import NodePack
 from sosie.lora.lora import LoraSupport
 
 
@@ -19,7 +21,8 @@ class Family:
     """A family of models: its name in recipes, its title for people, and what it brings.
 
     `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
-    `partners` are what its models are put together with, `adapters` what it brings for its LoRAs.
+    `partners` are what its models are put together with, `adapters` what it brings for its LoRAs, and
+    `nodes` classes of ComfyUI's custom nodes that its graphs use and Sosie does not know otherwise.
     `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
     used, so that finding families imports neither torch nor what draws; None: the family cannot do that.
     """
@@ -29,7 +32,9 @@ class Family:
     parts: tuple[Part, ...]
     partners: Partners = field(default_factory=Partners)
     figures: Figures = field(default_factory=Figures)
+    guides: Guides = field(default_factory=Guides)
     adapters: LoraSupport = field(default_factory=LoraSupport)
+    nodes: tuple[NodePack, ...] = ()
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Range:
-    """The steps and the guidance (CFG) that a variant was made for, ends included."""
+    """The steps and the guidance (CFG) that a variant was made for, ends included.
+
+    A variant that is distilled to few steps loses them if it is trained: `train_instead` says on what else.
+    """
 
     variant: str
     title: str
     steps: tuple[int, int]
     cfg: tuple[float, float]
+    train_instead: str = ""
 
 
 @dataclass(frozen=True)
@@ -21,13 +25,11 @@ class Partners:
     """The partners of a denoiser, and the settings it was made for.
 
     `encoders` are the text encoders that it takes, as (family, variant), `encoder_file` the published
-    one; `latents` are the channels of its VAE, `vae_file` the published one. `guides` are the kinds of
-    identity guide that somebody trained for it; `no_guide` says why there are none.
+    one; `latents` are the channels of its VAE, `vae_file` the published one.
 
-    `ranges` hold for variants that `variant_of` tells from a file's name (empty: none). `shift` is the
-    timestep shift that is built in, `left_shift` the one that a ComfyUI node sets if nobody looks at it;
-    0: there is none. `reference_mark` is the beginning of the tensors without which reference images
-    mean nothing to it (empty: it takes none). `called` is what its files' names hold, for a file that cannot be
+    `ranges` hold for variants that `variant_of` tells from a file's name (empty: none); `published` are the settings
+    of its publisher in words. `shift` is the timestep shift that is built in, `left_shift` the one that ComfyUI's
+    `shift_node` sets by default; 0: there is none. `called` is what its files' names hold, for a file that cannot be
     read: letters and digits only, in small letters.
     """
 
@@ -35,11 +37,10 @@ class Partners:
     encoder_file: str = ""
     latents: int = 0
     vae_file: str = ""
-    guides: tuple[str, ...] = ()
-    no_guide: str = ""
     ranges: tuple[Range, ...] = ()
+    published: str = ""
     variant_of: Callable[[str], str] = lambda _: ""
     shift: float = 0.0
     left_shift: float = 0.0
-    reference_mark: str = ""
+    shift_node: str = ""
     called: str = ""

@@ -8,6 +8,7 @@ from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.trains import Trains
 from sosie.families.sdxl.adapters import ADAPTERS
 from sosie.families.sdxl.figures import FIGURES
+from sosie.families.sdxl.guides import GUIDES
 from sosie.families.sdxl.partners import PARTNERS
 from sosie.families.sdxl.signature import PARTS
 
@@ -36,6 +37,7 @@ FAMILY = Family(
     PARTS,
     PARTNERS,
     FIGURES,
+    GUIDES,
     ADAPTERS,
     on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,

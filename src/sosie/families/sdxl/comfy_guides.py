@@ -14,7 +14,8 @@ from pathlib import PurePosixPath
 
 from sosie.core import Guide
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E008
+from sosie.core.stage_rules import E008, E012
+from sosie.families.sdxl.guides import GUIDES
 from sosie.graph.build import Builder, Picture, WantedFile, wanted
 from sosie.graph.graph import Link
 
@@ -23,10 +24,10 @@ E013 = Rule("SOS-E013", "error", "A guide is fed by a face encoder that ComfyUI'
 POINTS = "key points"
 """What the picture of the key points is called."""
 
-PACKS = {"instantid": "antelopev2", "faceid": "buffalo_l", "faceid-plus-v2": "buffalo_l"}
+PACKS = {kind.name: kind.pack for kind in GUIDES.kinds if kind.pack}
 """InsightFace's pack that the node of a guide reads by itself."""
 
-ENCODERS = {"antelopev2": ("glintr100", "antelopev2"), "buffalo_l": ("w600k_r50", "buffalo_l")}
+ENCODERS = {kind.pack: (kind.encoder, kind.pack) for kind in GUIDES.kinds if kind.pack}
 """The face encoder of a pack, by the names that recipes may give it."""
 
 VISION = "CLIP-ViT-H-14-laion2B-s32B-b79K"
@@ -57,6 +58,8 @@ class Scene:
 
 def complaint(guide: Guide) -> tuple[Rule, str] | None:
     """Rule and sentence of why a guide cannot be run on ComfyUI; None if it can."""
+    if guide.kind not in PACKS:
+        return E012, f"guide '{guide.kind}' has no node for SDXL; expected {', '.join(PACKS)}"
     pack = PACKS[guide.kind]
     stem = PurePosixPath(guide.encoder.rpartition(":")[2].replace("\\", "/")).stem
     if stem not in ENCODERS[pack]:

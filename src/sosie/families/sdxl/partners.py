@@ -9,5 +9,4 @@ PARTNERS = Partners(
     encoder_file="clip_l.safetensors and clip_g.safetensors",
     latents=4,
     vae_file="sdxl_vae.safetensors",
-    guides=("faceid", "faceid-plus-v2", "instantid", "ip-adapter"),
 )

@@ -6,6 +6,7 @@ from sosie.families.contract.family import Family
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.zimage.adapters import ADAPTERS
 from sosie.families.zimage.figures import FIGURES
+from sosie.families.zimage.guides import GUIDES
 from sosie.families.zimage.partners import PARTNERS
 from sosie.families.zimage.signature import PARTS
 
@@ -16,4 +17,4 @@ def _on_comfy() -> OnComfy:
     return on_comfy
 
 
-FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, ADAPTERS, on_comfy=_on_comfy)
+FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, GUIDES, ADAPTERS, on_comfy=_on_comfy)

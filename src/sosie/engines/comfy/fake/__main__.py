@@ -11,6 +11,7 @@ from sosie.engines.comfy.fake.behaviour import Behaviour
 from sosie.engines.comfy.fake.nodes import KEYS, TRAPS
 from sosie.engines.comfy.fake.pictures import pictures_of
 from sosie.engines.comfy.fake.server import FakeServer
+from sosie.families import families
 
 CONTENTS = (*TRAPS, "wrong encoder", "df11", *KEYS)
 """What a model file may hold; `nodes` says what comes of it."""
@@ -30,6 +31,7 @@ def main() -> int:
         help=f"A model file that is not what it should be: {', '.join(CONTENTS)}.",
     )
     given = parser.parse_args()
+    families()  # what they bring is part of the schema
     holds = dict(text.partition("=")[::2] for text in given.holds)
     if wrong := [text for text in holds.values() if text not in CONTENTS]:
         parser.error(f"--holds knows no '{wrong[0]}'; expected FILE=TRAP, with one of {', '.join(CONTENTS)}")

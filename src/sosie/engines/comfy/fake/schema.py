@@ -7,12 +7,16 @@ from typing import Any, cast
 
 from sosie.engines.comfy.fake.behaviour import Behaviour, Graph
 from sosie.graph import Input, NodeType, node_types
+from sosie.graph.notation import CORE
+
+TEXT_ENCODERS = "stable_diffusion|sdxl|sd3|flux|lumina2|qwen_image"
+"""What CLIPLoader can be told that its file is for."""
 
 COMBOS: Mapping[str, tuple[str, ...]] = {
     "SAMPLER_NAME": ("euler", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_2m_sde_gpu", "res_multistep"),
     "SCHEDULER_NAME": ("simple", "normal", "karras", "exponential", "sgm_uniform", "beta"),
     "upscale_method": ("nearest-exact", "bilinear", "area", "bicubic", "lanczos"),
-    "type": ("stable_diffusion", "sdxl", "sd3", "flux", "lumina2", "qwen_image"),
+    "type": tuple(TEXT_ENCODERS.split("|")),
     "weight_type": ("linear", "ease in", "ease out", "strong style transfer"),
     "combine_embeds": ("average", "norm average", "concat"),
     "embeds_scaling": ("V only", "K+V", "K+V w/ C penalty"),
@@ -55,7 +59,7 @@ def _class(kind: NodeType, behaviour: Behaviour, images: list[str]) -> dict[str,
         "output": list(kind.outputs),
         "output_node": kind.ends,
         "name": kind.name,
-        "python_module": "nodes" if kind.pack == "core" else f"custom_nodes.{kind.pack}",
+        "python_module": "nodes" if kind.pack == CORE else f"custom_nodes.{kind.pack}",
     }
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 
 from sosie.core import Guide
 from sosie.core.errors import BadModelError, ConfigError, EngineError
-from sosie.core.recipe import GuideKind, Keypoints
+from sosie.core.recipe import Keypoints
 from sosie.faces.keypoints import KeypointStyle, draw_keypoints
 from sosie.families.contract.draws import StageInput
 from sosie.families.sdxl.diffusers.controlnet import SHOW, described
@@ -254,7 +254,7 @@ CLIP_WIDTHS = (768, 1024, 1280, 1664)
 """Widths of the states of CLIP's image encoders: an adapter with a resampler that takes these looks at pictures."""
 
 
-def kind_of(header: Header) -> GuideKind | None:
+def kind_of(header: Header) -> str | None:
     """Which kind of guide an adapter is, or None if it is none."""
     names = header.tensors
     if _RESAMPLER in names:
@@ -271,7 +271,7 @@ def _taken(header: Header) -> int:
     return next(header.tensors[name].shape[1] for name in _INPUTS if name in header.tensors)
 
 
-def _check(kind: GuideKind, path: Path, header: Header, unet: Any) -> None:
+def _check(kind: str, path: Path, header: Header, unet: Any) -> None:
     """Refuses an adapter of another kind, or for another model, from its shapes alone."""
     found = kind_of(header)
     # InstantID's manner needs tokens for its ControlNet, whatever projects them: mini's are a FaceID's.
