@@ -17,6 +17,8 @@ test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Windows
+	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Darwin
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto --dist loadfile --durations 15
 	$(BIN)/python tests/other_pythons.py

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -138,7 +139,9 @@ def _stamp(path: str) -> str:
 
 def _memory() -> int:
     """Bytes of this machine's memory; 0 where the system does not tell."""
+    if sys.platform == "win32":
+        return 0
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return 0

@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -144,7 +145,9 @@ def _busy() -> bool:
     Read once, when torch loads OpenMP; pixels do not depend on it. 6 steps of `mini` on two cores
     took 1.1 s spinning and 2.0 s sleeping on an idle machine, 6.2 s and 2.5 s beside two busy processes.
     """
-    return hasattr(os, "getloadavg") and os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1)
+    if sys.platform == "win32":
+        return False  # it does not say
+    return os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1)
 
 
 def _elsewhere(plan: Plan) -> list[Finding]:

@@ -30,7 +30,12 @@ from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
 
 if TYPE_CHECKING:
-    Link: TypeAlias = Connection[Any, Any]
+    if sys.platform == "win32":
+        from multiprocessing.connection import PipeConnection
+
+        Link: TypeAlias = Connection[Any, Any] | PipeConnection[Any, Any]
+    else:
+        Link: TypeAlias = Connection[Any, Any]
 
 FOLDER = "worker"
 DOOR = "door.json"
@@ -104,7 +109,7 @@ def make_folder(state: Path) -> Path:
     folder = state / FOLDER
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if os.name != "nt":
+        if sys.platform != "win32":
             folder.chmod(0o700)
     except OSError as error:
         raise StoreError(
@@ -116,7 +121,7 @@ def make_folder(state: Path) -> Path:
 
 def listen(folder: Path) -> tuple[Listener, str]:
     """A new listener and its address: a socket in `folder`, or in a private temporary one if its path is too long."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         listener = Listener(None, "AF_PIPE")
         return listener, str(listener.address)
     path = folder / "socket"
@@ -231,7 +236,7 @@ def read_error(table: Mapping[str, Any]) -> SosieError:
 
 
 def _refuse_open(path: Path) -> None:
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     facts = path.stat()
     if facts.st_uid != os.getuid() or facts.st_mode & 0o077:

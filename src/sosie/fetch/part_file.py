@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -112,6 +113,8 @@ class PartFile:
         """Gives it its own name, on the disk for good."""
         self._file.flush()
         os.fsync(self._file.fileno())
+        if sys.platform == "win32":
+            self._file.close()  # an open file cannot be renamed there; elsewhere the lock is held until it has its name
         part_path(self.path).replace(self.path)
         sidecar_path(self.path).unlink(missing_ok=True)
         self._file.close()
@@ -172,12 +175,12 @@ def _open_locked(part: Path) -> IO[bytes]:
     """The part, open for reading and writing and locked; a lock ends with its process, however that ends."""
     while True:
         stream = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
+        if sys.platform == "win32":
+            return stream  # it has no lock that ends with its process
         try:
             import fcntl
 
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except ImportError:
-            return stream  # a system without this kind of lock
         except OSError as error:
             stream.close()
             if error.errno in (errno.EAGAIN, errno.EACCES):

@@ -11,6 +11,7 @@ import errno
 import json
 import os
 import secrets
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,7 +68,7 @@ def whole_draft(path: Path, overwrite: bool = True, mode: int = 0o666) -> Genera
 
 def sync_folder(folder: Path) -> None:
     """Makes the names in `folder` durable, where the system can: Windows has no such call and needs none."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     try:
         descriptor = os.open(folder, os.O_RDONLY)

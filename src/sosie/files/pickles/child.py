@@ -52,6 +52,8 @@ def limit(plan: dict[str, Any], size: int) -> None:
 
         # A network namespace of its own (CLONE_NEWNET) needs privilege and is often refused; then the hook has to do.
         ctypes.CDLL(None, use_errno=True).unshare(0x40000000)
+    if sys.platform == "win32":
+        return  # it has no such limits; the parent's time limit and the hook have to do
     with suppress(ImportError, OSError, ValueError):
         import resource
 

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import stat
+import sys
 import tempfile
 import threading
 import time
@@ -154,8 +155,14 @@ class PortTakenError(SshError):
 def control_path() -> Path:
     """A new socket's path, in a folder that is this user's alone, and short: systems allow about 100 letters.
 
-    Raises `UsageError` if somebody else owns the folder.
+    Raises `UsageError` if another user owns the folder, and on Windows, whose ssh cannot share a connection.
     """
+    if sys.platform == "win32":
+        raise UsageError(
+            "Windows' ssh cannot share a connection (ControlMaster), which work on a remote machine needs",
+            "run Sosie in WSL; or open a tunnel yourself, `ssh -N -L 8188:127.0.0.1:8188 HOST`, "
+            "and use --engine http://127.0.0.1:8188",
+        )
     user = hashlib.sha256(str(Path.home()).encode()).hexdigest()[:8]
     folder = Path(tempfile.gettempdir()) / f"sosie-{os.getuid()}-{user}"
     folder.mkdir(mode=0o700, exist_ok=True)
