@@ -302,7 +302,7 @@ class Scoring:
             images = sorted(person.glob("*.jpg"))
             details = CharacterFile(person.name, "fictional", True, described(person))
             held = new_character(session, details, images[GUIDING:], replace=True).character
-            self._judges[person.name] = make_judge(session, held, recipe, bill).judge
+            self._judges[person.name] = make_judge(session, held, recipe, bill)[0]
             guiding = sorted(self._faces(images[:GUIDING]), key=lambda item: abs(item[1].yaw))[: self.REFERENCES]
             self._shown[person.name] = {
                 encoder.name: (self._embedded(encoder, guiding), self._embedded(encoder, self._faces(images[GUIDING:])))

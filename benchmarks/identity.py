@@ -170,12 +170,12 @@ def main() -> None:
             details = CharacterFile(folder.name, "fictional", True, described(folder))
             made = new_character(session, details, sorted(folder.glob("*.jpg")), replace=True)
             characters.append(made.character)
-            judges[folder.name] = {"shipped": make_judge(session, made.character, recipe, bill).judge}
+            judges[folder.name] = {"shipped": make_judge(session, made.character, recipe, bill)[0]}
             if options.calibrate:
                 for event in calibrate(session, CalibrationRequest(made.character, recipe, options.calibrate)):
                     if isinstance(event, Calibration):
                         print(f"{folder.name}: calibrated on {event.n}", flush=True)
-                judges[folder.name]["own"] = make_judge(session, made.character, recipe, bill).judge
+                judges[folder.name]["own"] = make_judge(session, made.character, recipe, bill)[0]
                 event.path.unlink()
         columns = {"FaceID 0.85": Column(), "text only": Column()}
         for character in characters:

@@ -82,7 +82,7 @@ import tempfile
 images = sys.argv[1:]
 session = Session(open_workspace(Path(tempfile.mkdtemp())))
 made = new_character(session, CharacterFile("x", "fictional", True), [Path(i) for i in images])
-judge = make_judge(session, made.character, load_recipe(session.workspace, "mini"), None).judge
+judge = make_judge(session, made.character, load_recipe(session.workspace, "mini"), None)[0]
 judge(read_image(Path(images[0])))
 print("ready", flush=True)
 for line in sys.stdin:

@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -594,7 +593,7 @@ def test_drawing_a_training_set_looks_for_files_on_the_server(workspace: Path, m
     from sosie.api import bootstrap as module
     from sosie.workspace.characters import load_character
 
-    monkeypatch.setattr(module, "make_judge", lambda *_: SimpleNamespace(findings=()))
+    monkeypatch.setattr(module, "make_judge", lambda *_: (None, ()))
     with Session(open_workspace(workspace)) as session:
         recipe = replace(shipped("zimage"), calibration=Calibration(("smiling",)))
         who = load_character(session.workspace, "mira")

@@ -78,8 +78,8 @@ class EveryThird:
 
 
 def attempts(store: Store, engine: CountingEngine, judge: Any, n: int = 4, budget: int = 32) -> list[Attempt]:
-    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), n, budget)
-    return [event for event in run([task], Bench(engine, judge, store, {"m": "0" * 64})) if isinstance(event, Attempt)]
+    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), n, budget, judge)
+    return [event for event in run([task], Bench(engine, store, {"m": "0" * 64})) if isinstance(event, Attempt)]
 
 
 @pytest.fixture
@@ -148,11 +148,26 @@ def test_new_rules_judge_the_stored_images_again_without_rendering(store: Store)
     assert judge.calls == len(made)
 
 
+def test_every_task_is_judged_by_its_own_judge(store: Store) -> None:
+    one, other = EveryThird(), EveryThird()
+    other.id = "another gate"
+    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), 2, 9, one)  # type: ignore[arg-type]
+    tasks = [task, replace(task, request=replace(task.request, seed=6), judge=other)]  # type: ignore[arg-type]
+    made = [
+        event for event in run(tasks, Bench(CountingEngine(), store, {"m": "0" * 64})) if isinstance(event, Attempt)
+    ]
+    by_task = [[item for item in made if item.task is each] for each in tasks]
+    assert [one.calls, other.calls] == [len(each) for each in by_task]
+    for judge, attempts_ in zip((one, other), by_task, strict=True):
+        assert all(store.find_scorecard(item.stored.id, judge.id) for item in attempts_)
+    assert store.find_scorecard(by_task[0][0].stored.id, other.id) is None
+
+
 def test_another_seed_is_other_work(store: Store) -> None:
     engine = CountingEngine()
     judge = EveryThird()
-    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), 1, 3)
-    bench = Bench(engine, judge, store, {"m": "0" * 64})
+    task = Task("t", RECIPE, MIRA, Request("r", "mira", "x", seed=5), 1, 3, judge)
+    bench = Bench(engine, store, {"m": "0" * 64})
     list(run([task, replace(task, request=replace(task.request, seed=6))], bench))
     assert len(set(engine.made)) == len(engine.made)
     assert Acceptance().fmr == RECIPE.acceptance.fmr
@@ -178,8 +193,8 @@ class Mender(EveryThird):
 
 
 def mended(store: Store, judge: Mender) -> list[Attempt]:
-    task = Task("t", MENDING, MIRA, Request("r", "mira", "x", seed=5), 1, 4)
-    events = run([task], Bench(CountingEngine(), judge, store, {"m": "0" * 64}))  # type: ignore[arg-type]
+    task = Task("t", MENDING, MIRA, Request("r", "mira", "x", seed=5), 1, 4, judge)
+    events = run([task], Bench(CountingEngine(), store, {"m": "0" * 64}))  # type: ignore[arg-type]
     return [event for event in events if isinstance(event, Attempt)]
 
 
@@ -214,9 +229,9 @@ class Untouched(CountingEngine):
 def test_a_given_image_that_no_stage_could_change_is_not_tried_again(store: Store) -> None:
     source = Image.new("RGB", (64, 64), (9, 9, 9))
     request = Request("r", "mira", "x", source=store.add_source(source), width=64, height=64)
-    task = Task("t", MENDING, MIRA, request, 1, 8)
     judge = FinalJudge()
-    events = run([task], Bench(Untouched(source), judge, store, {"m": "0" * 64}))  # type: ignore[arg-type]
+    task = Task("t", MENDING, MIRA, request, 1, 8, judge)  # type: ignore[arg-type]
+    events = run([task], Bench(Untouched(source), store, {"m": "0" * 64}))  # type: ignore[arg-type]
     made = [event for event in events if isinstance(event, Attempt)]
     assert [item.verdict.outcome for item in made] == ["reject"]
     assert judge.origins[0].findings[0].code == "SOS-E021"

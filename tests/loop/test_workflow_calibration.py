@@ -27,7 +27,8 @@ from sosie.files.digest import file_digest
 from sosie.graph import Graph
 from sosie.graph.read import read_table
 from sosie.graph.taken_out import apply_changes, candidates, guide_changes, lora_changes, split_settings
-from sosie.loop.judging import Bench, Maker, make_judge
+from sosie.loop.judge import Judge
+from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import Bill
 from sosie.workspace.characters import CharacterFile, load_character, new_character
 from sosie.workspace.session import Session
@@ -211,12 +212,12 @@ def impostors(
     return [event for event in events if isinstance(event, Finding)], made
 
 
-def judged(session: Session, who: Character, flow: Workflow, engine: str = ENGINE) -> Bench:
+def judged(session: Session, who: Character, flow: Workflow, engine: str = ENGINE) -> tuple[Judge, tuple[Finding, ...]]:
     return make_judge(session, who, flow.recipe, Bill(), Maker(engine, flow))
 
 
-def coded(bench: Bench, code: str) -> Finding:
-    (found,) = (finding for finding in bench.findings if finding.code == code)
+def coded(judged: tuple[Judge, tuple[Finding, ...]], code: str) -> Finding:
+    (found,) = (finding for finding in judged[1] if finding.code == code)
     return found
 
 
@@ -242,12 +243,12 @@ def test_a_workflow_is_judged_by_the_impostors_that_it_drew_until_its_graph_chan
     assert (told.severity, "lora.strength_model=0 (LoraLoaderModelOnly character" in told.message) == ("info", True)
 
     found = judged(session, mira, flow)
-    assert [finding.code for finding in found.findings] == []
-    assert found.judge.gate.joint is not None
-    assert found.judge.gate.joint.cohort == "mira/flow.json"
+    assert [finding.code for finding in found[1]] == []
+    assert found[0].gate.joint is not None
+    assert found[0].gate.joint.cohort == "mira/flow.json"
     again = with_lora()
     again["draw"]["inputs"]["seed"] = 5
-    assert judged(session, mira, write(tmp_path, again, "draw.steps=9")).judge.gate.joint == found.judge.gate.joint
+    assert judged(session, mira, write(tmp_path, again, "draw.steps=9"))[0].gate.joint == found[0].gate.joint
     for other in (write(tmp_path, with_lora()), write(tmp_path, with_lora(), "draw.steps=10")):
         stale = coded(judged(session, mira, other), "SOS-J003")
         assert "the graph of flow.json" in stale.message
@@ -272,8 +273,8 @@ def test_a_setting_takes_the_character_out_and_generate_needs_it_not(
         assert caught.value.hint == command
         impostors(session, mira, write(tmp_path, with_lora(), "lora.strength_model=0"), engine)
     flow = write(tmp_path, with_lora())
-    assert judged(session, mira, flow).judge.gate.joint is not None
-    assert judged(session, mira, write(tmp_path, with_lora(0.5))).judge.gate.joint is not None
+    assert judged(session, mira, flow)[0].gate.joint is not None
+    assert judged(session, mira, write(tmp_path, with_lora(0.5)))[0].gate.joint is not None
     stale = coded(judged(session, mira, write(tmp_path, with_lora(), "draw.cfg=5"), engine), "SOS-J003")
     assert stale.hint == command.replace("--set", "--set draw.cfg=5 --set")
 
@@ -317,20 +318,20 @@ def test_without_a_cohort_the_least_alike_reference_sets_the_threshold_and_no_ra
 ) -> None:
     mira = load_character(session.workspace, "mira")
     flow = write(tmp_path, with_lora(), "draw.steps=9")
-    bench = judged(session, mira, flow)
+    judge, _ = bench = judged(session, mira, flow)
     told = coded(bench, "SOS-J005")
     path = tmp_path / "flow.json"
     assert told.severity == "warning"
     assert told.hint == f"sosie calibrate mira --workflow {path} --set draw.steps=9 --engine {ENGINE}"
-    for judge in bench.judge.gate.judges:
-        assert judge.basis == "5 references, each against the others"
-        assert judge.rate is None
+    for each in judge.gate.judges:
+        assert each.basis == "5 references, each against the others"
+        assert each.rate is None
         assert (
-            f"{judge.encoder.name} at {'least' if judge.higher_is_better else 'most'} {judge.threshold:.4f}"
+            f"{each.encoder.name} at {'least' if each.higher_is_better else 'most'} {each.threshold:.4f}"
             in told.message
         )
-    assert (bench.judge.gate.joint, bench.judge.gate.others) == (None, None)
-    card, _ = bench.judge(Image.open(next(iter(session.reference_paths(mira).values()))))
+    assert (judge.gate.joint, judge.gate.others) == (None, None)
+    card, _ = judge(Image.open(next(iter(session.reference_paths(mira).values()))))
     assert {(score.rate, score.joint, score.passed) for score in card.of("identity")} == {(None, None, True)}
 
 
@@ -346,12 +347,12 @@ def test_hints_of_recipes_name_the_engine_only_if_it_is_not_the_default(session:
 
 def test_three_references_set_no_threshold(session: Session, references: list[Path], tmp_path: Path) -> None:
     few = new_character(session, CharacterFile("few", "fictional", True, "a woman"), references[:3]).character
-    bench = judged(session, few, write(tmp_path, with_lora()))
-    missing = [finding for finding in bench.findings if finding.code == "SOS-J002"]
-    assert [finding.severity for finding in missing] == ["error"] * len(bench.judge.gate.judges)
+    judge, findings = judged(session, few, write(tmp_path, with_lora()))
+    missing = [finding for finding in findings if finding.code == "SOS-J002"]
+    assert [finding.severity for finding in missing] == ["error"] * len(judge.gate.judges)
     assert "3 can be compared" in missing[0].message
     assert missing[0].hint.endswith(f"--engine {ENGINE}")
-    assert bench.judge.gate.by_references == ()
+    assert judge.gate.by_references == ()
 
 
 def test_a_first_run_of_a_workflow_delivers_and_says_everywhere_that_strangers_are_unknown(

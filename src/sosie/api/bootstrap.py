@@ -30,6 +30,7 @@ from sosie.dataset.check.faces import T024
 from sosie.dataset.gather import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
@@ -57,6 +58,7 @@ class _State:
     """What is in the set, what kinds of pictures are, and what passed beside; `run` is the record's number."""
 
     run: int
+    judge: Judge
     members: list[Member]
     taken: list[Kind] = field(default_factory=list[Kind])
     passed: list[Kind] = field(default_factory=list[Kind])
@@ -88,27 +90,27 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]
     assets = bill.digests
     engine = open_engine(session, order.engine, bill, order.character)
     try:
-        judged = make_judge(session, order.character, order.recipe, bill, Maker(order.engine))
-        findings += [*judged.findings, *engine.check(first_plan(_task(order, 0), assets))]
+        judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine))
+        findings += [*judging, *engine.check(first_plan(_task(order, judge, 0), assets))]
         yield from dict.fromkeys(findings)
         if has_errors(findings):
             raise _stopped()
-        judges = [entry.encoder.name for entry in judged.judge.gate.judges]
+        judges = [entry.encoder.name for entry in judge.gate.judges]
         if len(judges) < JUDGES:
             raise CheckFailedError(
                 f"a set is drawn for two judges to pass, and there is {len(judges)}: {', '.join(judges) or 'none'}",
                 'pip install "sosie[judges]"',
             )
-        yield from _draw(session, order, Bench(engine, judged.judge, session.store, assets))
+        yield from _draw(session, order, Bench(engine, session.store, assets), judge)
     finally:
         engine.close()
 
 
-def _draw(session: Session, order: Bootstrap, bench: Bench) -> Generator[Event | Progress]:
+def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Generator[Event | Progress]:
     arguments = {"character": order.character.name, "recipe": order.recipe.name, "n": order.n, "seed": order.seed}
     started = session.store.begin_run("dataset", arguments)
     folder = dataset_folder(session, order.character)
-    state = _State(started, list(gather.read_members(folder)))
+    state = _State(started, judge, list(gather.read_members(folder)))
     state.taken = [kind for member in state.members if (kind := kind_of(sample_of(session, folder / member.file)))]
     state.passed = list(state.taken)
     before, place, outcome = len(state.members), 0, "interrupted"
@@ -127,7 +129,7 @@ def _draw(session: Session, order: Bootstrap, bench: Bench) -> Generator[Event |
 
 def _one(session: Session, order: Bootstrap, bench: Bench, state: _State, place: int) -> Generator[Event | Progress]:
     """Asks for the picture at a place, and takes it if it passes and helps the balance."""
-    for event in run([_task(order, place)], bench):
+    for event in run([_task(order, state.judge, place)], bench):
         if isinstance(event, Progress):
             yield event
             continue
@@ -182,14 +184,14 @@ def _without_copies(session: Session, order: Bootstrap, state: _State) -> Genera
         state.taken = [kind for one in state.members if (kind := kind_of(sample_of(session, folder / one.file)))]
 
 
-def _task(order: Bootstrap, place: int) -> Task:
+def _task(order: Bootstrap, judge: Judge, place: int) -> Task:
     request = Request(
         recipe=order.recipe.name,
         character=order.character.name,
         prompt=asked(order.recipe.calibration.prompts, place),
         seed=derive_seed(order.seed, place, 0),
     )
-    return Task(f"{place + 1:03d}", order.recipe, order.character, request, 1, order.attempts)
+    return Task(f"{place + 1:03d}", order.recipe, order.character, request, 1, order.attempts, judge)
 
 
 def _source(attempt: Attempt) -> str:

@@ -20,6 +20,7 @@ from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import read_image
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.reports.report import Report, Row
 from sosie.workspace.bill import Bill, resolve
@@ -28,6 +29,7 @@ from sosie.workspace.session import Session
 if TYPE_CHECKING:
     from sosie.engines.comfy.workflow import Workflow
     from sosie.provenance.signing_key import SigningKey
+    from sosie.scorers.identity import Gate
 
 MAX_IMAGES = 10_000
 
@@ -95,17 +97,17 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
 
     Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
     """
-    tasks = _tasks(session, order)
-    asked = tasks[0].request
-    bill = _resolve(session, order, asked)
+    requests = _requests(session, order)
+    bill = _resolve(session, order, requests[0])
     findings = [*_check_files(order, bill), *_check_room(order)]
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
     assets, engine = _open(session, order, bill)
     try:
-        bench = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
-        findings += bench.findings
+        judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
+        findings += judging
+        tasks = _tasks(order, requests, judge)
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
         findings = list(dict.fromkeys(findings))
@@ -116,7 +118,7 @@ def generate(session: Session, order: Order) -> Generator[Finding | Progress | D
             raise _stopped(findings)
         started = session.store.begin_run("generate", _arguments(order))
         session.store.add_findings(started, findings)
-        yield from _deliver_all(session, order, tasks, Bench(engine, bench.judge, session.store, assets), started)
+        yield from _deliver_all(session, order, tasks, Bench(engine, session.store, assets), started)
     finally:
         engine.close()
 
@@ -192,7 +194,7 @@ def _deliver_all(
         outcome = "done"
         from sosie.reports.publish import write_report
 
-        sheet, page = write_report(_report(session, order, bench, done), order.out)
+        sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate), order.out)
         yield Summary(tuple(kept.items()), sheet, page)
     finally:
         session.store.end_run(started, outcome)
@@ -214,7 +216,7 @@ def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key
     return target
 
 
-def _report(session: Session, order: Order, bench: Bench, done: Sequence[Delivered]) -> Report:
+def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate) -> Report:
     rows = tuple(
         Row(
             item.attempt.stored.image,
@@ -227,10 +229,11 @@ def _report(session: Session, order: Order, bench: Bench, done: Sequence[Deliver
         for item in done
     )
     references = tuple(session.reference_paths(order.character).values())
-    return Report(order.character.name, references, rows, bench.judge.gate)
+    return Report(order.character.name, references, rows, gate)
 
 
-def _tasks(session: Session, order: Order) -> list[Task]:
+def _requests(session: Session, order: Order) -> list[Request]:
+    """One for each prompt line."""
     if not 1 <= order.n <= MAX_IMAGES:
         raise UsageError(f"-n {order.n} is out of range: 1 to {MAX_IMAGES}")
     if order.attempts < 1:
@@ -239,10 +242,10 @@ def _tasks(session: Session, order: Order) -> list[Task]:
     if order.given.image is not None:
         image = read_image(order.given.image)
         source, size = session.store.add_source(image), image.size
-    tasks: list[Task] = []
+    requests: list[Request] = []
     for line in order.prompts:
         width, height = size or line.width_height
-        request = Request(
+        asked = Request(
             recipe=order.recipe.name,
             character=order.character.name,
             prompt=line.prompt,
@@ -253,8 +256,16 @@ def _tasks(session: Session, order: Order) -> list[Task]:
             source=source,
             stages=order.given.stages,
         )
-        tasks.append(Task(line.name, order.recipe, order.character, request, order.n, order.attempts * order.n))
-    return tasks
+        requests.append(asked)
+    return requests
+
+
+def _tasks(order: Order, requests: Sequence[Request], judge: Judge) -> list[Task]:
+    n, budget = order.n, order.attempts * order.n
+    return [
+        Task(line.name, order.recipe, order.character, asked, n, budget, judge)
+        for line, asked in zip(order.prompts, requests, strict=True)
+    ]
 
 
 def _check_room(order: Order) -> list[Finding]:

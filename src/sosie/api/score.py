@@ -29,12 +29,12 @@ def score(
     session: Session, images: Sequence[Path], character: Character, recipe: Recipe
 ) -> Generator[Finding | Judged]:
     """Judges each image by the recipe's rules; a file that is no image gives SOS-F001 instead."""
-    bench = make_judge(session, character, recipe, None)
-    yield from bench.findings
+    judge, findings = make_judge(session, character, recipe, None)
+    yield from findings
     for path in images:
         try:
             image = read_image(path)
         except BadImageError as error:
             yield F001.at(str(path), error.message, error.hint)
         else:
-            yield Judged(path, *bench.judge(image))
+            yield Judged(path, *judge(image))

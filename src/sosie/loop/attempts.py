@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Task:
-    """`n` images of one character for one request, within `budget` attempts in all; a repair is one of them."""
+    """`n` images of one character for one request, within `budget` attempts in all; a repair is one of them.
+
+    `judge` scores and judges them.
+    """
 
     name: str
     recipe: Recipe
@@ -26,6 +29,7 @@ class Task:
     request: Request
     n: int
     budget: int
+    judge: Judge
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +49,9 @@ class Attempt:
 
 @dataclass(frozen=True, eq=False)
 class Bench:
-    """What the loop works with: an engine, a judge, the store, and the assets' digests."""
+    """What all tasks share: an engine, the store, and the digests of what their recipes name."""
 
     engine: Engine
-    judge: Judge
     store: Store
     assets: Mapping[str, str]
 
@@ -110,11 +113,11 @@ def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progr
 
 def _judged(task: Task, planned: Plan, stored: StoredRender, bench: Bench, image: Image | None) -> Attempt:
     """Takes the verdict from the store, or scores the image and records it."""
-    known = bench.store.find_scorecard(stored.id, bench.judge.id)
+    known = bench.store.find_scorecard(stored.id, task.judge.id)
     if known is None:
         origin = Origin(stored.notes.findings, planned.draw.is_repair, _is_final(planned, stored))
-        known = bench.judge(image if image is not None else read_image(stored.image), origin)
-        bench.store.add_scorecard(stored.id, bench.judge.id, *known)
+        known = task.judge(image if image is not None else read_image(stored.image), origin)
+        bench.store.add_scorecard(stored.id, task.judge.id, *known)
     return Attempt(task, planned, stored, *known, resumed=image is None)
 
 

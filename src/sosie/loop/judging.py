@@ -36,14 +36,6 @@ ENGINE = "diffusers"
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
-    """A judge, and what the user should know of it."""
-
-    judge: Judge
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, eq=False)
 class Maker:
     """What makes the images that are judged: an engine, and the user's own workflow in place of a recipe."""
 
@@ -57,8 +49,8 @@ def make_judge(
     recipe: Recipe,
     bill: Bill | None,
     maker: Maker | None = None,
-) -> Bench:
-    """The judge for images of `character` made by `recipe`.
+) -> tuple[Judge, tuple[Finding, ...]]:
+    """The judge for images of `character` made by `recipe`, and what the user should know of it.
 
     `bill` is the recipe's (of a workflow an empty one), or None for images of unknown origin: then no
     encoder is known to have guided them, and a failing image is rejected, not retried. `maker` is what the
@@ -96,7 +88,7 @@ def make_judge(
         findings.append(J004.at(character.name, message, command))
     findings += _without_cohort(character, recipe, gate, alone, command)
     judge = Judge(session.detector, gate, recipe.acceptance, bill is not None, mends=bool(recipe.repair))
-    return Bench(judge, tuple(findings))
+    return judge, tuple(findings)
 
 
 def calibrate_command(character: Character, recipe: Recipe, maker: Maker) -> str:
