@@ -13,10 +13,11 @@ from sosie.core import Character
 from sosie.dataset.build import templates
 from sosie.faces.encoders import similarity
 from sosie.files.images import read_image
-from sosie.scorers.adherence import score_adherence
-from sosie.scorers.copy_paste import copy_paste_index
+from sosie.scorers.adherence import PromptAdherence
+from sosie.scorers.copy_paste import CopyPaste
 from sosie.scorers.defects import score_defects
 from sosie.scorers.sample import Sample as Shown
+from sosie.scorers.scorer import Scorer, measure
 from sosie.training.events import Likeness, Sample, Scores
 from sosie.workspace.session import Session
 
@@ -41,8 +42,7 @@ class Taught:
 @dataclass(frozen=True, eq=False)
 class _Person:
     templates: Mapping[str, tuple[Encoder, Vectors]]
-    learned: Vectors
-    judged: Vectors
+    copies: CopyPaste
 
 
 class SampleJudge:
@@ -55,7 +55,7 @@ class SampleJudge:
 
     def __init__(self, session: Session, people: Sequence[Taught], classifier: AttributeClassifier | None) -> None:
         self._detector = session.detector
-        self._classifier = classifier
+        self._adherence = PromptAdherence(classifier)
         self._sface = session.judges[0]["sface"]
         self._people = {one.trigger: self._person(session, one) for one in people}
 
@@ -67,10 +67,9 @@ class SampleJudge:
         sound = 0
         for sample in samples:
             pixels = np.asarray(sample.image.convert("RGB"))
-            shown = Shown(pixels, self._detector.detect(pixels))
+            shown = Shown(pixels, self._detector.detect(pixels), sample.prompt)
             sound += all(score.passed for score in score_defects(shown))
-            said = score_adherence(shown, sample.prompt, self._classifier).value
-            adherence += [] if said is None else [said]
+            adherence += _values(self._adherence, shown)
             person = self._who(sample.prompt)
             face = shown.main_face
             if person is None or face is None:
@@ -78,9 +77,7 @@ class SampleJudge:
             for name, (encoder, template) in person.templates.items():
                 value = similarity(encoder.metric, template, encoder.embed(pixels, face))
                 identity.setdefault(name, []).append(value if encoder.metric == "cosine" else 1 - value)
-            if len(person.learned) and len(person.judged):
-                own = self._sface.embed(pixels, face)[np.newaxis]
-                copies.append(float(copy_paste_index(own, person.learned, person.judged)[0]))
+            copies += _values(person.copies, shown)
         return Scores(
             tuple(Likeness(name, round(float(np.mean(values)), 4)) for name, values in identity.items()),
             _mean(copies),
@@ -95,7 +92,8 @@ class SampleJudge:
 
     def _person(self, session: Session, one: Taught) -> _Person:
         judged = list(session.reference_paths(one.character).values())
-        return _Person(templates(session, one.character), self._vectors(one.images), self._vectors(judged))
+        copies = CopyPaste(self._sface, self._vectors(one.images), self._vectors(judged))
+        return _Person(templates(session, one.character), copies)
 
     def _vectors(self, paths: Sequence[Path]) -> Vectors:
         found: list[Vectors] = []
@@ -104,6 +102,11 @@ class SampleJudge:
             faces = self._detector.detect(pixels)
             found += [self._sface.embed(pixels, faces[0])] if faces else []
         return np.stack(found) if found else np.zeros((0, 128), np.float32)
+
+
+def _values(scorer: Scorer, sample: Shown) -> list[float]:
+    """What could be measured."""
+    return [score.value for score in measure(scorer, sample) if score.value is not None]
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
+from sosie.core.errors import ConfigError
+
 Outcome = Literal["keep", "retry", "repair", "reject"]
-ScoreKind = Literal["identity", "defect"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +30,15 @@ class CohortRate:
 class Score:
     """One measured value of one image.
 
-    `value` is None when nothing could be measured; `reason` then says why. `passed` is None when
-    there is no value or no threshold: never a pass. `low` and `high` bound the value's range.
-    `rate` is what the threshold lets through alone, `joint` together with the other judges,
-    `others` the joint rate against other people. `guided_by` names the encoders that guided the
-    image: never the one that judged. `basis` says what set the threshold where it was no cohort:
-    then all three rates are None.
+    `kind` is the group in which it is shown: `identity` of judges, `defect`, or another word of small letters,
+    digits and underscores (`ConfigError`). `value` is None when nothing could be measured; `reason` then says why.
+    `passed` is None when there is no value or no threshold: never a pass. `low` and `high` bound the value's range.
+    `rate` is what the threshold lets through alone, `joint` together with the other judges, `others` the joint rate
+    against other people. `guided_by` names the encoders that guided the image: never the one that judged. `basis`
+    says what set the threshold where it was no cohort: then all three rates are None.
     """
 
-    kind: ScoreKind
+    kind: str
     name: str
     value: float | None
     threshold: float | None
@@ -52,6 +54,10 @@ class Score:
     guided_by: tuple[str, ...] = ()
     basis: str = ""
 
+    def __post_init__(self) -> None:
+        if not re.fullmatch("[a-z][a-z0-9_]*", self.kind):
+            raise ConfigError(f"score '{self.name}' is of kind {self.kind!r}; expected a word such as identity")
+
 
 @dataclass(frozen=True)
 class Scorecard:
@@ -59,7 +65,7 @@ class Scorecard:
 
     scores: tuple[Score, ...]
 
-    def of(self, kind: ScoreKind) -> tuple[Score, ...]:
+    def of(self, kind: str) -> tuple[Score, ...]:
         """The scores of one kind, in order."""
         return tuple(score for score in self.scores if score.kind == kind)
 

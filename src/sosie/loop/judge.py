@@ -10,8 +10,9 @@ from sosie.core import Acceptance, Finding, Outcome, Score, Scorecard, Verdict
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.schema import digest
 from sosie.scorers.defects import DEFECTS, score_defects
-from sosie.scorers.identity import Gate, score_identity
+from sosie.scorers.identity import Gate, Identity
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import measure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -65,7 +66,7 @@ class Judge:
 
         pixels: Any = np.asarray(image.convert("RGB"))
         sample = Sample(pixels, self.detector.detect(pixels))
-        identity = score_identity(sample, self.gate)
+        identity = measure(Identity(self.gate), sample)
         card = Scorecard((*identity, *score_defects(sample, self.acceptance.defects)))
         return card, self.verdict(card, origin or Origin())
 

@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sosie.scorers.attributes import Attribute, AttributeClassifier
+from sosie.scorers.scorer import Scale
 
 if TYPE_CHECKING:
+    from sosie.core.score import Score
     from sosie.scorers.sample import Sample
+
+ADHERENCE = Scale("adherence", None, "share of what the prompt names", 0.0, 1.0, higher_is_better=True, kind="prompt")
 
 NEGATIONS = frozenset({"no", "not", "without", "never"})
 
@@ -40,6 +44,24 @@ class Adherence:
     value: float | None
     reason: str = ""
     answers: tuple[Answer, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class PromptAdherence:
+    """The scorer of adherence, by the classifier that a model brings (None: no value). It passes and fails nothing."""
+
+    classifier: AttributeClassifier | None
+    name: str = "adherence"
+    needs: tuple[str, ...] = ("onnxruntime",)
+    scales: tuple[Scale, ...] = (ADHERENCE,)
+
+    def score(self, sample: Sample, /) -> list[Score]:
+        """`adherence`: the share, 0 to 1, of the attributes named in the sample's prompt that are seen as asked."""
+        found = score_adherence(sample, sample.prompt, self.classifier)
+        if found.value is None:
+            return [ADHERENCE.unmeasured(found.reason)]
+        unmet = (f"{one.attribute}: {one.asked} asked, {one.seen} seen" for one in found.answers if not one.is_met)
+        return [ADHERENCE.score(found.value, "; ".join(unmet))]
 
 
 def score_adherence(sample: Sample, prompt: str, classifier: AttributeClassifier | None) -> Adherence:

@@ -1,16 +1,52 @@
 """The copy-paste index: whether images repeat the references they were guided by, or show the person.
 
-It is a figure of a set and not of one image's verdict: it needs photos of the same person that guided
-nothing, and it means little without the value that images of no guide have. So it stands here, not
-among the scorers.
+It needs photos of the same person that guided nothing, and it means little without the value that images of no
+guide have: it passes and fails nothing.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
 
+from sosie.scorers.scorer import Scale
+
+if TYPE_CHECKING:
+    from sosie.core.score import Score
+    from sosie.faces.encoders import Encoder
+    from sosie.scorers.sample import Sample
+
 Vectors = NDArray[np.float32] | NDArray[np.float64]
+
+COPY_PASTE = Scale("copy_paste", None, "index", -1.0, 1.0, kind="copies")
+
+
+@dataclass(frozen=True, eq=False)
+class CopyPaste:
+    """The scorer of the index, by an encoder that guided nothing.
+
+    `references` [r, d] are its embeddings of what guided or was learned from, `targets` [t, d] of the same person.
+    """
+
+    encoder: Encoder
+    references: Vectors
+    targets: Vectors
+    name: str = "copy_paste"
+    needs: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = (COPY_PASTE,)
+
+    def score(self, sample: Sample, /) -> list[Score]:
+        """`copy_paste`: the index of the largest face."""
+        if not len(self.references) or not len(self.targets):
+            which = "a reference that guided" if not len(self.references) else "a photo that guided nothing"
+            return [COPY_PASTE.unmeasured(f"there is no face in {which}")]
+        if sample.main_face is None:
+            return [COPY_PASTE.unmeasured("no face was found")]
+        own = self.encoder.embed(sample.pixels, sample.main_face)[np.newaxis]
+        return [COPY_PASTE.score(float(copy_paste_index(own, self.references, self.targets)[0]))]
 
 
 def copy_paste_index(images: Vectors, references: Vectors, targets: Vectors) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from sosie.core.schema import digest
 from sosie.faces.encoders import Metric, similarity
 from sosie.faces.encoders import template as template_of
 from sosie.scorers.cohort import STEP, Cohort, choose_thresholds, rate
+from sosie.scorers.scorer import Scale
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Face
@@ -187,23 +188,41 @@ def why_not_judged(face: Face | None) -> str:
     return ""
 
 
-def score_identity(sample: Sample, gate: Gate) -> list[Score]:
-    """One score a judge for the largest face of the image, and one for each absent judge."""
-    face = sample.faces[0] if sample.faces else None
-    reason = why_not_judged(face)
-    scores: list[Score] = []
-    for judge in gate.judges:
-        value = None
-        if face is not None and not reason:
-            value = round(judge.measure(judge.encoder.embed(sample.pixels, face)), 4)
-        scores.append(_score(judge, value, reason, gate))
-    scores += [
-        Score("identity", name, None, None, None, why, guided_by=gate.guided_by) for name, why in gate.absent.items()
-    ]
-    return scores
+@dataclass(frozen=True, eq=False)
+class Identity:
+    """The scorer of identity: the judges of a gate."""
+
+    gate: Gate
+    name: str = "identity"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def scales(self) -> tuple[Scale, ...]:
+        """One for each judge, and one for each absent judge."""
+        judges = (_scale(judge) for judge in self.gate.judges)
+        return (*judges, *(Scale(name, None, "", 0.0, 1.0, kind="identity") for name in self.gate.absent))
+
+    def score(self, sample: Sample, /) -> list[Score]:
+        """The likeness of the largest face of the image by each judge, and why the absent ones do not judge."""
+        face = sample.faces[0] if sample.faces else None
+        reason = why_not_judged(face)
+        scores: list[Score] = []
+        for scale, judge in zip(self.scales, self.gate.judges, strict=False):
+            value = None
+            if face is not None and not reason:
+                value = round(judge.measure(judge.encoder.embed(sample.pixels, face)), 4)
+            scores.append(_score(scale, judge, value, reason, self.gate))
+        absent = self.scales[len(self.gate.judges) :]
+        whys = zip(absent, self.gate.absent.values(), strict=True)
+        return scores + [replace(scale.unmeasured(why), guided_by=self.gate.guided_by) for scale, why in whys]
 
 
-def _score(judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Score:
+def _scale(judge: JudgeGate) -> Scale:
+    unit, low, high = ("cosine", -1.0, 1.0) if judge.higher_is_better else ("distance", 0.0, 2.0)
+    return Scale(judge.encoder.name, judge.threshold, unit, low, high, judge.higher_is_better, "identity")
+
+
+def _score(scale: Scale, judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Score:
     passed: bool | None = None
     if value is not None and judge.threshold is None:
         reason = "nothing sets this judge's threshold: run `sosie calibrate CHARACTER`"
@@ -211,17 +230,10 @@ def _score(judge: JudgeGate, value: float | None, reason: str, gate: Gate) -> Sc
         passed = value >= judge.threshold if judge.higher_is_better else value <= judge.threshold
         sign = "below" if judge.higher_is_better else "above"
         reason = "" if passed else f"{judge.encoder.name} {value:.3f} is {sign} {judge.threshold:.3f}"
-    return Score(
-        kind="identity",
-        name=judge.encoder.name,
+    return replace(
+        scale.unmeasured(reason),
         value=value,
-        threshold=judge.threshold,
         passed=passed,
-        reason=reason,
-        unit="cosine" if judge.higher_is_better else "distance",
-        low=-1.0 if judge.higher_is_better else 0.0,
-        high=1.0 if judge.higher_is_better else 2.0,
-        higher_is_better=judge.higher_is_better,
         rate=judge.rate,
         joint=None if judge.basis else gate.joint,
         others=None if judge.basis else gate.others,

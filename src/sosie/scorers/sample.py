@@ -22,12 +22,14 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 class Sample:
     """An image and the faces found in it.
 
-    `pixels` is uint8 RGB [h,w,3]; `faces` are all faces of the detector, in any order. Two samples
-    are equal only if they are the same object. Raises `BadImageError` for pixels of another kind.
+    `pixels` is uint8 RGB [h,w,3]; `faces` are all faces of the detector, in any order; `prompt` is the (positive,
+    final) one that it was drawn by, empty where there is none. Two samples are equal only if they are the same
+    object. Raises `BadImageError` for pixels of another kind.
     """
 
     pixels: npt.NDArray[np.uint8]
     faces: tuple[Face, ...] = ()
+    prompt: str = ""
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:

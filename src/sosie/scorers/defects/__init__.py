@@ -1,31 +1,22 @@
 """Defects: what makes an image unusable whoever is in it.
 
-Each module of this package has `CHECKS`, the scales it measures, and `scores(sample)`, one Score a
-check in that order. How well each check works is measured in `docs/defects.md`.
+How well each check works is measured in `docs/defects.md`.
 """
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Callable, Sequence
-from typing import cast
+from collections.abc import Sequence
 
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
+from sosie.scorers.defects import codes, framing, noise, patterns, text, tone
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Scorer, measure
 
-_MODULES = {
-    "tone": ("blank", "flat"),
-    "noise": ("noise",),
-    "patterns": ("lines", "waves"),
-    "codes": ("qr",),
-    "framing": ("no_face", "several_faces", "cut_off_face"),
-    "text": ("text",),
-}
-"""Module by module, the checks it makes; the slowest is last."""
+SCORERS: tuple[Scorer, ...] = tuple(part.SCORER for part in (tone, noise, patterns, codes, framing, text))
+"""In the order in which they measure; the slowest is last."""
 
-DEFECTS: tuple[str, ...] = tuple(name for names in _MODULES.values() for name in names)
+DEFECTS: tuple[str, ...] = tuple(scale.name for scorer in SCORERS for scale in scorer.scales)
 """The names of all checks, in the order in which they are made."""
 
 
@@ -39,15 +30,5 @@ def score_defects(sample: Sample, names: Sequence[str] = ()) -> list[Score]:
         if name not in DEFECTS:
             raise ConfigError(f"'{name}' is not a defect check{nearest(name, DEFECTS)}")
     wanted = set(names or DEFECTS)
-    found = [score for module, made in _MODULES.items() if wanted & set(made) for score in _run(module, sample)]
-    return [score for score in found if score.name in wanted]
-
-
-def _run(module: str, sample: Sample) -> list[Score]:
-    part = importlib.import_module(f"{__name__}.{module}")
-    scores = cast("Callable[[Sample], list[Score]]", part.scores)
-    try:
-        return scores(sample)
-    except ImportError as error:
-        checks = cast("tuple[Check, ...]", part.CHECKS)
-        return [check.unmeasured(f"{error.name or error} is not installed") for check in checks]
+    scorers = [scorer for scorer in SCORERS if wanted & {scale.name for scale in scorer.scales}]
+    return [score for scorer in scorers for score in measure(scorer, sample) if score.name in wanted]

@@ -14,11 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
-QR = Check("qr", 1.0, "codes", 0.0, 99.0)
-CHECKS = (QR,)
+QR = Scale("qr", 1.0, "codes", 0.0, 99.0)
 
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
@@ -116,3 +115,6 @@ def _two_tone(tiles: Floats) -> Bools:
         & (np.minimum(along, down) >= _CHANGES)
         & (alike <= _ALIKE)
     )
+
+
+SCORER = Checks("codes", ("zxingcpp", "cv2"), (QR,), scores)

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Face
 
-NO_FACE = Check("no_face", 1.0, "faces", 0.0, 99.0, higher_is_better=True)
-SEVERAL_FACES = Check("several_faces", 0.3, "side of the largest face", 0.0, 1.0)
-CUT_OFF_FACE = Check("cut_off_face", 0.04, "face widths", -2.0, 10.0, higher_is_better=True)
-CHECKS = (NO_FACE, SEVERAL_FACES, CUT_OFF_FACE)
+NO_FACE = Scale("no_face", 1.0, "faces", 0.0, 99.0, higher_is_better=True)
+SEVERAL_FACES = Scale("several_faces", 0.3, "side of the largest face", 0.0, 1.0)
+CUT_OFF_FACE = Scale("cut_off_face", 0.04, "face widths", -2.0, 10.0, higher_is_better=True)
 
 _POINT_MARGIN = 0.15
 """Eyes and mouth corners lie at least this far inside a face's box, in face widths."""
@@ -55,3 +54,6 @@ def _gap(face: Face, columns: int, rows: int) -> tuple[float, str]:
     }
     border = min(gaps, key=lambda name: gaps[name])
     return gaps[border] / max(width, 1.0), border
+
+
+SCORER = Checks("framing", (), (NO_FACE, SEVERAL_FACES, CUT_OFF_FACE), scores)

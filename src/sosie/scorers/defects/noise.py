@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
-NOISE = Check("noise", 4.8, "levels (sigma of luma)", 0.0, 128.0)
-CHECKS = (NOISE,)
+NOISE = Scale("noise", 4.8, "levels (sigma of luma)", 0.0, 128.0)
 
 Floats = npt.NDArray[np.floating]
 
@@ -84,3 +83,6 @@ def _tiles(plane: Floats) -> Floats:
     """`plane` [h,w] as [rows, columns, _TILE * _TILE]."""
     rows, columns = plane.shape[0] // _TILE, plane.shape[1] // _TILE
     return plane.reshape(rows, _TILE, columns, _TILE).swapaxes(1, 2).reshape(rows, columns, -1)
+
+
+SCORER = Checks("noise", (), (NOISE,), scores)

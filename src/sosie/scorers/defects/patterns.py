@@ -22,12 +22,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
-LINES = Check("lines", 0.45, "share of the calm tiles", 0.0, 1.0)
-WAVES = Check("waves", 0.52, "share of the calm tiles", 0.0, 1.0)
-CHECKS = (LINES, WAVES)
+LINES = Scale("lines", 0.45, "share of the calm tiles", 0.0, 1.0)
+WAVES = Scale("waves", 0.52, "share of the calm tiles", 0.0, 1.0)
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float32]
@@ -198,3 +197,6 @@ def _named(pattern: Pattern) -> str:
         if math.isclose(pattern.angle, angle, abs_tol=8):
             return name
     return f"lines at about {pattern.angle:.0f} degrees"
+
+
+SCORER = Checks("patterns", ("cv2",), (LINES, WAVES), scores)

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
-TEXT = Check("text", 4.0, "characters", 0.0, 9999.0)
-CHECKS = (TEXT,)
+TEXT = Scale("text", 4.0, "characters", 0.0, 9999.0)
 
 _CONFIDENCE = 0.7
 """Words that the reader is less sure of are not counted."""
@@ -62,3 +61,6 @@ def _reader() -> Any:
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
     )
+
+
+SCORER = Checks("text", ("rapidocr", "cv2"), (TEXT,), scores)

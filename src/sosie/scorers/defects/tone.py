@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.defects.check import Check
 from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import Checks, Scale
 
-BLANK = Check("blank", 0.97, "share of pixels", 0.0, 1.0)
-FLAT = Check("flat", 6.0, "levels", 0.0, 128.0, higher_is_better=True)
-CHECKS = (BLANK, FLAT)
+BLANK = Scale("blank", 0.97, "share of pixels", 0.0, 1.0)
+FLAT = Scale("flat", 6.0, "levels", 0.0, 128.0, higher_is_better=True)
 
 _SAME = 10
 """A pixel has the image's one colour when no channel is further than this from the median, in levels."""
@@ -49,3 +48,6 @@ def _named(colour: npt.NDArray[np.float32]) -> str:
     if colour.max() - colour.min() < 12:
         return "grey"
     return "one colour, #" + "".join(f"{round(float(channel)):02x}" for channel in colour)
+
+
+SCORER = Checks("tone", ("cv2",), (BLANK, FLAT), scores)
