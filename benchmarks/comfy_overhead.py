@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import connect
 
-from sosie.api.comfy import open_comfy
 from sosie.api.comfy_graphs import open_compiler
+from sosie.api.engines import open_comfy
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
 from sosie.api.recipes import load_recipe

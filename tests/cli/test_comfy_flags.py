@@ -17,7 +17,7 @@ from comfy_bench import (
 from json_lines import lines
 from recipe_graphs import EVERYWHERE, SDXL, drafts, made, nodes, only, planned, shipped
 
-from sosie.api.comfy import open_comfy
+from sosie.api.engines import open_comfy
 from sosie.api.generate import Order, _arguments
 from sosie.core import Asset, Character, Render, Stage
 from sosie.core.errors import UsageError

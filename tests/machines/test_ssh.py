@@ -25,12 +25,11 @@ from far_machine import FarMachine, far_machine
 from processes import runs, until
 
 from sosie.core.errors import UsageError
+from sosie.machines.machine import MachineFile, Range
 from sosie.machines.ssh import (
     Command,
-    FarFile,
     Host,
     Pace,
-    Range,
     SshError,
     Tunnel,
     check_login,
@@ -39,7 +38,6 @@ from sosie.machines.ssh import (
     list_models,
     parse_host,
     push,
-    read_bytes,
     read_ranges,
     run,
 )
@@ -90,9 +88,9 @@ def get(port: int) -> bytes:
         return answer.read()
 
 
-def file_of(machine: FarMachine, name: str, content: bytes) -> FarFile:
+def file_of(machine: FarMachine, name: str, content: bytes) -> MachineFile:
     (machine.root / name).write_bytes(content)
-    return FarFile(FAR, f"{machine.root}/{name}", len(content))
+    return MachineFile(f"{machine.root}/{name}", len(content), 0, FAR.name)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +181,7 @@ def test_a_greeting_before_the_answer_is_no_part_of_it(far: FarMachine) -> None:
 
 
 def test_a_login_without_a_shell_is_told(far: FarMachine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command_module, "far_words", lambda *_: "echo This account is limited")
+    monkeypatch.setattr(command_module, "remote_words", lambda *_: "echo This account is limited")
     with pytest.raises(SshError, match="did not run a command; it answered 'This account is limited'") as error:
         run(FAR, Command("true"))
     assert error.value.code == "SOS-X004"
@@ -293,7 +291,7 @@ def test_pauses_grow_while_a_machine_is_away(far: FarMachine, page: int) -> None
 
 def test_a_tunnel_that_nobody_closes_ends_with_python_and_python_ends_well(far: FarMachine) -> None:
     script = (
-        "from sosie.api.comfy import reached\nheld = reached('comfy+ssh://root@far:40022?port=9')\nheld.__enter__()"
+        "from sosie.servers.address import reach\nheld = reach('comfy+ssh://root@far:40022?port=9')\nheld.__enter__()"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -398,18 +396,16 @@ def test_ranges_of_a_file_are_read_by_one_command(far: FarMachine) -> None:
     content = os.urandom(300_000)
     file = file_of(far, "it's a file.bin", content)
     ranges = [Range(299_990, 10), Range(0, 8), Range(100_000, 70), Range(100_050, 5_000), Range(8, 0)]
-    assert read_ranges(file, ranges) == [content[one.start : one.start + one.length] for one in ranges]
+    assert read_ranges(FAR, file, ranges) == [content[one.start : one.start + one.length] for one in ranges]
     assert len(far.calls) == 1
-    assert read_bytes(FAR, file.path, 299_998, 100) == content[-2:]
-    assert read_bytes(FAR, file.path, 999_999, 5) == b""
 
 
 def test_a_file_that_became_shorter_or_is_gone_is_no_answer(far: FarMachine) -> None:
     file = file_of(far, "x.bin", b"abc")
     with pytest.raises(SshError, match="sent 3 of 10 bytes"):
-        read_ranges(FarFile(FAR, file.path, 10), [Range(0, 10)])
-    with pytest.raises(SshError, match="has no file"):
-        read_bytes(FAR, f"{far.root}/other.bin", 0, 1)
+        read_ranges(FAR, MachineFile(file.path, 10, 0, FAR.name), [Range(0, 10)])
+    with pytest.raises(SshError, match="sent 0 of 1 bytes"):
+        read_ranges(FAR, MachineFile(f"{far.root}/other.bin", 1, 0, FAR.name), [Range(0, 1)])
     assert find_file(FAR, f"{far.root}/other.bin") is None
 
 
@@ -531,7 +527,7 @@ def test_all_of_it_works_with_a_real_sshd(real: Host, page: int, tmp_path: Path)
         local.write_bytes(content := os.urandom(2 * 2**20 + 3))
         assert push(tunnel.host, local, f"{tmp_path}/there/l.safetensors").sent == len(content)
         (file,) = list_models(tunnel.host, f"{tmp_path}/there")
-        assert read_ranges(file, [Range(2**20, 99)])[0] == content[2**20 : 2**20 + 99]
+        assert read_ranges(tunnel.host, file, [Range(2**20, 99)])[0] == content[2**20 : 2**20 + 99]
         assert tunnel.check() is None
         (tmp_path / "user.pub").write_text((tmp_path / "other.pub").read_text())
         taken = tunnel.check()

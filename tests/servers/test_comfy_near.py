@@ -13,15 +13,18 @@ import pytest
 from comfy_bench import ENCODER, UNET, Recipes, codes, plan, set_behaviour
 from weight_files import lora, weights
 
-from sosie.api import comfy_near
-from sosie.api.comfy import ServedComfy, open_comfy
 from sosie.api.comfy_graphs import open_compiler
-from sosie.api.comfy_near import is_here, model_files
+from sosie.api.engines import open_comfy
 from sosie.core import Finding, Sampler, Stage
 from sosie.engines.comfy.answers import System, read_folders
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse
+from sosie.engines.comfy.served import ServedComfy
+from sosie.machines import here as here_module
+from sosie.machines.here import Here
+from sosie.servers import doctor
+from sosie.servers.doctor import is_here
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
@@ -118,7 +121,7 @@ def test_the_files_here_are_not_taken_for_those_of_another_machine(
 def test_a_machine_is_this_one_by_its_memory_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_here(System(ram=HERE))
     assert not is_here(System(ram=HERE + 1))
-    monkeypatch.setattr(comfy_near, "_memory", lambda: 0)
+    monkeypatch.setattr(doctor, "memory_bytes", lambda: 0)
     assert not is_here(System())
 
 
@@ -164,12 +167,12 @@ def test_only_regular_files_that_are_named_as_models_and_lie_below_the_folders_a
     (told / "text.safetensors").symlink_to(told / "notes.txt")
     os.mkfifo(told / "pipe.safetensors")
     deep = told
-    for level in range(comfy_near.MAX_DEPTH + 1):
+    for level in range(here_module.MAX_DEPTH + 1):
         deep = deep / str(level)
         deep.mkdir()
     (deep / "deep.safetensors").write_bytes(b"x")
-    found = model_files({"loras": (str(told),), "vae": (f"{told}/sub", f"{told}/sub/../sub", str(tmp_path / "none"))})
-    assert sorted(str(Path(path).relative_to(told)) for path in found) == [
+    found = Here().files([str(told), f"{told}/sub", f"{told}/sub/../sub", str(tmp_path / "none")])
+    assert sorted(str(Path(file.path).relative_to(told)) for file in found) == [
         "a.safetensors",
         "inside.safetensors",
         "sub/B.GGUF",
@@ -180,21 +183,21 @@ def test_a_folder_that_is_a_link_itself_is_looked_into(tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "disk" / "a.safetensors").write_bytes(b"x")
     (tmp_path / "models").symlink_to(tmp_path / "disk")
-    assert [Path(path).name for path in model_files({"vae": (str(tmp_path / "models"),)})] == ["a.safetensors"]
+    assert [Path(file.path).name for file in Here().files([str(tmp_path / "models")])] == ["a.safetensors"]
 
 
 def test_a_whole_disk_is_no_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(comfy_near, "_below", lambda root: looked.append(root) or [])
-    assert list(model_files({"loras": ("/", "/etc/..", "//", str(tmp_path))})) == []
+    monkeypatch.setattr(here_module, "_below", lambda root: looked.append(root) or [])
+    assert Here().files(["/", "/etc/..", "//", str(tmp_path)]) == ()
     assert looked == [os.path.realpath(tmp_path)]
 
 
 def test_endless_folders_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(60):
         (tmp_path / f"{number:02}.safetensors").write_bytes(b"x")
-    monkeypatch.setattr(comfy_near, "MAX_ENTRIES", 20)
-    assert len(list(model_files({"vae": (str(tmp_path),)}))) < 20
+    monkeypatch.setattr(here_module, "MAX_ENTRIES", 20)
+    assert len(Here().files([str(tmp_path)])) < 20
 
 
 def test_no_more_folders_are_believed_than_a_server_has() -> None:
@@ -213,7 +216,7 @@ def test_a_name_with_a_folder_of_its_own_is_not_any_file_of_that_name() -> None:
 
 
 def test_a_detector_of_ultralytics_is_a_warning_where_another_such_pickle_is_an_error() -> None:
-    from sosie.api.comfy_far import on_detector
+    from sosie.servers.doctor import on_detector
 
     def finding(what: str) -> Finding:
         return Finding("SOS-K001", "error", "f", f"/m/f.pt holds {what}, which is not a tensor", "do not load it")

@@ -24,16 +24,18 @@ from PIL import Image
 from processes import runs, until
 from weight_files import lora, weights
 
-from sosie.api.comfy import FarServer, ServedComfy, Stamps, open_comfy, parse_far
-from sosie.api.engines import open_engine
+from sosie.api.engines import open_comfy, open_engine
 from sosie.core import Character, Finding, Plan, Render, Stage
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.recipe import LoraUse
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.program import FileUse, Program
+from sosie.engines.comfy.served import ServedComfy
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
 from sosie.machines.ssh.trouble import X001
+from sosie.servers.address import RemoteServer, parse_remote
+from sosie.servers.stamps import Stamps
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
@@ -103,16 +105,16 @@ def codes(findings: list[Finding]) -> list[str]:
 @pytest.mark.parametrize(
     ("text", "server"),
     [
-        ("comfy+ssh://root@203.0.113.7:40022", FarServer(Host("203.0.113.7", "root", 40022))),
-        ("comfy+ssh://Pod", FarServer(Host("Pod"))),
+        ("comfy+ssh://root@203.0.113.7:40022", RemoteServer(Host("203.0.113.7", "root", 40022))),
+        ("comfy+ssh://Pod", RemoteServer(Host("Pod"))),
         (
             "comfy+ssh://me@pod:22/workspace/ComfyUI/?port=18188",
-            FarServer(Host("pod", "me", 22), "/workspace/ComfyUI", 18188),
+            RemoteServer(Host("pod", "me", 22), "/workspace/ComfyUI", 18188),
         ),
     ],
 )
-def test_an_address_names_machine_folder_and_port(text: str, server: FarServer) -> None:
-    assert parse_far(text) == (server,)
+def test_an_address_names_machine_folder_and_port(text: str, server: RemoteServer) -> None:
+    assert parse_remote(text) == (server,)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_an_address_names_machine_folder_and_port(text: str, server: FarServer) 
 )
 def test_other_addresses_are_refused_without_repeating_secrets(text: str) -> None:
     with pytest.raises(UsageError) as error:
-        parse_far(text)
+        parse_remote(text)
     assert "s3cret" not in error.value.message
 
 
@@ -283,9 +285,9 @@ def test_a_line_that_is_gone_for_good_is_named_in_the_error(
 def test_no_tunnel_stays_open_when_a_later_machine_cannot_be_reached(
     far: FarMachine, here: Workspace, server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sosie.api import comfy
+    from sosie.servers import address as addresses
 
-    tunnel, made = comfy.Tunnel, []
+    tunnel, made = addresses.Tunnel, []
 
     def second_fails(*arguments: Any) -> Any:
         if made:
@@ -293,7 +295,7 @@ def test_no_tunnel_stays_open_when_a_later_machine_cannot_be_reached(
         made.append(tunnel(*arguments))
         return made[0]
 
-    monkeypatch.setattr(comfy, "Tunnel", second_fails)
+    monkeypatch.setattr(addresses, "Tunnel", second_fails)
     with pytest.raises(SshError):
         opened(here, f"{address(server)},comfy+ssh://root@other")
     assert not made[0].is_up

@@ -15,12 +15,16 @@ from header_files import fill, hollow, stripped
 from weight_files import lora, weights
 
 from sosie.core import Finding
+from sosie.doctor.examined import Examined
 from sosie.doctor.loras import check_read_lora
 from sosie.doctor.model_files import check_model_file
-from sosie.doctor.remote import FarModel, check_far_file, check_far_machine, check_line, read_far_machine
+from sosie.doctor.remote import check_line, check_remote_machine, examine_on
 from sosie.families import families
 from sosie.lora import read_lora
-from sosie.machines.ssh import FarFile, Host, Pace, SshError, Tunnel, find_file
+from sosie.machines.here import Here
+from sosie.machines.machine import MachineFile
+from sosie.machines.remote import Remote
+from sosie.machines.ssh import Host, Pace, SshError, Tunnel, find_file
 from sosie.machines.ssh import command as command_module
 from sosie.workspace.known import fingerprint, remember
 
@@ -36,18 +40,18 @@ def far(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FarMachine]
     command_module._is_strict.cache_clear()
 
 
-def put(machine: FarMachine, name: str, content: bytes) -> FarFile:
+def put(machine: FarMachine, name: str, content: bytes) -> MachineFile:
     (machine.root / name).write_bytes(content)
     file = find_file(FAR, f"{machine.root}/{name}")
     assert file is not None
     return file
 
 
-def codes(found: FarModel | list[Finding]) -> list[str]:
-    return [finding.code for finding in (found.findings if isinstance(found, FarModel) else found)]
+def codes(found: Examined | list[Finding]) -> list[str]:
+    return [finding.code for finding in (found.findings if isinstance(found, Examined) else found)]
 
 
-def local(file: FarFile) -> list[tuple[str, str]]:
+def local(file: MachineFile) -> list[tuple[str, str]]:
     """What the doctor says of the file itself, with the name that it has from afar."""
     path = Path(file.path)
     try:
@@ -57,7 +61,7 @@ def local(file: FarFile) -> list[tuple[str, str]]:
     return [(finding.code, finding.message.replace(file.path, file.name)) for finding in found]
 
 
-def said(found: FarModel) -> list[tuple[str, str]]:
+def said(found: Examined) -> list[tuple[str, str]]:
     return [(finding.code, finding.message) for finding in found.findings]
 
 
@@ -96,7 +100,15 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_far_away_is_told_as_the_same_file_here(far: FarMachine, name: str) -> None:
     file = put(far, name, CASES[name])
-    assert said(check_far_file(file)) == local(file)
+    assert said(examine_on(Remote(FAR), file)) == local(file)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_any_machine_that_reads_ranges_can_be_examined(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(CASES[name])
+    file = MachineFile(str(path), len(CASES[name]), 0, "leased")
+    assert said(examine_on(Here(), file)) == local(file)
 
 
 def test_only_the_header_and_samples_of_a_large_file_are_read(far: FarMachine) -> None:
@@ -110,15 +122,15 @@ def test_only_the_header_and_samples_of_a_large_file_are_read(far: FarMachine) -
         return ran
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sosie.machines.ssh.far_files.run", counted)
-        check_far_file(file)
+        patch.setattr("sosie.machines.ssh.files.run", counted)
+        examine_on(Remote(FAR), file)
     assert len(asked) == 3
     assert sum(asked) < file.size / 10
 
 
 @pytest.mark.parametrize(("content", "code"), [(b"\x00\x7e", "SOS-F120"), (b"\x00\x00", "SOS-F121"), (b"\x11\x3c", "")])
 def test_samples_of_the_weights_far_away_are_probed(far: FarMachine, content: bytes, code: str) -> None:
-    found = check_far_file(put(far, "probed.safetensors", weights(30, content)))
+    found = examine_on(Remote(FAR), put(far, "probed.safetensors", weights(30, content)))
     assert [c for c in codes(found) if c.startswith("SOS-F12")] == ([code] if code else [])
     assert all("samples of" not in finding.message for finding in found.findings)
 
@@ -130,17 +142,18 @@ def test_a_model_of_12_gb_is_told_as_here_with_its_variant(far: FarMachine, tmp_
     file = find_file(FAR, str(path))
     assert file is not None
     assert file.size > 12e9
-    assert said(check_far_file(file)) == local(file)
+    assert said(examine_on(Remote(FAR), file)) == local(file)
     remember(tmp_path / "known.json", "zimage", fingerprint(path, header, "layers.28.ffn_norm1.weight"), "Turbo")
-    found = check_far_file(file, tmp_path / "known.json")
-    assert (found.family, found.variant, found.findings) == ("zimage", "Turbo", ())
+    found = examine_on(Remote(FAR), file, tmp_path / "known.json")
+    assert found.what is not None
+    assert (found.what.family, found.what.variant, found.findings) == ("zimage", "Turbo", ())
 
 
 def test_an_old_pickle_that_is_too_long_to_be_fetched_is_left_and_told(
     far: FarMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sosie.doctor.remote.WHOLE", 10)
-    found = check_far_file(put(far, "old.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100)))
+    found = examine_on(Remote(FAR), put(far, "old.pth", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19." + bytes(100)))
     assert codes(found) == ["SOS-X010"]
 
 
@@ -148,25 +161,25 @@ def test_a_machine_that_goes_away_is_an_error_and_no_finding_of_the_file(far: Fa
     file = put(far, "x.safetensors", weights(3))
     far.behave(says="ssh: connect to host far port 40022: Connection refused")
     with pytest.raises(SshError):
-        check_far_file(file)
+        examine_on(Remote(FAR), file)
 
 
 def test_cards_memory_and_disk_are_told_by_the_machine_itself(far: FarMachine) -> None:
     far.program("nvidia-smi", f"cat <<'END'\n{SMI}\nEND")
     far.program("df", "echo Filesystem 1024-blocks Used Available Capacity Mounted; echo overlay 100 40 1000 40% /")
-    facts = read_far_machine(FAR, str(far.root))
+    facts = Remote(FAR).facts(str(far.root))
     assert facts.gpus[0].name == "NVIDIA GeForce RTX 3090"
     assert facts.gpus[0].vram_mib == 24576
     assert facts.free_disk == 1000 * 1024
     assert facts.ram_mib
-    findings = check_far_machine(FAR, str(far.root))
+    findings = check_remote_machine(Remote(FAR), str(far.root))
     assert codes(findings) == ["SOS-H043"]
     assert findings[0].subject == "far:40022: disk"
 
 
 def test_a_machine_without_a_card_is_told_and_no_obstacle(far: FarMachine) -> None:
     far.program("nvidia-smi", "echo 'nvidia-smi: not found' >&2; exit 127")
-    assert [(f.code, f.severity) for f in check_far_machine(FAR, str(far.root)) if f.code == "SOS-H001"] == [
+    assert [(f.code, f.severity) for f in check_remote_machine(Remote(FAR), str(far.root)) if f.code == "SOS-H001"] == [
         ("SOS-H001", "info")
     ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,18 +11,20 @@ from typing import TYPE_CHECKING, Literal
 
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import R001, find_recipe, list_recipes, load_recipe, read_recipe
-from sosie.core import Finding, Recipe
+from sosie.core import Draw, Finding, Recipe, Request, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
 from sosie.doctor.disk import DiskPlan
-from sosie.doctor.leftovers import check_partial, is_partial
-from sosie.doctor.recipe_needs import check_plan
+from sosie.doctor.leftovers import is_partial
+from sosie.doctor.recipe_needs import check_plan, needs_of
 from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.comfy_doctor import ServerReport
+    from sosie.doctor.examined import Examined
+    from sosie.files.model_file import ModelFile
+    from sosie.servers.report import Asked, ServerReport
 
 C010 = Rule("SOS-C010", "error", "A character's file is incomplete or wrong")
 
@@ -37,7 +38,7 @@ MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt
 
 @dataclass(frozen=True)
 class Checkup:
-    """What one subject is and what was found. Model fields are empty (parameters 0) where unknown.
+    """What one subject is and what was found. `what` is the model or LoRA of a file, None where it is not known.
 
     `disk` is a recipe's disk plan, `server` what a ComfyUI server says of itself.
     """
@@ -45,12 +46,7 @@ class Checkup:
     subject: str
     kind: Kind
     path: str = ""
-    role: str = ""
-    family: str = ""
-    variant: str = ""
-    layout: str = ""
-    storage: str = ""
-    parameters: int = 0
+    what: ModelFile | None = None
     findings: tuple[Finding, ...] = ()
     disk: DiskPlan | None = None
     server: ServerReport | None = None
@@ -76,9 +72,7 @@ def is_server(subject: str) -> bool:
 def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:
     """A server's address; else an existing path wins, then a recipe's name, then a character's, or it is a clash."""
     if is_server(subject):
-        from sosie.api.comfy_doctor import examine_servers
-
-        yield from examine_servers(workspace, subject, how)
+        yield from _servers(workspace, subject, how)
         return
     kind, colon, name = subject.partition(":")
     if colon and kind in ("recipe", "character"):
@@ -103,17 +97,48 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
         raise NotFoundError(f"'{subject}' is no file, no recipe and no character{known}", "sosie recipe list")
 
 
+def _servers(workspace: Workspace, address: str, how: Examination) -> Generator[Checkup]:
+    """Each server and its machine's model files; these without a path, for Sosie mends nothing in their folders."""
+    from sosie.servers.report import Asked, ServerExamined, examine_servers
+
+    asked = _asked(workspace, how) if how.recipe else Asked()
+    for found in examine_servers(workspace, address, asked):
+        if isinstance(found, ServerExamined):
+            yield Checkup(found.subject, "server", findings=found.findings, server=found.report)
+        else:
+            yield _checkup(found)
+
+
+def _asked(workspace: Workspace, how: Examination) -> Asked:
+    """The programs of an image and of its repair, for a character without a LoRA, and what they need."""
+    from sosie.api.comfy_graphs import PROMPT, SOMEBODY, open_compiler
+    from sosie.doctor.remote import LEAST_DISK
+    from sosie.servers.report import Asked
+    from sosie.workspace.session import Session
+
+    recipe = load_recipe(workspace, how.recipe)
+    bill = resolve(workspace, needed_stages(recipe), remote=True)
+    needs = needs_of(recipe, bill, how.purpose)
+    request = Request(recipe.name, SOMEBODY.name, PROMPT)
+    draws = (Draw(), Draw(attempt=1, source="0" * 64)) if recipe.repair else (Draw(),)
+    plans = [plan(recipe, SOMEBODY, request, draw, dict.fromkeys(bill.entries, "")) for draw in draws]
+    with Session(workspace) as session:
+        compiler = open_compiler(session, bill)
+        programs = tuple(replace(compiler(one), memory=needs.vram_mib * 2**20) for one in plans)
+    return Asked(recipe.name, programs, replace(needs, disk_bytes=LEAST_DISK))
+
+
 def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> Generator[Checkup]:
     if path.is_file():
         if path.suffix == ".toml":
             yield _recipe_file(workspace, path, subject, how)
         else:
-            examine_it = _workflow if path.suffix == ".json" else examine_file
+            examine_it = _workflow if path.suffix == ".json" else _file
             yield examine_it(workspace, path, subject)
     elif (path / "character.toml").is_file():
         yield _character(workspace, path.name)
     elif (path / "model_index.json").is_file():
-        yield examine_file(workspace, path, subject)
+        yield _file(workspace, path, subject)
     elif is_dataset(path):
         yield _dataset(path, subject, how)
     else:
@@ -135,41 +160,22 @@ def _files(workspace: Workspace, files: list[Path]) -> Generator[Checkup]:
 
 
 def _of_folder(workspace: Workspace, file: Path) -> Checkup:
-    return examine_file(workspace, file, str(file))
+    return _file(workspace, file, str(file))
 
 
 def _is_of_a_model(file: Path) -> bool:
     return file.suffix.lower() in MODEL_SUFFIXES or is_partial(file)
 
 
-def examine_file(workspace: Workspace, path: Path, subject: str) -> Checkup:
-    """A LoRA if its tensors are named as one, else a model file, or the beginning of one."""
-    from sosie.doctor.loras import check_read_lora
-    from sosie.doctor.model_files import check_model_file
-    from sosie.families import families
-    from sosie.files.model_file import Known
-    from sosie.files.safetensors import read_header
-    from sosie.lora import read_lora
+def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
+    from sosie.doctor.examined import examine_file
 
-    if is_partial(path):
-        return Checkup(subject, "model", str(path), findings=(check_partial(path),))
-    header = lora = None
-    with suppress(SosieError):
-        if path.suffix in (".safetensors", ".sft"):
-            header = read_header(path)
-            lora = read_lora(path, families(), header=header)
-    if lora is not None:
-        findings = tuple(check_read_lora(lora))
-        return Checkup(
-            subject, "lora", str(path), "lora", lora.family, lora.variant, lora.layout.title, findings=findings
-        )
-    answer, found = check_model_file(path, workspace.known_table, header)
-    if isinstance(answer, Known):
-        m = answer.model
-        return Checkup(
-            subject, "model", str(path), m.role, m.family, m.variant, m.layout, m.storage, m.parameters, tuple(found)
-        )
-    return Checkup(subject, "model", str(path), findings=tuple(found))
+    return _checkup(examine_file(path, subject, workspace.known_table), str(path))
+
+
+def _checkup(found: Examined, path: str = "") -> Checkup:
+    kind = "lora" if found.what and found.what.role == "lora" else "model"
+    return Checkup(found.subject, kind, path, found.what, found.findings)
 
 
 def _recipe(workspace: Workspace, name: str, how: Examination) -> Checkup:

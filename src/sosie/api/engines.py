@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sosie.core import Character, Engine
 from sosie.core.errors import UsageError, nearest
 from sosie.families.contract.draws import Settings
 from sosie.workspace.bill import Bill
 from sosie.workspace.session import Session
+
+if TYPE_CHECKING:
+    from sosie.engines.comfy.program import Compiler
+    from sosie.engines.comfy.served import ServedComfy
 
 ENGINES = ("diffusers", "fake", "comfy:URL", "comfy+ssh://USER@HOST:PORT")
 
@@ -30,7 +36,6 @@ def open_engine(
     if is_comfy(name):
         if keep_loaded:
             raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
-        from sosie.api.comfy import open_comfy
         from sosie.api.comfy_graphs import open_compiler
 
         return open_comfy(session, name, open_compiler(session, bill))
@@ -56,6 +61,20 @@ def make_engine(session: Session, name: str, files: Mapping[str, Path], settings
     from sosie.engines.diffusers import DiffusersEngine, Supplies
 
     return DiffusersEngine(Supplies(files, SessionFaces(session, files), session.source_image), settings)
+
+
+def open_comfy(session: Session, address: str, compiler: Compiler, variant: str = "") -> ServedComfy:
+    """The engine on the ComfyUI servers of an address, with these graphs (`engines.comfy.served.Graphs`)."""
+    from sosie.engines.comfy.served import Graphs, open_served
+    from sosie.servers.address import HINT
+    from sosie.servers.doctor import with_doctors
+    from sosie.servers.stamps import Stamps
+
+    if address == "comfy":
+        raise UsageError("engine 'comfy' needs an address", HINT)
+    stamps = Stamps(session.workspace.state / "comfy-files.json")
+    graphs = Graphs(compiler, partial(with_doctors, session.workspace), stamps, variant)
+    return open_served(address, graphs, session.source_image)
 
 
 def is_comfy(engine: str) -> bool:

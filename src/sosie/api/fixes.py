@@ -114,7 +114,7 @@ def _lora(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
     path = Path(checkup.path)
     if checkup.kind != "lora":
         return ()
-    family = find_family(checkup.family)
+    family = find_family(checkup.what.family if checkup.what else "")
     if family is not None and "comfy" not in family.adapters.spellings:
         return ()
     if finding.code == L008.code and read_lora(path, families()).algorithms != ("lora",):

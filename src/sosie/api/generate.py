@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.api.engines import is_comfy, open_engine
+from sosie.api.engines import is_comfy, open_comfy, open_engine
 from sosie.api.prompts import PromptLine
 from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, plan
 from sosie.core.errors import CheckFailedError, UsageError
@@ -144,8 +144,6 @@ def _check_files(order: Order, bill: Bill) -> list[Finding]:
 def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str], Engine]:
     """The digests of what is used, and the engine."""
     if order.workflow is not None:
-        from sosie.api.comfy import open_comfy
-
         return order.workflow.assets, open_comfy(session, order.engine, order.workflow.compiler)
     assets = bill.digests
     if order.choices != GraphChoices():
@@ -155,7 +153,6 @@ def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str]
 
 def _open_variant(session: Session, order: Order, bill: Bill) -> Engine:
     """ComfyUI with graphs that are made otherwise than usual."""
-    from sosie.api.comfy import open_comfy
     from sosie.api.comfy_graphs import open_compiler
 
     return open_comfy(session, order.engine, open_compiler(session, bill, order.choices), order.choices.variant)

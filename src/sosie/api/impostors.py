@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sosie.api.engines import is_comfy, open_engine
+from sosie.api.engines import is_comfy, open_comfy, open_engine
 from sosie.core import Character, Engine, Finding, Recipe
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.finding import Rule
@@ -109,8 +109,6 @@ def workflow_impostors(session: Session, character: Character, workflow: Workflo
     digest = drawing_digest(bare)
 
     def opened() -> Engine:
-        from sosie.api.comfy import open_comfy
-
         return open_comfy(session, engine, bare.compiler)
 
     return Impostors(

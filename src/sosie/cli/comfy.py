@@ -30,7 +30,7 @@ def record(url: str, out: Path | None, with_prompts: bool, output: Output, **_: 
     URL is http://HOST:PORT or comfy+ssh://USER@HOST:PORT. Tokens, passwords, names of users, addresses and prompts
     are removed; names of model files stay. Read the file before you send it.
     """
-    from sosie.api.comfy import record_server
+    from sosie.servers.recording import record_server
 
     if out is not None and out.exists():
         raise UsageError(f"{out} exists already", "name another file, or remove it")

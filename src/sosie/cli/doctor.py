@@ -16,11 +16,11 @@ from sosie.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sosie.api.comfy_doctor import ServerReport
     from sosie.api.doctor import Checkup
     from sosie.api.fixes import Fix
     from sosie.api.needs import Examination
     from sosie.doctor.disk import DiskPlan
+    from sosie.servers.report import ServerReport
 
 
 @click.command("doctor")
@@ -154,14 +154,12 @@ def _line(checkup: Checkup) -> dict[str, Any]:
     findings = [
         {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in checkup.findings
     ]
-    known = {
-        name: getattr(checkup, name) or None for name in ("path", "role", "family", "variant", "layout", "storage")
-    }
+    names = ("role", "family", "variant", "layout", "storage", "parameters")
     return {
         "subject": checkup.subject,
         "kind": checkup.kind,
-        **known,
-        "parameters": checkup.parameters or None,
+        "path": checkup.path or None,
+        **{name: getattr(checkup.what, name, None) or None for name in names},
         "findings": findings,
         **({} if checkup.disk is None else {"disk": _disk(checkup.disk)}),
         **({} if checkup.server is None else {"server": _server(checkup.server)}),
@@ -181,8 +179,9 @@ def _disk(plan: DiskPlan) -> dict[str, Any]:
 
 
 def _show(output: Output, checkup: Checkup) -> None:
-    what = [checkup.kind, checkup.family, checkup.variant, checkup.layout, checkup.storage]
-    size = [f"{checkup.parameters / 1e6:,.0f} M parameters"] if checkup.parameters else []
+    m = checkup.what
+    what = [checkup.kind, *([m.family, m.variant, m.layout, m.storage] if m else [])]
+    size = [f"{m.parameters / 1e6:,.0f} M parameters"] if m and m.parameters else []
     bad = sum(finding.severity != "info" for finding in checkup.findings)
     state = "ok" if not bad else f"{bad} finding{'s' if bad > 1 else ''}"
     output.data("\t".join([checkup.subject, state, ", ".join([part for part in what if part] + size)]))

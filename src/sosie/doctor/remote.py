@@ -1,4 +1,4 @@
-"""The doctor on a machine that is reached by ssh: its cards and disk, and its model files by their headers.
+"""The doctor on another machine: its cards and disk, and its model files by their headers.
 
 A file is looked at through a copy of the same name and size that holds only what was fetched: the header, the
 tensors of a few bytes (a LoRA's alphas), a fingerprint; the rest is a hole. So the checks of local files say
@@ -11,16 +11,14 @@ import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from sosie.core import Finding
-from sosie.core.errors import BadModelError, SosieError
+from sosie.core.errors import BadModelError
 from sosie.core.finding import Rule
-from sosie.doctor.loras import check_read_lora
-from sosie.doctor.machine import MachineFacts, Needs, check_machine, machine_from_smi
-from sosie.doctor.model_files import check_model_file
+from sosie.doctor.examined import Examined, examine_file
+from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, PROBES, READ, SAMPLES, probe
 from sosie.families import families
 from sosie.files import gguf
@@ -28,9 +26,9 @@ from sosie.files.model_file import Known, identify_header
 from sosie.files.pickles.archive import MAX_DIRECTORY, MAX_PICKLE
 from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, read_header
-from sosie.lora import read_lora
-from sosie.machines.facts import QUERY
-from sosie.machines.ssh import Command, FarFile, Host, Range, SshError, Tunnel, read_ranges, run
+from sosie.machines.machine import Machine, MachineFile, Range
+from sosie.machines.remote import Remote
+from sosie.machines.ssh import Tunnel
 from sosie.workspace.known import MAX_TENSOR
 
 X005 = Rule("SOS-X005", "info", "A machine's host key was taken at first contact")
@@ -49,33 +47,6 @@ WHOLE = 128 * 2**20
 LEAST_DISK = 2 * 10**9
 """Bytes that a disk should have free for images and temporary files."""
 
-FACTS = f"""
-nvidia-smi 2>&1
-nvidia-smi --query-gpu={QUERY} --format=csv 2>&1
-head -n 1 /proc/meminfo 2>/dev/null
-df -Pk -- "$1" 2>/dev/null
-exit 0
-"""
-
-
-@dataclass(frozen=True)
-class FarModel:
-    """What a file on a machine is, and what was found. Fields are empty (parameters 0) where unknown."""
-
-    file: FarFile
-    role: str = ""
-    family: str = ""
-    variant: str = ""
-    layout: str = ""
-    storage: str = ""
-    parameters: int = 0
-    findings: tuple[Finding, ...] = ()
-
-
-def finding_of(error: SshError, subject: str) -> Finding:
-    """An error of the transport as a finding."""
-    return error.finding(subject)
-
 
 def check_line(tunnel: Tunnel) -> list[Finding]:
     """SOS-X005 for a host key that was new, SOS-X006 where a new login would fail although the line is open."""
@@ -89,38 +60,37 @@ def check_line(tunnel: Tunnel) -> list[Finding]:
     return findings
 
 
-def read_far_machine(host: Host, folder: str) -> MachineFacts:
-    """Cards, driver, memory, and the disk of an absolute folder, as the machine itself tells them. `SshError`."""
-    return machine_from_smi(run(host, Command(FACTS, (folder,)), 60.0).text)
-
-
-def check_far_machine(host: Host, folder: str, needs: Needs | None = None) -> list[Finding]:
+def check_remote_machine(machine: Remote, folder: str, needs: Needs | None = None) -> list[Finding]:
     """The findings of `check_machine`; without `needs`, whether the disk of `folder` has room for images."""
-    facts = read_far_machine(host, folder)
     needs = needs or Needs(gpu=False, disk_bytes=LEAST_DISK)
-    return [replace(found, subject=f"{host.name}: {found.subject}") for found in check_machine(facts, needs)]
+    findings = check_machine(machine.facts(folder), needs)
+    return [replace(found, subject=f"{machine.host.name}: {found.subject}") for found in findings]
 
 
-def check_far_file(file: FarFile, known: Path | None = None) -> FarModel:
-    """What the doctor says of a model or LoRA file, of which a few ranges are read.
+def examine_on(machine: Machine, file: MachineFile, known: Path | None = None) -> Examined:
+    """As `examine_file`; of a file on another machine a few ranges are read.
 
-    `known` is the user's table of variants. Raises `SshError` if the machine cannot be reached.
+    `known` is the user's table of variants. Raises `SosieError` if the machine cannot be asked.
     """
+    if not file.machine:
+        return examine_file(Path(file.path), file.path, known)
     with tempfile.TemporaryDirectory(prefix="sosie-") as folder:
         try:
-            copy = _Copy(file, Path(folder))
+            copy = _Copy(machine, file, Path(folder))
         except OSError as error:
             why = f"a copy of its header cannot be written here ({error.strerror or error})"
-            return FarModel(file, findings=(_not_examined(file, why),))
+            return Examined(file.name, findings=(_not_examined(file, why),))
         found = _look(copy, known)
         names = {str(copy.path): file.name, str(copy.samples): file.name}
-        return replace(found, findings=tuple(_renamed(finding, names) for finding in found.findings))
+        what = found.what and replace(found.what, path=Path(file.path))
+        return replace(found, what=what, findings=tuple(_renamed(finding, names) for finding in found.findings))
 
 
 class _Copy:
-    """A file of the same name and size as the one far away, with holes where nothing was fetched."""
+    """A file of the same name and size as the one on the machine, with holes where nothing was fetched."""
 
-    def __init__(self, file: FarFile, folder: Path) -> None:
+    def __init__(self, machine: Machine, file: MachineFile, folder: Path) -> None:
+        self.machine = machine
         self.file = file
         self.path = folder / PurePosixPath(file.path).name
         self.samples = folder / f"samples of {self.path.name}"[:200]
@@ -134,7 +104,7 @@ class _Copy:
         """Reads ranges, cut at the file's end, and puts them into the copy."""
         size = self.file.size
         cut = [Range(one.start, max(0, min(one.length, size - one.start))) for one in ranges if one.start < size]
-        pieces = read_ranges(self.file, cut) if cut else []
+        pieces = self.machine.read(self.file, cut) if cut else []
         with self.path.open("r+b") as stream:
             for one, piece in zip(cut, pieces, strict=True):
                 stream.seek(one.start)
@@ -142,30 +112,22 @@ class _Copy:
         return pieces
 
 
-def _look(copy: _Copy, known: Path | None) -> FarModel:
-    header = None
+def _look(copy: _Copy, known: Path | None) -> Examined:
+    file, header = copy.file, None
     if copy.start.startswith(b"GGUF"):
         copy.fetch([Range(0, gguf.MAX_HEADER + START)])
     elif is_pickled(copy.start):
         if not _fetch_pickle(copy):
-            why = f"it is a pickle in torch's old format of {copy.file.size:,} bytes, which tells its sizes all over"
-            return FarModel(copy.file, findings=(_not_examined(copy.file, why),))
+            why = f"it is a pickle in torch's old format of {file.size:,} bytes, which tells its sizes all over"
+            return Examined(file.name, findings=(_not_examined(file, why),))
     else:
         header = _fetch_safetensors(copy)
-    if header is not None:
-        with suppress(SosieError):
-            lora = read_lora(copy.path, families(), header=header)
-            kind = ("lora", lora.family, lora.variant, lora.layout.title)
-            return FarModel(copy.file, *kind, findings=tuple(check_read_lora(lora)))
-    answer, found = check_model_file(copy.path, known, header)
+    found = examine_file(copy.path, file.name, known, header)
+    if header is None or (found.what and found.what.role == "lora"):
+        return found
     # The copy's holes are zeros, of which its probe has nothing to say.
-    found = [finding for finding in found if finding.code not in PROBES]
-    if header is not None:
-        found += _probe(copy, header)
-    if not isinstance(answer, Known):
-        return FarModel(copy.file, findings=tuple(found))
-    m = answer.model
-    return FarModel(copy.file, m.role, m.family, m.variant, m.layout, m.storage, m.parameters, tuple(found))
+    findings = [finding for finding in found.findings if finding.code not in PROBES]
+    return replace(found, findings=(*findings, *_probe(copy, header)))
 
 
 def _fetch_safetensors(copy: _Copy) -> Header | None:
@@ -223,7 +185,7 @@ def _probe(copy: _Copy, header: Header) -> list[Finding]:
         at += length
     if not names:
         return []
-    pieces = read_ranges(copy.file, wanted)
+    pieces = copy.machine.read(copy.file, wanted)
     text = json.dumps(entries).encode()
     copy.samples.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(pieces))
     return probe(copy.samples, read_header(copy.samples))
@@ -244,7 +206,7 @@ def _sampled(header: Header) -> list[str]:
     return [names[round(i * (len(names) - 1) / (SAMPLES - 1))] for i in range(SAMPLES)]
 
 
-def _not_examined(file: FarFile, why: str) -> Finding:
+def _not_examined(file: MachineFile, why: str) -> Finding:
     return X010.at(file.name, f"{file.name} was not examined: {why}", "examine it on that machine")
 
 

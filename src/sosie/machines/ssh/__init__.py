@@ -7,32 +7,29 @@ are checked: a new one is taken and told, a changed one is an error.
 
 from sosie.machines.ssh.command import Command, Ran, check_login, run
 from sosie.machines.ssh.connection import Connection, Forward
-from sosie.machines.ssh.far_files import FarFile, Range, find_file, free_bytes, list_models, read_bytes, read_ranges
+from sosie.machines.ssh.files import find_file, free_bytes, list_models, read_ranges
 from sosie.machines.ssh.host import Host, parse_host
-from sosie.machines.ssh.push import Pushed, far_digest, push
+from sosie.machines.ssh.push import Pushed, push, remote_digest
 from sosie.machines.ssh.trouble import SshError
 from sosie.machines.ssh.tunnel import Pace, Tunnel
 
 __all__ = [
     "Command",
     "Connection",
-    "FarFile",
     "Forward",
     "Host",
     "Pace",
     "Pushed",
     "Ran",
-    "Range",
     "SshError",
     "Tunnel",
     "check_login",
-    "far_digest",
     "find_file",
     "free_bytes",
     "list_models",
     "parse_host",
     "push",
-    "read_bytes",
     "read_ranges",
+    "remote_digest",
     "run",
 ]

@@ -86,7 +86,7 @@ def run(host: Host, command: Command, timeout: float = 60.0) -> Ran:
     than `timeout` seconds. What the machine's own shell writes first (greetings) is not taken for the answer.
     """
     mark = f"sosie-{secrets.token_hex(8)}"
-    words = [*ssh_words(host), "--", host.destination, far_words(mark, command)]
+    words = [*ssh_words(host), "--", host.destination, remote_words(mark, command)]
     process = start(host, words, with_input=command.data is not None)
     work = _Work(process, command.data, command.limit + 65_536)
     try:
@@ -116,7 +116,7 @@ def check_login(host: Host, timeout: float = 30.0) -> None:
     run(replace(host, control=None), Command("true"), timeout)
 
 
-def far_words(mark: str, command: Command) -> str:
+def remote_words(mark: str, command: Command) -> str:
     """One line that any login shell takes (bash, dash, zsh, fish, csh): it says `mark`, then runs the script."""
     if any("\0" in word for word in (command.script, *command.arguments)):
         raise UsageError("a command for ssh holds a NUL character")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.core.errors import UsageError
-from sosie.machines.ssh.command import NEW_KEY, Command, end, far_words, ssh_words, start
+from sosie.machines.ssh.command import NEW_KEY, Command, end, remote_words, ssh_words, start
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import X001, SshError, failed, plain, unreached
 
@@ -97,7 +97,7 @@ class Connection:
         if forward:
             words += ["-o", "ExitOnForwardFailure=yes", "-o", "GatewayPorts=no"]
             words += ["-L", f"127.0.0.1:{forward.near}:127.0.0.1:{forward.far}"]
-        return [*words, "--", self.host.destination, far_words(self._mark, Command(LIFELINE))]
+        return [*words, "--", self.host.destination, remote_words(self._mark, Command(LIFELINE))]
 
     def _wait_until_open(self, timeout: float, cancelled: threading.Event) -> None:
         until = time.monotonic() + timeout

@@ -16,7 +16,7 @@ from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import Rule
 from sosie.files.digest import file_digest
 from sosie.machines.ssh.command import Command, Ran, run
-from sosie.machines.ssh.far_files import absolute, find_file, free_bytes
+from sosie.machines.ssh.files import absolute, find_file, free_bytes
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import SshError
 
@@ -82,7 +82,7 @@ def push(host: Host, local: Path, remote: str, report: Report | None = None) -> 
     size, digest, place = local.stat().st_size, file_digest(local), PurePosixPath(absolute(remote))
     there = find_file(host, remote)
     if there is not None:
-        if there.size == size and far_digest(host, remote) == digest:
+        if there.size == size and remote_digest(host, remote) == digest:
             return Pushed(remote, digest, size, 0)
         hint = f"rename one of the two: {local}"
         raise SshError(X007, f"{host.name} has another file at {remote} ({there.size:,} bytes)", hint)
@@ -180,7 +180,7 @@ class _Upload:
 _DISK = "free some space there"
 
 
-def far_digest(host: Host, path: str) -> str:
+def remote_digest(host: Host, path: str) -> str:
     """The SHA-256 of a file there, computed there; empty if it cannot be told."""
     ran = run(host, Command(f'{HASH}\nsum "$1"', (path,)), 600.0)
     word = ran.text.split(" ", 1)[0].strip().lstrip("\\")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from sosie.core.errors import UsageError
 from sosie.files.suffixes import SUFFIXES
+from sosie.machines.machine import MachineFile, Range
 from sosie.machines.ssh.command import Command, Ran, run
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import nonsense
@@ -43,35 +43,7 @@ while read -r start length; do tail -c "+$start" -- "$1" 2>/dev/null | head -c "
 """`tail` seeks in a file; `dd` with byte offsets is GNU's alone."""
 
 
-@dataclass(frozen=True)
-class Range:
-    """`length` bytes from `start` (0: the first byte) on."""
-
-    start: int
-    length: int
-
-
-@dataclass(frozen=True)
-class FarFile:
-    """A file on a machine: its absolute path there, bytes, and the time of its last change (seconds since 1970)."""
-
-    host: Host
-    path: str
-    size: int
-    changed: int = 0
-
-    @property
-    def name(self) -> str:
-        """`machine:path` for messages."""
-        return f"{self.host.name}:{self.path}"
-
-    @property
-    def stamp(self) -> str:
-        """Size and time: another one means another content."""
-        return f"{self.size} {self.changed}"
-
-
-def list_models(host: Host, *folders: str, optional: bool = False) -> tuple[FarFile, ...]:
+def list_models(host: Host, *folders: str, optional: bool = False) -> tuple[MachineFile, ...]:
     """The model files in folders and below them, by path, by one command; links are followed, other files left out.
 
     Folders that are not there hold none. Raises `UsageError` for a path that is not absolute, `SshError` if there is
@@ -90,7 +62,7 @@ def list_models(host: Host, *folders: str, optional: bool = False) -> tuple[FarF
     return tuple(found[path] for path in sorted(found)[:MAX_FILES])
 
 
-def find_file(host: Host, path: str) -> FarFile | None:
+def find_file(host: Host, path: str) -> MachineFile | None:
     """A file with its size and time, or None if there is none."""
     script = '[ -f "$1" ] || exit 3\nstat -L -c "%s %Y %n" -- "$1" 2>/dev/null || stat -L -f "%z %m %N" -- "$1"'
     ran = run(host, Command(script, (absolute(path),)))
@@ -102,16 +74,7 @@ def find_file(host: Host, path: str) -> FarFile | None:
     return file
 
 
-def read_bytes(host: Host, path: str, offset: int, length: int) -> bytes:
-    """At most `length` bytes of a file from `offset` on; fewer where it ends. Raises `SshError`, also without it."""
-    file = find_file(host, path)
-    if file is None:
-        raise nonsense(host, f"has no file {path}")
-    within = max(0, min(length, file.size - offset))
-    return read_ranges(file, [Range(offset, within)])[0] if within else b""
-
-
-def read_ranges(file: FarFile, ranges: Sequence[Range]) -> list[bytes]:
+def read_ranges(host: Host, file: MachineFile, ranges: Sequence[Range]) -> list[bytes]:
     """The bytes of each range, by one command. Ranges lie within the file.
 
     Raises `SshError` if what comes is not as long as asked for: the file became shorter, or is not readable.
@@ -122,9 +85,9 @@ def read_ranges(file: FarFile, ranges: Sequence[Range]) -> list[bytes]:
         raise UsageError(f"{total:,} bytes of {file.name} were asked for; at most {MAX_READ:,} are read")
     lines = "".join(f"{one.start + 1} {one.length}\n" for one in merged)
     command = Command(READ, (absolute(file.path),), [lines.encode()], limit=total)
-    ran = run(file.host, command, 60.0 + total / 100_000)
+    ran = run(host, command, 60.0 + total / 100_000)
     if len(ran.out) != total:
-        raise nonsense(file.host, f"sent {len(ran.out):,} of {total:,} bytes of {file.path}", "check its permissions")
+        raise nonsense(host, f"sent {len(ran.out):,} of {total:,} bytes of {file.path}", "check its permissions")
     pieces: dict[int, bytes] = {}
     at = 0
     for one in merged:
@@ -149,14 +112,14 @@ def absolute(path: str) -> str:
     return path
 
 
-def _listed(host: Host, line: str) -> FarFile | None:
+def _listed(host: Host, line: str) -> MachineFile | None:
     """From a line of `stat`; None for what is none, such as the rest of a name with a line break in it."""
     words = line.split(" ", 2)
     if len(words) != 3 or not (words[0].isdecimal() and words[1].isdecimal() and words[2].startswith("/")):
         return None
     if not words[2].isprintable() or len(words[0]) > 16 or len(words[1]) > 16:
         return None
-    return FarFile(host, str(PurePosixPath(words[2])), int(words[0]), int(words[1]))
+    return MachineFile(str(PurePosixPath(words[2])), int(words[0]), int(words[1]), host.name)
 
 
 def _merge(ranges: Sequence[Range]) -> list[Range]:

@@ -1,0 +1,147 @@
+"""The engine with what belongs to its servers' machines: a doctor on each, and the lines to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from sosie.core import Finding, Plan, Progress, Render
+from sosie.core.errors import EngineError, SosieError
+from sosie.core.finding import has_errors
+from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
+from sosie.engines.comfy.program import Compiled, Compiler, Program, Step
+from sosie.engines.comfy.server import Server
+from sosie.families.contract.draws import StageOutput
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class MachineDoctor(Protocol):
+    """The doctor on a server's machine."""
+
+    @property
+    def trouble(self) -> SosieError | None:
+        """Why there is no line to the machine now."""
+        ...
+
+    def refused(self) -> list[Finding]:
+        """What nothing listens for there, since this was asked last."""
+        ...
+
+    def check(self, plan: Plan, program: Program) -> list[Finding]:
+        """What is to be said of the machine and of the files there that a plan uses."""
+        ...
+
+
+Reach = Callable[
+    [str, MutableMapping[str, str]], AbstractContextManager[tuple[Sequence[Server], Sequence[MachineDoctor]]]
+]
+"""Opens the lines to the servers of an address, with the doctors of their machines.
+
+The mapping gets the stamp of each file by its name: the server is made to read it again when that changes.
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """What an engine that runs ComfyUI's graphs is given.
+
+    `compiler` makes them. A `variant` of them ends the engine's name, so that images of another one are not taken
+    for these. `stamps` are those of `ComfySupplies`.
+    """
+
+    compiler: Compiler
+    reach: Reach
+    stamps: MutableMapping[str, str]
+    variant: str = ""
+
+
+def open_served(address: str, graphs: Graphs, source: Callable[[str], Image]) -> ServedComfy:
+    """The engine on the servers of an address; closing it closes the lines. `source` is that of `ComfySupplies`."""
+    with ExitStack() as stack:
+        seen: dict[str, str] = {}
+        servers, doctors = stack.enter_context(graphs.reach(address, seen))
+        compiler = Stamped(graphs.compiler, seen) if doctors else graphs.compiler
+        inner = ComfyEngine(servers, ComfySupplies(compiler, source, graphs.stamps))
+        stack.callback(inner.close)
+        return ServedComfy(inner, compiler, doctors, stack.pop_all(), graphs.variant)
+
+
+class ServedComfy:
+    """ComfyUI with what belongs to its machines: the doctor there, LoRAs that are brought there, and the tunnels."""
+
+    def __init__(
+        self,
+        inner: ComfyEngine,
+        compiler: Compiler,
+        doctors: Sequence[MachineDoctor],
+        resources: ExitStack,
+        variant: str = "",
+    ) -> None:
+        self._inner = inner
+        self._compiler = compiler
+        self._doctors = doctors
+        self._resources = resources
+        self._variant = variant
+
+    @property
+    def name(self) -> str:
+        """`comfy:`, the servers' names, and how their graphs are made if not as usual."""
+        return self._inner.name + self._variant
+
+    def check(self, plan: Plan) -> list[Finding]:
+        """What the machines' doctors say, which bring missing LoRAs by ssh first; then what the servers say."""
+        findings: list[Finding] = []
+        program = self._compiler(plan) if self._doctors else None
+        if program is not None and not has_errors(program.findings):
+            findings = [finding for doctor in self._doctors for finding in doctor.check(plan, program)]
+        findings += self._inner.check(plan)
+        return [*findings, *(finding for doctor in self._doctors for finding in doctor.refused())]
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        """As the engine; an error says too what is wrong with the line to a machine."""
+        try:
+            for event in self._inner.run(plans):
+                yield replace(event, engine=self.name) if isinstance(event, Render) else event
+        except EngineError as error:
+            trouble = next((doctor.trouble for doctor in self._doctors if doctor.trouble), None)
+            if trouble is None:
+                raise
+            raise EngineError(f"{error.message}; {trouble.message}", trouble.hint) from error
+
+    def close(self) -> None:
+        """Takes back what still runs, and closes lines and tunnels."""
+        self._resources.close()
+
+
+class Stamped:
+    """A compiler whose files carry the stamps of a machine's own files, as far as they are `seen`."""
+
+    def __init__(self, inner: Compiler, seen: Mapping[str, str]) -> None:
+        self._inner = inner
+        self._seen = seen
+
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+        """The program of a plan."""
+        program = self._inner(plan, smaller=smaller)
+        return replace(program, steps=tuple(self._step(step) for step in program.steps))
+
+    def _step(self, step: Step) -> Step:
+        later = self._later(step.compile) if step.compile else None
+        return replace(step, draft=self._stamped(step.draft), compile=later)
+
+    def _later(
+        self, compile_: Callable[[Image | None], Compiled | StageOutput]
+    ) -> Callable[[Image | None], Compiled | StageOutput]:
+        def stamped(image: Image | None) -> Compiled | StageOutput:
+            made = compile_(image)
+            return self._stamped(made) if isinstance(made, Compiled) else made
+
+        return stamped
+
+    def _stamped(self, compiled: Compiled) -> Compiled:
+        files = tuple(replace(use, stamp=self._seen.get(use.names[0], use.stamp)) for use in compiled.files)
+        return replace(compiled, files=files)

@@ -1,0 +1,59 @@
+"""What was known of servers' files when they were last used, kept in a file of the workspace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import suppress
+from pathlib import Path
+
+from sosie.files.foreign import parse_object
+from sosie.files.whole import write_json
+
+MAX_STAMPS = 1_000_000
+
+
+class Stamps(MutableMapping[str, str]):
+    """What was known of servers' files when they were last used, kept in a file of the workspace.
+
+    Each change is written at once, so that a run that is killed leaves no old word of what its server has loaded;
+    what other processes have written meanwhile stays. A file that cannot be written costs one look more.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        self._known = self._read()
+
+    def __getitem__(self, key: str) -> str:
+        return self._known[key]
+
+    def __setitem__(self, key: str, stamp: str) -> None:
+        with self._lock:
+            if self._known.get(key) != stamp:
+                self._write({**self._read(), key: stamp})
+                self._known[key] = stamp
+
+    def __delitem__(self, key: str) -> None:
+        with self._lock:
+            del self._known[key]
+            self._write({other: stamp for other, stamp in self._read().items() if other != key})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._known))
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _write(self, stamps: Mapping[str, str]) -> None:
+        with suppress(OSError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(self._path, dict(stamps), sort_keys=True)
+
+    def _read(self) -> dict[str, str]:
+        try:
+            text = self._path.read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            return {}
+        found = parse_object(text, MAX_STAMPS) or {}
+        return {key: str(value) for key, value in found.items()}
