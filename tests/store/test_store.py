@@ -21,51 +21,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from renders import CARD, ENVIRONMENT, GUIDE, KEEP, a_render, picture
 
 from sosie.core import (
-    Character,
     CohortRate,
-    Draw,
-    Environment,
     Finding,
-    Guide,
-    Recipe,
-    Render,
-    Request,
     Score,
     Scorecard,
-    Stage,
     Verdict,
-    plan,
 )
 from sosie.core.errors import StoreError
 from sosie.files.images import read_image
 from sosie.store import Store, StoredRender, catalogue, images, pixels_digest
-from sosie.store.store import TABLES, Notes
-
-GUIDE = Guide("faceid", "mini:faceid.safetensors", "sface")
-RECIPE = Recipe("mini", (Stage("generate", "sdxl", "mini", guides=(GUIDE,)),), "{prompt}", 64, 64)
-MIRA = Character("mira", "fictional", adult=True)
-DIGESTS = {"mini": "a" * 64, GUIDE.weights: "b" * 64, GUIDE.encoder: ""}
-ENVIRONMENT = Environment("3.11", "linux", "cpu", (("torch", "2.14"), ("diffusers", "0.42")))
-CARD = Scorecard(
-    (
-        Score("identity", "sface", 0.61, 0.4, passed=True, rate=CohortRate("mini", 300, 2, 2 / 300, 0.021)),
-        Score("identity", "dlib", None, 0.9, passed=None, reason="not installed", guided_by=("sface", "arcface")),
-        Score("defect", "noise", 0.01, 0.1, passed=True),
-    )
-)
-KEEP = Verdict("keep", ("all judges pass",))
-
-
-def picture(seed: int, side: int = 64) -> Image.Image:
-    """Noise: the same for the same seed, and as large as PNG can be."""
-    return Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side))
-
-
-def a_render(seed: int, parent: str = "", prompt: str = "smiling", side: int = 64) -> Render:
-    drawn = plan(RECIPE, MIRA, Request("mini", "mira", prompt, seed=seed), Draw(parent=parent), DIGESTS)
-    return Render(picture(seed, side), drawn, "fake", ENVIRONMENT, 1.5)
+from sosie.store.rows import Notes
+from sosie.store.store import TABLES
 
 
 @pytest.fixture
@@ -145,7 +114,6 @@ def test_metadata_of_the_image_is_not_stored(store: Store) -> None:
 def test_unknown_things_are_none_and_not_errors(store: Store) -> None:
     assert store.find_render("0" * 64, "fake") is None
     assert store.find_scorecard(1, "gate") is None
-    assert store.children("0" * 64) == ()
     assert store.findings(7) == ()
 
 
@@ -171,12 +139,6 @@ def test_models_are_rows_with_their_role_and_an_unread_one_has_no_digest(store: 
         links = database.execute("SELECT count(*) FROM plan_models").fetchone()[0]
     assert rows == {("mini", "a" * 64, "model"), (GUIDE.weights, "b" * 64, "guide"), ("sface", "", "encoder")}
     assert links == 6
-
-
-def test_children_are_the_plans_that_name_their_parent_oldest_first(store: Store) -> None:
-    parent = store.add_render(a_render(1)).plan
-    retries = [store.add_render(a_render(seed, parent=parent.id)).plan for seed in (5, 3, 4)]
-    assert list(store.children(parent.id)) == retries
 
 
 def test_runs_findings_and_deliveries_are_recorded(store: Store, folder: Path) -> None:

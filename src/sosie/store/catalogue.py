@@ -26,13 +26,13 @@ _WAIT = 30.0
 _STRICT_SINCE = (3, 37)
 
 
-class Catalogue:
-    """A connection to `path`, of the newest version. One for each thread; close it.
+class Connection:
+    """A connection to the catalogue at `path`. One for each thread; close it.
 
     Every method raises `StoreError`, also for a disk that is full and a file that is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, database: str, uri: bool = False) -> None:
         self.path = path
         if sqlite3.sqlite_version_info < _STRICT_SINCE:
             raise StoreError(
@@ -40,11 +40,10 @@ class Catalogue:
                 "use a Python that was built with a newer SQLite",
             )
         with self._faults():
-            self._db = sqlite3.connect(path, timeout=_WAIT, isolation_level=None)
+            self._db = sqlite3.connect(database, timeout=_WAIT, isolation_level=None, uri=uri)
         try:
             with self._faults():
-                self._prepare()
-                self._migrate()
+                self._begin()
         except BaseException:
             self._db.close()
             raise
@@ -52,6 +51,56 @@ class Catalogue:
     def close(self) -> None:
         """Ends the connection; the last one to close folds the WAL into the file."""
         self._db.close()
+
+    def rows(self, sql: str, *values: Any) -> list[Any]:
+        """All rows that a statement gives, as tuples."""
+        with self._faults():
+            return self._db.execute(sql, values).fetchall()
+
+    def row(self, sql: str, *values: Any) -> Any:
+        """The first row that a statement gives, or None."""
+        found = self.rows(sql, *values)
+        return found[0] if found else None
+
+    def _begin(self) -> None:
+        """What a new connection does first."""
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def _faults(self) -> Generator[None, None, None]:
+        try:
+            yield
+        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+            raise  # our own mistake, such as use after close
+        except sqlite3.Error as error:
+            raise catalogue_fault(self.path, error) from error
+
+
+class Snapshot(Connection):
+    """The catalogue as it is now, to be read: what is written meanwhile is not seen.
+
+    `StoreError` if there is none, or one of another version (`Catalogue` makes and migrates). Close it soon:
+    while it is open, the WAL grows.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise StoreError(f"{path} does not exist; expected the catalogue of a workspace that was used before")
+        super().__init__(path, f"{path.absolute().as_uri()}?mode=ro", uri=True)
+
+    def _begin(self) -> None:
+        self._db.execute("BEGIN")
+        if (version := self._version()) != (newest := len(migrations())):
+            raise StoreError(f"{self.path} is of version {version}; expected version {newest}")
+
+
+class Catalogue(Connection):
+    """The catalogue, made or migrated to the newest version if need be, to be read and written."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, str(path))
 
     @contextmanager
     def write(self) -> Generator[None, None, None]:
@@ -67,16 +116,6 @@ class Catalogue:
                     self._db.execute("ROLLBACK")
                 raise
 
-    def rows(self, sql: str, *values: Any) -> list[Any]:
-        """All rows that a statement gives, as tuples."""
-        with self._faults():
-            return self._db.execute(sql, values).fetchall()
-
-    def row(self, sql: str, *values: Any) -> Any:
-        """The first row that a statement gives, or None."""
-        found = self.rows(sql, *values)
-        return found[0] if found else None
-
     def insert(self, sql: str, *values: Any) -> int:
         """Runs an INSERT and returns the new row's number."""
         with self._faults():
@@ -87,14 +126,9 @@ class Catalogue:
         with self._faults():
             self._db.executemany(sql, rows)
 
-    @contextmanager
-    def _faults(self) -> Generator[None, None, None]:
-        try:
-            yield
-        except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
-            raise  # our own mistake, such as use after close
-        except sqlite3.Error as error:
-            raise catalogue_fault(self.path, error) from error
+    def _begin(self) -> None:
+        self._prepare()
+        self._migrate()
 
     def _prepare(self) -> None:
         deadline = time.monotonic() + _WAIT
@@ -128,9 +162,6 @@ class Catalogue:
                     self._db.execute(statement)
                 self._db.execute("INSERT INTO migrations VALUES (?, ?)", (version, now()))
                 self._db.execute(f"PRAGMA user_version = {version}")
-
-    def _version(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrations() -> list[str]:

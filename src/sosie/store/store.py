@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from sosie.core import Environment, Finding, Plan, Render, Score, Scorecard, Verdict
+from sosie.core import Finding, Plan, Render, Score, Scorecard, Verdict
 from sosie.core.errors import StoreError
 from sosie.core.finding import Rule
-from sosie.core.schema import digest, from_table
+from sosie.core.schema import digest
 from sosie.store import faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
+from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TABLES as TRAINING_TABLES
 
 if TYPE_CHECKING:
@@ -40,39 +39,6 @@ TABLES = (
     "deliveries",
     *TRAINING_TABLES,
 )
-
-_RENDER = """
-SELECT r.id, p.json, r.engine, r.image, i.pixels, r.seconds, e.json, r.notes
-FROM renders r JOIN plans p ON p.id = r.plan JOIN images i ON i.sha256 = r.image
-JOIN environments e ON e.id = r.environment WHERE r.plan = ? AND r.engine = ?
-"""
-
-
-@dataclass(frozen=True)
-class Notes:
-    """What a render's stages said and measured."""
-
-    findings: tuple[Finding, ...] = ()
-    measures: dict[str, float] = field(default_factory=dict[str, float])
-
-
-@dataclass(frozen=True)
-class StoredRender:
-    """A render that is safe on disk. `image` is the PNG file, `sha256` the digest of its bytes.
-
-    `pixels` is `pixels_digest` of the decoded image: equal pixels are equal bit for bit. The
-    plan is the one first stored: a later request that resolves to the same content is not kept.
-    """
-
-    id: int
-    plan: Plan
-    engine: str
-    image: Path
-    sha256: str
-    pixels: str
-    seconds: float
-    environment: Environment
-    notes: Notes
 
 
 class Store:
@@ -133,8 +99,7 @@ class Store:
 
     def findings(self, run: int | None = None) -> tuple[Finding, ...]:
         """The findings of a run, in order; without one, the store's own: which images were lost and why."""
-        sql = "SELECT code, severity, subject, message, hint FROM findings WHERE run IS ? ORDER BY id"
-        return tuple(Finding(*row) for row in self._catalogue.rows(sql, run))
+        return find_findings(self._catalogue, run)
 
     def add_render(self, render: Render) -> StoredRender:
         """Stores a render: the image first, then its records in one transaction.
@@ -221,17 +186,7 @@ class Store:
 
     def find_scorecard(self, render_id: int, gate: str) -> tuple[Scorecard, Verdict] | None:
         """The scorecard and verdict that `add_scorecard` stored, equal to them, or None."""
-        rows = self._catalogue.rows(
-            "SELECT c.outcome, c.reasons, s.json FROM scorecards c LEFT JOIN scores s ON s.scorecard = c.id "
-            "WHERE c.render = ? AND c.gate = ? ORDER BY s.position",
-            *(render_id, as_text(gate)),
-        )
-        if not rows:
-            return None
-        outcome, reasons, _ = rows[0]
-        where = f"{self._catalogue.path}: a score of render {render_id}"
-        scores = tuple(from_table(Score, json.loads(text), where) for _, _, text in rows if text is not None)
-        return Scorecard(scores), Verdict(outcome, tuple(json.loads(reasons)))
+        return find_scorecard(self._catalogue, render_id, as_text(gate))
 
     def record_delivery(self, run: int, render_id: int, path: Path, provenance: bool) -> None:
         """Records that a render's image was delivered at `path`, with or without a manifest."""
@@ -245,11 +200,6 @@ class Store:
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 *(run, render_id, *render, as_text(path), int(provenance), now()),
             )
-
-    def children(self, plan_id: str) -> tuple[Plan, ...]:
-        """The stored plans that name `plan_id` as their parent (retries, repairs), oldest first."""
-        sql = "SELECT json FROM plans WHERE parent = ? ORDER BY created, id"
-        return tuple(Plan.from_json(json.loads(text)) for (text,) in self._catalogue.rows(sql, plan_id))
 
     def sweep(self, age: float = 86400.0) -> tuple[Path, ...]:
         """Deletes what killed processes left: temporaries and images without a render.
@@ -282,21 +232,8 @@ class Store:
         return {table: self._catalogue.row(f"SELECT count(*) FROM {table}")[0] for table in TABLES}  # noqa: S608
 
     def _row(self, plan_id: str, engine: str) -> StoredRender | None:
-        row = self._catalogue.row(_RENDER, plan_id, engine)
-        if row is None:
-            return None
-        number, plan, name, sha256, pixels, seconds, environment, notes = row
-        return StoredRender(
-            id=number,
-            plan=Plan.from_json(json.loads(plan)),
-            engine=name,
-            image=images.path_of(self._images, sha256),
-            sha256=sha256,
-            pixels=pixels,
-            seconds=seconds,
-            environment=from_table(Environment, json.loads(environment), str(self._catalogue.path)),
-            notes=from_table(Notes, json.loads(notes), str(self._catalogue.path)),
-        )
+        row = self._catalogue.row(f"{RENDERS} WHERE r.plan = ? AND r.engine = ?", plan_id, engine)
+        return stored_render(row, self._catalogue.path) if row else None
 
     def _is_used(self, path: Path) -> bool:
         sql = "SELECT 1 FROM renders WHERE image = ? UNION SELECT 1 FROM sources WHERE image = ?"

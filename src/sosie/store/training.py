@@ -13,7 +13,7 @@ from typing import Any, Self
 from sosie.core import Environment
 from sosie.core.errors import StoreError
 from sosie.core.schema import digest, from_table
-from sosie.store.catalogue import Catalogue, as_json, as_text, now
+from sosie.store.catalogue import Catalogue, Connection, as_json, as_text, now
 
 FLUSH_SECONDS = 5.0
 """How much of a loss curve a kill may take; the run's own log has every step."""
@@ -87,7 +87,67 @@ class Loss:
     learning_rate: float
 
 
-class TrainingRecords:
+class TrainingView:
+    """The training runs that `reader` sees; every method raises `StoreError`."""
+
+    def __init__(self, reader: Connection) -> None:
+        self._reader = reader
+
+    def find(self, job: str) -> StoredTraining | None:
+        """The newest run of that job, or None."""
+        found = self._select("WHERE t.job = ? ORDER BY t.id DESC LIMIT 1", job)
+        return found[0] if found else None
+
+    def runs(self, character: str = "") -> tuple[StoredTraining, ...]:
+        """Every run, or those of a character, the newest first."""
+        found = self._select("ORDER BY t.id DESC")
+        return tuple(one for one in found if not character or character in one.start.characters)
+
+    def losses(self, training: int) -> tuple[Loss, ...]:
+        """The loss curve of a run, by step."""
+        sql = "SELECT step, loss, gradient, learning_rate FROM training_losses WHERE training = ? ORDER BY step"
+        return tuple(Loss(*row) for row in self._reader.rows(sql, training))
+
+    def judgements(self, training: int) -> tuple[tuple[int, dict[str, Any]], ...]:
+        """Step and scores of every judgement of a run."""
+        sql = "SELECT step, scores FROM training_judgements WHERE training = ? ORDER BY step"
+        return tuple((step, json.loads(text)) for step, text in self._reader.rows(sql, training))
+
+    def _select(self, rest: str, *values: Any) -> list[StoredTraining]:
+        sql = f"SELECT {_COLUMNS}, e.json FROM training_runs t JOIN environments e ON e.id = t.machine {rest}"  # noqa: S608
+        names = [name.removeprefix("t.") for name in _COLUMNS.split(", ")]
+        return [
+            self._stored(dict(zip([*names, "machine"], row, strict=True))) for row in self._reader.rows(sql, *values)
+        ]
+
+    def _stored(self, row: dict[str, Any]) -> StoredTraining:
+        start = TrainingStart(
+            job=row["job"],
+            characters=tuple(json.loads(row["characters"])),
+            recipe=row["recipe"],
+            family=row["family"],
+            base=row["base"],
+            base_sha256=row["base_sha256"],
+            dataset=row["dataset"],
+            images=row["images"],
+            steps=row["steps"],
+            settings=json.loads(row["settings"]),
+            machine=from_table(Environment, json.loads(row["machine"]), str(self._reader.path)),
+            folder=Path(row["folder"]),
+        )
+        end = TrainingEnd(
+            cause=row["cause"] or "",
+            step=row["step"],
+            message=row["message"],
+            best=row["best"],
+            path=Path(row["path"]) if row["path"] else None,
+            sha256=row["sha256"] or "",
+            scores=json.loads(row["scores"]) if row["scores"] else None,
+        )
+        return StoredTraining(row["id"], start, row["started"], row["finished"] or "", end, row["seconds"])
+
+
+class TrainingRecords(TrainingView):
     """The training tables of the catalogue in `folder`, which a `Store` has made. One for each thread; close it.
 
     Every method raises `StoreError`.
@@ -95,6 +155,7 @@ class TrainingRecords:
 
     def __init__(self, folder: Path) -> None:
         self._catalogue = Catalogue(folder / "catalogue.sqlite")
+        super().__init__(self._catalogue)
         self._waiting: list[tuple[int, Loss, float]] = []
         self._written = time.monotonic()
 
@@ -179,56 +240,3 @@ class TrainingRecords:
         scores = as_json(dict(end.scores)) if end.scores is not None else None
         if not self._catalogue.row(sql, now(), *values, end.sha256 or None, scores, training):
             raise StoreError(f"{self._catalogue.path} has no training run {training}; expected one that begin gave")
-
-    def find(self, job: str) -> StoredTraining | None:
-        """The newest run of that job, or None."""
-        found = self._select("WHERE t.job = ? ORDER BY t.id DESC LIMIT 1", job)
-        return found[0] if found else None
-
-    def runs(self, character: str = "") -> tuple[StoredTraining, ...]:
-        """Every run, or those of a character, the newest first."""
-        found = self._select("ORDER BY t.id DESC")
-        return tuple(one for one in found if not character or character in one.start.characters)
-
-    def losses(self, training: int) -> tuple[Loss, ...]:
-        """The loss curve of a run, by step."""
-        sql = "SELECT step, loss, gradient, learning_rate FROM training_losses WHERE training = ? ORDER BY step"
-        return tuple(Loss(*row) for row in self._catalogue.rows(sql, training))
-
-    def judgements(self, training: int) -> tuple[tuple[int, dict[str, Any]], ...]:
-        """Step and scores of every judgement of a run."""
-        sql = "SELECT step, scores FROM training_judgements WHERE training = ? ORDER BY step"
-        return tuple((step, json.loads(text)) for step, text in self._catalogue.rows(sql, training))
-
-    def _select(self, rest: str, *values: Any) -> list[StoredTraining]:
-        sql = f"SELECT {_COLUMNS}, e.json FROM training_runs t JOIN environments e ON e.id = t.machine {rest}"  # noqa: S608
-        names = [name.removeprefix("t.") for name in _COLUMNS.split(", ")]
-        return [
-            self._stored(dict(zip([*names, "machine"], row, strict=True))) for row in self._catalogue.rows(sql, *values)
-        ]
-
-    def _stored(self, row: dict[str, Any]) -> StoredTraining:
-        start = TrainingStart(
-            job=row["job"],
-            characters=tuple(json.loads(row["characters"])),
-            recipe=row["recipe"],
-            family=row["family"],
-            base=row["base"],
-            base_sha256=row["base_sha256"],
-            dataset=row["dataset"],
-            images=row["images"],
-            steps=row["steps"],
-            settings=json.loads(row["settings"]),
-            machine=from_table(Environment, json.loads(row["machine"]), str(self._catalogue.path)),
-            folder=Path(row["folder"]),
-        )
-        end = TrainingEnd(
-            cause=row["cause"] or "",
-            step=row["step"],
-            message=row["message"],
-            best=row["best"],
-            path=Path(row["path"]) if row["path"] else None,
-            sha256=row["sha256"] or "",
-            scores=json.loads(row["scores"]) if row["scores"] else None,
-        )
-        return StoredTraining(row["id"], start, row["started"], row["finished"] or "", end, row["seconds"])

@@ -1,0 +1,118 @@
+"""The record: what a workspace's store holds, to be read and never changed by reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sosie.core import Finding, Scorecard, Verdict
+from sosie.core.errors import StoreError
+from sosie.store.catalogue import Snapshot, as_text
+from sosie.store.rows import RENDERS, StoredRender, find_findings, find_scorecard, stored_render
+from sosie.store.training import TrainingView
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A command that began. Without `outcome` it still goes on, or was killed. Times are ISO 8601 in UTC."""
+
+    id: int
+    command: str
+    arguments: dict[str, Any]
+    started: str
+    finished: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """A file that was written for a run; `provenance` says whether it has a manifest."""
+
+    run: int
+    path: Path
+    provenance: bool
+
+
+@dataclass(frozen=True)
+class StoredAttempt:
+    """A render, how one gate judged it, and where it was delivered, oldest first."""
+
+    render: StoredRender
+    scorecard: Scorecard
+    verdict: Verdict
+    deliveries: tuple[Delivery, ...] = ()
+
+    @property
+    def kept(self) -> bool:
+        """Whether the gate let it pass."""
+        return self.verdict.outcome == "keep"
+
+
+class Record:
+    """A read-only view of the store in `folder` as it was when this was opened. One for each thread; close it.
+
+    Images are named, not checked. Every method raises `StoreError`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._snapshot = Snapshot(folder / "catalogue.sqlite")
+        self.training = TrainingView(self._snapshot)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Frees the catalogue."""
+        self._snapshot.close()
+
+    def runs(self, command: str = "") -> tuple[StoredRun, ...]:
+        """Every run, or those of a command, the newest first."""
+        sql = (
+            "SELECT id, command, arguments, started, coalesce(finished, ''), coalesce(outcome, '') FROM runs "
+            "WHERE ? IN ('', command) ORDER BY id DESC"
+        )
+        return tuple(
+            StoredRun(number, name, json.loads(arguments), *rest)
+            for number, name, arguments, *rest in self._snapshot.rows(sql, command)
+        )
+
+    def findings(self, run: int | None = None) -> tuple[Finding, ...]:
+        """The findings of a run, in order; without one, the store's own: which images were lost and why."""
+        return find_findings(self._snapshot, run)
+
+    def attempts(self, renders: Sequence[int], gate: str) -> tuple[StoredAttempt, ...]:
+        """Renders by their numbers, in that order, as `gate` judged them; `StoreError` for one that it did not."""
+        return tuple(self._attempt(number, gate) for number in renders)
+
+    def judged(self, character: str = "") -> tuple[StoredAttempt, ...]:
+        """Every judgement of every render, or those of a character's, oldest first."""
+        sql = (
+            "SELECT c.render, c.gate FROM scorecards c JOIN renders r ON r.id = c.render JOIN plans p ON p.id = r.plan "
+            "WHERE ? IN ('', p.character) ORDER BY c.id"
+        )
+        return tuple(self._attempt(*row) for row in self._snapshot.rows(sql, as_text(character)))
+
+    def deliveries(self, run: int) -> tuple[Delivery, ...]:
+        """What a run delivered, oldest first; what is not in the store any more is among it."""
+        return self._deliveries("run", run)
+
+    def _attempt(self, number: int, gate: str) -> StoredAttempt:
+        row = self._snapshot.row(f"{RENDERS} WHERE r.id = ?", number)
+        judged = find_scorecard(self._snapshot, number, as_text(gate))
+        if row is None or judged is None:
+            missing = "no render" if row is None else f"no scorecard of gate {gate[:12]} for render"
+            raise StoreError(f"{self._snapshot.path} has {missing} {number}; expected one that is stored")
+        return StoredAttempt(stored_render(row, self._snapshot.path), *judged, self._deliveries("render", number))
+
+    def _deliveries(self, column: str, number: int) -> tuple[Delivery, ...]:
+        sql = f"SELECT run, path, provenance FROM deliveries WHERE {column} = ? ORDER BY id"  # noqa: S608
+        return tuple(Delivery(run, Path(path), bool(signed)) for run, path, signed in self._snapshot.rows(sql, number))

@@ -1,0 +1,47 @@
+"""Renders and scorecards to store, without a model."""
+
+from __future__ import annotations
+
+import random
+
+from PIL import Image
+
+from sosie.core import (
+    Character,
+    CohortRate,
+    Draw,
+    Environment,
+    Guide,
+    Recipe,
+    Render,
+    Request,
+    Score,
+    Scorecard,
+    Stage,
+    Verdict,
+    plan,
+)
+
+GUIDE = Guide("faceid", "mini:faceid.safetensors", "sface")
+RECIPE = Recipe("mini", (Stage("generate", "sdxl", "mini", guides=(GUIDE,)),), "{prompt}", 64, 64)
+MIRA = Character("mira", "fictional", adult=True)
+DIGESTS = {"mini": "a" * 64, GUIDE.weights: "b" * 64, GUIDE.encoder: ""}
+ENVIRONMENT = Environment("3.11", "linux", "cpu", (("torch", "2.14"), ("diffusers", "0.42")))
+CARD = Scorecard(
+    (
+        Score("identity", "sface", 0.61, 0.4, passed=True, rate=CohortRate("mini", 300, 2, 2 / 300, 0.021)),
+        Score("identity", "dlib", None, 0.9, passed=None, reason="not installed", guided_by=("sface", "arcface")),
+        Score("defect", "noise", 0.01, 0.1, passed=True),
+    )
+)
+KEEP = Verdict("keep", ("all judges pass",))
+
+
+def picture(seed: int, side: int = 64) -> Image.Image:
+    """Noise: the same for the same seed, and as large as PNG can be."""
+    return Image.frombytes("RGB", (side, side), random.Random(seed).randbytes(3 * side * side))
+
+
+def a_render(seed: int, parent: str = "", prompt: str = "smiling", side: int = 64) -> Render:
+    drawn = plan(RECIPE, MIRA, Request("mini", "mira", prompt, seed=seed), Draw(parent=parent), DIGESTS)
+    return Render(picture(seed, side), drawn, "fake", ENVIRONMENT, 1.5)
