@@ -56,8 +56,7 @@ def test_runs_come_back_the_newest_first(folder: Path) -> None:
 
 def test_attempts_are_what_was_stored_with_their_verdicts_and_files(folder: Path) -> None:
     with Store.open(folder) as store, Record(folder) as record:
-        first, second = record.attempts([1, 2], "gate")
-        assert record.attempts([2, 1, 2], "gate") == (second, first, second)
+        first, second = (record.attempt(number, "gate") for number in (1, 2))
         run = record.runs("generate")[0].id
         assert first.render == store.find_render(a_render(1).plan.id, "fake")
         delivered = (Delivery(run, Path("/out/a.png"), True), Delivery(run, Path("/out/b.png"), False))
@@ -78,7 +77,7 @@ def test_every_judgement_of_a_character_can_be_read(folder: Path) -> None:
 @pytest.mark.parametrize(("number", "gate", "said"), [(9, "gate", "no render 9"), (3, "gate", "no scorecard")])
 def test_an_attempt_that_is_not_on_record_is_an_error(folder: Path, number: int, gate: str, said: str) -> None:
     with Record(folder) as record, pytest.raises(StoreError, match=said):
-        record.attempts([1, number], gate)
+        record.attempt(number, gate)
 
 
 def test_training_runs_are_read_with_their_curves(folder: Path) -> None:

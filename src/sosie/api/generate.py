@@ -22,7 +22,8 @@ from sosie.files.images import read_image
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
-from sosie.reports.report import Report, Row
+from sosie.reports.report import Report
+from sosie.store.record import Record
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.session import Session
 
@@ -191,7 +192,7 @@ def _deliver_all(
         outcome = "done"
         from sosie.reports.publish import write_report
 
-        sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate), order.out)
+        sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate, started), order.out)
         yield Summary(tuple(kept.items()), sheet, page)
     finally:
         session.store.end_run(started, outcome)
@@ -213,20 +214,12 @@ def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key
     return target
 
 
-def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate) -> Report:
-    rows = tuple(
-        Row(
-            item.attempt.stored.image,
-            item.image.name if item.attempt.verdict.outcome == "keep" else "",
-            item.attempt.plan,
-            item.attempt.scorecard,
-            item.attempt.verdict,
-            item.attempt.stored.seconds,
-        )
-        for item in done
-    )
+def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate, started: int) -> Report:
+    attempts = [item.attempt for item in done]
+    with Record(session.store.folder) as record:
+        rows = tuple(record.attempt(one.stored.id, one.task.judge.id) for one in attempts)
     references = tuple(session.reference_paths(order.character).values())
-    return Report(order.character.name, references, rows, gate)
+    return Report(started, order.character.name, references, rows, gate)
 
 
 def _requests(session: Session, order: Order) -> list[Request]:

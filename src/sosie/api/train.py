@@ -26,6 +26,7 @@ from sosie.doctor.training import check_training
 from sosie.families import families
 from sosie.files.whole import whole_draft
 from sosie.lora import read_lora
+from sosie.store.record import Record
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Event
 from sosie.training.job import TrainingJob
@@ -69,7 +70,9 @@ def train(session: Session, order: TrainOrder) -> Generator[datasets.Event | Eve
                 yield from _give(session, order, record, character)
                 given.append(character.name)
         folder = session.workspace.root / "outputs" / order.names[0] / f"training-{job.id[:8]}"
-        yield Trained(record, job.triggers, write_report(records, record, job, folder), tuple(given))
+        with Record(session.store.folder) as view:
+            page = write_report(view.training, record, job, folder)
+        yield Trained(record, job.triggers, page, tuple(given))
 
 
 def list_runs(session: Session, character: str = "") -> tuple[StoredTraining, ...]:

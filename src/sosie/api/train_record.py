@@ -8,7 +8,7 @@ from typing import Any
 from sosie.files.digest import file_digest
 from sosie.files.whole import whole_stream
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
-from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords
+from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords, TrainingView
 from sosie.training.events import Ended, Event, Noted, RolledBack, Sampled, Scores, Stepped
 from sosie.training.job import TrainingJob
 from sosie.workspace.session import Session
@@ -98,7 +98,7 @@ def scores_table(scores: Scores) -> dict[str, Any]:
     }
 
 
-def write_report(records: TrainingRecords, record: StoredTraining, job: TrainingJob, folder: Path) -> Path:
+def write_report(records: TrainingView, record: StoredTraining, job: TrainingJob, folder: Path) -> Path:
     """Writes the report of a run into `folder`."""
     start, end = record.start, record.end
     scores = dict(records.judgements(record.id))

@@ -6,9 +6,11 @@ from pathlib import Path
 
 from sosie.core.errors import DeliveryError
 from sosie.files.whole import whole_stream, write_whole
-from sosie.reports.page import page_html
+from sosie.reports.page import draw_page
 from sosie.reports.report import Report
 from sosie.reports.sheet import contact_sheet
+
+SIDE = 512
 
 
 def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
@@ -17,10 +19,15 @@ def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
     try:
         with whole_stream(sheet) as stream:
             contact_sheet(report).save(stream, "PNG")
-        write_whole(page, page_html(report))
+        write_whole(page, run_page(report))
     except OSError as error:
         raise DeliveryError(
             f"the report could not be written to {folder}: {error.strerror or error}; the images are safe in the store",
             "free some space and run the same command again: only what is missing is done",
         ) from None
     return sheet, page
+
+
+def run_page(report: Report) -> str:
+    """The page: references, the gate in words, then every attempt with its scores and reasons."""
+    return draw_page("run.html", f"{report.character} by Sosie", report=report, side=SIDE)

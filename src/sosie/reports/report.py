@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from sosie.core import Plan, Score, Scorecard, Verdict
+from sosie.core import CohortRate, Score
 from sosie.scorers.identity import Gate
-
-
-@dataclass(frozen=True)
-class Row:
-    """One attempt: the raw image, the delivered file's name (empty if not kept), and its evidence."""
-
-    image: Path
-    delivered: str
-    plan: Plan
-    scorecard: Scorecard
-    verdict: Verdict
-    seconds: float
-
-    @property
-    def kept(self) -> bool:
-        """Whether the image was delivered."""
-        return self.verdict.outcome == "keep"
+from sosie.scorers.statistics import wilson
+from sosie.store.record import StoredAttempt
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that sheet and page show: references, attempts in order, and the gate they met."""
+    """Everything that sheet and page show of a run: references, its attempts in order, and the gate they met."""
 
+    run: int
     character: str
     references: tuple[Path, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[StoredAttempt, ...]
     gate: Gate
 
-    @property
-    def kept(self) -> tuple[Row, ...]:
+    @cached_property
+    def kept(self) -> tuple[StoredAttempt, ...]:
         """The delivered ones, in order."""
         return tuple(row for row in self.rows if row.kept)
+
+    @cached_property
+    def rejected(self) -> tuple[StoredAttempt, ...]:
+        """The others, in order."""
+        return tuple(row for row in self.rows if not row.kept)
+
+    def name(self, row: StoredAttempt) -> str:
+        """The name of the file (or files) that this run delivered; empty if it did not."""
+        return ", ".join(delivery.path.name for delivery in row.deliveries if delivery.run == self.run)
+
+    @property
+    def lead(self) -> str:
+        """The shares that were kept and that pass by chance, in words."""
+        share = wilson(len(self.kept), len(self.rows))
+        text = (
+            f"{share.k} of {share.n} images kept: {100 * share.rate:.0f} % "
+            f"(95 % interval {100 * share.low:.0f} to {100 * share.high:.0f} %)."
+        )
+        if self.gate.joint is not None:
+            text += f" An image is kept if every judge passes it and no defect is found. {_rate(self.gate.joint)}"
+        if self.gate.others is not None:
+            text += f" Of other people: {_rate(self.gate.others)}"
+        if sentence := without_cohort(self.gate):
+            text += f" {sentence}"
+        if self.gate.guided_by:
+            text += f" The images were guided by {', '.join(self.gate.guided_by)}, which does not judge."
+        return text
 
 
 def without_cohort(gate: Gate) -> str:
@@ -58,3 +72,10 @@ def describe(score: Score) -> str:
         return f"{score.name} {score.value:.2f}"
     bound = "at least" if score.higher_is_better else "at most"
     return f"{score.name} {score.value:.2f} ({bound} {score.threshold:.2f})"
+
+
+def _rate(rate: CohortRate) -> str:
+    return (
+        f"The thresholds let {rate.false_matches} of {rate.n} impostors of the cohort '{rate.cohort}' pass "
+        f"(false-match rate {100 * rate.fmr:.1f} %, 95 % upper bound {100 * rate.upper95:.1f} %)."
+    )

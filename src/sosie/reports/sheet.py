@@ -10,7 +10,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sosie.reports.report import Report, Row, describe
+from sosie.reports.report import Report, describe
+from sosie.store.record import StoredAttempt
 
 TILE = 256
 GAP = 20
@@ -31,8 +32,7 @@ class _Fonts:
 def contact_sheet(report: Report) -> Image.Image:
     """An RGB picture, `COLUMNS` images wide; kept ones first, at most `MAX_ROWS` attempts."""
     fonts = _Fonts(ImageFont.load_default(26), ImageFont.load_default(13), ImageFont.load_default(15))
-    rejected = [row for row in report.rows if not row.kept]
-    groups = [("kept", list(report.kept)), ("not kept", rejected)]
+    groups = [("kept", report.kept), ("not kept", report.rejected)]
     groups = [(title, rows[:MAX_ROWS]) for title, rows in groups if rows]
     width = COLUMNS * (TILE + GAP) + GAP
     small = (width - GAP) // max(6, min(12, len(report.references))) - GAP
@@ -52,7 +52,7 @@ def contact_sheet(report: Report) -> Image.Image:
     return sheet
 
 
-def _lines(rows: Sequence[Row]) -> int:
+def _lines(rows: Sequence[StoredAttempt]) -> int:
     return -(-len(rows) // COLUMNS)
 
 
@@ -74,14 +74,14 @@ def _references(sheet: Image.Image, paths: Sequence[Path], size: int, y: int) ->
     return y + size + GAP
 
 
-def _tile(sheet: Image.Image, row: Row, place: tuple[int, int], fonts: _Fonts) -> None:
+def _tile(sheet: Image.Image, row: StoredAttempt, place: tuple[int, int], fonts: _Fonts) -> None:
     draw = ImageDraw.Draw(sheet)
     x, y = place
     colour = GOOD if row.kept else BAD
-    sheet.paste(_square(row.image, TILE), place)
+    sheet.paste(_square(row.render.image, TILE), place)
     draw.rectangle((x - 2, y - 2, x + TILE + 1, y + TILE + 1), outline=colour, width=2)
     y += TILE + 6
-    for line in textwrap.wrap(row.plan.requested.prompt or row.plan.prompt, 40)[:2]:
+    for line in textwrap.wrap(row.render.plan.requested.prompt or row.render.plan.prompt, 40)[:2]:
         draw.text((x, y), line, INK, fonts.text)
         y += LINE
     for score in row.scorecard.of("identity"):

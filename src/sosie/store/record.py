@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -89,9 +88,14 @@ class Record:
         """The findings of a run, in order; without one, the store's own: which images were lost and why."""
         return find_findings(self._snapshot, run)
 
-    def attempts(self, renders: Sequence[int], gate: str) -> tuple[StoredAttempt, ...]:
-        """Renders by their numbers, in that order, as `gate` judged them; `StoreError` for one that it did not."""
-        return tuple(self._attempt(number, gate) for number in renders)
+    def attempt(self, number: int, gate: str) -> StoredAttempt:
+        """The render `number` as `gate` judged it; `StoreError` if it did not."""
+        row = self._snapshot.row(f"{RENDERS} WHERE r.id = ?", number)
+        judged = find_scorecard(self._snapshot, number, as_text(gate))
+        if row is None or judged is None:
+            missing = "no render" if row is None else f"no scorecard of gate {gate[:12]} for render"
+            raise StoreError(f"{self._snapshot.path} has {missing} {number}; expected one that is stored")
+        return StoredAttempt(stored_render(row, self._snapshot.path), *judged, self._deliveries("render", number))
 
     def judged(self, character: str = "") -> tuple[StoredAttempt, ...]:
         """Every judgement of every render, or those of a character's, oldest first."""
@@ -99,19 +103,11 @@ class Record:
             "SELECT c.render, c.gate FROM scorecards c JOIN renders r ON r.id = c.render JOIN plans p ON p.id = r.plan "
             "WHERE ? IN ('', p.character) ORDER BY c.id"
         )
-        return tuple(self._attempt(*row) for row in self._snapshot.rows(sql, as_text(character)))
+        return tuple(self.attempt(*row) for row in self._snapshot.rows(sql, as_text(character)))
 
     def deliveries(self, run: int) -> tuple[Delivery, ...]:
         """What a run delivered, oldest first; what is not in the store any more is among it."""
         return self._deliveries("run", run)
-
-    def _attempt(self, number: int, gate: str) -> StoredAttempt:
-        row = self._snapshot.row(f"{RENDERS} WHERE r.id = ?", number)
-        judged = find_scorecard(self._snapshot, number, as_text(gate))
-        if row is None or judged is None:
-            missing = "no render" if row is None else f"no scorecard of gate {gate[:12]} for render"
-            raise StoreError(f"{self._snapshot.path} has {missing} {number}; expected one that is stored")
-        return StoredAttempt(stored_render(row, self._snapshot.path), *judged, self._deliveries("render", number))
 
     def _deliveries(self, column: str, number: int) -> tuple[Delivery, ...]:
         sql = f"SELECT run, path, provenance FROM deliveries WHERE {column} = ? ORDER BY id"  # noqa: S608
