@@ -87,8 +87,11 @@ def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def near() -> Iterator[FakeServer]:
-    """A ComfyUI server on this machine."""
+    """A ComfyUI server on this machine; what `comfy_bench` opened is closed with it."""
+    from comfy_bench import close_all
+
     from sosie.engines.comfy.fake import FakeServer
 
     with FakeServer() as fake:
         yield fake
+        close_all()

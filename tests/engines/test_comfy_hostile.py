@@ -30,7 +30,6 @@ from sosie.engines.comfy.answers import (
     read_outputs,
     read_problems,
 )
-from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError
 from sosie.engines.comfy.events import (
     Cached,
@@ -410,7 +409,7 @@ def test_a_redirect_is_not_followed_and_takes_no_token_along() -> None:
         set_behaviour(fake, scripted={"/system_stats": away, "/ws": socket})
         (server,) = parse_servers(fake.url, "s3cret")
         with pytest.raises(NonsenseError, match="redirects /system_stats"):
-            Client(server, patience=QUICK).system()
+            link_to(server).client.system()
         with pytest.raises(LostError, match="no websocket"):
             EventStream(server, Limits(), QUICK)
         assert other.asked == []

@@ -268,7 +268,7 @@ def test_users_are_known_by_their_home_folders() -> None:
 
 
 def test_long_hostile_texts_take_no_long_time() -> None:
-    started = time.monotonic()
+    started = time.thread_time()
     for text in (
         "a" * 24_000,
         "1." * 12_000,
@@ -279,7 +279,7 @@ def test_long_hostile_texts_take_no_long_time() -> None:
         "x@" * 12_000,
     ):
         redact_text(text, Redaction())
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_the_command_writes_a_file_and_never_over_one(sosie: Sosie, tmp_path: Path) -> None:

@@ -34,7 +34,11 @@ def classifier() -> AttributeClassifier:
 def described() -> list[tuple[Path, dict[str, str]]]:
     """The renders that the repository ships, and what is in them."""
     captions = sorted(EXAMPLES.glob("*/captions.jsonl"))
-    return [(path.parent / said["file"], said) for path in captions for said in map(json.loads, path.open())]
+    return [
+        (path.parent / said["file"], said)
+        for path in captions
+        for said in map(json.loads, path.read_text().splitlines())
+    ]
 
 
 def pixels(path: Path) -> np.ndarray:

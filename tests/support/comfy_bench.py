@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 from PIL import Image
 
@@ -24,6 +24,9 @@ UNET, ENCODER, VAE, LORA = (
     "ae.safetensors",
     "character.safetensors",
 )
+
+_OPEN: list[Link | ComfyEngine] = []
+Opened = TypeVar("Opened", Link, ComfyEngine)
 
 
 def plan(seed: int = 1, source: str = "") -> Plan:
@@ -106,11 +109,22 @@ def engine_on(
 ) -> ComfyEngine:
     found = [one if isinstance(one, Server) else parse_servers(one.url)[0] for one in servers]
     supplies = ComfySupplies(compiler or Recipes(), lambda _: Image.new("RGB", (64, 64), "navy"), {})
-    return ComfyEngine(found, supplies, limits, patience)
+    return _kept_open(ComfyEngine(found, supplies, limits, patience))
 
 
 def link_to(server: FakeServer | Server, patience: Patience = QUICK, limits: Limits | None = None) -> Link:
-    return Link(server if isinstance(server, Server) else parse_servers(server.url)[0], limits, patience)
+    return _kept_open(Link(server if isinstance(server, Server) else parse_servers(server.url)[0], limits, patience))
+
+
+def _kept_open(opened: Opened) -> Opened:
+    _OPEN.append(opened)
+    return opened
+
+
+def close_all() -> None:
+    """Closes the links and engines that a test has opened."""
+    while _OPEN:
+        _OPEN.pop().close()
 
 
 def renders(engine: ComfyEngine, *seeds: int) -> list[Render]:
