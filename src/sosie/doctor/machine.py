@@ -12,6 +12,7 @@ from typing import Literal
 
 from sosie.core import Finding
 from sosie.core.finding import Rule, has_errors
+from sosie.families import families
 from sosie.machines.facts import (
     Gpu,
     MachineFacts,
@@ -262,7 +263,8 @@ def _ability(subject: str, gpu: Gpu, needs: Needs) -> Iterator[Finding]:
         return
     if needs.dtype == "bf16" and gpu.compute < BF16_FROM:
         message = f"{gpu.name} ({_sm(gpu.compute)}) has no bf16; expected {_sm(BF16_FROM)} or newer: slow, or it fails"
-        hint = "use a card from the RTX 30 series on; fp16 is no way out for Z-Image and the SDXL VAE"
+        failing = [each.title for each in families() if any(one.precision == "fp16" for one in each.figures.fails)]
+        hint = f"use a card from the RTX 30 series on; fp16 is no way out for {' and '.join(failing)}"
         yield H030.at(subject, message, hint)
     if needs.dtype == "fp8" and gpu.compute < FP8_FROM:
         message = (
