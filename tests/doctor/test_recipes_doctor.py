@@ -445,8 +445,8 @@ def test_a_folder_that_is_one_model_is_one_and_links_in_a_circle_end(tmp_path: P
         ("size = 1024 ", "size = 1001 ", "multiple of 8"),
         ("factor = 4.0", "factor = 40.0", "upscale.factor = 40"),
         ("factor = 4.0", "factor = 4.0\ntile = 64\noverlap = 32", "below half a tile"),
-        ('name = "4x-UltraSharp"', 'name = "glintr100"', "'glintr100' is there 2 times"),
-        ('[[repair]]\nkind = "detail"', '[[repair]]\nkind = "upscale"', "expected detail or refine"),
+        ('"4x-UltraSharp",\n]', '"glintr100",\n]', "'glintr100' is there 2 times"),
+        ('[[repair]]\nlike = "detail"  ', '[[repair]]\nlike = "detail"\nkind = "upscale"', "expected detail or refine"),
     ],
 )
 def test_a_value_out_of_its_range_is_named_with_its_place(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from places import ROOT
 
+from sosie.api.recipes import read_recipe
 from sosie.core.recipe import Training
 from sosie.families.sdxl import training_memory
 from sosie.families.sdxl.training_memory import adapters, moments, training_peak
@@ -157,12 +158,10 @@ def test_a_small_model_of_the_family_takes_its_share(sosie: Sosie, workspace: Pa
 
 
 def test_the_presets_are_those_that_were_written_down_and_suit_their_models(sosie: Sosie, workspace: Path) -> None:
-    from sosie.core.recipe import Recipe
-    from sosie.core.schema import load_toml
     from sosie.doctor.training import check_training
 
     folder = ROOT / "recipes"
-    found = {name: load_toml(Recipe, folder / f"{name}.toml") for name in ("zimage", "sdxl-instantid")}
+    found = {name: read_recipe(folder / f"{name}.toml") for name in ("zimage", "sdxl-instantid")}
     zimage, sdxl = found["zimage"].training, found["sdxl-instantid"].training
     assert zimage is not None
     assert sdxl is not None

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from sosie.api.recipes import read_recipe
 from sosie.core.errors import BadImageError, CheckFailedError, ConfigError, UsageError
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
@@ -239,7 +240,7 @@ def test_a_value_out_of_its_range_is_named(change: dict[str, Any]) -> None:
 def test_the_shipped_presets_are_in_range_and_in_no_precision_that_fails(name: str) -> None:
     from sosie.dataset.check import check_precision
 
-    recipe = load_toml(Recipe, RECIPES / f"{name}.toml")
+    recipe = read_recipe(RECIPES / f"{name}.toml")
     assert recipe.training is not None
     assert not list(out_of_range(recipe.training, "training"))
     assert check_precision(recipe.stages[0].family, recipe.training.precision) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sosie
 from sosie.core import Finding, Recipe
@@ -13,7 +14,8 @@ from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.ranges import out_of_range
-from sosie.core.schema import load_toml
+from sosie.core.recipe_table import with_files, written_out
+from sosie.core.schema import from_table, read_toml
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
 from sosie.families import families
@@ -62,7 +64,7 @@ def load_recipe(workspace: Workspace, name: str) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Reads a recipe file strictly; its prompts' fields and its ranges too."""
-    recipe = load_toml(Recipe, path)
+    recipe = from_table(Recipe, written_out(read_toml(path), _shared_files(), str(path)), str(path))
     complaints = [
         (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
         (bool(recipe.stages), "it has no [[stages]]"),
@@ -85,6 +87,19 @@ def read_recipe(path: Path) -> Recipe:
     return recipe
 
 
+def recipe_text(path: Path) -> str:
+    """The text of a recipe that needs no other file: with the entries of the shared files that it names."""
+    return with_files(path.read_text(encoding="utf-8"), _shared_path().read_text(encoding="utf-8"))
+
+
+def _shared_path() -> Path:
+    return shipped_folder() / "shared" / "files.toml"
+
+
+def _shared_files() -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in read_toml(_shared_path())["files"]}
+
+
 def _twice(names: list[str]) -> Iterator[tuple[bool, str]]:
     for name in dict.fromkeys(names):
         yield names.count(name) == 1, f"files: '{name}' is there {names.count(name)} times"
@@ -105,13 +120,12 @@ def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
 def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
     """Copies a recipe into the workspace under a new name, to be edited; never overwrites."""
     check_name(new_name)
-    source = find_recipe(workspace, name).path
+    text = recipe_text(find_recipe(workspace, name).path)
     target = workspace.recipes / f"{new_name}.toml"
     if target.exists():
         raise UsageError(f"recipe '{new_name}' exists already: {target}", f"sosie recipe copy {name} OTHER-NAME")
-    text = source.read_text(encoding="utf-8").replace(f'name = "{name}"', f'name = "{new_name}"', 1)
     target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, text)
+    write_whole(target, text.replace(f'name = "{name}"', f'name = "{new_name}"', 1))
     return target
 
 

@@ -55,7 +55,7 @@ def list_(output: Output, workspace: Workspace) -> None:
 @common
 def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int:
     """Print a recipe: its TOML, with --json what it resolves to, or as a ComfyUI graph."""
-    from sosie.api.recipes import find_recipe, load_recipe
+    from sosie.api.recipes import find_recipe, load_recipe, recipe_text
     from sosie.core.schema import to_table
 
     if options["form"] != "toml":
@@ -66,7 +66,7 @@ def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int
     if output.as_json:
         output.line(to_table(load_recipe(workspace, name)))
     else:
-        output.data(find_recipe(workspace, name).path.read_text(encoding="utf-8").rstrip("\n"))
+        output.data(recipe_text(find_recipe(workspace, name).path).rstrip("\n"))
     return 0
 
 
