@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogues import ask
 from json_lines import lines
 from PIL import Image
 from places import ROOT
@@ -335,13 +336,7 @@ def test_verify_knows_a_delivered_image_and_no_other(
         lines(sosie("verify", next(bare.glob("mira-*.png")), "--json", "--workspace", workspace).out)[0]["state"]
         == "absent"
     )
-    import sqlite3
-
-    rows = (
-        sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")
-        .execute("SELECT path, provenance FROM deliveries")
-        .fetchall()
-    )
+    rows = ask(workspace / ".sosie" / "catalogue.sqlite", "SELECT path, provenance FROM deliveries")
     assert {Path(path).parent.name: bool(signed) for path, signed in rows} == {"o": True, "bare": False}
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catalogues import ask
 from hostile import Hostile, Served, hostile
 from hypothesis import given
 from hypothesis import strategies as st
@@ -533,10 +534,7 @@ def test_a_set_is_drawn_until_it_has_its_images_and_what_is_there_is_not_drawn_a
     again = bootstrap(sosie, workspace, 4)
     assert (again.code, again.out) == (0, "")
     assert len(varied) == drawn
-    import sqlite3
-
-    database = sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")
-    assert database.execute("SELECT count(*) FROM deliveries").fetchone()[0] >= 4
+    assert len(ask(workspace / ".sosie" / "catalogue.sqlite", "SELECT id FROM deliveries")) >= 4
 
 
 def test_a_drawn_copy_of_a_reference_is_taken_out_again(sosie: Sosie, workspace: Path) -> None:

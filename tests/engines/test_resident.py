@@ -10,7 +10,6 @@ import os
 import pickle
 import shutil
 import signal
-import sqlite3
 import stat
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catalogues import ask
 from PIL import Image
 
 from sosie.api import resident as api_resident
@@ -627,9 +627,8 @@ def test_generate_with_a_worker_prints_and_records_what_it_does_without(
 
 def recorded(workspace: Path) -> list[tuple[str, str, str]]:
     """Plan, engine and pixels of every render in the store."""
-    base = sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")
     sql = "SELECT plan, engine, pixels FROM renders JOIN images ON images.sha256 = renders.image ORDER BY plan"
-    return base.execute(sql).fetchall()
+    return ask(workspace / ".sosie" / "catalogue.sqlite", sql)
 
 
 def check_apart(pid: int, workspace: Path) -> None:

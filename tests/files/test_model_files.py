@@ -7,7 +7,6 @@ import importlib.metadata
 import json
 import math
 import os
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from catalogues import ask
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from places import ROOT
@@ -754,7 +754,7 @@ def test_another_file_moved_to_the_same_name_with_the_same_size_and_time_is_read
 def test_a_file_that_was_touched_just_now_is_not_remembered(model: Path, cache: Path) -> None:
     (model / "a.txt").touch()
     asset_digest(model)
-    rows = sqlite3.connect(cache / "digests.sqlite").execute("SELECT path FROM digests").fetchall()
+    rows = ask(cache / "digests.sqlite", "SELECT path FROM digests")
     assert sorted(Path(os.fsdecode(path)).name for (path,) in rows) == ["b.txt", "c.txt"]
 
 
@@ -772,7 +772,7 @@ def test_a_cache_that_is_no_database_is_made_anew(model: Path, cache: Path) -> N
     (cache / "digests.sqlite").write_bytes(b"not a database, however one looks at it" * 99)
     assert asset_digest(model) == expected
     assert asset_digest(model) == expected
-    rows = sqlite3.connect(cache / "digests.sqlite").execute("SELECT count(*) FROM digests").fetchone()
+    (rows,) = ask(cache / "digests.sqlite", "SELECT count(*) FROM digests")
     assert rows == (3,)
 
 

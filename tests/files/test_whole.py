@@ -23,7 +23,7 @@ ALLOWED = {
     "files/whole.py": "the one place",
     "files/pickles/child.py": "runs alone, without the package; writes the draft that its parent opened",
     "files/pickles/convert.py": "what the child says on stderr, in a folder that is removed",
-    "families/sdxl/single_file.py": "a tokenizer's files, in a folder that is removed",
+    "families/sdxl/diffusers/single_file.py": "a tokenizer's files, in a folder that is removed",
     "doctor/remote.py": "copies of a remote file's first bytes, in a folder that is removed",
     "api/train.py": "writes a draft, and reads it before it takes its name",
     "fetch/part_file.py": "a download that goes on in its own part, over days",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from catalogues import ask
 
 from sosie.files.images import read_image
 from sosie.store import Store, pixels_digest
@@ -47,17 +47,15 @@ def check_store(workspace: Path) -> int:
     """The store opens, is whole, and every render has its image; the number of renders."""
     with Store.open(workspace / ".sosie") as store:
         renders = store.counts()["renders"]
-    base = sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")
-    assert base.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert base.execute("PRAGMA foreign_key_check").fetchall() == []
-    rows = base.execute("SELECT image, pixels FROM renders JOIN images ON images.sha256 = renders.image").fetchall()
+    catalogue = workspace / ".sosie" / "catalogue.sqlite"
+    assert ask(catalogue, "PRAGMA integrity_check") == [("ok",)]
+    assert ask(catalogue, "PRAGMA foreign_key_check") == []
+    rows = ask(catalogue, "SELECT image, pixels FROM renders JOIN images ON images.sha256 = renders.image")
     assert len(rows) == renders
     for sha256, pixels in rows:
         path = workspace / ".sosie" / "images" / sha256[:2] / f"{sha256}.png"
         assert pixels_digest(read_image(path)) == pixels
-    assert base.execute(
-        "SELECT COUNT(*) FROM scorecards WHERE id NOT IN (SELECT scorecard FROM scores)"
-    ).fetchone() == (0,)
+    assert ask(catalogue, "SELECT id FROM scorecards WHERE id NOT IN (SELECT scorecard FROM scores)") == []
     return renders
 
 

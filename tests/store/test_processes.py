@@ -48,11 +48,13 @@ class Worker:
         return [plan for plan in plans if plan != "open"]
 
 
-def killed_after(worker: Worker, seconds: float) -> list[str]:
+def killed_after(worker: Worker, seconds: float, count: int = 0) -> list[str]:
+    """What a worker said that is killed so many seconds after it began or had finished `count` plans."""
     assert worker.heard.recv() == "open"
+    plans = [worker.heard.recv() for _ in range(count)]
     time.sleep(seconds)
     worker.process.kill()
-    plans = worker.finished()
+    plans += worker.finished()
     assert worker.process.exitcode == -signal.SIGKILL
     return plans
 
@@ -60,7 +62,7 @@ def killed_after(worker: Worker, seconds: float) -> list[str]:
 def test_kill_9_at_any_moment_loses_nothing_finished_and_leaves_no_half_record(folder: Path) -> None:
     chance, kills, done = random.Random(20), 20, list[str]()
     for kill in range(kills):
-        done += killed_after(Worker(folder, 1000 * kill, 1000), chance.uniform(0.0, 0.2))
+        done += killed_after(Worker(folder, 1000 * kill, 1000), chance.uniform(0.0, 0.05), kill % 4)
     with Store.open(folder) as store:
         renders = check_whole(folder)
         for identity in done:

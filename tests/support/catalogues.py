@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from renders import CARD
@@ -39,3 +40,9 @@ def check_whole(folder: Path) -> int:
         renders = database.execute("SELECT count(*) FROM renders").fetchone()[0]
         assert database.execute(whole).fetchone()[0] == 3 * renders
         return renders
+
+
+def ask(database: Path, sql: str) -> list[Any]:
+    """The rows that a statement gives."""
+    with closing(sqlite3.connect(database)) as opened:
+        return opened.execute(sql).fetchall()
