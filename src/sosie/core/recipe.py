@@ -165,8 +165,8 @@ class Acceptance:
     """When an image is kept.
 
     `fmr` is the share of impostors that may pass all judges together (0 to 1). `judges` are
-    required by name; when empty, every installed judge must pass. `defects` are the defect
-    checks that must pass; when empty, all of them.
+    required by name; when empty, every installed judge must pass. `defects` are the defect checks that must
+    pass; all of them, if none is named. Scores of other packages' scorers count only where they are named here.
     """
 
     fmr: Annotated[float, Range(0, 1, above=True, below=True)] = 0.05

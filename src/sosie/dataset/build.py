@@ -281,11 +281,12 @@ def classifier_for(session: Session, recipe: Recipe | None) -> AttributeClassifi
         path = find_model(session.workspace, recipe.stages[0].model).attributes
     except NotFoundError:
         return None
-    return None if path is None else _open_classifier(path)
+    return None if path is None else open_classifier(path)
 
 
 @cache
-def _open_classifier(path: Path) -> AttributeClassifier:
+def open_classifier(path: Path) -> AttributeClassifier:
+    """The attribute classifier in a file, opened once a process."""
     from sosie.scorers.attributes import AttributeClassifier
 
     return AttributeClassifier(path)

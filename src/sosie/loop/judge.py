@@ -11,8 +11,9 @@ from sosie.core.errors import ConfigError, nearest
 from sosie.core.schema import digest
 from sosie.scorers.defects import DEFECTS, score_defects
 from sosie.scorers.identity import Gate, Identity
+from sosie.scorers.plugged import Plugged
 from sosie.scorers.sample import Sample
-from sosie.scorers.scorer import measure
+from sosie.scorers.scorer import Scorer, measure
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,11 +25,15 @@ SCORERS_VERSION = 1
 
 @dataclass(frozen=True)
 class Origin:
-    """How an image came about: what its stages said, whether it mends another, whether another try is useless."""
+    """How an image came about: what its stages said, whether it mends another, whether another try is useless.
+
+    `prompt` is the final one; empty if it is not known.
+    """
 
     findings: tuple[Finding, ...] = ()
     is_repair: bool = False
     is_final: bool = False
+    prompt: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +42,8 @@ class Judge:
 
     `id` changes with anything that could change a verdict. With `retryable`, an image that fails
     is to be retried; without (a picture from elsewhere), it is rejected. With `mends`, one that
-    fails by nothing but its identity is to be repaired.
+    fails by nothing but its identity is to be repaired. What `reported` and `plugged` measure is recorded with
+    identity and defects, and must pass where the rules name it.
     """
 
     detector: Detector
@@ -45,39 +51,64 @@ class Judge:
     acceptance: Acceptance
     retryable: bool = True
     mends: bool = False
+    reported: tuple[Scorer, ...] = ()
+    plugged: tuple[Plugged, ...] = ()
 
     def __post_init__(self) -> None:
         known = [judge.encoder.name for judge in self.gate.judges] + list(self.gate.absent)
         for name in self.acceptance.judges:
             if name not in known:
                 raise ConfigError(f"acceptance asks for judge '{name}', which is not known{nearest(name, known)}")
+        scales = {scale.name: scale for scorer in (*self.reported, *self.plugged) for scale in scorer.scales}
+        broken = {scorer.name for scorer in self.plugged if scorer.broken}
         for name in self.acceptance.defects:
-            if name not in DEFECTS:
-                raise ConfigError(f"acceptance asks for defect '{name}', which is not known{nearest(name, DEFECTS)}")
+            if name not in DEFECTS and name not in scales:
+                raise ConfigError(
+                    f"acceptance asks for defect '{name}', which is not known{nearest(name, [*DEFECTS, *scales])}",
+                    "edit the recipe, or install the package whose scorer it is",
+                )
+            if name in scales and scales[name].threshold is None and name not in broken:
+                raise ConfigError(f"acceptance asks for '{name}', which has no threshold: it is only reported")
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 over the gate, the rules and the scorers' version."""
-        return digest([self.gate.id, self.acceptance, SCORERS_VERSION, self.retryable, self.mends])
+        """SHA-256 over the gate, the rules and the scorers' version, and over required scorers of other packages."""
+        plugged = [[one.source, one.why_not, one.scales] for one in self.plugged if self.requires(one)]
+        return digest([self.gate.id, self.acceptance, SCORERS_VERSION, self.retryable, self.mends, *plugged])
+
+    @cached_property
+    def required(self) -> frozenset[str]:
+        """The scores but identity's that must pass: those that the rules name; all defects, if none is among them."""
+        named = frozenset(self.acceptance.defects)
+        return named if named & set(DEFECTS) else named.union(DEFECTS)
+
+    def requires(self, scorer: Scorer) -> bool:
+        """Whether something that it measures must pass."""
+        return any(scale.name in self.required for scale in scorer.scales)
 
     def __call__(self, image: Image, origin: Origin | None = None) -> tuple[Scorecard, Verdict]:
         """Scores and judges one RGB image, which came about as `origin` says."""
         import numpy as np
 
         pixels: Any = np.asarray(image.convert("RGB"))
-        sample = Sample(pixels, self.detector.detect(pixels))
-        identity = measure(Identity(self.gate), sample)
-        card = Scorecard((*identity, *score_defects(sample, self.acceptance.defects)))
-        return card, self.verdict(card, origin or Origin())
+        origin = origin or Origin()
+        sample = Sample(pixels, self.detector.detect(pixels), origin.prompt)
+        scores = measure(Identity(self.gate), sample)
+        scores += score_defects(sample, [name for name in DEFECTS if name in self.required])
+        for scorer in (*self.reported, *self.plugged):
+            scores += measure(scorer, sample)
+        card = Scorecard(tuple(scores))
+        return card, self.verdict(card, origin)
 
     def verdict(self, card: Scorecard, origin: Origin) -> Verdict:
-        """Keep if every required judge and every defect check passes; a missing value is no pass.
+        """Keep if every required judge and every required score passes; a missing value is no pass.
 
         An image whose stages refused their work is never kept.
         """
         required = self.acceptance.judges or tuple(judge.encoder.name for judge in self.gate.judges)
         identity = [score for score in card.of("identity") if score.name in required]
-        failed = [score for score in (*identity, *card.of("defect")) if not score.passed]
+        others = [score for score in card.scores if score.kind != "identity" and score.name in self.required]
+        failed = [score for score in (*identity, *others) if not score.passed]
         refused = [finding.message for finding in origin.findings if finding.severity == "error"]
         reasons = list(dict.fromkeys([*refused, *(_because(score) for score in failed)]))
         if not identity:

@@ -17,8 +17,11 @@ from sosie.faces.templates import judge_templates
 from sosie.graph.taken_out import GUIDES, Change
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
+from sosie.scorers.adherence import PromptAdherence
 from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
 from sosie.scorers.identity import MIN_REFERENCES, Gate, Guidance, JudgeGate, build_gate, set_by_references
+from sosie.scorers.plugged import Plugged, plugged_scorers
+from sosie.scorers.scorer import Scorer
 from sosie.workspace.bill import Bill
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
@@ -28,6 +31,7 @@ J002 = Rule("SOS-J002", "error", "A judge has no threshold")
 J003 = Rule("SOS-J003", "warning", "A calibration is out of date or damaged")
 J004 = Rule("SOS-J004", "info", "A shipped cohort sets the thresholds")
 J005 = Rule("SOS-J005", "warning", "The references set the thresholds")
+J007 = Rule("SOS-J007", "info", "A scorer of another package measures nothing")
 
 NEAREST = 300
 
@@ -87,7 +91,16 @@ def make_judge(
         )
         findings.append(J004.at(character.name, message, command))
     findings += _without_cohort(character, recipe, gate, alone, command)
-    judge = Judge(session.detector, gate, recipe.acceptance, bill is not None, mends=bool(recipe.repair))
+    judge = Judge(
+        session.detector,
+        gate,
+        recipe.acceptance,
+        retryable=bill is not None,
+        mends=bool(recipe.repair),
+        reported=_reported(recipe, bill),
+        plugged=plugged_scorers(),
+    )
+    findings += [_measures_nothing(one, judge) for one in judge.plugged if one.why_not]
     return judge, tuple(findings)
 
 
@@ -194,6 +207,15 @@ def _shipped_cohort(session: Session, recipe: Recipe, bill: Bill | None) -> Coho
     return load_cohort(found.cohort) if found is not None and found.cohort is not None else None
 
 
+def _reported(recipe: Recipe, bill: Bill | None) -> tuple[Scorer, ...]:
+    """Adherence to the prompt, where the model of the first stage brings its attributes: 4 % of the defects' time."""
+    from sosie.dataset.build import open_classifier
+
+    name = recipe.stages[0].model
+    model = bill[name].installed if bill and name in bill.entries else None
+    return (PromptAdherence(open_classifier(model.attributes)),) if model and model.attributes else ()
+
+
 def _without_cohort(
     character: Character, recipe: Recipe, gate: Gate, alone: Mapping[str, Likeness], command: str
 ) -> list[Finding]:
@@ -220,6 +242,14 @@ def _bound(judge: JudgeGate, likeness: Likeness) -> str:
     word = "at least" if judge.higher_is_better else "at most"
     least = likeness.least(judge.higher_is_better)
     return f"{judge.encoder.name} {word} {judge.threshold:.4f}, as {least} of {len(likeness.files)}"
+
+
+def _measures_nothing(scorer: Plugged, judge: Judge) -> Finding:
+    severity = "error" if judge.requires(scorer) else "info"
+    message = f"{scorer.source} measures nothing: {scorer.why_not}"
+    return replace(
+        J007.at(scorer.name, message, "install what it needs, update it, or uninstall it"), severity=severity
+    )
 
 
 def _absent(name: str, why: str, recipe: Recipe) -> Finding:

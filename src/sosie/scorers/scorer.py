@@ -93,14 +93,19 @@ class Checks:
 
 def measure(scorer: Scorer, sample: Sample) -> list[Score]:
     """The scores of an image; no values, and why, where a package that the scorer needs is not installed."""
-    missing = [name for name in scorer.needs if not _is_installed(name)]
+    why = why_not(scorer)
     try:
-        if not missing:
+        if not why:
             return scorer.score(sample)
     except ImportError as error:
-        missing = [error.name or str(error)]
-    why = f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
+        why = f"{error.name or error} is not installed"
     return [scale.unmeasured(why) for scale in scorer.scales]
+
+
+def why_not(scorer: Scorer) -> str:
+    """Which packages that a scorer needs are not installed; empty if all are."""
+    missing = [name for name in scorer.needs if not _is_installed(name)]
+    return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed" if missing else ""
 
 
 def _is_installed(name: str) -> bool:
