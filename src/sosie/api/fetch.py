@@ -13,21 +13,20 @@ from typing import Literal
 from sosie.api.convert import convert_model
 from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe, RecipeFile
-from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
+from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.finding import Rule
-from sosie.core.plan import asset_names, needed_stages
-from sosie.core.recipe import Commercial
+from sosie.core.plan import needed_stages
 from sosie.doctor.downloads import check_fetched
 from sosie.fetch.download import N005, RESERVE, Downloaded, Progress, copy_in, download
 from sosie.fetch.hubs import origin
 from sosie.fetch.part_file import partial_bytes
-from sosie.fetch.resolve import resolve
+from sosie.fetch.resolve import resolve as published
 from sosie.fetch.sources import LocalFile, Source, is_source, parse_source, safe_name
 from sosie.fetch.web import N001, N002, N004, DownloadError, Web
 from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
-from sosie.workspace.library import find_asset, find_model
+from sosie.workspace.bill import Bill, Resolved, resolve
 from sosie.workspace.origin import Origin, read_origin, write_origin
 from sosie.workspace.workspace import Workspace
 
@@ -42,24 +41,24 @@ State = Literal["here", "missing", "partial", "unknown source"]
 class FetchRow:
     """A file that is needed: what is known of it, and whether it is here.
 
-    `source` is pinned (commit, version) where its publisher was asked. `path` is the file, or where it
-    will be. `bytes` is None where nobody says; `have` are those that are here. `token` names the
-    variable without which the publisher refuses. `published` is None where nothing can be fetched.
+    `file` is as the recipe names it, with what its publisher or an earlier fetch adds; its source is pinned
+    (commit, version) where the publisher was asked. `path` is the file, or where it will be, `have` the bytes that
+    are here. `token` names the variable without which the publisher refuses. `published` is None where nothing can
+    be fetched.
     """
 
-    name: str
-    role: str
-    source: str
-    title: str
+    file: RecipeFile
     state: State
     path: Path
-    bytes: int | None
-    have: int
-    sha256: str
-    licence: str
-    commercial: Commercial
+    have: int = 0
+    title: str = ""
     token: str = ""
     published: Source | None = None
+
+    @property
+    def bytes(self) -> int | None:
+        """The size of the whole file; None if it is unknown."""
+        return self.file.bytes or (0 if self.state == "here" else None)
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,11 @@ def list_files(workspace: Workspace, web: Web, what: str, name: str = "") -> Lis
         return Listing((row,), tuple(found))
     if name:
         raise UsageError(f"--as names the file of one source, and {what} is a recipe", f"sosie model fetch {what}")
-    named = {file.name for file in recipe.files}
-    others = [RecipeFile(asset) for asset in asset_names(needed_stages(recipe)) if asset not in named]
+    files = {file.name: file for file in recipe.files}
+    bill = resolve(workspace, needed_stages(recipe), also=files)
+    files |= {entry.name: RecipeFile(entry.name) for entry in bill if entry.name not in files}
     families = frozenset(stage.family for stage in (*recipe.stages, *recipe.repair))
-    return _list(workspace, web, (*recipe.files, *others), families)
+    return replace(_list(workspace, web, bill, tuple(files.values())), families=families)
 
 
 def check_room(workspace: Workspace, rows: Sequence[FetchRow]) -> list[Finding]:
@@ -130,24 +130,24 @@ def fetch(
     """
     source = row.published
     if source is None:
-        raise NotFoundError(f"'{row.name}' has no source", f"sosie model fetch SOURCE --as {row.name}")
-    wanted = replace(source.wanted, size=row.bytes, sha256=row.sha256)
+        raise NotFoundError(f"'{row.file.name}' has no source", f"sosie model fetch SOURCE --as {row.file.name}")
+    wanted = replace(source.wanted, size=row.bytes, sha256=row.file.sha256)
     raw = _raw_path(row.path, source)
     done = (
         copy_in(Path(source.url), wanted, raw, progress) if _is_local(source) else download(web, wanted, raw, progress)
     )
     findings: list[Finding] = []
-    if not row.sha256:
-        message = f"{row.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
-        findings.append(N009.at(row.name, message, "compare it with the publisher's page"))
+    if not row.file.sha256:
+        message = f"{row.file.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
+        findings.append(N009.at(row.file.name, message, "compare it with the publisher's page"))
     converted = _convert(done, row.path)
     findings += converted or []
-    findings += check_fetched(row.path, row.role, families, workspace.known_table)
+    findings += check_fetched(row.path, row.file.role, families, workspace.known_table)
     record = Origin(
         source=source.text,
         title=source.title,
-        licence=row.licence,
-        commercial=row.commercial,
+        licence=row.file.licence,
+        commercial=row.file.commercial,
         sha256=done.sha256,
         bytes=done.bytes,
         fetched=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -178,12 +178,12 @@ def _checked(name: str) -> str:
     return stem
 
 
-def _list(workspace: Workspace, web: Web, files: Sequence[RecipeFile], families: frozenset[str]) -> Listing:
+def _list(workspace: Workspace, web: Web, bill: Bill, files: Sequence[RecipeFile]) -> Listing:
     rows: list[FetchRow] = []
     findings: list[Finding] = []
     silent: set[str] = set()
     for file in files:
-        here = _here(workspace, file)
+        here = _here(bill[file.name], file)
         if here is not None:
             rows.append(here)
             findings += _changed(here, file)
@@ -193,25 +193,24 @@ def _list(workspace: Workspace, web: Web, files: Sequence[RecipeFile], families:
         findings += found
         if any(finding.code == N001.code for finding in found):
             silent.add(_host(web, file.source))
-    return Listing(tuple(rows), tuple(findings), families)
+    return Listing(tuple(rows), tuple(findings))
 
 
-def _here(workspace: Workspace, file: RecipeFile) -> FetchRow | None:
-    try:
-        path = find_asset(workspace, file.name)
-        installed = find_model(workspace, file.name if path.is_dir() else file.name.partition(":")[0])
-        size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
-    except (SosieError, OSError):
+def _here(entry: Resolved, file: RecipeFile) -> FetchRow | None:
+    path, installed, fetched = entry.path, entry.installed, entry.origin
+    if path is None or installed is None:
         return None
-    fetched = read_origin(path)
-    source, licence, commercial = file.source or installed.source, file.licence, file.commercial
+    try:
+        size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+    except OSError:
+        return None
+    known = replace(file, bytes=size, source=file.source or installed.source)
     if fetched is not None:
-        source = fetched.source
-        licence, commercial = (licence, commercial) if licence else (fetched.licence, fetched.commercial)
-    licence = licence or installed.licence
-    sha256 = file.sha256 or (fetched.sha256 if fetched else "")
-    title = fetched.title if fetched else ""
-    return FetchRow(file.name, file.role, source, title, "here", path, size, size, sha256, licence, commercial)
+        known = replace(known, source=fetched.source, sha256=file.sha256 or fetched.sha256)
+        if not file.licence:
+            known = replace(known, licence=fetched.licence, commercial=fetched.commercial)
+    known = replace(known, licence=known.licence or installed.licence)
+    return FetchRow(known, "here", path, size, fetched.title if fetched else "")
 
 
 def _changed(row: FetchRow, file: RecipeFile) -> list[Finding]:
@@ -239,19 +238,7 @@ def _not_here(
     """The row of a file that is to be fetched, after its publisher was asked, unless its host is `silent`."""
     path = _target(workspace, file.name, f"{file.name}.safetensors")
     size, sha256 = file.bytes or None, file.sha256.lower()
-    row = FetchRow(
-        file.name or file.source,
-        file.role,
-        file.source,
-        "",
-        "unknown source",
-        path,
-        size,
-        0,
-        sha256,
-        file.licence,
-        file.commercial,
-    )
+    row = FetchRow(replace(file, name=file.name or file.source, sha256=sha256), "unknown source", path)
     if not file.source:
         message = f"the recipe does not say where '{file.name}' comes from, and it is not here"
         hint = f"sosie model fetch SOURCE --as {file.name.partition(':')[0]}"
@@ -263,25 +250,20 @@ def _not_here(
         source = _published(workspace, web, file.source, sha256)
     except DownloadError as error:
         token = web.hubs.token(_address(web, file.source))[0] if error.code == N002.code else ""
-        return replace(row, token=token), [error.finding(row.name)]
+        return replace(row, token=token), [error.finding(row.file.name)]
     name = file.name or Path(source.name).stem
     path = _target(workspace, name, source.name)
     have = partial_bytes(_raw_path(path, source))
-    row = replace(
-        row,
+    known = replace(
+        file,
         name=name,
         source=source.text,
-        title=source.title,
-        state="partial" if have else "missing",
-        path=path,
-        bytes=size or source.size,
-        have=have,
+        bytes=size or source.size or 0,
         sha256=sha256 or source.sha256,
         licence=file.licence or source.licence,
         commercial=file.commercial if file.licence else source.commercial,
-        token=source.token,
-        published=source,
     )
+    row = FetchRow(known, "partial" if have else "missing", path, have, source.title, source.token, source)
     for what, asked, said in (("bytes", size, source.size), ("SHA-256", sha256, source.sha256)):
         if asked and said and asked != said:
             message = f"{source.text} has {what} {said}, the recipe names a file with {what} {asked}"
@@ -295,18 +277,20 @@ def _unless_there(row: FetchRow, source: Source) -> tuple[FetchRow, list[Finding
     if not row.path.exists():
         return row, []
     fetched = read_origin(row.path)
-    sha256 = fetched.sha256 if fetched else ("" if _is_pickle(source) or not row.sha256 else asset_digest(row.path))
-    if sha256 and sha256 == row.sha256:
+    sha256 = (
+        fetched.sha256 if fetched else ("" if _is_pickle(source) or not row.file.sha256 else asset_digest(row.path))
+    )
+    if sha256 and sha256 == row.file.sha256:
         return replace(row, state="here", have=row.bytes or 0), []
     message = f"{row.path} is there already" + (f", fetched from {fetched.source}" if fetched else "")
-    finding = N007.at(row.name, message, "move it away, or fetch under another name: --as NAME")
+    finding = N007.at(row.file.name, message, "move it away, or fetch under another name: --as NAME")
     return replace(row, published=None), [finding]
 
 
 def _published(workspace: Workspace, web: Web, text: str, sha256: str) -> Source:
     address = parse_source(text, web.hubs)
     if not isinstance(address, LocalFile):
-        return resolve(web, address, sha256)
+        return published(web, address, sha256)
     path = workspace.path(address.path)
     if not path.is_file():
         raise DownloadError(N004, f"there is no file {path}", "name a file that is there")

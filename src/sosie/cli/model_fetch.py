@@ -94,15 +94,14 @@ def _fetch(
             shown = now
             rate = (done - first) / (now - start) / 1e6
             of = f" of {size / 1e9:.2f}" if size else ""
-            output.step(f"{row.name}  {done / 1e9:.2f}{of} GB  {rate:.0f} MB/s", done, size or done)
+            output.step(f"{row.file.name}  {done / 1e9:.2f}{of} GB  {rate:.0f} MB/s", done, size or done)
 
     try:
         with output.progress():
             done = fetch(workspace, web, row, families, progress)
     except SosieError as error:
-        finding = (
-            error.finding(row.name) if isinstance(error, RuleError) else N001.at(row.name, error.message, error.hint)
-        )
+        name = row.file.name
+        finding = error.finding(name) if isinstance(error, RuleError) else N001.at(name, error.message, error.hint)
         output.finding(finding)
         if output.as_json:
             output.line({**_line(row), "state": "failed", "findings": [_finding(finding)]})
@@ -113,7 +112,7 @@ def _fetch(
     if output.as_json:
         output.line(_fetched_line(row, done, seconds))
     else:
-        output.say(f"✓ {row.name}: {_both(done.received)} in {seconds:.0f} s, SHA-256 {done.origin.sha256}")
+        output.say(f"✓ {row.file.name}: {_both(done.received)} in {seconds:.0f} s, SHA-256 {done.origin.sha256}")
         output.data(str(done.path))
     return done.findings
 
@@ -130,16 +129,19 @@ def _show(output: Output, listing: Listing, only_list: bool) -> None:
 
 
 def _table(rows: Sequence[FetchRow]) -> list[str]:
-    wide = max(len("to come"), *(len(row.name) for row in rows)) if rows else 8
+    wide = max(len("to come"), *(len(row.file.name) for row in rows)) if rows else 8
     lines = [f"{'file':<{wide}} {'state':<14} {'GB':>7} {'GiB':>7}  {'SHA-256':<12} {'sell':<4} licence; source"]
     for row in rows:
         size = f"{row.bytes / 1e9:>7.2f} {row.bytes / 2**30:>7.2f}" if row.bytes is not None else f"{'?':>7} {'?':>7}"
         state = f"partial {row.have / row.bytes:.0%}" if row.state == "partial" and row.bytes else row.state
-        source = re.sub(r"(@[0-9a-f]{8})[0-9a-f]{32}(?=:)", r"\1", row.source)  # --json shows the whole commit
+        source = re.sub(r"(@[0-9a-f]{8})[0-9a-f]{32}(?=:)", r"\1", row.file.source)  # --json shows the whole commit
         source += f" = {row.title}" if row.title and row.title not in source else ""
         token = f" (needs {row.token})" if row.token else ""
-        text = f"{row.licence or 'licence unknown'}; {source or 'your own'}{token}"
-        lines.append(f"{row.name:<{wide}} {state:<14} {size}  {row.sha256[:12] or '?':<12} {row.commercial:<4} {text}")
+        file = row.file
+        text = f"{file.licence or 'licence unknown'}; {source or 'your own'}{token}"
+        lines.append(
+            f"{file.name:<{wide}} {state:<14} {size}  {file.sha256[:12] or '?':<12} {file.commercial:<4} {text}"
+        )
     for title, chosen in (("all", rows), ("to come", [row for row in rows if row.state != "here"])):
         total = sum((row.bytes or 0) - (row.have if title == "to come" else 0) for row in chosen)
         unknown = sum(row.bytes is None for row in chosen)
@@ -150,17 +152,17 @@ def _table(rows: Sequence[FetchRow]) -> list[str]:
 
 def _line(row: FetchRow) -> dict[str, Any]:
     return {
-        "name": row.name,
-        "role": row.role or None,
-        "source": row.source or None,
+        "name": row.file.name,
+        "role": row.file.role or None,
+        "source": row.file.source or None,
         "title": row.title or None,
         "state": row.state,
         "path": str(row.path),
         "bytes": row.bytes,
         "have": row.have,
-        "sha256": row.sha256 or None,
-        "licence": row.licence or None,
-        "commercial": row.commercial,
+        "sha256": row.file.sha256 or None,
+        "licence": row.file.licence or None,
+        "commercial": row.file.commercial,
         "token": row.token or None,
     }
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from sosie.core import Finding, Recipe
+from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.finding import Rule
 from sosie.core.recipe import Commercial
 from sosie.workspace.bill import Bill, Resolved
@@ -22,15 +20,6 @@ ANSWERS: dict[Commercial, str] = {
     "ask": "whether images may be sold is not clear",
     "no": "images may not be sold",
 }
-
-
-@dataclass(frozen=True)
-class Terms:
-    """Under what terms a part is used."""
-
-    name: str
-    licence: str
-    commercial: Commercial
 
 
 def check_licences(recipe: Recipe, bill: Bill) -> list[Finding]:
@@ -54,9 +43,10 @@ def check_licences(recipe: Recipe, bill: Bill) -> list[Finding]:
     return [R040.at(recipe.name, message, hint)]
 
 
-def _terms(recipe: Recipe, entry: Resolved) -> Terms:
+def _terms(recipe: Recipe, entry: Resolved) -> RecipeFile:
+    """The part with the terms under which it is used."""
     for given in (recipe.source_of(entry.name), entry.origin):
         if given is not None and given.licence:
-            return Terms(entry.name, given.licence, given.commercial)
+            return RecipeFile(entry.name, licence=given.licence, commercial=given.commercial)
     licence = entry.installed.licence if entry.installed else ""
-    return Terms(entry.name, licence or "not stated", "yes" if licence in FREE else "ask")
+    return RecipeFile(entry.name, licence=licence or "not stated", commercial="yes" if licence in FREE else "ask")
