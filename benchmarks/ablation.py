@@ -155,9 +155,9 @@ def prepare(characters: Path, work: Work) -> None:
     from identity import described
 
     from sosie.api.faces import SessionFaces
-    from sosie.api.recipes import load_recipe
     from sosie.workspace.bill import resolve
     from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.workspace.recipes import load_recipe
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 
@@ -258,8 +258,8 @@ def seconds(work: Work, device: str, first: int) -> None:
 def find(work: Work) -> None:
     """Looks for the character's face in every body, as the engine does."""
     from sosie.api.faces import SessionFaces
-    from sosie.api.recipes import load_recipe
     from sosie.workspace.bill import resolve
+    from sosie.workspace.recipes import load_recipe
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 
@@ -284,11 +284,11 @@ class Scoring:
     def __init__(self, session: Any, folder: Path) -> None:
         from identity import described
 
-        from sosie.api.recipes import load_recipe
         from sosie.loop.judging import make_judge
         from sosie.scorers.attributes import AttributeClassifier
         from sosie.workspace.bill import resolve
         from sosie.workspace.characters import CharacterFile, new_character
+        from sosie.workspace.recipes import load_recipe
 
         self._session = session
         recipe = load_recipe(session.workspace, "mini-full")

@@ -43,11 +43,11 @@ Rows = list[dict[str, Any]]
 
 def lessons_of(session: Any, character: Character, images: Sequence[Path], root: Path) -> dict[str, Rows]:
     """What each LoRA of a person reads: the images with their captions, as `sosie train` would put them."""
-    from sosie.api.recipes import load_recipe
     from sosie.api.train_job import TrainOrder, job_of
     from sosie.api.train_job import bare as without
     from sosie.dataset import build as datasets
     from sosie.workspace.bill import resolve
+    from sosie.workspace.recipes import load_recipe
 
     recipe = load_recipe(session.workspace, "mini")
     members: list[Any] = []
@@ -72,10 +72,10 @@ def teach(root: Path, device: str, only: str) -> None:
     """Trains the LoRAs that are not there yet, nobody judging: the last step's is delivered."""
     import sosie_mini
 
-    from sosie.api.recipes import read_recipe
     from sosie.dataset.dataset import TrainingImage
     from sosie.training.job import BaseModel, TrainingJob
     from sosie.training.run import train
+    from sosie.workspace.recipes import read_recipe
 
     preset = read_recipe(Path(__file__).parents[1] / "recipes" / "mini.toml").training
     for name, parts in json.loads((root / "lessons.json").read_text()).items():

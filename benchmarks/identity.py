@@ -23,7 +23,6 @@ import numpy as np
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
 from sosie.api.engines import open_engine
-from sosie.api.recipes import load_recipe
 from sosie.core import Character, Draw, Recipe, Render, Request, plan
 from sosie.core.plan import needed_stages, without_guides
 from sosie.loop.judging import make_judge
@@ -31,6 +30,7 @@ from sosie.scorers.sample import Sample
 from sosie.scorers.statistics import auc, wilson
 from sosie.workspace.bill import resolve
 from sosie.workspace.characters import CharacterFile, new_character
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 

@@ -74,7 +74,7 @@ import cv2
 cv2.setNumThreads(1)
 from sosie.workspace.characters import CharacterFile, new_character
 from sosie.loop.judging import make_judge
-from sosie.api.recipes import load_recipe
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 from sosie.files.images import read_image

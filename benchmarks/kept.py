@@ -14,8 +14,8 @@ import numpy as np
 
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
-from sosie.api.recipes import load_recipe
 from sosie.workspace.characters import CharacterFile, new_character
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 

@@ -10,11 +10,11 @@ from typing import Annotated
 import pytest
 from places import ROOT
 
-from sosie.api.recipes import read_recipe
 from sosie.core import Detail, Keypoints, Stage, Upscale
 from sosie.core.ranges import Range, out_of_range
 from sosie.core.recipe import Training
 from sosie.core.schema import digest
+from sosie.workspace.recipes import read_recipe
 
 
 @dataclass(frozen=True)

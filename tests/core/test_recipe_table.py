@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from sosie.api.recipes import copy_recipe, list_recipes, load_recipe, read_recipe, recipe_text
+from sosie.api.recipes import copy_recipe
 from sosie.core import Character, CharacterLora, Draw, Recipe, Reference, Request, plan
 from sosie.core.errors import ConfigError
 from sosie.core.plan import asset_names, needed_stages
 from sosie.core.recipe_table import with_files, written_out
 from sosie.core.schema import digest
+from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe, recipe_text
 from sosie.workspace.workspace import open_workspace
 
 SHIPPED = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from sosie.api.recipes import copy_recipe, list_recipes, load_recipe, read_recipe
+from sosie.api.recipes import copy_recipe
 from sosie.core import Recipe
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
 from sosie.core.schema import load_toml
+from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Config, open_workspace
 
 GOOD = """

@@ -14,7 +14,6 @@ import pytest
 from header_files import FACEID_PLUS, INSTANTID, lora, model, write
 from places import ROOT
 
-from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Character, CharacterLora, Finding, Guide, Recipe, Request
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
 from sosie.core.plan import needed_stages
@@ -23,6 +22,7 @@ from sosie.files.safetensors import read_header
 from sosie.workspace.bill import resolve
 from sosie.workspace.known import fingerprint, remember
 from sosie.workspace.library import find_asset, find_model, installed_models
+from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Config, Workspace, open_workspace
 
 pytestmark = [pytest.mark.once, pytest.mark.usefixtures("unprobed")]

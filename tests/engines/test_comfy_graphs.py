@@ -34,7 +34,6 @@ from recipe_graphs import (
 )
 
 from sosie.api.comfy_graphs import MARGIN, PORTRAIT, Portraits, Sight, show_graph
-from sosie.api.recipes import list_recipes
 from sosie.core import Finding, Stage
 from sosie.core.character import CharacterLora
 from sosie.core.recipe import Guide, Keypoints, LoraUse, Sampler, Upscale
@@ -55,6 +54,7 @@ from sosie.graph.read import read_table
 from sosie.graph.sampling import drawing
 from sosie.graph.to_api import to_api
 from sosie.graph.to_ui import to_ui
+from sosie.workspace.recipes import list_recipes
 
 pytestmark = pytest.mark.once
 

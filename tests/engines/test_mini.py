@@ -266,7 +266,7 @@ def weak_recipe(workspace: Path, steps: int = 8) -> None:
     """`mini` without a guide in the body, so that its face alone fails; the repair is the shipped one."""
     import tomllib
 
-    from sosie.api.recipes import find_recipe
+    from sosie.workspace.recipes import find_recipe
     from sosie.workspace.workspace import open_workspace
 
     text = find_recipe(open_workspace(workspace), "mini").path.read_text(encoding="utf-8")

@@ -680,9 +680,9 @@ def test_an_interrupt_ends_the_command_and_not_the_worker(workspace: Path, tmp_p
 def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
     tmp_path: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sosie.api.recipes import load_recipe
     from sosie.workspace.bill import resolve
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     pipeline: Any = importlib.import_module("sosie.families.sdxl.diffusers.pipeline")
     loaded: list[Path] = []

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from sosie.api.recipes import read_recipe
 from sosie.core.errors import ConfigError, MissingPartError, NotFoundError, UsageError
 from sosie.families import drawer_of, families, family_of, grapher_of, partners_of, trainer_of
 from sosie.families.contract.family import Family
 from sosie.families.contract.partners import Partners
 from sosie.graph.build import Builder
 from sosie.graph.nodes import NodePack, forget, node_type, packs
+from sosie.workspace.recipes import read_recipe
 
 RECIPE = """
 name = "mine"

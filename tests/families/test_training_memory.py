@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from places import ROOT
 
-from sosie.api.recipes import read_recipe
 from sosie.core.recipe import Training
 from sosie.families.sdxl import training_memory
 from sosie.families.sdxl.training_memory import adapters, moments, training_peak
+from sosie.workspace.recipes import read_recipe
 
 Sosie = Callable[..., Any]
 

@@ -17,7 +17,6 @@ from workflow_files import api, node
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
 from sosie.api.impostors import SCENES
-from sosie.api.recipes import load_recipe
 from sosie.core import Character, Finding
 from sosie.core.character import CharacterLora
 from sosie.core.errors import NotFoundError, UsageError
@@ -31,6 +30,7 @@ from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import Bill
 from sosie.workspace.characters import CharacterFile, load_character, new_character
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 

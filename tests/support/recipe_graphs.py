@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sosie.api.recipes import load_recipe
 from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
 from sosie.core.character import Reference
 from sosie.core.plan import asset_names, resolve_stages
@@ -14,6 +13,7 @@ from sosie.core.recipe import Sampler
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies
 from sosie.faces.detect import Face
 from sosie.families.contract.graphs import GraphChoices
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.workspace import Config, Workspace
 
 RUNS = ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo")

@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 from places import ROOT
 
-from sosie.api.recipes import read_recipe
 from sosie.core.errors import BadImageError, CheckFailedError, ConfigError, UsageError
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
@@ -29,6 +28,7 @@ from sosie.training.job import BaseModel, Samples, TrainingJob
 from sosie.training.optimise import learning_rate
 from sosie.training.order import Entry, Order
 from sosie.training.pictures import bucket_of, load_picture
+from sosie.workspace.recipes import read_recipe
 
 RECIPES = ROOT / "recipes"
 SMALL = Training(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
-from sosie.api.recipes import R001, find_recipe, list_recipes, load_recipe, read_recipe
+from sosie.api.recipes import R001
 from sosie.core import Draw, Finding, Recipe, Request, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
@@ -19,6 +19,7 @@ from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import is_partial
 from sosie.doctor.recipe_needs import check_plan, needs_of
 from sosie.workspace.bill import resolve
+from sosie.workspace.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal
 
 from sosie.api.convert import convert_model
-from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.finding import Rule
@@ -28,6 +27,7 @@ from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
 from sosie.workspace.bill import Bill, Resolved, resolve
 from sosie.workspace.origin import Origin, read_origin, write_origin
+from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
 
 N007 = Rule("SOS-N007", "error", "The publisher has another file than the recipe names")

@@ -6,7 +6,6 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sosie.api.recipes import list_recipes, load_recipe, read_recipe
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.plan import needed_stages
@@ -15,6 +14,7 @@ from sosie.doctor.recipe_needs import Purpose, most, needs_of
 from sosie.families import families
 from sosie.machines.facts import read_machine
 from sosie.workspace.bill import Bill, resolve
+from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}

@@ -52,8 +52,8 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     """
     from sosie.api.calibrate import CalibrationRequest, calibrate
     from sosie.api.impostors import J006
-    from sosie.api.recipes import load_recipe
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     whom = load_character(workspace, character)
     workflow = _workflow(recipe_name, flags.pop("file"), flags.pop("changes"), flags["engine"])

@@ -152,8 +152,8 @@ def check(character: str, recipe_name: str | None, output: Output, workspace: Wo
 
 def _whom(workspace: Workspace, name: str, recipe_name: str | None) -> tuple[Character, Recipe | None]:
     """The character, and the recipe that was named or is its own; else none, for nobody said what drew the pictures."""
-    from sosie.api.recipes import load_recipe
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     character = load_character(workspace, name)
     chosen = recipe_name or character.recipe
@@ -168,7 +168,7 @@ def _events(
     how = Captioning(recipe, flags["caption_command"])
     if flags["n"] is not None:
         from sosie.api.bootstrap import Bootstrap, bootstrap
-        from sosie.api.recipes import load_recipe
+        from sosie.workspace.recipes import load_recipe
 
         drawn_by = recipe or load_recipe(opened.workspace, "mini")
         terms = {name: flags[name] for name in ("n", "seed", "attempts", "engine")}

@@ -129,9 +129,9 @@ def command(
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
     from sosie.api.generate import Given, Order
-    from sosie.api.recipes import load_recipe
     from sosie.families.contract.draws import Settings
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     choices = _choices(flags)
     character = load_character(workspace, name)

@@ -27,7 +27,7 @@ def command() -> None:
 @common
 def list_(output: Output, workspace: Workspace) -> None:
     """Name every recipe, the workspace's own and the shipped ones."""
-    from sosie.api.recipes import list_recipes, read_recipe
+    from sosie.workspace.recipes import list_recipes, read_recipe
 
     for name, file in list_recipes(workspace).items():
         origin = "shipped" if file.shipped else "workspace"
@@ -55,8 +55,8 @@ def list_(output: Output, workspace: Workspace) -> None:
 @common
 def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int:
     """Print a recipe: its TOML, with --json what it resolves to, or as a ComfyUI graph."""
-    from sosie.api.recipes import find_recipe, load_recipe, recipe_text
     from sosie.core.schema import to_table
+    from sosie.workspace.recipes import find_recipe, load_recipe, recipe_text
 
     if options["form"] != "toml":
         return _show_graph(name, output, workspace, options)
@@ -73,9 +73,9 @@ def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int
 def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[str, Any]) -> int:
     """Prints a recipe's graph, and on stderr what Sosie does around it. Exit 1 if ComfyUI cannot run the recipe."""
     from sosie.api.comfy_graphs import Sight, show_graph
-    from sosie.api.recipes import load_recipe
     from sosie.families.contract.graphs import GraphChoices
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     who = load_character(workspace, options["character"]) if options["character"] else None
     choices = GraphChoices(faces="server" if options["face_detailer"] else "sosie")
@@ -118,7 +118,8 @@ def copy(name: str, new_name: str, output: Output, workspace: Workspace) -> None
 @common
 def check(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
     """Check recipes (all of them by default) without running anything. Exit 1 if something is wrong."""
-    from sosie.api.recipes import check_recipe, list_recipes
+    from sosie.api.recipes import check_recipe
+    from sosie.workspace.recipes import list_recipes
 
     worst = 0
     for name in names or tuple(list_recipes(workspace)):

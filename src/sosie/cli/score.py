@@ -27,9 +27,9 @@ def command(
 
     Exit 1 if one does not pass, or is not an image.
     """
-    from sosie.api.recipes import load_recipe
     from sosie.api.score import F001, Judged, score
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     whom = load_character(workspace, character)
     recipe = load_recipe(workspace, recipe_name or whom.recipe or "mini")

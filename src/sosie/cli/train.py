@@ -69,9 +69,9 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
 
 
 def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> TrainOrder:
-    from sosie.api.recipes import load_recipe
     from sosie.api.train import TrainOrder
     from sosie.workspace.characters import load_character
+    from sosie.workspace.recipes import load_recipe
 
     people = tuple(load_character(workspace, name) for name in dict.fromkeys(names))
     recipe_name = flags["recipe_name"] or people[0].recipe

@@ -1,0 +1,109 @@
+"""Recipe files: the shipped ones and the workspace's own, found by name and read strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sosie
+from sosie.core import Recipe
+from sosie.core.errors import NotFoundError, UsageError, nearest
+from sosie.core.prompt import FIELDS, fill
+from sosie.core.ranges import out_of_range
+from sosie.core.recipe_table import with_files, written_out
+from sosie.core.schema import from_table, read_toml
+from sosie.families import families
+from sosie.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class ListedRecipe:
+    """A recipe by name: its file, and whether it is shipped or the workspace's own."""
+
+    name: str
+    path: Path
+    shipped: bool
+
+
+def shipped_folder() -> Path:
+    """The recipes that come with Sosie: inside the package, or beside `src/` in a checkout."""
+    package = Path(sosie.__file__).parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parents[1] / "recipes"
+
+
+def list_recipes(workspace: Workspace) -> dict[str, ListedRecipe]:
+    """Every recipe by name; a workspace's own hides a shipped one of the same name."""
+    shipped = {path.stem: ListedRecipe(path.stem, path, True) for path in sorted(shipped_folder().glob("*.toml"))}
+    own = {path.stem: ListedRecipe(path.stem, path, False) for path in sorted(workspace.recipes.glob("*.toml"))}
+    return {**shipped, **own}
+
+
+def find_recipe(workspace: Workspace, name: str) -> ListedRecipe:
+    """A recipe by name; the error names the nearest one."""
+    recipes = list_recipes(workspace)
+    if name not in recipes:
+        raise NotFoundError(f"recipe '{name}' does not exist{nearest(name, recipes)}", "sosie recipe list")
+    return recipes[name]
+
+
+def load_recipe(workspace: Workspace, name: str) -> Recipe:
+    """Reads a recipe strictly."""
+    return read_recipe(find_recipe(workspace, name).path)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Reads a recipe file strictly; its prompts' fields and its ranges too."""
+    recipe = from_table(Recipe, written_out(read_toml(path), _shared_files(), str(path)), str(path))
+    complaints = [
+        (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
+        (bool(recipe.stages), "it has no [[stages]]"),
+        *(
+            (
+                stage.kind in ("refine", "detail"),
+                f"repair[{index}] is a stage '{stage.kind}'; expected detail or refine",
+            )
+            for index, stage in enumerate(recipe.repair)
+        ),
+        *_twice([file.name for file in recipe.files]),
+        *_guide_kinds(recipe),
+    ]
+    complaints += [(False, complaint) for complaint in out_of_range(recipe, "")]
+    for right, complaint in complaints:
+        if not right:
+            raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
+    for template in (recipe.prompt, *(stage.prompt for stage in (*recipe.stages, *recipe.repair))):
+        fill(template, dict.fromkeys(FIELDS, "x"))
+    return recipe
+
+
+def recipe_text(path: Path) -> str:
+    """The text of a recipe that needs no other file: with the entries of the shared files that it names."""
+    return with_files(path.read_text(encoding="utf-8"), _shared_path().read_text(encoding="utf-8"))
+
+
+def _shared_path() -> Path:
+    return shipped_folder() / "shared" / "files.toml"
+
+
+def _shared_files() -> dict[str, dict[str, Any]]:
+    return {entry["name"]: entry for entry in read_toml(_shared_path())["files"]}
+
+
+def _twice(names: list[str]) -> Iterator[tuple[bool, str]]:
+    for name in dict.fromkeys(names):
+        yield names.count(name) == 1, f"files: '{name}' is there {names.count(name)} times"
+
+
+def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
+    """A kind that no family has is an error here; one of another family is for the doctor to explain (SOS-R031)."""
+    kinds = {family.name: {kind.name for kind in family.guides.kinds if kind.in_recipes} for family in families()}
+    every = {name for names in kinds.values() for name in names}
+    for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
+        for index, stage in enumerate(stages):
+            near = kinds.get(stage.family) or every
+            for place, guide in enumerate(stage.guides):
+                at = f"{table}[{index}].guides[{place}].kind"
+                yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{nearest(guide.kind, near)}"
