@@ -30,7 +30,7 @@ import numpy as np
 from websockets.sync.client import connect
 
 from sosie.api.comfy_graphs import open_compiler
-from sosie.api.engines import open_comfy
+from sosie.api.engines import open_graphs
 from sosie.api.generate import Delivered, Order, generate
 from sosie.api.prompts import PromptLine
 from sosie.core import Character, Draw, Plan, Recipe, Render, Request, plan
@@ -124,7 +124,7 @@ def graph_of(setting: Setting) -> tuple[dict[str, Any], str]:
 
 def engine_only(setting: Setting, seed: int, count: int) -> float:
     """Seconds an image of the engine: graphs sent, followed, fetched, decoded and looked at."""
-    engine = open_comfy(setting.session, setting.engine, open_compiler(setting.session, setting.bill))
+    engine = open_graphs(setting.session, setting.engine, open_compiler(setting.session, setting.bill))
     try:
         return per_image(event for event in engine.run(setting.plans(seed, count + 1)) if isinstance(event, Render))
     finally:

@@ -17,7 +17,7 @@ from comfy_bench import (
 from json_lines import lines
 from recipe_graphs import EVERYWHERE, SDXL, drafts, made, nodes, only, planned, shipped
 
-from sosie.api.engines import open_comfy
+from sosie.api.engines import open_graphs
 from sosie.api.generate import Order, _arguments
 from sosie.core import Asset, Character, Render, Stage
 from sosie.core.errors import UsageError
@@ -121,7 +121,7 @@ def test_a_server_without_the_pack_is_told_which_one_brings_the_face_detailer(ne
 def test_an_image_that_was_made_otherwise_is_not_recalled(near: FakeServer, tmp_path: Path) -> None:
     session = Session(open_workspace(tmp_path))
     address_ = f"comfy:{near.url}"
-    usual, tiled = (open_comfy(session, address_, Recipes(), each.variant) for each in (GraphChoices(), TILES))
+    usual, tiled = (open_graphs(session, address_, Recipes(), each.variant) for each in (GraphChoices(), TILES))
     assert tiled.name == f"{usual.name}+tiles"
     assert usual.name == f"comfy:{near.url.removeprefix('http://')}"
     assert len({each.variant for each in EVERYWHERE}) == 2

@@ -14,13 +14,12 @@ from comfy_bench import ENCODER, UNET, Recipes, codes, plan, set_behaviour
 from weight_files import lora, weights
 
 from sosie.api.comfy_graphs import open_compiler
-from sosie.api.engines import open_comfy
-from sosie.core import Finding, Sampler, Stage
+from sosie.api.engines import open_graphs
+from sosie.core import Engine, Finding, Sampler, Stage
 from sosie.engines.comfy.answers import System, read_folders
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse
-from sosie.engines.comfy.served import ServedComfy
 from sosie.machines import here as here_module
 from sosie.machines.here import Here
 from sosie.servers import doctor
@@ -59,8 +58,8 @@ def tell(server: FakeServer, folders: object) -> None:
     set_behaviour(server, scripted={"/internal/folder_paths": Scripted(body=json.dumps(folders).encode())})
 
 
-def opened(here: Workspace, *servers: FakeServer) -> ServedComfy:
-    return open_comfy(Session(here), "comfy:" + ",".join(server.url for server in servers), Recipes())
+def opened(here: Workspace, *servers: FakeServer) -> Engine:
+    return open_graphs(Session(here), "comfy:" + ",".join(server.url for server in servers), Recipes())
 
 
 def checked(here: Workspace, *servers: FakeServer) -> list[Finding]:
@@ -249,12 +248,12 @@ def test_generate_warns_of_a_gpu_with_less_memory_than_the_recipe_wants(here: Wo
     with Session(here) as session:
         compiler = open_compiler(session, resolve(session.workspace, (stage,), remote=True))
         assert compiler.supplies.memory > 12 * 10**9
-        engine = open_comfy(session, f"comfy:{server.url}", compiler)
+        engine = open_graphs(session, f"comfy:{server.url}", compiler)
         planned = replace(plan(1), stages=(stage,), width=1024, height=1024)
         (warning,) = [f for f in engine.check(planned) if f.code == "SOS-Y007"]
         assert (warning.severity, "8.0 GiB" in warning.message) == ("warning", True)
         set_behaviour(server, memory=24 * 2**30)
-        again = open_comfy(session, f"comfy:{server.url}", compiler)
+        again = open_graphs(session, f"comfy:{server.url}", compiler)
         assert "SOS-Y007" not in codes(again.check(planned))
         engine.close()
         again.close()

@@ -24,13 +24,12 @@ from PIL import Image
 from processes import runs, until
 from weight_files import lora, weights
 
-from sosie.api.engines import open_comfy, open_engine
-from sosie.core import Character, Finding, Plan, Render, Stage
+from sosie.api.engines import open_engine, open_graphs
+from sosie.core import Character, Engine, Finding, Plan, Render, Stage
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.recipe import LoraUse
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.program import FileUse, Program
-from sosie.engines.comfy.served import ServedComfy
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
 from sosie.machines.ssh.trouble import X001
@@ -94,8 +93,8 @@ def with_lora(seed: int = 1) -> Plan:
     return replace(made, stages=(replace(made.stages[0], loras=(LoraUse("character", 1.0),)),))
 
 
-def opened(here: Workspace, name: str) -> ServedComfy:
-    return open_comfy(Session(here), name, WithLora(lora=True))
+def opened(here: Workspace, name: str) -> Engine:
+    return open_graphs(Session(here), name, WithLora(lora=True))
 
 
 def codes(findings: list[Finding]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from sosie.api.engines import is_comfy, open_engine
+from sosie.api.engines import open_engine
 from sosie.api.generate import MISSING_HERE
 from sosie.core import Character, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
@@ -29,6 +29,7 @@ from sosie.dataset.build import (
 from sosie.dataset.check.faces import T024
 from sosie.dataset.gather import Member
 from sosie.doctor.recipes import check_recipe
+from sosie.engines import DEFAULT, scheme_of
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
@@ -49,7 +50,7 @@ class Bootstrap:
     n: int
     seed: int = 0
     attempts: int = 4
-    engine: str = "diffusers"
+    engine: str = DEFAULT
     command: str = ""
 
 
@@ -80,7 +81,7 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]
         raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
     asked(order.recipe.calibration.prompts, 0)
     stages = needed_stages(order.recipe, order.character)
-    bill = resolve(session.workspace, stages, order.character, is_comfy(order.engine))
+    bill = resolve(session.workspace, stages, order.character, scheme_of(order.engine).is_remote)
     findings = check_recipe(order.recipe, bill)
     if bill.remote:
         findings = [finding for finding in findings if finding.code not in MISSING_HERE]

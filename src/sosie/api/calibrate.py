@@ -13,6 +13,7 @@ from sosie.api.impostors import Impostors, recipe_impostors, workflow_impostors
 from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
+from sosie.engines import DEFAULT
 from sosie.files.images import read_image
 from sosie.scorers.cohort import Cohort, save_cohort
 from sosie.workspace.session import Session
@@ -45,7 +46,7 @@ class CalibrationRequest:
     recipe: Recipe
     n: int = 60
     seed: int = 0
-    engine: str = "diffusers"
+    engine: str = DEFAULT
     workflow: Workflow | None = None
 
 

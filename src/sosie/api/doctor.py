@@ -18,6 +18,7 @@ from sosie.core.plan import needed_stages
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import is_partial
 from sosie.doctor.recipe_needs import check_plan, needs_of
+from sosie.engines import find_scheme
 from sosie.workspace.bill import resolve
 from sosie.workspace.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
@@ -67,7 +68,8 @@ def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -
 
 def is_server(subject: str) -> bool:
     """Whether a subject is the address of ComfyUI servers."""
-    return subject.startswith(("comfy:", "comfy+ssh:"))
+    scheme = find_scheme(subject) if ":" in subject else None
+    return scheme is not None and scheme.runs_graphs
 
 
 def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.api.engines import is_comfy, open_comfy, open_engine
+from sosie.api.engines import open_engine, open_graphs
 from sosie.api.prompts import PromptLine
 from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, plan
 from sosie.core.errors import CheckFailedError, UsageError
@@ -16,6 +16,7 @@ from sosie.core.plan import needed_stages
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.doctor.slots import R013
+from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import read_image
@@ -61,7 +62,7 @@ class Order:
     seed: int
     out: Path
     attempts: int = 8
-    engine: str = "diffusers"
+    engine: str = DEFAULT
     provenance: bool = True
     negative_prompt: str | None = None
     given: Given = field(default_factory=Given)
@@ -129,7 +130,7 @@ def _resolve(session: Session, order: Order, asked: Request) -> Bill:
     if order.workflow is not None:
         return Bill()
     stages = needed_stages(order.recipe, order.character, asked)
-    return resolve(session.workspace, stages, order.character, is_comfy(order.engine))
+    return resolve(session.workspace, stages, order.character, scheme_of(order.engine).is_remote)
 
 
 def _check_files(order: Order, bill: Bill) -> list[Finding]:
@@ -137,7 +138,7 @@ def _check_files(order: Order, bill: Bill) -> list[Finding]:
     if order.workflow is not None:
         return []
     findings = check_recipe(order.recipe, bill)
-    if is_comfy(order.engine):
+    if bill.remote:
         return [finding for finding in findings if finding.code not in MISSING_HERE]
     return findings
 
@@ -145,7 +146,7 @@ def _check_files(order: Order, bill: Bill) -> list[Finding]:
 def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str], Engine]:
     """The digests of what is used, and the engine."""
     if order.workflow is not None:
-        return order.workflow.assets, open_comfy(session, order.engine, order.workflow.compiler)
+        return order.workflow.assets, open_graphs(session, order.engine, order.workflow.compiler)
     assets = bill.digests
     if order.choices != GraphChoices():
         return assets, _open_variant(session, order, bill)
@@ -156,7 +157,7 @@ def _open_variant(session: Session, order: Order, bill: Bill) -> Engine:
     """ComfyUI with graphs that are made otherwise than usual."""
     from sosie.api.comfy_graphs import open_compiler
 
-    return open_comfy(session, order.engine, open_compiler(session, bill, order.choices), order.choices.variant)
+    return open_graphs(session, order.engine, open_compiler(session, bill, order.choices), order.choices.variant)
 
 
 def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str]) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sosie.api.engines import is_comfy, open_comfy, open_engine
+from sosie.api.engines import open_engine, open_graphs
 from sosie.core import Character, Engine, Finding, Recipe
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages, without_guides
 from sosie.core.recipe import Calibration
+from sosie.engines import scheme_of
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow, prompt_places, with_changes
 from sosie.files.digest import asset_digest
 from sosie.graph import Node, read_workflow
@@ -80,7 +81,7 @@ class Impostors:
 def recipe_impostors(session: Session, character: Character, recipe: Recipe, engine: str) -> Impostors:
     """A recipe's own stages, without guides and the character's LoRAs."""
     bare = without_guides(recipe)
-    bill = resolve(session.workspace, needed_stages(bare, character), character, is_comfy(engine))
+    bill = resolve(session.workspace, needed_stages(bare, character), character, scheme_of(engine).is_remote)
     return Impostors(
         bare,
         bill.digests,
@@ -109,7 +110,7 @@ def workflow_impostors(session: Session, character: Character, workflow: Workflo
     digest = drawing_digest(bare)
 
     def opened() -> Engine:
-        return open_comfy(session, engine, bare.compiler)
+        return open_graphs(session, engine, bare.compiler)
 
     return Impostors(
         recipe,

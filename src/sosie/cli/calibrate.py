@@ -84,10 +84,10 @@ def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], e
         return None
     if recipe:
         raise UsageError("--recipe and --workflow take the place of each other", "leave one of them out")
-    from sosie.api.engines import is_comfy
+    from sosie.engines import scheme_of
     from sosie.engines.comfy.workflow import open_workflow
 
-    if not is_comfy(engine):
+    if not scheme_of(engine).runs_graphs:
         hint = "add --engine comfy:http://127.0.0.1:8188"
         raise UsageError(f"engine '{engine}' runs no ComfyUI workflows", hint)
     return open_workflow(path, changes)

@@ -158,13 +158,13 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
 
 def _choices(flags: dict[str, Any]) -> GraphChoices:
     """How ComfyUI's graphs are made. Raises `UsageError` for a choice that something else has no use for."""
-    from sosie.api.engines import is_comfy
+    from sosie.engines import scheme_of
     from sosie.families.contract.graphs import GraphChoices
 
     given = [f"--{name.replace('_', '-')}" for name in ("face_detailer", "tiles") if flags[name]]
     if given and flags["workflow"] is not None:
         raise UsageError(f"{given[0]} is for recipes: a workflow is run as it is", "leave one of them out")
-    if given and not is_comfy(flags["engine"]):
+    if given and not scheme_of(flags["engine"]).runs_graphs:
         hint = "add --engine comfy:http://127.0.0.1:8188"
         raise UsageError(f"{given[0]} is for ComfyUI; engine '{flags['engine']}' has no such nodes", hint)
     return GraphChoices(faces="server" if flags["face_detailer"] else "sosie", tiles=flags["tiles"])
@@ -182,7 +182,9 @@ def _workflow(flags: dict[str, Any]) -> Workflow | None:
         raise UsageError(f"{clash[0]} is for recipes, and --workflow takes the place of one", "leave one of them out")
     if flags["keep_loaded"]:
         raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
-    if not flags["engine"].startswith("comfy"):
+    from sosie.engines import scheme_of
+
+    if not scheme_of(flags["engine"]).runs_graphs:
         hint = "add --engine comfy:http://127.0.0.1:8188"
         raise UsageError(f"engine '{flags['engine']}' runs no ComfyUI workflows", hint)
     from sosie.engines.comfy.workflow import open_workflow

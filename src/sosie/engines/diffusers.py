@@ -9,19 +9,18 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
 from sosie.core.errors import EngineError, MissingPartError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E004
+from sosie.engines.scheme import Scheme, Supplies
 from sosie.engines.worker import Worker
 from sosie.families import drawer_of, expect_drawer
-from sosie.families.contract.draws import Faces, Runner, Settings, StageInput, StageOutput
+from sosie.families.contract.draws import Runner, Settings, StageInput, StageOutput
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,19 +28,6 @@ if TYPE_CHECKING:
 E018 = Rule("SOS-E018", "error", "A family cannot be drawn in this process")
 
 PACKAGES = ("sosie", "torch", "diffusers", "transformers", "numpy", "onnxruntime", "opencv-python-headless")
-
-
-@dataclass(frozen=True, eq=False)
-class Supplies:
-    """What an engine works with and does not look for itself.
-
-    `paths` maps every asset name of the plans to a local file or folder; `faces` answers what
-    stages ask about faces; `source` gives the image (RGB) whose pixels have a digest.
-    """
-
-    paths: Mapping[str, Path]
-    faces: Faces
-    source: Callable[[str], Image]
 
 
 class DiffusersEngine:
@@ -167,3 +153,10 @@ def _installed(name: str) -> bool:
     except importlib.metadata.PackageNotFoundError:
         return False
     return True
+
+
+def _open(_: str, supplies: Supplies) -> DiffusersEngine:
+    return DiffusersEngine(supplies, supplies.settings)
+
+
+SCHEME = Scheme("diffusers", "diffusers", _open)

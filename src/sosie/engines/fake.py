@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.finding import Rule
+from sosie.engines.scheme import Scheme, Supplies
 
 E005 = Rule("SOS-E005", "error", "The fake engine has no references to draw from")
 
@@ -50,3 +51,10 @@ class FakeEngine:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _open(_: str, supplies: Supplies) -> FakeEngine:
+    return FakeEngine(supplies.paths)
+
+
+SCHEME = Scheme("fake", "fake", _open, reads="references")

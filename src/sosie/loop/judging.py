@@ -12,6 +12,7 @@ from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.finding import Rule
 from sosie.core.plan import without_guides
 from sosie.core.schema import digest
+from sosie.engines import DEFAULT
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
 from sosie.graph.taken_out import GUIDES, Change
@@ -35,15 +36,12 @@ J007 = Rule("SOS-J007", "info", "A scorer of another package measures nothing")
 
 NEAREST = 300
 
-ENGINE = "diffusers"
-"""The engine that commands take if none is named."""
-
 
 @dataclass(frozen=True, eq=False)
 class Maker:
     """What makes the images that are judged: an engine, and the user's own workflow in place of a recipe."""
 
-    engine: str = ENGINE
+    engine: str = DEFAULT
     workflow: Workflow | None = None
 
 
@@ -112,7 +110,7 @@ def calibrate_command(character: Character, recipe: Recipe, maker: Maker) -> str
         words += [word for setting in maker.workflow.settings for word in ("--set", setting)]
     else:
         words += ["--recipe", recipe.name]
-    return shlex.join(words if maker.engine == ENGINE else [*words, "--engine", maker.engine])
+    return shlex.join(words if maker.engine == DEFAULT else [*words, "--engine", maker.engine])
 
 
 def calibration_path(session: Session, character: Character, recipe: Recipe) -> Path:

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from sosie.core import Finding, Plan
-from sosie.core.errors import SosieError
+from sosie.core.errors import SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.doctor.examined import Examined
 from sosie.doctor.machine import Needs
@@ -29,7 +29,7 @@ from sosie.machines.here import Here, memory_bytes
 from sosie.machines.machine import MachineFile
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import SshError, Tunnel
-from sosie.servers.address import Reached, RemoteServer, reach
+from sosie.servers.address import HINT, Reached, RemoteServer, reach
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
 
@@ -214,6 +214,8 @@ def with_doctors(
 
     For a workspace it is a `engines.comfy.served.Reach`.
     """
+    if address in ("comfy", "comfy+ssh"):
+        raise UsageError(f"engine '{address}' needs an address", HINT)
     with reach(address) as found:
         examined = [one for one in found if one.remote or one.server.is_local]
         yield [one.server for one in found], [ServerDoctor(workspace, one, seen) for one in examined]

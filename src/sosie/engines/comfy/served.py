@@ -13,6 +13,7 @@ from sosie.core.finding import has_errors
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.program import Compiled, Compiler, Program, Step
 from sosie.engines.comfy.server import Server
+from sosie.engines.scheme import Scheme, Supplies
 from sosie.families.contract.draws import StageOutput
 
 if TYPE_CHECKING:
@@ -57,17 +58,6 @@ class Graphs:
     reach: Reach
     stamps: MutableMapping[str, str]
     variant: str = ""
-
-
-def open_served(address: str, graphs: Graphs, source: Callable[[str], Image]) -> ServedComfy:
-    """The engine on the servers of an address; closing it closes the lines. `source` is that of `ComfySupplies`."""
-    with ExitStack() as stack:
-        seen: dict[str, str] = {}
-        servers, doctors = stack.enter_context(graphs.reach(address, seen))
-        compiler = Stamped(graphs.compiler, seen) if doctors else graphs.compiler
-        inner = ComfyEngine(servers, ComfySupplies(compiler, source, graphs.stamps))
-        stack.callback(inner.close)
-        return ServedComfy(inner, compiler, doctors, stack.pop_all(), graphs.variant)
 
 
 class ServedComfy:
@@ -145,3 +135,21 @@ class Stamped:
     def _stamped(self, compiled: Compiled) -> Compiled:
         files = tuple(replace(use, stamp=self._seen.get(use.names[0], use.stamp)) for use in compiled.files)
         return replace(compiled, files=files)
+
+
+def _open(address: str, supplies: Supplies) -> ServedComfy:
+    """The engine on the servers of an address; closing it closes the lines."""
+    graphs = supplies.graphs
+    if graphs is None:
+        raise EngineError(f"engine '{address}' was given no graphs")
+    with ExitStack() as stack:
+        seen: dict[str, str] = {}
+        servers, doctors = stack.enter_context(graphs.reach(address, seen))
+        compiler = Stamped(graphs.compiler, seen) if doctors else graphs.compiler
+        inner = ComfyEngine(servers, ComfySupplies(compiler, supplies.source, graphs.stamps))
+        stack.callback(inner.close)
+        return ServedComfy(inner, compiler, doctors, stack.pop_all(), graphs.variant)
+
+
+DIRECT = Scheme("comfy", "comfy:URL", _open, "nothing", is_remote=True, runs_graphs=True)
+BY_SSH = Scheme("comfy+ssh", "comfy+ssh://USER@HOST:PORT", _open, "nothing", is_remote=True, runs_graphs=True)
