@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sosie.core.recipe import Sampler, Targets, Training
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-Tensors = Mapping[str, Any]
-"""torch tensors by name; what they are is the family's own matter. The trainer stores and stacks them."""
+    Tensors = Mapping[str, torch.Tensor]
+    """By name; what they are is the family's own matter. The trainer stores and stacks them."""
 
 
 class Encodes(Protocol):
@@ -34,13 +35,16 @@ class Encodes(Protocol):
 
 
 class Denoises(Protocol):
-    """A model while it is trained: `denoiser` is the torch module that gets the adapters."""
-
-    denoiser: Any
+    """A model while it is trained."""
 
     @property
-    def dtype(self) -> Any:
-        """The torch type that the denoiser computes in."""
+    def denoiser(self) -> torch.nn.Module:
+        """What gets the adapters."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the denoiser computes in."""
         ...
 
     @property
@@ -48,14 +52,16 @@ class Denoises(Protocol):
         """What the denoiser predicts, by the family's own word."""
         ...
 
-    def noised(self, batch: Tensors, generator: Any, positions: Callable[[int, int], Any]) -> Tensors:
+    def noised(
+        self, batch: Tensors, generator: torch.Generator, positions: Callable[[int, int], torch.Tensor]
+    ) -> Tensors:
         """What `errors` takes, on the CPU: the stacked batch with noise from `generator`.
 
         `positions(count, levels)` draws, after it, how noisy each picture becomes: 0 to 1, clean to noise.
         """
         ...
 
-    def errors(self, given: Tensors) -> tuple[Any, Any]:
+    def errors(self, given: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
         """Squared errors [n, c, y, x] in float32 of what `noised` gave, and the weight of each picture [n].
 
         A pure function of tensors on the denoiser's device: it is captured as a CUDA graph.

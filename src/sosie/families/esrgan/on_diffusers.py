@@ -28,7 +28,9 @@ from sosie.families.esrgan.tiles import Grid, grid, join
 from sosie.families.esrgan.weights import load_upscaler
 
 if TYPE_CHECKING:
+    import torch
     from numpy.typing import NDArray
+    from spandrel import ImageModelDescriptor
 
 E060 = Rule("SOS-E060", "warning", "An upscaler's tiles were made smaller")
 E061 = Rule("SOS-E061", "warning", "An upscaler was used again in fp32")
@@ -62,7 +64,7 @@ class _Work:
     """
 
     given: StageInput
-    model: Any
+    model: ImageModelDescriptor[torch.nn.Module]
     tile: int
     overlap: int
     findings: list[Finding] = field(default_factory=list[Finding])
@@ -85,7 +87,7 @@ class Runner:
         del settings
         self._torch: Any = importlib.import_module("torch")
         self._device = device
-        self._model: Any = None
+        self._model: ImageModelDescriptor[torch.nn.Module] | None = None
         self._loaded: tuple[Path, str] | None = None
 
     def run(self, given: StageInput) -> StageOutput:
@@ -169,9 +171,9 @@ class Runner:
         message = f"upscaler '{work.given.stage.model}' gave values that are no numbers in {before}; went on in fp32"
         work.note(E061, message, 'set precision = "fp32" in a copy of the recipe')
 
-    def _load(self, given: StageInput, precision: Precision) -> Any:
+    def _load(self, given: StageInput, precision: Precision) -> ImageModelDescriptor[torch.nn.Module]:
         path = given.paths[given.stage.model]
-        if self._loaded != (path, precision):
+        if self._model is None or self._loaded != (path, precision):
             self.close()
             model = load_upscaler(path)
             dtype = self._dtype(model, precision, path)
@@ -184,7 +186,7 @@ class Runner:
             self._loaded = (path, precision)
         return self._model
 
-    def _dtype(self, model: Any, precision: Precision, path: Path) -> Any:
+    def _dtype(self, model: ImageModelDescriptor[torch.nn.Module], precision: Precision, path: Path) -> torch.dtype:
         """What the stage asks for; by itself fp32 on a CPU, else fp16 before bf16 before fp32."""
         able = {"fp16": model.supports_half, "bf16": model.supports_bfloat16, "fp32": True}
         if precision == "auto":

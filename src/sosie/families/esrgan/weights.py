@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import importlib
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
 from sosie.families.esrgan.signature import HOLDERS
@@ -18,9 +18,14 @@ from sosie.files.pickles.convert import convert
 from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import Header
 
+if TYPE_CHECKING:
+    from spandrel import ArchSupport, ImageModelDescriptor, ModelDescriptor
+    from torch import Tensor
+    from torch.nn import Module
 
-def load_upscaler(path: Path) -> Any:
-    """The `ImageModelDescriptor` of spandrel for a .safetensors or pickled file, on the CPU in its own precision.
+
+def load_upscaler(path: Path) -> ImageModelDescriptor[Module]:
+    """The network of a .safetensors or pickled file, on the CPU in its own precision.
 
     A pickled file is converted first, in a child process of torch's weights-only reader. Raises
     `PickleError` for one with anything but tensors in it, `BadModelError` for a file that is broken
@@ -54,14 +59,14 @@ def _spandrel() -> Any:
         ) from error
 
 
-def _detects(kind: Any, state: Mapping[str, Any]) -> bool:
+def _detects(kind: ArchSupport, state: dict[str, Tensor]) -> bool:
     try:
         return bool(kind.detect(state))
     except Exception:  # a detector that stumbles over shapes does not know the file
         return False
 
 
-def _unfit(model: Any, spandrel: Any) -> str:
+def _unfit(model: ModelDescriptor, spandrel: ModuleType) -> str:
     """What spandrel found, if it is not an enlarger of single images with three channels; else empty."""
     name = model.architecture.name
     if not isinstance(model, spandrel.ImageModelDescriptor):
@@ -73,7 +78,7 @@ def _unfit(model: Any, spandrel: Any) -> str:
     return ""
 
 
-def _tensors(path: Path) -> dict[str, Any]:
+def _tensors(path: Path) -> dict[str, Tensor]:
     safetensors: Any = importlib.import_module("safetensors.torch")
     with path.open("rb") as stream:
         start = stream.read(512)
@@ -85,7 +90,7 @@ def _tensors(path: Path) -> dict[str, Any]:
         return safetensors.load(plain.read_bytes())
 
 
-def _inside(state: dict[str, Any]) -> dict[str, Any]:
+def _inside(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The network's own table, where a training program saved it under a prefix: the averaged weights first."""
     for holder in HOLDERS:
         found = {name[len(holder) :]: value for name, value in state.items() if name.startswith(holder)}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from sosie.core.errors import BadModelError
@@ -26,10 +27,9 @@ from sosie.families.sdxl.diffusers.text import encode
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-torch: Any = importlib.import_module("torch")
 diffusers: Any = importlib.import_module("diffusers")
 
-Tensors = dict[str, Any]
+Tensors = dict[str, torch.Tensor]
 Size = tuple[int, int]
 
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -67,7 +67,7 @@ class Base:
         precision = training.precision
         if precision == "auto":
             precision = "fp32" if device == "cpu" else "bf16"
-        self.dtype: Any = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._device = device
         self._min_snr = training.min_snr
         self._pipeline = pipeline
@@ -98,7 +98,7 @@ class Base:
         """
         vae = self._pipeline.vae
         with torch.no_grad():
-            levels = torch.from_numpy(pixels.astype(np.float32)) / 127.5 - 1.0
+            levels = torch.as_tensor(pixels.astype(np.float32)) / 127.5 - 1.0
             found = vae.encode(levels.permute(2, 0, 1)[None].to(self._device)).latent_dist
             shift, spread = (getattr(vae.config, name, None) for name in ("latents_mean", "latents_std"))
             mean, std = found.mean[0].cpu(), found.std[0].cpu()
@@ -126,7 +126,12 @@ class Base:
         if self._device != "cpu":
             torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
 
-    def noised(self, batch: Mapping[str, Any], generator: Any, positions: Callable[[int, int], Any]) -> Tensors:
+    def noised(
+        self,
+        batch: Mapping[str, torch.Tensor],
+        generator: torch.Generator,
+        positions: Callable[[int, int], torch.Tensor],
+    ) -> Tensors:
         """A batch at random times: `noisy` latents and what is to be predicted (`target`), [n, 4, h, w] in float32.
 
         `batch` stacks what `encode_picture` and `encode_text` gave, on the CPU. Latents and noise are drawn from
@@ -149,7 +154,7 @@ class Base:
             **{name: batch[name] for name in ("states", "pooled", "sizes")},
         }
 
-    def errors(self, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    def errors(self, given: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """The squared errors of what `noised` gave, float32 [n, 4, h, w], and what each picture's count for, [n]."""
         predicted = self.denoiser(
             given["noisy"].to(self.dtype),
@@ -160,14 +165,14 @@ class Base:
         )[0]
         return (predicted.float() - given["target"]) ** 2, given["weights"]
 
-    def _weights(self, kept: Any) -> Any:
+    def _weights(self, kept: torch.Tensor) -> torch.Tensor:
         gamma = self._min_snr
         if not gamma:
             return torch.ones(len(kept))
         snr = kept / (1 - kept)
         return (snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)).float()
 
-    def draw(self, text: Mapping[str, Any], seed: int, size: Size, sampler: Sampler) -> Image:
+    def draw(self, text: Mapping[str, torch.Tensor], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is."""
         self._pipeline.scheduler = scheduler_for(sampler, self._schedule)
         given = {name: tensor[None].to(self._device, self.dtype) for name, tensor in text.items()}
