@@ -19,6 +19,7 @@ from places import ROOT
 from safetensors.numpy import load_file, save_file
 from seen_once import look_once
 
+from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.families import families
 from sosie.graph.nodes import forget
 
@@ -155,6 +156,19 @@ def test_the_toy_is_drawn_as_nodes_of_its_own(sosie: Sosie, toys: Path, install:
     assert kinds == ["ToyLoader", "LoadImage", "ToySampler", "SaveImage"]
 
 
+def test_the_toy_is_drawn_by_a_comfyui_that_has_its_nodes(
+    sosie: Sosie, toys: Path, tmp_path: Path, references: list[Path], install: Install
+) -> None:
+    install("")
+    files = {"checkpoints": ("toy.safetensors",)}
+    for lacks, code in ((frozenset[str](), 0), (frozenset({"ToySampler"}), 2)):
+        with FakeServer(Behaviour(files=files, lacks=lacks, pictures=(references[0],))) as fake:
+            done = draw(sosie, toys, tmp_path, "--engine", f"comfy:{fake.url}")
+        assert done.code == code, done.err
+    assert "the server has no ToySampler; the pack 'Toys' brings it" in done.err
+    assert "install https://example.org/toys" in done.err
+
+
 def test_a_lora_of_the_toy_is_shown_converted_and_added(
     sosie: Sosie, toys: Path, tmp_path: Path, install: Install
 ) -> None:
@@ -275,9 +289,9 @@ def test_without_parts_a_file_is_not_known(sosie: Sosie, toys: Path, install: In
     assert known["family"] is None
 
 
-def draw(sosie: Sosie, toys: Path, tmp_path: Path) -> Any:
+def draw(sosie: Sosie, toys: Path, tmp_path: Path, *more: str) -> Any:
     out = tmp_path / "out"
-    return sosie("generate", "mira", "x", "--recipe", "toys", "--workspace", toys, "--out", out, "--json")
+    return sosie("generate", "mira", "x", "--recipe", "toys", "--workspace", toys, "--out", out, "--json", *more)
 
 
 def told(sosie: Sosie, toys: Path) -> set[str]:

@@ -6,7 +6,9 @@
     guides.py     Guides: the identity guides that were trained for it
     draws.py      OnDiffusers, Runner, StageInput, StageOutput: stages in this process
     graphs.py     OnComfy, GraphStage: stages as nodes of ComfyUI
-    trains.py     Trains, Base: LoRAs
+    trains.py     Trains, Base: LoRAs are trained
+    stage.py      PlannedStage: what all that draw are given
 
-Nothing here imports torch.
+Its LoRAs are described by `sosie.lora.LoraSupport`, node classes of its own by `sosie.graph.nodes.NodePack`.
+Nothing here imports torch. The smallest family that brings all of it is `tests/support/toy`.
 """
