@@ -154,9 +154,10 @@ def prepare(characters: Path, work: Work) -> None:
     """Writes every cell's plan, the embeddings that guide, and what the LoRAs learn from."""
     from identity import described
 
+    from sosie.api.characters import new_character
     from sosie.api.faces import SessionFaces
     from sosie.workspace.bill import resolve
-    from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.workspace.characters import CharacterFile
     from sosie.workspace.recipes import load_recipe
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
@@ -284,10 +285,11 @@ class Scoring:
     def __init__(self, session: Any, folder: Path) -> None:
         from identity import described
 
+        from sosie.api.characters import new_character
         from sosie.loop.judging import make_judge
         from sosie.scorers.attributes import AttributeClassifier
         from sosie.workspace.bill import resolve
-        from sosie.workspace.characters import CharacterFile, new_character
+        from sosie.workspace.characters import CharacterFile
         from sosie.workspace.recipes import load_recipe
 
         self._session = session

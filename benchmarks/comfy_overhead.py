@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 from websockets.sync.client import connect
 
+from sosie.api.characters import new_character
 from sosie.api.comfy_graphs import open_compiler
 from sosie.api.engines import open_graphs
 from sosie.api.generate import Delivered, Order, generate
@@ -41,7 +42,7 @@ from sosie.engines.comfy.fake.pictures import pictures_of
 from sosie.engines.comfy.live import fit
 from sosie.engines.comfy.server import parse_servers
 from sosie.workspace.bill import Bill, resolve
-from sosie.workspace.characters import CharacterFile, load_character, new_character
+from sosie.workspace.characters import CharacterFile, load_character
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
+from sosie.api.characters import new_character
 from sosie.api.engines import open_engine
 from sosie.core import Character, Draw, Recipe, Render, Request, plan
 from sosie.core.plan import needed_stages, without_guides
@@ -29,7 +30,7 @@ from sosie.loop.judging import make_judge
 from sosie.scorers.sample import Sample
 from sosie.scorers.statistics import auc, wilson
 from sosie.workspace.bill import resolve
-from sosie.workspace.characters import CharacterFile, new_character
+from sosie.workspace.characters import CharacterFile
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

@@ -72,7 +72,8 @@ import json, sys, time
 from pathlib import Path
 import cv2
 cv2.setNumThreads(1)
-from sosie.workspace.characters import CharacterFile, new_character
+from sosie.api.characters import new_character
+from sosie.workspace.characters import CharacterFile
 from sosie.loop.judging import make_judge
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session

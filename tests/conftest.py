@@ -61,7 +61,8 @@ def sosie(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture(scope="session")
 def _made(tmp_path_factory: pytest.TempPathFactory, references: list[Path]) -> Path:
-    from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.api.characters import new_character
+    from sosie.workspace.characters import CharacterFile
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 

@@ -16,6 +16,7 @@ from places import DESCRIPTION
 from workflow_files import api, node
 
 from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
+from sosie.api.characters import new_character
 from sosie.api.impostors import SCENES
 from sosie.core import Character, Finding
 from sosie.core.character import CharacterLora
@@ -29,7 +30,7 @@ from sosie.graph.taken_out import apply_changes, candidates, guide_changes, lora
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import Bill
-from sosie.workspace.characters import CharacterFile, load_character, new_character
+from sosie.workspace.characters import CharacterFile, load_character
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from sosie.api.convert import convert_model
+from sosie.api.models import convert_model
 from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.finding import Rule

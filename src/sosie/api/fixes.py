@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from sosie.api.convert import convert_model
 from sosie.api.doctor import Checkup, examine
+from sosie.api.models import convert_model
 from sosie.api.needs import Examination
 from sosie.core import Finding
 from sosie.core.errors import SosieError, UsageError

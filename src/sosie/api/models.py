@@ -1,18 +1,33 @@
-"""Models: what is installed, and what a file is."""
+"""Models: what is installed, what a file is, and a pickled one as safetensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from sosie.core import Finding
 from sosie.core.errors import UsageError
+from sosie.doctor.pickles import K012, pickle_findings
 from sosie.families import families
 from sosie.files.model_file import Identification, Known, identify, identify_and_read
+from sosie.files.pickles.convert import convert
 from sosie.files.safetensors import Header
 from sosie.files.strip import strip
 from sosie.workspace.known import fingerprint, remember
 from sosie.workspace.library import InstalledModel, find_asset, installed_models
 from sosie.workspace.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted: from where, to where, how many tensors, and what was remarkable."""
+
+    path: Path
+    out: Path
+    tensors: int
+    bytes: int
+    findings: tuple[Finding, ...]
 
 
 def list_models(workspace: Workspace) -> Sequence[InstalledModel]:
@@ -43,3 +58,16 @@ def add_variant(workspace: Workspace, name: str, variant: str) -> str:
     digest = fingerprint(path, header, answer.model.fingerprint)
     remember(workspace.known_table, answer.model.family, digest, variant)
     return digest
+
+
+def convert_model(path: Path, out: Path | None = None) -> Conversion:
+    """Writes `out`, by default `path` with the ending .safetensors; it appears whole or not at all.
+
+    Raises `PickleError` if the file is refused, `UsageError`
+    if `out` exists, `NotFoundError`, `MissingExtraError` where torch is not installed.
+    """
+    out = path.with_suffix(".safetensors") if out is None else out
+    pickled = convert(path, out)
+    # SOS-K012 says to convert it, which is done.
+    findings = tuple(finding for finding in pickle_findings(pickled) if finding.code != K012.code)
+    return Conversion(path, out, len(pickled.header.tensors), out.stat().st_size, findings)

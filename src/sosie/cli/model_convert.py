@@ -26,7 +26,7 @@ def convert_command(path: Path, out: Path | None, output: Output, workspace: Wor
     IN is refused unless it holds nothing but tensors. It is read by torch (sosie[local]), weights
     only, in a process of few rights; the result is checked against what IN's opcodes promise.
     """
-    from sosie.api.convert import convert_model
+    from sosie.api.models import convert_model
 
     done = convert_model(workspace.path(str(path)), None if out is None else workspace.path(str(out)))
     for finding in done.findings:

@@ -37,7 +37,8 @@ def command(
     Each image is checked (one face, size, sharpness, duplicates, other people); what would do
     harm is left out, with the reason.
     """
-    from sosie.workspace.characters import CharacterFile, new_character
+    from sosie.api.characters import new_character
+    from sosie.workspace.characters import CharacterFile
 
     likeness = details["likeness"] or _ask(
         "Is the likeness fictional or consented", "--likeness", ("fictional", "consented")

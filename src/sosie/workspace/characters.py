@@ -1,4 +1,4 @@
-"""Characters: made from reference images, and read back."""
+"""The folder of a character: read strictly, and written whole."""
 
 from __future__ import annotations
 
@@ -8,19 +8,14 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sosie.core import Character, CharacterLora, Reference
 from sosie.core.character import Likeness
-from sosie.core.errors import ConfigError, DeliveryError, UsageError
+from sosie.core.errors import ConfigError, UsageError
 from sosie.core.schema import load_toml
 from sosie.files.digest import asset_digest
 from sosie.files.images import image_digest, is_image_name
-from sosie.workspace.session import Session
-from sosie.workspace.workspace import Workspace, check_name
-
-if TYPE_CHECKING:
-    from sosie.faces.references import ReferenceReport
+from sosie.workspace.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -47,15 +42,6 @@ class CharacterFile:
     marks: tuple[str, ...] = ()
     recipe: str = ""
     loras: tuple[LoraEntry, ...] = ()
-
-
-@dataclass(frozen=True)
-class NewCharacter:
-    """A character that is made and what happened to the images that were offered."""
-
-    character: Character
-    folder: Path
-    report: ReferenceReport
 
 
 def load_character(workspace: Workspace, name: str) -> Character:
@@ -96,42 +82,11 @@ def require_adult(adult: bool, name: str) -> None:
         )
 
 
-def new_character(
-    session: Session, details: CharacterFile, images: Sequence[Path], replace: bool = False
-) -> NewCharacter:
-    """Checks the images and makes the character's folder of the good ones, whole or not at all.
+def write_character(details: CharacterFile, images: Sequence[Path], target: Path) -> None:
+    """Builds the folder beside `target` and moves it in place; its calibration, dataset and LoRAs are kept.
 
-    Raises `UsageError` if the name is taken (and not `replace`) or no image is good.
+    `images` become the references. Raises `OSError`.
     """
-    from sosie.faces.references import check_references
-
-    check_name(details.name)
-    require_adult(details.adult, details.name)
-    target = session.workspace.characters / details.name
-    if target.exists() and not replace:
-        raise UsageError(
-            f"character '{details.name}' exists already in {target}", f"sosie new {details.name} ... --replace"
-        )
-    encoders, _ = session.judges
-    report = check_references(images, session.detector, encoders["sface"])
-    if not report.kept:
-        first = next((finding.message for finding in report.findings if finding.severity != "info"), "")
-        raise UsageError(
-            f"none of {len(images)} images can be a reference of '{details.name}': {first}",
-            "offer sharp images with exactly one face each",
-        )
-    try:
-        _write(details, report.kept, target)
-    except OSError as error:
-        raise DeliveryError(
-            f"the character's folder {target} could not be written: {error.strerror}",
-            "free some space or choose another --workspace",
-        ) from None
-    return NewCharacter(load_character(session.workspace, details.name), target, report)
-
-
-def _write(details: CharacterFile, images: Sequence[Path], target: Path) -> None:
-    """Builds the folder beside `target` and moves it in place; a calibration is kept."""
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
