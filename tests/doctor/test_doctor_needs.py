@@ -16,8 +16,8 @@ from sosie.core import Guide, Recipe, Stage
 from sosie.core.errors import UsageError
 from sosie.core.recipe import Training
 from sosie.doctor import recipe_needs
-from sosie.doctor.machine import Gpu, MachineFacts
 from sosie.doctor.recipe_needs import Purpose, most
+from sosie.machines.facts import Gpu, MachineFacts
 from sosie.workspace.bill import resolve
 from sosie.workspace.workspace import Config, Workspace
 

@@ -14,18 +14,19 @@ from rules import codes_in
 
 from sosie.core.errors import ConfigError, NotFoundError
 from sosie.core.finding import Finding, has_errors
-from sosie.doctor.machine import (
+from sosie.doctor.machine import Needs, check_machine
+from sosie.machines import facts as machine_facts
+from sosie.machines.facts import (
     Gpu,
     MachineFacts,
-    Needs,
-    check_machine,
+    compute_of,
+    installed_torch,
     machine_from_file,
     machine_from_smi,
+    ram_mib,
     read_machine,
     torch_wheel,
 )
-from sosie.machines import facts as machine_facts
-from sosie.machines.facts import compute_of, installed_torch, ram_mib
 
 CODES = codes_in("doctor/machine.py", "machines/tables.py")
 
@@ -474,7 +475,7 @@ def test_the_installed_torch_is_read_from_text_and_not_imported(
 
 def test_the_check_imports_neither_torch_nor_numpy() -> None:
     code = (
-        "import sys; from pathlib import Path; from sosie.doctor.machine import *; "
+        "import sys; from pathlib import Path; from sosie.doctor.machine import *; from sosie.machines.facts import *; "
         "check_machine(read_machine(Path('.')), Needs()); "
         "sys.exit(int('torch' in sys.modules or 'numpy' in sys.modules))"
     )

@@ -28,7 +28,7 @@ def test_a_machine_by_ssh_is_an_error_that_names_the_two_ways_round() -> None:
     with pytest.raises(UsageError, match="cannot share a connection") as caught:
         control_path()
     assert "WSL" in caught.value.hint
-    assert "--engine http://127.0.0.1" in caught.value.hint
+    assert "--engine comfy:http://127.0.0.1" in caught.value.hint
 
 
 @pytest.mark.usefixtures("windows")

@@ -13,15 +13,7 @@ from typing import Literal
 from sosie.core import Finding
 from sosie.core.finding import Rule, has_errors
 from sosie.families import families
-from sosie.machines.facts import (
-    Gpu,
-    MachineFacts,
-    TorchWheel,
-    machine_from_file,
-    machine_from_smi,
-    read_machine,
-    torch_wheel,
-)
+from sosie.machines.facts import Gpu, MachineFacts, TorchWheel
 from sosie.machines.tables import (
     BF16_FROM,
     DRIVER_CUDA,
@@ -31,18 +23,6 @@ from sosie.machines.tables import (
     WHEELS,
     Version,
 )
-
-__all__ = [
-    "Gpu",
-    "MachineFacts",
-    "Needs",
-    "TorchWheel",
-    "check_machine",
-    "machine_from_file",
-    "machine_from_smi",
-    "read_machine",
-    "torch_wheel",
-]
 
 H001 = Rule("SOS-H001", "info", "No NVIDIA card was found")
 H010 = Rule("SOS-H010", "error", "The torch wheel was not compiled for this card")

@@ -10,6 +10,7 @@ import stat
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 from sosie.core.errors import BadModelError
 from sosie.files.suffixes import SUFFIXES
@@ -51,7 +52,7 @@ class Here:
         """The bytes of each range. Raises `BadModelError` for a file that cannot be read or became shorter."""
         try:
             with Path(file.path).open("rb") as stream:
-                pieces = [_piece(stream.fileno(), one) for one in ranges]
+                pieces = [_piece(stream, one) for one in ranges]
         except OSError as error:
             raise BadModelError(f"{file.path} cannot be read: {error.strerror or error}") from None
         if any(len(piece) != one.length for piece, one in zip(pieces, ranges, strict=True)):
@@ -89,11 +90,6 @@ def _file(path: str) -> MachineFile | None:
     return MachineFile(path, status.st_size, status.st_mtime_ns) if is_file else None
 
 
-def _piece(handle: int, one: Range) -> bytes:
-    os.lseek(handle, one.start, os.SEEK_SET)
-    pieces: list[bytes] = []
-    left = one.length
-    while left and (piece := os.read(handle, left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
+def _piece(stream: BinaryIO, one: Range) -> bytes:
+    stream.seek(one.start)
+    return stream.read(one.length)

@@ -29,10 +29,10 @@ KEPT_LINES = 60
 
 @dataclass(frozen=True)
 class Forward:
-    """Connections to `near` on this machine (127.0.0.1 only) come out at 127.0.0.1:`far` there."""
+    """Connections to `local` on this machine (127.0.0.1 only) come out at 127.0.0.1:`remote` there."""
 
-    near: int
-    far: int
+    local: int
+    remote: int
 
 
 class Connection:
@@ -96,7 +96,7 @@ class Connection:
         words = [*ssh_words(self.host), "-v", "-M"]
         if forward:
             words += ["-o", "ExitOnForwardFailure=yes", "-o", "GatewayPorts=no"]
-            words += ["-L", f"127.0.0.1:{forward.near}:127.0.0.1:{forward.far}"]
+            words += ["-L", f"127.0.0.1:{forward.local}:127.0.0.1:{forward.remote}"]
         return [*words, "--", self.host.destination, remote_words(self._mark, Command(LIFELINE))]
 
     def _wait_until_open(self, timeout: float, cancelled: threading.Event) -> None:
@@ -161,7 +161,7 @@ def control_path() -> Path:
         raise UsageError(
             "Windows' ssh cannot share a connection (ControlMaster), which work on a remote machine needs",
             "run Sosie in WSL; or open a tunnel yourself, `ssh -N -L 8188:127.0.0.1:8188 HOST`, "
-            "and use --engine http://127.0.0.1:8188",
+            "and use --engine comfy:http://127.0.0.1:8188",
         )
     user = hashlib.sha256(str(Path.home()).encode()).hexdigest()[:8]
     folder = Path(tempfile.gettempdir()) / f"sosie-{os.getuid()}-{user}"

@@ -30,16 +30,16 @@ class Pace:
 
 
 class Tunnel:
-    """127.0.0.1:`port` here is 127.0.0.1:`far` there, from the constructor on until `close`.
+    """127.0.0.1:`port` here is 127.0.0.1:`remote` there, from the constructor on until `close`.
 
     The local port stays the same when the line breaks and comes back. A changed host key or a refused login ends
     the attempts: then, and while there is no line, `trouble` says why.
     """
 
-    def __init__(self, host: Host, far: int = 8188, pace: Pace | None = None) -> None:
+    def __init__(self, host: Host, remote: int = 8188, pace: Pace | None = None) -> None:
         """Raises `SshError` if the first try fails."""
         self.host = replace(host, control=control_path())
-        self.far = far
+        self.remote = remote
         self.breaks = 0
         """How often the line broke."""
         self.trouble: SshError | None = None
@@ -92,7 +92,7 @@ class Tunnel:
         self._keeper.join(5.0)
 
     def _open(self) -> Connection:
-        return Connection(self.host, Forward(self.port, self.far), self._pace.opening, self._closed)
+        return Connection(self.host, Forward(self.port, self.remote), self._pace.opening, self._closed)
 
     def _keep(self) -> None:
         """Waits for the line to break, and opens it anew; the pauses grow while that does not help."""

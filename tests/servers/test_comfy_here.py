@@ -20,8 +20,6 @@ from sosie.engines.comfy.answers import System, read_folders
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse
-from sosie.machines import here as here_module
-from sosie.machines.here import Here
 from sosie.servers import doctor
 from sosie.servers.doctor import is_here
 from sosie.workspace.bill import resolve
@@ -146,57 +144,6 @@ def test_nonsense_in_place_of_folders_lists_nothing(
     (models / "diffusion_models" / UNET).write_bytes(weights(4)[:-99])
     tell(server, json.loads(json.dumps(told).replace("MODELS", str(models))))
     assert "SOS-F100" not in codes(checked(here, server))
-
-
-def test_only_regular_files_that_are_named_as_models_and_lie_below_the_folders_are_listed(tmp_path: Path) -> None:
-    told, secret = tmp_path / "told", tmp_path / "secret"
-    (told / "sub").mkdir(parents=True)
-    secret.mkdir()
-    (secret / "key.safetensors").write_bytes(b"s3cret")
-    (secret / "passwd").write_bytes(b"s3cret")
-    for name in ("a.safetensors", "sub/B.GGUF", "notes.txt"):
-        (told / name).write_bytes(b"x")
-    (told / "out.safetensors").symlink_to(secret / "key.safetensors")
-    (told / "passwd.safetensors").symlink_to(secret / "passwd")
-    (told / "gone.safetensors").symlink_to(tmp_path / "gone")
-    (told / "folder.safetensors").mkdir()
-    (told / "linked").symlink_to(secret)
-    (told / "up").symlink_to(tmp_path)
-    (told / "inside.safetensors").symlink_to(told / "a.safetensors")
-    (told / "text.safetensors").symlink_to(told / "notes.txt")
-    os.mkfifo(told / "pipe.safetensors")
-    deep = told
-    for level in range(here_module.MAX_DEPTH + 1):
-        deep = deep / str(level)
-        deep.mkdir()
-    (deep / "deep.safetensors").write_bytes(b"x")
-    found = Here().files([str(told), f"{told}/sub", f"{told}/sub/../sub", str(tmp_path / "none")])
-    assert sorted(str(Path(file.path).relative_to(told)) for file in found) == [
-        "a.safetensors",
-        "inside.safetensors",
-        "sub/B.GGUF",
-    ]
-
-
-def test_a_folder_that_is_a_link_itself_is_looked_into(tmp_path: Path) -> None:
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "disk" / "a.safetensors").write_bytes(b"x")
-    (tmp_path / "models").symlink_to(tmp_path / "disk")
-    assert [Path(file.path).name for file in Here().files([str(tmp_path / "models")])] == ["a.safetensors"]
-
-
-def test_a_whole_disk_is_no_folder_of_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    looked: list[str] = []
-    monkeypatch.setattr(here_module, "_below", lambda root: looked.append(root) or [])
-    assert Here().files(["/", "/etc/..", "//", str(tmp_path)]) == ()
-    assert looked == [os.path.realpath(tmp_path)]
-
-
-def test_endless_folders_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(60):
-        (tmp_path / f"{number:02}.safetensors").write_bytes(b"x")
-    monkeypatch.setattr(here_module, "MAX_ENTRIES", 20)
-    assert len(Here().files([str(tmp_path)])) < 20
 
 
 def test_no_more_folders_are_believed_than_a_server_has() -> None:
