@@ -251,14 +251,14 @@ def test_what_no_server_can_load_is_refused_with_the_reason() -> None:
         (replace(SDXL, guides=(INSTANTID,)), "SOS-E006", "no face yet"),
         (replace(SDXL, kind="detail", guides=(replace(INSTANTID, encoder="w600k_r50"),)), "SOS-E013", "antelopev2"),
         (replace(SDXL, kind="detail", guides=(replace(INSTANTID, keypoints=None),)), "SOS-E008", "ControlNet"),
-        (replace(SDXL, kind="upscale"), "SOS-E001", "none that SDXL has"),
+        (replace(SDXL, kind="upscale"), "SOS-E001", "SDXL has no stage"),
         (replace(SDXL, family="zimage"), "SOS-E010", "names no text_encoder"),
         (replace(SDXL, text_encoder="qwen"), "SOS-E011", "expected no text_encoder"),
         (replace(SDXL, family="zimage", guides=(INSTANTID,)), "SOS-E012", "has no node for Z-Image"),
         (replace(SDXL, family="zimage", precision="fp16"), "SOS-E014", "fp16 overflows in Z-Image"),
         (replace(SDXL, family="flux1"), "SOS-E019", "draws no graphs for FLUX.1"),
         (replace(SDXL, kind="upscale", family="esrgan", upscale=Upscale(64.0)), "SOS-E063", "ComfyUI makes at most"),
-        (replace(SDXL, family="esrgan"), "SOS-E001", "none that an upscaler has"),
+        (replace(SDXL, family="esrgan"), "SOS-E001", "an upscaler has no stage"),
     ],
 )
 def test_what_comfyui_cannot_do_is_an_error_before_a_run(stage: Stage, code: str, said: str) -> None:

@@ -50,7 +50,7 @@ class StageInput(PlannedStage):
 
 @dataclass(frozen=True, eq=False)
 class StageOutput:
-    """The image of a stage (RGB), what is to be said of it, and what was measured, by name.
+    """The image of a stage (RGB), its findings, and what was measured, by name.
 
     A finding of severity `error` refuses the stage's work: `image` is then the source, unchanged.
     """

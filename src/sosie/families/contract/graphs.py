@@ -31,8 +31,8 @@ class GraphChoices:
 
     @property
     def variant(self) -> str:
-        """What names of engines and files end with, so that another picture of a plan has another; mostly empty."""
-        return "+face-detailer" * (self.faces == "server") + "+tiles" * self.tiles
+        """What names of engines and files end with, so that another image of a plan has another; mostly empty."""
+        return ("+face-detailer" if self.faces == "server" else "") + ("+tiles" if self.tiles else "")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     del choices
     hint = f"sosie recipe show {plan.recipe}"
     if stage.kind != "upscale":
-        return [E001.at(plan.recipe, f"stage '{stage.kind}' is none that an upscaler has; expected 'upscale'", hint)]
+        return [E001.at(plan.recipe, f"an upscaler has no stage '{stage.kind}'; expected 'upscale'", hint)]
     side = max(plan.width, plan.height)
     for each in plan.stages:
         side = round(side * each.upscale.factor) if each.kind == "upscale" else side

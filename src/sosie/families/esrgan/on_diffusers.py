@@ -212,7 +212,7 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     """What would stop this stage, from the plan and the installed packages alone."""
     findings: list[Finding] = []
     if stage.kind != "upscale":
-        message = f"stage '{stage.kind}' is none that an upscaler has; expected 'upscale'"
+        message = f"an upscaler has no stage '{stage.kind}'; expected 'upscale'"
         findings.append(E001.at(plan.recipe, message, f"sosie recipe show {plan.recipe}"))
     if importlib.util.find_spec("spandrel") is None:
         message = f"recipe '{plan.recipe}' upscales with spandrel, which is not installed"

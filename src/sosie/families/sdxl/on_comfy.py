@@ -43,7 +43,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append((E001, f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+        wrong.append((E001, f"SDXL has no stage '{stage.kind}'; expected {', '.join(KINDS)}"))
     if complaint := sampler_complaint(stage.sampler):
         wrong.append((E002, complaint))
     if stage.sampler.shift:

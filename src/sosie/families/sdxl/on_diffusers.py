@@ -106,7 +106,7 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     """What would stop this stage, from the plan alone."""
     wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append((E001, f"stage '{stage.kind}' is none that SDXL has; expected {', '.join(KINDS)}"))
+        wrong.append((E001, f"SDXL has no stage '{stage.kind}'; expected {', '.join(KINDS)}"))
     if unfit := complaint(stage.sampler, "SDXL"):
         wrong.append((E003 if stage.sampler.name in SAMPLERS else E002, unfit))
     texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))

@@ -35,7 +35,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append((E001, f"stage '{stage.kind}' is none that Z-Image has on ComfyUI; expected {' or '.join(KINDS)}"))
+        wrong.append((E001, f"Z-Image has no stage '{stage.kind}' on ComfyUI; expected {' or '.join(KINDS)}"))
     if complaint := sampler_complaint(stage.sampler):
         wrong.append((E002, complaint))
     for name, value in (("text_encoder", stage.text_encoder), ("vae", stage.vae)):
