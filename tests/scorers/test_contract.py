@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
@@ -205,6 +206,10 @@ def test_scores_beside_identity_and_defects_are_stored_and_lines_stay_as_they_ar
     )
     assert (loose["verdict"], strict["verdict"]) == ("keep", "retry")
     assert strict["reasons"] == ["plastic skin"]
+    page = (workspace / "outputs" / "mira" / "index.html").read_text(encoding="utf-8")
+    assert "<td>skin<td" in page
+    assert "plastic skin" in page
+    assert re.search(r"<td>adherence<td class=.n.>[0-9.]+<td>no threshold", page)
     assert list(loose["scores"]) == ["identity", "defects"]
     assert [score["name"] for score in strict["scores"]["defects"]] == ["blank"]
     with closing(sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")) as catalogue:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from catalogues import raw
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from renders import CARD, KEEP, a_render
 
 from sosie.core import (
+    Calibrated,
     CohortRate,
     Score,
     Scorecard,
     Verdict,
 )
 from sosie.core.errors import StoreError
-from sosie.store import Store
+from sosie.store import Store, catalogue
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 RATES = st.none() | st.builds(
@@ -24,7 +28,7 @@ RATES = st.none() | st.builds(
 )
 SCORES = st.builds(
     Score,
-    kind=st.sampled_from(["identity", "defect"]),
+    kind=st.from_regex("[a-z][a-z0-9_]*", fullmatch=True),
     name=st.text(),
     value=st.none() | NUMBERS,
     threshold=st.none() | NUMBERS,
@@ -34,10 +38,8 @@ SCORES = st.builds(
     low=NUMBERS,
     high=NUMBERS,
     higher_is_better=st.booleans(),
-    rate=RATES,
-    joint=RATES,
-    others=RATES,
-    guided_by=st.lists(st.text(), max_size=3).map(tuple),
+    evidence=st.none()
+    | st.builds(Calibrated, RATES, RATES, RATES, st.lists(st.text(), max_size=3).map(tuple), st.text()),
 )
 VERDICTS = st.builds(
     Verdict, st.sampled_from(["keep", "retry", "repair", "reject"]), st.lists(st.text(), max_size=3).map(tuple)
@@ -69,8 +71,40 @@ def test_a_score_that_is_no_number_is_refused_and_not_stored_as_none(store: Stor
     render = store.add_render(a_render(1))
     for score in (
         Score("defect", "noise", bad, 0.1, passed=None),
-        replace(CARD.scores[0], joint=CohortRate("c", 1, 0, 0.0, bad)),
+        replace(CARD.scores[0], evidence=Calibrated(joint=CohortRate("c", 1, 0, 0.0, bad))),
     ):
         with pytest.raises(StoreError, match=r"holds (nan|inf); expected finite"):
             store.add_scorecard(render.id, "gate", Scorecard((CARD.scores[0], score)), KEEP)
     assert store.counts()["scorecards"] == 0
+
+
+OLD = {"rate": None, "joint": None, "others": None, "guided_by": [], "basis": ""}
+"""What every score of the first three versions had."""
+
+
+def test_scores_of_a_store_of_version_3_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates = Calibrated(
+        CohortRate("mira/fl\u00f6w.json", 300, 2, 2 / 300, 1e-05),
+        CohortRate("m", 1, 0, 0.0, 0.95),
+        None,
+        ("a",),
+        "5 refs",
+    )
+    card = Scorecard((*CARD.scores, replace(CARD.scores[0], reason="\ud800 \u201c", evidence=rates)))
+    with monkeypatch.context() as patch:
+        third = catalogue.migrations()[:3]
+        patch.setattr(catalogue, "migrations", lambda: third)
+        with Store.open(folder) as store:
+            render = store.add_render(a_render(1))
+            store.add_scorecard(render.id, "gate", card, KEEP)
+    with raw(folder) as database:
+        for position, text in database.execute("SELECT position, json FROM scores").fetchall():
+            table = json.loads(text)
+            evidence = table.pop("evidence") or {}
+            old = json.dumps(table | OLD | evidence)
+            database.execute("UPDATE scores SET json = ? WHERE position = ?", (old, position))
+        database.commit()
+    with Store.open(folder) as store:
+        assert store.find_scorecard(render.id, "gate") == (card, KEEP)
+    with raw(folder) as database:
+        assert not any("basis" in json.loads(text) for (text,) in database.execute("SELECT json FROM scores"))

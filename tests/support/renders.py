@@ -7,6 +7,7 @@ import random
 from PIL import Image
 
 from sosie.core import (
+    Calibrated,
     Character,
     CohortRate,
     Draw,
@@ -27,10 +28,12 @@ RECIPE = Recipe("mini", (Stage("generate", "sdxl", "mini", guides=(GUIDE,)),), "
 MIRA = Character("mira", "fictional", adult=True)
 DIGESTS = {"mini": "a" * 64, GUIDE.weights: "b" * 64, GUIDE.encoder: ""}
 ENVIRONMENT = Environment("3.11", "linux", "cpu", (("torch", "2.14"), ("diffusers", "0.42")))
+RATED = Calibrated(CohortRate("mini", 300, 2, 2 / 300, 0.021))
+GUIDED = Calibrated(guided_by=("sface", "arcface"))
 CARD = Scorecard(
     (
-        Score("identity", "sface", 0.61, 0.4, passed=True, rate=CohortRate("mini", 300, 2, 2 / 300, 0.021)),
-        Score("identity", "dlib", None, 0.9, passed=None, reason="not installed", guided_by=("sface", "arcface")),
+        Score("identity", "sface", 0.61, 0.4, passed=True, evidence=RATED),
+        Score("identity", "dlib", None, 0.9, passed=None, reason="not installed", evidence=GUIDED),
         Score("defect", "noise", 0.01, 0.1, passed=True),
     )
 )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sosie.core import Score, Scorecard, Verdict
+from sosie.core import Calibrated, Score, Scorecard, Verdict
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,7 +29,8 @@ def image_line(image: Path, scorecard: Scorecard, verdict: Verdict, origin: dict
 
 
 def _identity(score: Score) -> dict[str, Any]:
-    rate = score.rate
+    evidence = score.evidence or Calibrated()
+    rate = evidence.rate
     return {
         "judge": score.name,
         "value": score.value,
@@ -41,10 +42,10 @@ def _identity(score: Score) -> dict[str, Any]:
         "cohort": rate.cohort if rate else None,
         "pass": score.passed,
         "reason": score.reason,
-        "joint": _rate(score.joint),
-        "others": _rate(score.others),
-        "guided_by": list(score.guided_by),
-        "threshold_from": score.basis or (rate.cohort if rate else None),
+        "joint": _rate(evidence.joint),
+        "others": _rate(evidence.others),
+        "guided_by": list(evidence.guided_by),
+        "threshold_from": evidence.basis or (rate.cohort if rate else None),
     }
 
 
@@ -77,7 +78,8 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
     for column in ("image", "verdict", *judges, "defects"):
         shown.add_column(column, overflow="fold")
     shown.add_column("seconds", justify="right")
-    bases = dict.fromkeys(score.basis for _, card, _, _ in rows for score in card.of("identity") if score.basis)
+    evidence = [score.evidence for _, card, _, _ in rows for score in card.of("identity") if score.evidence]
+    bases = dict.fromkeys(one.basis for one in evidence if one.basis)
     if bases:
         shown.caption = f"thresholds from {'; '.join(bases)}: how many strangers would pass is unknown"
     for image, card, verdict, seconds in rows:

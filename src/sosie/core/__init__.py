@@ -17,11 +17,12 @@ from sosie.core.recipe import (
     Upscale,
 )
 from sosie.core.render import Engine, Environment, Progress, Render
-from sosie.core.score import CohortRate, Outcome, Score, Scorecard, Verdict
+from sosie.core.score import Calibrated, CohortRate, Outcome, Score, Scorecard, Verdict
 
 __all__ = [
     "Acceptance",
     "Asset",
+    "Calibrated",
     "Character",
     "CharacterLora",
     "CohortRate",

@@ -27,15 +27,29 @@ class CohortRate:
 
 
 @dataclass(frozen=True)
+class Calibrated:
+    """What stands behind the threshold of a judge of identity.
+
+    `rate` is what it lets through alone, `joint` together with the other judges, `others` the joint rate against
+    other people. `guided_by` names the encoders that guided the image: never the one that judged. `basis` says
+    what set the threshold where it was no cohort: then all three rates are None.
+    """
+
+    rate: CohortRate | None = None
+    joint: CohortRate | None = None
+    others: CohortRate | None = None
+    guided_by: tuple[str, ...] = ()
+    basis: str = ""
+
+
+@dataclass(frozen=True)
 class Score:
     """One measured value of one image.
 
     `kind` is the group in which it is shown: `identity` of judges, `defect`, or another word of small letters,
     digits and underscores (`ConfigError`). `value` is None when nothing could be measured; `reason` then says why.
     `passed` is None when there is no value or no threshold: never a pass. `low` and `high` bound the value's range.
-    `rate` is what the threshold lets through alone, `joint` together with the other judges, `others` the joint rate
-    against other people. `guided_by` names the encoders that guided the image: never the one that judged. `basis`
-    says what set the threshold where it was no cohort: then all three rates are None.
+    `evidence` is what stands behind the threshold of identity.
     """
 
     kind: str
@@ -48,11 +62,7 @@ class Score:
     low: float = 0.0
     high: float = 1.0
     higher_is_better: bool = False
-    rate: CohortRate | None = None
-    joint: CohortRate | None = None
-    others: CohortRate | None = None
-    guided_by: tuple[str, ...] = ()
-    basis: str = ""
+    evidence: Calibrated | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch("[a-z][a-z0-9_]*", self.kind):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sosie.core import CohortRate, Score
+from sosie.core import Calibrated, CohortRate, Score
 from sosie.core.schema import digest
 from sosie.faces.encoders import Metric, similarity
 from sosie.faces.encoders import template as template_of
@@ -214,7 +214,8 @@ class Identity:
             scores.append(_score(scale, judge, value, reason, self.gate))
         absent = self.scales[len(self.gate.judges) :]
         whys = zip(absent, self.gate.absent.values(), strict=True)
-        return scores + [replace(scale.unmeasured(why), guided_by=self.gate.guided_by) for scale, why in whys]
+        guided = Calibrated(guided_by=self.gate.guided_by)
+        return scores + [replace(scale.unmeasured(why), evidence=guided) for scale, why in whys]
 
 
 def _scale(judge: JudgeGate) -> Scale:
@@ -230,16 +231,9 @@ def _score(scale: Scale, judge: JudgeGate, value: float | None, reason: str, gat
         passed = value >= judge.threshold if judge.higher_is_better else value <= judge.threshold
         sign = "below" if judge.higher_is_better else "above"
         reason = "" if passed else f"{judge.encoder.name} {value:.3f} is {sign} {judge.threshold:.3f}"
-    return replace(
-        scale.unmeasured(reason),
-        value=value,
-        passed=passed,
-        rate=judge.rate,
-        joint=None if judge.basis else gate.joint,
-        others=None if judge.basis else gate.others,
-        guided_by=gate.guided_by,
-        basis=judge.basis,
-    )
+    joint, others = (None, None) if judge.basis else (gate.joint, gate.others)
+    evidence = Calibrated(judge.rate, joint, others, gate.guided_by, judge.basis)
+    return replace(scale.unmeasured(reason), value=value, passed=passed, evidence=evidence)
 
 
 def _knows(cohort: Cohort, gate: JudgeGate) -> bool:

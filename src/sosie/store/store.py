@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
-from sosie.core import Finding, Plan, Render, Score, Scorecard, Verdict
+from sosie.core import Calibrated, Finding, Plan, Render, Score, Scorecard, Verdict
 from sosie.core.errors import StoreError
 from sosie.core.finding import Rule
 from sosie.core.schema import digest
@@ -318,7 +318,8 @@ def _score_row(score: Score) -> tuple[Any, ...]:
 
 
 def _expect_finite(render_id: int, score: Score) -> None:
-    rates = [rate for rate in (score.rate, score.joint, score.others) if rate]
+    evidence = score.evidence or Calibrated()
+    rates = [rate for rate in (evidence.rate, evidence.joint, evidence.others) if rate]
     numbers = [score.value, score.threshold, score.low, score.high, *(n for r in rates for n in (r.fmr, r.upper95))]
     if bad := [number for number in numbers if number is not None and not math.isfinite(number)]:
         raise StoreError(
