@@ -388,6 +388,12 @@ def test_a_file_for_another_purpose_is_found_out(sosie: Sosie, hub: Hostile, rec
     assert "upscaler of family esrgan; expected controlnet for esrgan or sdxl" in result.err
 
 
+def test_a_folder_inside_an_embedded_model_is_here(sosie: Sosie, tmp_path: Path) -> None:
+    result = sosie("model", "fetch", "mini", "--list", "--json", "--workspace", tmp_path)
+    assert result.code == 0, result.err
+    assert {row["name"]: row["state"] for row in rows(result.out)}["mini:controlnet"] == "here"
+
+
 def test_a_failed_download_does_not_keep_the_others_from_coming(sosie: Sosie, hub: Hostile, recipe: Path) -> None:
     publish(hub, b"<html><title>Sorry</title></html>", "page.safetensors")
     page = '\n[[files]]\nname = "page"\nsource = "hf:owner/repo:page.safetensors"\n'
