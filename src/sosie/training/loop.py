@@ -11,9 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from sosie.core import Finding
 from sosie.core.errors import EngineError
 from sosie.core.plan import derive_seed
+from sosie.diffusion.cuda_graph import Replay
 from sosie.families.contract.trains import Base, Trains
 from sosie.training import lora_file, state
 from sosie.training.adapters import Adapters, put
@@ -25,12 +29,9 @@ from sosie.training.job import TrainingJob
 from sosie.training.optimise import learning_rate, optimiser_for
 from sosie.training.order import Order
 from sosie.training.prepare import FACE, Item, Material
-from sosie.training.replay import Replay
 from sosie.training.saves import make_room, save_whole
 from sosie.training.state import Standing, State
 from sosie.training.timesteps import draw_timesteps
-
-torch: Any = importlib.import_module("torch")
 
 STATE = "state.safetensors"
 RECENT = 20
@@ -71,12 +72,14 @@ class Trainer:
         with _enough_memory(f"step {number + 1}"), strictly(self._device):
             return self._learn(items, names, generator, began)
 
-    def _learn(self, items: Sequence[Item], names: tuple[str, ...], generator: Any, began: float) -> Stepped | Finding:
+    def _learn(
+        self, items: Sequence[Item], names: tuple[str, ...], generator: torch.Generator, began: float
+    ) -> Stepped | Finding:
         number, training = self.standing.step, self._job.training
         positions = partial(draw_timesteps, training, generator)
         given = {**self._base.noised(stacked(items), generator, positions), **counts(items)}
-        made = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
-        value, error, norm = made.tolist()  # the one moment of a step at which a GPU is waited for
+        (made,) = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
+        value, error, norm = map(float, made.cpu())  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
         if found is not None:
             return found
@@ -86,15 +89,15 @@ class Trainer:
         self._seconds = [*self._seconds, seconds][-RECENT:]
         return Stepped(number + 1, training.steps, value, norm, rate, names, seconds, self._left())
 
-    def _slope(self, given: Mapping[str, Any]) -> Any:
-        """Loss, mean squared error and the gradient's norm, [3]; the clipped gradient is left with the weights."""
+    def _slope(self, given: Mapping[str, Tensor]) -> tuple[Tensor]:
+        """Loss, mean squared error and the gradient's norm, in a tensor [3]; the clipped gradient is kept."""
         self._adapters.begin_step()
         errors, weights = self._base.errors(given)
         loss = weighted_loss(errors, weights, given, self._job.training.face_weight)
         self.accelerator.backward(loss)
         self._adapters.end_backward()
         norm = self.accelerator.clip_grad_norm_([self._adapters.weights], self._job.training.clip)
-        return torch.stack([loss.detach(), errors.detach().mean(), norm])
+        return (torch.stack([loss.detach(), errors.detach().mean(), norm]),)
 
     def _update(self, rate: float, norm: float) -> None:
         for group in self._optimizer.param_groups:
@@ -219,18 +222,18 @@ def _enough_memory(what: str) -> Generator[None]:
         ) from error
 
 
-def stacked(items: Sequence[Item]) -> dict[str, Any]:
+def stacked(items: Sequence[Item]) -> dict[str, Tensor]:
     """The tensors of items of one shape, stacked."""
     return {name: torch.stack([item.tensors[name] for item in items]) for name in items[0].tensors}
 
 
-def counts(items: Sequence[Item]) -> dict[str, Any]:
+def counts(items: Sequence[Item]) -> dict[str, Tensor]:
     """What the loss weighs by: `faces` [n, 1, y, x], the share of face in latent pixels, and `own` [n], of pictures."""
     own = torch.tensor([item.weight for item in items])
     return {"faces": torch.stack([item.tensors[FACE] for item in items])[:, None], "own": own}
 
 
-def weighted_loss(errors: Any, weights: Any, given: Mapping[str, Any], face_weight: float) -> Any:
+def weighted_loss(errors: Tensor, weights: Tensor, given: Mapping[str, Tensor], face_weight: float) -> Tensor:
     """The batch's loss from squared errors [n, c, y, x] and the pictures' weights [n], a scalar.
 
     In a picture, pixels of the face count `face_weight` times, in a weighted mean, so that the size

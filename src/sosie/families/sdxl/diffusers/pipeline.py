@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import diffusers
 import torch
@@ -23,6 +23,7 @@ from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
 from sosie.families.sdxl.diffusers.controlnet import load_controlnet
 from sosie.families.sdxl.diffusers.fast.acceleration import Accelerated, Levers, accelerate, why_not
+from sosie.families.sdxl.diffusers.fast.parts import Denoiser
 from sosie.families.sdxl.diffusers.guidance import Guides, Pose
 from sosie.families.sdxl.diffusers.loras import Loras, faceid_loras
 from sosie.families.sdxl.diffusers.parts import Pipeline
@@ -71,6 +72,14 @@ class Model:
         if self.accelerated is not None:
             self.accelerated.restore()
         self.accelerated, self.settled = None, ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Denoisers:
+    """What is made fast: the UNet and all ControlNets of a model."""
+
+    unet: Denoiser
+    controlnet: SimpleNamespace
 
 
 class Pipelines:
@@ -178,7 +187,7 @@ class Pipelines:
                 net.to(self._device)
             return
         place(model.base, mode, self._device, tuple(model.nets.values()))
-        nets = SimpleNamespace(unet=model.base.unet, controlnet=SimpleNamespace(nets=list(model.nets.values())))
+        nets = _Denoisers(cast(Any, model.base.unet), SimpleNamespace(nets=list(model.nets.values())))
         levers = Levers() if self._settings.compile else Levers(compile="off")
         if mode in ("full", "tiled") and not why_not(nets, levers):
             model.accelerated = accelerate(nets, levers, cache_folder() / "compiled")

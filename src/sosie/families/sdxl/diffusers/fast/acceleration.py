@@ -7,25 +7,25 @@
 - The blocks that repeat are compiled by Inductor, in channels-last memory.
 
 The pipeline keeps its loop, scheduler, adapters and callbacks. What each of it gives: `docs/speed.md`.
-Only `on_diffusers` and what it alone imports import this module (it imports torch).
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
+
+import torch
 
 from sosie.core.errors import EngineError
+from sosie.diffusion.cuda_graph import new_pool
 from sosie.families.sdxl.diffusers.fast.compiling import Compiled, room_to_compile
 from sosie.families.sdxl.diffusers.fast.constant_context import SelfAttention, attentions
-from sosie.families.sdxl.diffusers.fast.replay import Clock, Means, Replayed, ReplayedControlNet, ReplayedUNet
-
-torch: Any = importlib.import_module("torch")
+from sosie.families.sdxl.diffusers.fast.parts import Attention, Denoiser, HasDenoisers
+from sosie.families.sdxl.diffusers.fast.replay import Making, Replayed, ReplayedControlNet, ReplayedUNet
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,13 @@ class Levers:
 class Accelerated:
     """A pipeline that was made fast, to be undone by `restore`."""
 
-    def __init__(self, models: Sequence[_Fast], clock: Clock) -> None:
+    def __init__(self, models: Sequence[_Fast]) -> None:
         self._models = list(models)
-        self._clock = clock
-
-    @property
-    def preparing(self) -> float:
-        """Seconds spent so far on compiling and capturing, all of it in first images of a shape."""
-        return self._clock.seconds
 
     @property
     def programs(self) -> int:
         """How many calls were prepared: one a model and shape."""
-        return self._clock.programs
+        return sum(one.replayed.prepared for one in self._models)
 
     @property
     def stock_calls(self) -> int:
@@ -72,11 +66,11 @@ class Accelerated:
 class _Fast:
     """One model made fast, and the way back."""
 
-    def __init__(self, model: Any, levers: Levers, means: Means) -> None:
+    def __init__(self, model: Denoiser, levers: Levers, making: Making) -> None:
         self.model = model
         self._compiled = None if levers.compile == "off" else Compiled(model)
         kind = ReplayedControlNet if hasattr(model, "controlnet_cond_embedding") else ReplayedUNet
-        self.replayed: Replayed = kind(model, means, list(_joined(model)))
+        self.replayed: Replayed = kind(model, making, list(_joined(model)))
         self.replayed.install()
 
     def restore(self) -> None:
@@ -88,7 +82,7 @@ class _Fast:
             _separate(layer)
 
 
-def why_not(pipeline: Any, levers: Levers = Levers()) -> str:
+def why_not(pipeline: HasDenoisers, levers: Levers = Levers()) -> str:
     """Why this pipeline cannot be accelerated, or nothing."""
     for model in _models(pipeline):
         name = type(model).__name__
@@ -110,7 +104,7 @@ def why_not(pipeline: Any, levers: Levers = Levers()) -> str:
     return "a ControlNet is there twice" if len(set(nets)) < len(nets) else ""
 
 
-def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = None) -> Accelerated:
+def accelerate(pipeline: HasDenoisers, levers: Levers = Levers(), cache: Path | None = None) -> Accelerated:
     """Makes a stock SDXL pipeline fast in place, with any of its ControlNets and identity adapters.
 
     Adapters must be loaded before. Their scales, embeddings, prompts, sizes, samplers and callbacks may
@@ -122,23 +116,18 @@ def accelerate(pipeline: Any, levers: Levers = Levers(), cache: Path | None = No
         raise EngineError(f"the pipeline cannot be accelerated: {reason}")
     if cache is not None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
-    clock = Clock()
-    means = Means(
-        pool=torch.cuda.graph_pool_handle() if levers.graph else None,
-        kernels=lambda: _kernels(levers),
-        clock=clock,
-    )
-    return Accelerated([_Fast(model, levers, means) for model in _models(pipeline)], clock)
+    making = Making(new_pool() if levers.graph else None, lambda: _kernels(levers))
+    return Accelerated([_Fast(model, levers, making) for model in _models(pipeline)])
 
 
-def _models(pipeline: Any) -> list[Any]:
+def _models(pipeline: HasDenoisers) -> list[Denoiser]:
     """The UNet and the ControlNets of a pipeline."""
-    control = getattr(pipeline, "controlnet", None)
-    nets = [] if control is None else list(getattr(control, "nets", [control]))
+    control: Denoiser | None = getattr(pipeline, "controlnet", None)
+    nets: Sequence[Denoiser] = [] if control is None else getattr(control, "nets", [control])
     return [pipeline.unet, *nets]
 
 
-def _odd(layer: Any) -> str:
+def _odd(layer: Attention) -> str:
     """What an attention layer has that the replaced processors would not honour, or nothing."""
     if (kind := type(layer.processor).__name__) not in ("AttnProcessor2_0", "IPAdapterAttnProcessor2_0"):
         return f"uses {kind}"
@@ -148,7 +137,7 @@ def _odd(layer: Any) -> str:
     return "is not plain" if layer.residual_connection or layer.rescale_output_factor != 1 else ""
 
 
-def _joined(model: Any) -> Iterator[tuple[Any, Any]]:
+def _joined(model: Denoiser) -> Iterator[tuple[Attention, SelfAttention]]:
     """Self-attention layers with processors for the joined projections.
 
     The layer's own weights become views of the joined one, so nothing is held twice.
@@ -163,7 +152,7 @@ def _joined(model: Any) -> Iterator[tuple[Any, Any]]:
         yield layer, SelfAttention(joined)
 
 
-def _separate(layer: Any) -> None:
+def _separate(layer: Attention) -> None:
     """Weights of their own again, where they are views of a joined one."""
     for part in (layer.to_q, layer.to_k, layer.to_v):
         if part.weight.untyped_storage().nbytes() > part.weight.nbytes:

@@ -1,46 +1,43 @@
-"""Calls of the UNet and of a ControlNet, prepared once for their shapes and then replayed.
+"""Calls of the UNet and of a ControlNet, prepared once for their shapes and then replayed as CUDA graphs.
 
-A `Program` owns the buffers of one call: inputs are copied in, one CUDA graph runs every kernel, and
-outputs stand in buffers outside the graph's memory, so that graphs may share that memory. Without a
-graph (on a CPU) the same call runs kernel by kernel.
-
-Only `acceleration` imports this module (it imports torch).
+Without graphs (on a CPU) the same calls run kernel by kernel.
 """
 
 from __future__ import annotations
 
-import importlib
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from sosie.core.errors import EngineError
-from sosie.families.sdxl.diffusers.fast.constant_context import ConstantContext, attentions, scales, stamp
+import torch
+from torch import Tensor
 
-torch: Any = importlib.import_module("torch")
+from sosie.core.errors import EngineError
+from sosie.diffusion.cuda_graph import CudaGraph, Tensors, form_of
+from sosie.families.sdxl.diffusers.fast.constant_context import (
+    ConstantContext,
+    SelfAttention,
+    attentions,
+    scales,
+    stamp,
+)
+from sosie.families.sdxl.diffusers.fast.parts import Attention, Denoiser
 
 PROGRAMS = 6
 """Shapes of one model that are kept ready: size, batch, number of tokens."""
 
-WARM_UPS = 3
-"""Runs before a capture: compiling, choosing algorithms, then one that does neither."""
-
-Call = Callable[..., Sequence[Any]]
+Arguments = dict[str, Any]
+"""Of a call of `forward`: tensors, numbers, flags and tables of them."""
 
 
-@dataclass
-class Clock:
-    """What preparing cost so far: seconds, and how many programs were made."""
-
-    seconds: float = 0.0
-    programs: int = 0
+OwnAttention = Sequence[tuple[Attention, SelfAttention]]
+"""Self-attention layers with the processors that replace theirs in a run."""
 
 
 @dataclass(frozen=True)
-class Means:
+class Making:
     """How programs are made.
 
     `pool` is the memory that graphs share, or `None` for no graphs; `kernels` is entered around every
@@ -49,110 +46,60 @@ class Means:
 
     pool: Any
     kernels: Callable[[], AbstractContextManager[None]]
-    clock: Clock = field(default_factory=Clock)
 
 
+@dataclass(frozen=True, eq=False)
 class Program:
-    """One call for one shape: `inputs` and `outputs` are tensors whose addresses stay."""
+    """One call for one shape, with its constant context and a number that tells where its weights lie."""
 
-    def __init__(self, context: ConstantContext, inputs: Mapping[str, Any], weights: int) -> None:
-        self.context = context
-        self.weights = weights
-        self._inputs = {name: torch.empty_like(tensor) for name, tensor in inputs.items()}
-        self._outputs: tuple[Any, ...] = ()
-        self._call: Call | None = None
-        self._graph: Any = None
-
-    @property
-    def captured(self) -> bool:
-        """Whether a graph does the call."""
-        return self._graph is not None
-
-    def prepare(self, call: Call, pool: Any) -> None:
-        """Makes `call(**inputs)` what `replay` does, as a graph if there is a `pool` for it."""
-        self._call = call
-        if pool is None:
-            self._run(call)
-            return
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UPS):
-                self._run(call)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
-            self._run(call)
-        self._graph = graph
-
-    def fill(self, inputs: Mapping[str, Any]) -> None:
-        """Copies the inputs into their buffers."""
-        for name, buffer in self._inputs.items():
-            buffer.copy_(inputs[name])
-
-    def replay(self) -> tuple[Any, ...]:
-        """The outputs for the inputs in the buffers; the next replay overwrites them."""
-        if self._graph is not None:
-            self._graph.replay()
-        elif self._call is not None:
-            self._run(self._call)
-        return self._outputs
-
-    def zeros(self) -> tuple[Any, ...]:
-        """Zeros in the shape of the outputs."""
-        return tuple(torch.zeros_like(tensor) for tensor in self._outputs)
-
-    def _run(self, call: Call) -> None:
-        made = call(**self._inputs)
-        if not self._outputs:
-            self._outputs = tuple(torch.empty_like(tensor) for tensor in made)
-        for kept, tensor in zip(self._outputs, made, strict=True):
-            kept.copy_(tensor)
+    graph: CudaGraph
+    context: ConstantContext
+    weights: int
 
 
 @dataclass(frozen=True)
 class Given:
     """A call that can be replayed: constant tokens apart from what changes with the steps."""
 
-    states: Any
-    identity: tuple[Any, ...]
-    inputs: Mapping[str, Any]
+    states: Tensor
+    identity: tuple[Tensor, ...]
+    inputs: Tensors
     silent: bool = False
     """Whether the answer is known to be zeros."""
 
     @property
     def form(self) -> tuple[object, ...]:
         """Equal for calls that one program can do."""
-        tensors = (self.states, *self.identity, *self.inputs.values())
-        return (len(self.identity), *self.inputs, *((tuple(t.shape), t.dtype) for t in tensors))
+        tokens = {str(place): tensor for place, tensor in enumerate((self.states, *self.identity))}
+        return (form_of(tokens), form_of(self.inputs))
 
 
 class Replayed:
     """A model whose `forward` is replayed from `install` to `remove`.
 
-    `own_attention` pairs self-attention layers with the processors that replace theirs in a run. A
-    call of a form that is not known here (masks, other adapters, guess mode) runs as stock diffusers
+    A call of a form that is not known here (masks, other adapters, guess mode) runs as stock diffusers
     runs it and is counted in `stock_calls`.
     """
 
-    def __init__(self, model: Any, means: Means, own_attention: Sequence[tuple[Any, Any]]) -> None:
+    def __init__(self, model: Denoiser, making: Making, own_attention: OwnAttention) -> None:
         self.model = model
-        self.stock: Any = model.__class__.forward
+        self.stock: Callable[..., Any] = type(model).forward
         self.stock_calls = 0
-        self._means = means
+        self.prepared = 0
+        self._making = making
         self._own_attention = own_attention
         self._programs: OrderedDict[tuple[object, ...], Program] = OrderedDict()
         self._layers = [layer for _, layer in attentions(model)]
 
-    def call(self, **inputs: Any) -> Sequence[Any]:
+    def call(self, inputs: Tensors) -> Sequence[Tensor]:
         """What a program does: the model's own `forward` on the inputs of `understood`."""
         raise NotImplementedError
 
-    def understood(self, given: Mapping[str, Any]) -> Given | None:
+    def understood(self, given: Arguments) -> Given | None:
         """The arguments of a call as something to replay, or `None` if it is not of a known form."""
         raise NotImplementedError
 
-    def answer(self, outputs: tuple[Any, ...]) -> Any:
+    def answer(self, outputs: tuple[Tensor, ...]) -> tuple[object, ...]:
         """A program's outputs as `forward` returns them."""
         raise NotImplementedError
 
@@ -165,7 +112,7 @@ class Replayed:
         self.model.__dict__.pop("forward", None)
         self._programs.clear()
 
-    def _forward(self, sample: Any, timestep: Any, **more: Any) -> Any:
+    def _forward(self, sample: Tensor, timestep: Tensor | float, **more: Any) -> object:
         with torch.no_grad():
             given = self.understood({**more, "sample": sample, "timestep": timestep})
             if given is None or any(isinstance(scale, list) for scale in scales(self._layers)):
@@ -174,8 +121,8 @@ class Replayed:
             program = self._program(given)
             changed = program.context.update(given.states, given.identity)
             if given.silent:
-                return self.answer(program.zeros())
-            program.fill(given.inputs)
+                return self.answer(program.graph.zeros())
+            program.graph.fill(given.inputs)
             outputs = self._replayed(program)
             if changed and program.weights != self._weights():  # looked up while the GPU works
                 raise EngineError(
@@ -184,11 +131,11 @@ class Replayed:
                 )
             return self.answer(outputs)
 
-    def _replayed(self, program: Program) -> tuple[Any, ...]:
-        if program.captured:
-            return program.replay()
-        with self._installed(program):
-            return program.replay()
+    def _replayed(self, program: Program) -> tuple[Tensor, ...]:
+        if program.graph.captured:
+            return program.graph.replay()
+        with self._installed(program.context):
+            return program.graph.replay()
 
     def _program(self, given: Given) -> Program:
         program = self._programs.get(given.form)
@@ -200,27 +147,21 @@ class Replayed:
         return program
 
     def _prepared(self, given: Given) -> Program:
-        started = time.monotonic()
         context = ConstantContext(self.model)
         context.update(given.states, given.identity)
-        program = Program(context, given.inputs, self._weights())
-        program.fill(given.inputs)
-        with self._installed(program):
-            program.prepare(self.call, self._means.pool)
-        if program.captured:
-            torch.cuda.synchronize()
-        self._means.clock.seconds += time.monotonic() - started
-        self._means.clock.programs += 1
-        return program
+        with self._installed(context):
+            graph = CudaGraph(self.call, given.inputs, self._making.pool)
+        self.prepared += 1
+        return Program(graph, context, self._weights())
 
     @contextmanager
-    def _installed(self, program: Program) -> Generator[None]:
+    def _installed(self, context: ConstantContext) -> Generator[None]:
         """The model as a run needs it: constant context, own self-attention, chosen kernels."""
         before = [layer.processor for layer, _ in self._own_attention]
         for layer, processor in self._own_attention:
             layer.set_processor(processor)
         try:
-            with self._means.kernels(), program.context.installed():
+            with self._making.kernels(), context.installed():
                 yield
         finally:
             for (layer, _), processor in zip(self._own_attention, before, strict=True):
@@ -234,7 +175,7 @@ class Replayed:
 class ReplayedUNet(Replayed):
     """`UNet2DConditionModel.forward` as the SDXL pipelines call it."""
 
-    def call(self, **inputs: Any) -> Sequence[Any]:
+    def call(self, inputs: Tensors) -> Sequence[Tensor]:
         """The predicted noise, [batch, 4, height / 8, width / 8]."""
         down = [inputs[name] for name in inputs if name.startswith("down")]
         return self.stock(
@@ -248,7 +189,7 @@ class ReplayedUNet(Replayed):
             return_dict=False,
         )
 
-    def understood(self, given: Mapping[str, Any]) -> Given | None:
+    def understood(self, given: Arguments) -> Given | None:
         """Known: text, size, identity embeddings, residuals of ControlNets."""
         rest = dict(given)
         added, down, mid = (
@@ -265,7 +206,7 @@ class ReplayedUNet(Replayed):
             inputs |= {f"down{index}": tensor for index, tensor in enumerate(down)} | {"mid": mid}
         return Given(states, tuple(added.get("image_embeds", ())), inputs)
 
-    def answer(self, outputs: tuple[Any, ...]) -> Any:
+    def answer(self, outputs: tuple[Tensor, ...]) -> tuple[object, ...]:
         """A copy: schedulers may keep it for their next step."""
         return (outputs[0].clone(memory_format=torch.contiguous_format),)
 
@@ -277,13 +218,15 @@ class ReplayedControlNet(Replayed):
     A scale of zero runs nothing: the residuals are zeros.
     """
 
-    def __init__(self, model: Any, means: Means, own_attention: Sequence[tuple[Any, Any]]) -> None:
-        super().__init__(model, means, own_attention)
-        self._condition: tuple[object, Any, Any] = (None, None, None)
+    def __init__(self, model: Denoiser, making: Making, own_attention: OwnAttention) -> None:
+        super().__init__(model, making, own_attention)
+        self._condition: tuple[object, Tensor, Tensor] | None = (
+            None  # of which image, kept alive: an id is not given twice
+        )
 
-    def call(self, **inputs: Any) -> Sequence[Any]:
+    def call(self, inputs: Tensors) -> Sequence[Tensor]:
         """The residuals of the down blocks, then that of the mid block, times the scale."""
-        residuals: tuple[list[Any], Any] = self.stock(
+        residuals: tuple[list[Tensor], Tensor] = self.stock(
             self.model,
             inputs["sample"],
             inputs["timestep"],
@@ -295,7 +238,7 @@ class ReplayedControlNet(Replayed):
         scale = inputs["scale"]
         return [(tensor.float() * scale).to(tensor.dtype) for tensor in (*residuals[0], residuals[1])]
 
-    def understood(self, given: Mapping[str, Any]) -> Given | None:
+    def understood(self, given: Arguments) -> Given | None:
         """Known: text or identity tokens, size, a condition image, one scale."""
         rest = dict(given)
         added, image, scale = (
@@ -312,38 +255,38 @@ class ReplayedControlNet(Replayed):
         inputs |= {"condition": self._embedding(image), "scale": _number(float(scale), sample)}
         return Given(states, (), inputs, silent=scale == 0)
 
-    def answer(self, outputs: tuple[Any, ...]) -> Any:
+    def answer(self, outputs: tuple[Tensor, ...]) -> tuple[object, ...]:
         """The buffers themselves: the UNet copies them at once."""
         return list(outputs[:-1]), outputs[-1]
 
-    def _embedding(self, image: Any) -> Any:
-        if self._condition[0] != stamp(image):
-            embedding = self.model.controlnet_cond_embedding(image)
-            self._condition = (stamp(image), image, embedding)
+    def _embedding(self, image: Tensor) -> Tensor:
+        if self._condition is None or self._condition[0] != stamp(image):
+            self._condition = (stamp(image), image, self.model.controlnet_cond_embedding(image))
         return self._condition[2]
 
     @contextmanager
-    def _installed(self, program: Program) -> Generator[None]:
+    def _installed(self, context: ConstantContext) -> Generator[None]:
         embedding = self.model.controlnet_cond_embedding
         self.model.controlnet_cond_embedding = torch.nn.Identity()
         try:
-            with super()._installed(program):
+            with super()._installed(context):
                 yield
         finally:
             self.model.controlnet_cond_embedding = embedding
 
 
-def _changing(sample: Any, timestep: Any) -> dict[str, Any]:
+def _changing(sample: Tensor, timestep: Tensor | float) -> dict[str, Tensor]:
     """What changes with every step; a timestep that is not on the device is made there without waiting."""
-    there = torch.is_tensor(timestep) and timestep.device == sample.device
-    return {"sample": sample, "timestep": timestep if there else _number(float(timestep), sample)}
+    if isinstance(timestep, Tensor) and timestep.device == sample.device:
+        return {"sample": sample, "timestep": timestep}
+    return {"sample": sample, "timestep": _number(float(timestep), sample)}
 
 
-def _number(value: float, like: Any) -> Any:
+def _number(value: float, like: Tensor) -> Tensor:
     return torch.full((), value, dtype=torch.float32, device=like.device)
 
 
-def _is_sdxl(states: Any, added: Any, *more: str) -> bool:
+def _is_sdxl(states: object, added: Mapping[str, object] | None, *more: str) -> bool:
     """Whether text and size come as SDXL's do: [batch, tokens, channels], pooled text, six numbers."""
     known = {"text_embeds", "time_ids", *more}
-    return torch.is_tensor(states) and added is not None and {"text_embeds", "time_ids"} <= set(added) <= known
+    return isinstance(states, Tensor) and added is not None and {"text_embeds", "time_ids"} <= set(added) <= known
