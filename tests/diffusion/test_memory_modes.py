@@ -189,6 +189,18 @@ def test_the_picture_is_the_same_in_every_mode_that_rounds_nothing(stack: Any) -
 
 
 @pytest.mark.local
+def test_a_model_that_rested_in_main_memory_draws_the_same_picture(stack: Any) -> None:
+    from sosie.diffusion.offload import place, to_main_memory
+
+    for mode in ("full", "offload", "sequential", "fp8"):
+        place(stack, mode, "cpu")
+        before = draw(stack)
+        to_main_memory(stack)
+        place(stack, mode, "cpu")
+        assert float((draw(stack) - before).abs().max()) < 1e-5, mode
+
+
+@pytest.mark.local
 def test_8_bits_round_the_weights_of_unet_and_controlnet_only_and_for_good(stack: Any) -> None:
     import torch
 

@@ -81,6 +81,13 @@ def place(pipeline: Pipeline, mode: Mode, device: str, nets: Sequence[nn.Module]
         _hooks.add_hook_to_module(part, Turn(device, others))
 
 
+def to_main_memory(pipeline: Pipeline, nets: Sequence[nn.Module] = ()) -> None:
+    """Takes all parts off the GPU, until `place` puts them back; an accelerated pipeline must be restored."""
+    for _, part in _parts(pipeline, nets):
+        if not any(tensor.is_meta for tensor in part.parameters()):  # a part that comes layer by layer is there
+            part.to("cpu")
+
+
 def device_of(part: nn.Module | Part) -> torch.device:
     """Where a part works: not where it waits for its turn."""
     hooked = (getattr(module, "_hf_hook", None) for module in part.modules())

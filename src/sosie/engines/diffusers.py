@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import importlib.util
 import os
@@ -10,13 +9,15 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sosie.core import Environment, Finding, Plan, Progress, Render, Stage
+from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, MissingPartError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E004
+from sosie.engines.residency import CardMemory, MainMemory, Memory, Residency
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.engines.worker import Worker
 from sosie.families import drawer_of, expect_drawer
@@ -33,14 +34,21 @@ PACKAGES = ("sosie", "torch", "diffusers", "transformers", "numpy", "onnxruntime
 class DiffusersEngine:
     """Renders plans one at a time, so that an image never depends on what it was batched with.
 
-    `device` is `auto`, `cpu` or `cuda`.
+    `device` is `auto`, `cpu` or `cuda`. `memory` is the device's, unless another one is given.
     """
 
-    def __init__(self, supplies: Supplies, settings: Settings | None = None, device: str = "auto") -> None:
+    def __init__(
+        self,
+        supplies: Supplies,
+        settings: Settings | None = None,
+        device: str = "auto",
+        memory: Memory | None = None,
+    ) -> None:
         self._supplies = supplies
         self._settings = settings or Settings()
         self._device = device
-        self._runners: dict[str, Runner] = {}
+        self._memory = memory
+        self._residency = Residency(self._make_runner, self._open_memory)
         self._worker = Worker()
         # Read when torch starts. Segments that grow leave less memory unused: 18 GB for 21 at SDXL's full size.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
@@ -92,25 +100,26 @@ class DiffusersEngine:
     ) -> StageOutput:
         stage, supplies = plan.stages[index], self._supplies
         given = StageInput(stage, plan, index, source, supplies.paths, supplies.faces, report)
-        return self._runner(stage).run(given)
+        output = self._residency.run(stage, plan, supplies.paths, lambda runner: runner.run(given))
+        return replace(output, findings=(*self._residency.findings(), *output.findings))
 
     def close(self) -> None:
         """Frees the weights."""
         self._worker.close()
-        for runner in self._runners.values():
-            runner.close()
-        self._runners.clear()
+        self._residency.close()
 
-    def _runner(self, stage: Stage) -> Runner:
-        if stage.family not in self._runners:
-            self._runners[stage.family] = drawer_of(stage.family).runner(self._chosen_device, self._settings)
-        return self._runners[stage.family]
+    def _make_runner(self, family: str) -> Runner:
+        return drawer_of(family).runner(self._chosen_device, self._settings)
+
+    def _open_memory(self) -> Memory:
+        return self._memory or (MainMemory() if self._chosen_device == "cpu" else CardMemory())
 
     @cached_property
     def _chosen_device(self) -> str:
         if self._device != "auto":
             return self._device
-        torch: Any = importlib.import_module("torch")
+        import torch
+
         return "cuda" if torch.cuda.is_available() else "cpu"
 
     @cached_property
@@ -119,7 +128,8 @@ class DiffusersEngine:
         return Environment(platform.python_version(), platform.platform(), self._device_name(), tuple(versions))
 
     def _device_name(self) -> str:
-        torch: Any = importlib.import_module("torch")
+        import torch
+
         if self._chosen_device == "cuda":
             return str(torch.cuda.get_device_name())
         return f"cpu, {platform.machine()}, {torch.get_num_threads()} threads"

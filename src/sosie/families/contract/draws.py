@@ -79,6 +79,10 @@ class Runner(Protocol):
         """Runs one stage. Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails."""
         ...
 
+    def rest(self) -> None:
+        """Frees the GPU and keeps the weights in main memory; the next `run` takes them back. Nothing on a CPU."""
+        ...
+
     def close(self) -> None:
         """Frees the weights."""
         ...

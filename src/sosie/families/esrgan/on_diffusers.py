@@ -113,6 +113,12 @@ class Runner:
         measures = (("passes", float(len(sizes))), ("tiles", float(tiles)), ("tile_px", float(work.tile)))
         return StageOutput(_resized(image, target), tuple(work.findings), measures)
 
+    def rest(self) -> None:
+        """Frees the GPU and keeps the weights in main memory."""
+        if self._model is not None:
+            self._model.to("cpu")
+            self._empty_cache()
+
     def close(self) -> None:
         """Frees the weights."""
         self._model = self._loaded = None
@@ -184,7 +190,7 @@ class Runner:
                     f"{path} does not fit the GPU's memory: {error}", "close what else uses it"
                 ) from error
             self._loaded = (path, precision)
-        return self._model
+        return self._model.to(self._device)
 
     def _dtype(self, model: ImageModelDescriptor[torch.nn.Module], precision: Precision, path: Path) -> torch.dtype:
         """What the stage asks for; by itself fp32 on a CPU, else fp16 before bf16 before fp32."""

@@ -57,6 +57,10 @@ class Runner:
                 return StageOutput(output.image, (*self._pipelines.findings(), *output.findings), output.measures)
         raise EngineError(f"plan {given.plan.id[:12]} does not fit the memory in any mode")
 
+    def rest(self) -> None:
+        """Frees the GPU and keeps the weights in main memory."""
+        self._pipelines.rest()
+
     def close(self) -> None:
         """Frees the weights."""
         self._pipelines.close()

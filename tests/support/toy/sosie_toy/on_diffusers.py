@@ -32,5 +32,8 @@ class Runner:
             given.on_step(step + 1, given.stage.sampler.steps)
         return StageOutput(image)
 
+    def rest(self) -> None:
+        """Nothing is held."""
+
     def close(self) -> None:
         """Nothing is held."""

@@ -17,7 +17,7 @@ from sosie.core.errors import BadModelError
 from sosie.core.recipe import Precision, Stage
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.memory import MemoryMode, Mode
-from sosie.diffusion.offload import place
+from sosie.diffusion.offload import place, to_main_memory
 from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
@@ -137,6 +137,16 @@ class Pipelines:
         """Frees everything and takes the next memory mode; `EngineError` if there is none."""
         self._memory.fall_back(given.stage, given.plan, why)
         self.close()
+
+    def rest(self) -> None:
+        """Frees the GPU and keeps the weights in main memory."""
+        model = self._model
+        if model is None or self._device == "cpu":
+            return
+        model.restore()
+        model.texts.clear()
+        to_main_memory(model.base, tuple(model.nets.values()))
+        torch.cuda.empty_cache()
 
     def close(self) -> None:
         """Frees the weights."""
