@@ -75,7 +75,7 @@ def fast(made: Any, **levers: Any) -> Any:
 
 def far(one: Any, other: Any) -> float:
     """How far two latents are apart, as a share of the norm."""
-    return float((one - other).norm() / one.norm())
+    return float(((one - other).norm() / one.norm()).detach())
 
 
 @pytest.fixture

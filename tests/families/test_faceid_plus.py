@@ -295,6 +295,7 @@ def test_faceids_own_lora_and_the_characters_act_together_each_at_its_weight(
         assert apart(noise_of(pipeline.unet, arguments), wanted) > 1e-3
 
 
+@pytest.mark.filterwarnings("ignore:Already found a `peft_config`")
 def test_the_stock_loader_switches_the_characters_lora_off(adapters: Any, pipeline: Any, tmp_path: Path) -> None:
     """Why FaceID's LoRA is not left to diffusers."""
     pipeline.load_lora_weights(str(character_lora(pipeline.unet, tmp_path / "elena.safetensors")), adapter_name="elena")
