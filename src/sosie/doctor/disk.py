@@ -157,10 +157,10 @@ def plan_disk(needs: DiskNeeds) -> DiskPlan:
 def _models(needs: DiskNeeds, guess: bool) -> DiskRow:
     known = sum(file.bytes or 0 for file in needs.files)
     present = 0 if needs.pod else sum(file.bytes or 0 for file in needs.files if file.present)
-    usual = {family: size for family in needs.families if (size := figures_of(family).files) is not None}
-    total = sum(usual.values())
+    families = dict.fromkeys(needs.families)
+    total = sum(figures_of(family).files or 0 for family in families)
     if guess and total > known:
-        return DiskRow("models", total, f"estimate for {' and '.join(usual)}; not every size is known", present)
+        return DiskRow("models", total, f"estimate for {' and '.join(families)}; not every size is known", present)
     return DiskRow("models", known, f"{len(needs.files)} file{'s' if len(needs.files) != 1 else ''}", present)
 
 
