@@ -43,9 +43,9 @@ Rows = list[dict[str, Any]]
 
 def lessons_of(session: Any, character: Character, images: Sequence[Path], root: Path) -> dict[str, Rows]:
     """What each LoRA of a person reads: the images with their captions, as `sosie train` would put them."""
-    from sosie.api.train_job import TrainOrder, job_of
-    from sosie.api.train_job import bare as without
     from sosie.dataset import build as datasets
+    from sosie.loop.training_job import TrainOrder, job_of
+    from sosie.loop.training_job import bare as without
     from sosie.workspace.bill import resolve
     from sosie.workspace.recipes import load_recipe
 

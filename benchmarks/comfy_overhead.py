@@ -32,8 +32,7 @@ from websockets.sync.client import connect
 from sosie.api.characters import new_character
 from sosie.api.comfy_graphs import open_compiler
 from sosie.api.engines import open_graphs
-from sosie.api.generate import Delivered, Order, generate
-from sosie.api.prompts import PromptLine
+from sosie.api.generation import Delivered, Order, generate
 from sosie.core import Character, Draw, Plan, Recipe, Render, Request, plan
 from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
@@ -43,6 +42,7 @@ from sosie.engines.comfy.live import fit
 from sosie.engines.comfy.server import parse_servers
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import CharacterFile, load_character
+from sosie.workspace.prompts import PromptLine
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

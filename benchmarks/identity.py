@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
+from sosie.api.calibration import Calibration, CalibrationRequest, calibrate
 from sosie.api.characters import new_character
 from sosie.api.engines import open_engine
 from sosie.core import Character, Draw, Recipe, Render, Request, plan

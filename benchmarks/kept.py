@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from sosie.api.characters import new_character
-from sosie.api.generate import Delivered, Order, generate
-from sosie.api.prompts import PromptLine
+from sosie.api.generation import Delivered, Order, generate
 from sosie.workspace.characters import CharacterFile
+from sosie.workspace.prompts import PromptLine
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from sosie.api.prompts import read_prompts
+from sosie.workspace.prompts import read_prompts
 
 TILE, GAP, FOOT = 256, 12, 62
 

@@ -18,7 +18,7 @@ from json_lines import lines
 from recipe_graphs import EVERYWHERE, SDXL, drafts, made, nodes, only, planned, shipped
 
 from sosie.api.engines import open_graphs
-from sosie.api.generate import Order, _arguments
+from sosie.api.generation import Order, _arguments
 from sosie.core import Asset, Character, Render, Stage
 from sosie.core.errors import UsageError
 from sosie.core.plan import asset_names

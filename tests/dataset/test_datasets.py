@@ -588,7 +588,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(workspace: Path, monkeypatch: py
 
 
 def test_drawing_a_training_set_looks_for_files_on_the_server(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sosie.api import bootstrap as module
+    from sosie.api import datasets as module
     from sosie.workspace.characters import load_character
 
     monkeypatch.setattr(module, "make_judge", lambda *_: (None, ()))

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from sosie.api.fetch import fetch, list_files
+from sosie.api.downloads import fetch, list_files
 from sosie.core.errors import UsageError
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.resolve import resolve

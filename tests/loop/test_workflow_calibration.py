@@ -15,7 +15,7 @@ from PIL import Image
 from places import DESCRIPTION
 from workflow_files import api, node
 
-from sosie.api.calibrate import Calibration, CalibrationRequest, calibrate
+from sosie.api.calibration import Calibration, CalibrationRequest, calibrate
 from sosie.api.characters import new_character
 from sosie.api.impostors import SCENES
 from sosie.core import Character, Finding

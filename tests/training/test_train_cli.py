@@ -138,7 +138,7 @@ def trainer(monkeypatch: pytest.MonkeyPatch) -> FakeTrainer:
     fake = FakeTrainer()
     monkeypatch.setattr(run, "train", fake)
     assert "text" in DEFECTS
-    monkeypatch.setattr("sosie.api.train_judge.score_defects", lambda _sample: [])  # 0.3 s a picture
+    monkeypatch.setattr("sosie.loop.sample_judge.score_defects", lambda _sample: [])  # 0.3 s a picture
     return fake
 
 
@@ -419,14 +419,14 @@ def test_time_and_cost_left_are_shown() -> None:
 def test_the_judge_knows_the_character_and_sees_copies_of_the_training_set(
     sosie: Sosie, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from sosie.api.train_judge import SampleJudge, Taught
     from sosie.dataset.build import dataset_folder, judging_character
     from sosie.dataset.gather import image_files
+    from sosie.loop.sample_judge import SampleJudge, Taught
     from sosie.workspace.characters import load_character
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 
-    monkeypatch.setattr("sosie.api.train_judge.score_defects", lambda _sample: [])
+    monkeypatch.setattr("sosie.loop.sample_judge.score_defects", lambda _sample: [])
     sosie("dataset", "build", "mira", "--workspace", workspace)
     with Session(open_workspace(workspace)) as session:
         character = load_character(session.workspace, "mira")

@@ -1,19 +1,33 @@
-"""LoRAs: what a file is, and its exact conversion."""
+"""LoRAs: what a file is, its exact conversion, and giving one to a character.
+
+A character's LoRA is copied into its folder; its terms go into `character.toml`.
+"""
 
 from __future__ import annotations
 
+import math
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.core import Finding
-from sosie.core.errors import NotFoundError, UsageError
-from sosie.doctor.loras import check_read_lora, covered, with_tables
+from sosie.core import CharacterLora, Finding
+from sosie.core.errors import DeliveryError, NotFoundError, UsageError
+from sosie.core.finding import Rule
+from sosie.core.schema import load_toml
+from sosie.doctor.loras import check_lora, check_read_lora, covered, with_tables
 from sosie.families import families
+from sosie.files.digest import asset_digest
+from sosie.files.whole import whole_draft, write_whole
 from sosie.lora import Coverage, Lora, Outcome, outcomes, read_lora
 from sosie.lora.convert import Converted, convert
 from sosie.lora.merging import Merged, merge_check
+from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, lora_toml
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
+
+L023 = Rule("SOS-L023", "warning", "A character's LoRA has no trigger word")
+
+MAX_WEIGHT = 4.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +69,93 @@ def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite:
 def check_merge(workspace: Workspace, one: Lora, other: Path, base: str) -> Merged:
     """Merges two LoRAs into real weights of a base and compares them."""
     return merge_check(one, read_lora(other, families()), find_asset(workspace, base))
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a LoRA is to be used; empty texts leave it to its metadata. See `core.CharacterLora`."""
+
+    weight: float = 1.0
+    trigger: str = ""
+    trained_on: str = ""
+    model: str = ""
+
+
+@dataclass(frozen=True)
+class AddedLora:
+    """A character's new LoRA and what the doctor says of the file."""
+
+    character: str
+    lora: CharacterLora
+    path: Path
+    findings: tuple[Finding, ...]
+
+
+def add_lora(workspace: Workspace, name: str, file: str, terms: Terms) -> AddedLora:
+    """Copies the LoRA `file` to character `name` and writes its entry.
+
+    The trigger is the one given, else the one in the metadata, else the character's. Raises
+    `BadModelError` for a file that is no LoRA, `UsageError` if its family is unknown, the weight is
+    out of range or another LoRA has that file name.
+    """
+    if not (math.isfinite(terms.weight) and abs(terms.weight) <= MAX_WEIGHT):
+        raise UsageError(f"--weight {terms.weight} is out of range: -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
+    character = load_character(workspace, name)
+    source = find_asset(workspace, file)
+    lora = read_lora(source, families(), terms.trained_on)
+    if not lora.family:
+        raise UsageError(
+            f"{source} is a LoRA for an unknown model: {lora.because}; expected one for a family that Sosie runs",
+            f"sosie lora show {file}",
+        )
+    if lora.variant == "reduced" and not terms.model:
+        raise UsageError(
+            f"{source} is for a smaller model of family '{lora.family}'; expected the name of that model",
+            f"sosie lora add {name} {file} --model mini",
+        )
+    entry = LoraEntry(
+        f"loras/{source.name}",
+        lora.family,
+        terms.weight,
+        terms.trigger or next(iter(lora.training.triggers), "") or character.trigger,
+        terms.trained_on or ("" if lora.trained_on == "unknown" else lora.trained_on),
+        terms.model,
+    )
+    folder = workspace.character_folder(name)
+    _write(folder, source, entry)
+    kept = next(own for own in load_character(workspace, name).loras if own.file == entry.file)
+    findings = tuple(check_lora(folder / entry.file, None, None, terms.trained_on))
+    return AddedLora(name, kept, folder / entry.file, (*findings, *_silent(name, kept)))
+
+
+def _silent(name: str, lora: CharacterLora) -> tuple[Finding, ...]:
+    if lora.trigger:
+        return ()
+    message = f"LoRA '{lora.file}' of '{name}' has no trigger word, so no prompt will say one"
+    return (L023.at(name, message, f"sosie lora add {name} {lora.file} --trigger WORD"),)
+
+
+def _write(folder: Path, source: Path, entry: LoraEntry) -> None:
+    """The file first, then its entry: a kill between them leaves a file that nothing names."""
+    target, toml = folder / entry.file, folder / "character.toml"
+    known = load_toml(CharacterFile, toml).loras
+    same = next((old for old in known if old.file == entry.file), None)
+    if target.exists() and asset_digest(target) != asset_digest(source):
+        raise UsageError(f"another LoRA of that name is in {target}", "rename the file, or delete the old one first")
+    if same is not None and same != entry:
+        raise UsageError(
+            f"'{entry.file}' is in {toml} already with other terms (weight {same.weight:g}, trigger '{same.trigger}')",
+            f"edit [[loras]] in {toml}",
+        )
+    try:
+        target.parent.mkdir(exist_ok=True)
+        if not target.exists():
+            with whole_draft(target) as part:
+                shutil.copyfile(source, part)
+        if same is None:
+            write_whole(toml, toml.read_text(encoding="utf-8").rstrip("\n") + "\n" + lora_toml(entry))
+    except OSError as error:
+        raise DeliveryError(f"{target} could not be written: {error.strerror}", "free some space") from None
 
 
 def _base(workspace: Workspace, base: str | None) -> Path | str | None:

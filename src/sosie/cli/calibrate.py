@@ -17,7 +17,7 @@ from sosie.core.schema import to_table
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.calibrate import Calibration
+    from sosie.api.calibration import Calibration
     from sosie.engines.comfy.workflow import Workflow
 
 
@@ -50,7 +50,7 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     From then on the character's images are judged by this cohort in place of the shipped one, or of the
     references' likeness to each other. With fewer than 20 impostors a rate of 5 % cannot be told from 0.
     """
-    from sosie.api.calibrate import CalibrationRequest, calibrate
+    from sosie.api.calibration import CalibrationRequest, calibrate
     from sosie.api.impostors import J006
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe

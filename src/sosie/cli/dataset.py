@@ -167,7 +167,7 @@ def _events(
 
     how = Captioning(recipe, flags["caption_command"])
     if flags["n"] is not None:
-        from sosie.api.bootstrap import Bootstrap, bootstrap
+        from sosie.api.datasets import Bootstrap, bootstrap
         from sosie.workspace.recipes import load_recipe
 
         drawn_by = recipe or load_recipe(opened.workspace, "mini")

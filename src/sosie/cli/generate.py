@@ -18,7 +18,7 @@ from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.generate import Delivered, Order, Summary
+    from sosie.api.generation import Delivered, Order, Summary
     from sosie.engines.comfy.workflow import Workflow
     from sosie.families.contract.graphs import GraphChoices
 
@@ -105,7 +105,7 @@ def command(
     Every attempt is recorded: the same command again does only what is missing. Exit 1 means
     that some prompt did not get all its images within the budget.
     """
-    from sosie.api.generate import Summary, generate
+    from sosie.api.generation import Summary, generate
 
     with session(workspace) as opened:
         order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
@@ -128,7 +128,7 @@ def command(
 
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
-    from sosie.api.generate import Given, Order
+    from sosie.api.generation import Given, Order
     from sosie.families.contract.draws import Settings
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
@@ -197,7 +197,7 @@ def _kinds(text: str | None) -> tuple[str, ...]:
 
 
 def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[Any, ...]:
-    from sosie.api.prompts import PromptLine, parse_size, read_prompts
+    from sosie.workspace.prompts import PromptLine, parse_size, read_prompts
 
     if size:
         parse_size(size)

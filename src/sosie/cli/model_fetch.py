@@ -17,7 +17,7 @@ from sosie.core.finding import Finding, RuleError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.fetch import Fetched, FetchRow, Listing
+    from sosie.api.downloads import Fetched, FetchRow, Listing
     from sosie.fetch.web import Web
 
 REFRESH_SECONDS = 0.1
@@ -37,7 +37,7 @@ def fetch_command(what: str, name: str, output: Output, workspace: Workspace, on
 
     Tokens come from the environment: HF_TOKEN, CIVITAI_TOKEN. Exit 1 for findings, 2 if a download failed.
     """
-    from sosie.api.fetch import check_room, list_files
+    from sosie.api.downloads import check_room, list_files
     from sosie.fetch.download import N005
     from sosie.fetch.hubs import Hubs
     from sosie.fetch.web import Web
@@ -79,7 +79,7 @@ def _fetch(
     output: Output, workspace: Workspace, web: Web, row: FetchRow, families: frozenset[str]
 ) -> Sequence[Finding]:
     """One file; what keeps it from coming is a finding, so that the others still come."""
-    from sosie.api.fetch import fetch
+    from sosie.api.downloads import fetch
     from sosie.core.errors import SosieError
     from sosie.fetch.web import N001
 

@@ -27,7 +27,7 @@ def command(
 
     Exit 1 if one does not pass, or is not an image.
     """
-    from sosie.api.score import F001, Judged, score
+    from sosie.api.scoring import F001, Judged, score
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
 

@@ -15,7 +15,7 @@ from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.train import Trained, TrainOrder
+    from sosie.api.training import Trained, TrainOrder
     from sosie.store.training import StoredTraining
     from sosie.training.events import Sampled, Stepped
 
@@ -51,7 +51,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
 
     Exit 1 if the loss went wrong or the disk was full, 130 if it was interrupted.
     """
-    from sosie.api.train import Trained, train
+    from sosie.api.training import Trained, train
 
     if flags["only_list"]:
         return _list(output, workspace, characters)
@@ -69,7 +69,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
 
 
 def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> TrainOrder:
-    from sosie.api.train import TrainOrder
+    from sosie.api.training import TrainOrder
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
 
@@ -138,7 +138,7 @@ def _judgement(event: Sampled) -> str:
 
 
 def _finish(output: Output, done: Trained) -> int:
-    from sosie.api.train_record import CAUSES
+    from sosie.loop.training_record import CAUSES
 
     record = done.record
     end = record.end
@@ -169,7 +169,7 @@ def _finish(output: Output, done: Trained) -> int:
 
 
 def _list(output: Output, workspace: Workspace, characters: tuple[str, ...]) -> int:
-    from sosie.api.train import list_runs
+    from sosie.api.training import list_runs
 
     with session(workspace) as opened:
         runs = list_runs(opened)

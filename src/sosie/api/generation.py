@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.api.engines import open_engine, open_graphs
-from sosie.api.prompts import PromptLine
 from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
@@ -26,6 +25,7 @@ from sosie.loop.judging import Maker, make_judge
 from sosie.reports.report import Report
 from sosie.store.record import Record
 from sosie.workspace.bill import Bill, resolve
+from sosie.workspace.prompts import PromptLine
 from sosie.workspace.session import Session
 
 if TYPE_CHECKING:

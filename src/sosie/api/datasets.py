@@ -6,7 +6,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from sosie.api.engines import open_engine
-from sosie.api.generate import MISSING_HERE
+from sosie.api.generation import MISSING_HERE
 from sosie.core import Character, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors

@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.api.lora_add import Terms, add_lora
+from sosie.api.loras import Terms, add_lora
 from sosie.api.needs import check_here
-from sosie.api.train_job import TrainOrder, bare, job_of, start_of, training_of
-from sosie.api.train_judge import SampleJudge, Taught
-from sosie.api.train_record import Recorder, write_report
 from sosie.core import Character, CharacterLora, Finding
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
@@ -25,6 +22,9 @@ from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
 from sosie.families import families
 from sosie.files.whole import whole_draft
+from sosie.loop.sample_judge import SampleJudge, Taught
+from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of
+from sosie.loop.training_record import Recorder, write_report
 from sosie.lora import read_lora
 from sosie.store.record import Record
 from sosie.store.training import StoredTraining, TrainingRecords

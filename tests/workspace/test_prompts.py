@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sosie.api.prompts import PromptLine, read_prompts
 from sosie.core.errors import ConfigError, NotFoundError
+from sosie.workspace.prompts import PromptLine, read_prompts
 
 
 def test_a_text_file_gives_a_prompt_a_line(tmp_path: Path) -> None:
