@@ -26,7 +26,7 @@ from sosie.engines.comfy.program import FileUse, Program
 from sosie.engines.comfy.server import Server
 from sosie.files.pickles.records import K001
 from sosie.machines.here import Here, memory_bytes
-from sosie.machines.machine import MachineFile
+from sosie.machines.machine import Machine, MachineFile
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import SshError, Tunnel
 from sosie.servers.address import HINT, Reached, RemoteServer, reach
@@ -108,7 +108,7 @@ class ServerDoctor:
         return self._line.name if self._line else self._server.name
 
     @cached_property
-    def _machine(self) -> Here | Remote:
+    def _machine(self) -> Machine:
         return self._line.machine if self._line else Here()
 
     @cached_property
