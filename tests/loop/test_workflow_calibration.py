@@ -26,7 +26,7 @@ from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow
 from sosie.files.digest import file_digest
 from sosie.graph import Graph
 from sosie.graph.read import read_table
-from sosie.graph.taken_out import apply_changes, candidates, guide_changes, lora_changes, split_settings
+from sosie.graph.without_character import apply_changes, candidates, guide_changes, lora_changes, split_settings
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import Bill

@@ -17,7 +17,7 @@ from sosie.engines import scheme_of
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow, prompt_places, with_changes
 from sosie.files.digest import asset_digest
 from sosie.graph import Node, read_workflow
-from sosie.graph.taken_out import (
+from sosie.graph.without_character import (
     Change,
     candidates,
     described,

@@ -15,7 +15,7 @@ from sosie.core.schema import digest
 from sosie.engines import DEFAULT
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
-from sosie.graph.taken_out import GUIDES, Change
+from sosie.graph.without_character import GUIDES, Change
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.adherence import PromptAdherence

@@ -17,8 +17,8 @@ from sosie.graph import Graph, node_type, read_workflow
 from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
 from sosie.graph.build import Place
 from sosie.graph.settings import Pins, apply_settings
-from sosie.graph.taken_out import Change, apply_changes
 from sosie.graph.to_api import to_api
+from sosie.graph.without_character import Change, apply_changes
 
 FAMILY = "workflow"
 """What the stage of a workflow names as its family: none of Sosie's."""
