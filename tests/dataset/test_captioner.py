@@ -15,9 +15,9 @@ from PIL import Image
 from seen_once import look_once
 
 from sosie.core.errors import BadModelError, NotFoundError
+from sosie.dataset.appearance import without_face
 from sosie.dataset.captioner import find_captioner
 from sosie.dataset.captions import Seen, from_words
-from sosie.dataset.face_words import without_face
 
 pytestmark = pytest.mark.once
 

@@ -29,7 +29,7 @@ from seen_once import look_once
 from sosie.core import Environment, Finding, Plan, Progress, Reference, Render
 from sosie.core.errors import CheckFailedError, ConfigError, UsageError
 from sosie.core.recipe import Calibration
-from sosie.dataset import captions, gather
+from sosie.dataset import captions, image_set
 from sosie.dataset.balance import POSES, Kind, asked, is_wanted
 from sosie.dataset.captions import Seen, lead, trigger_for
 from sosie.dataset.listing import read_listing
@@ -99,11 +99,11 @@ def test_references_become_a_set_but_for_a_third_that_judges(sosie: Sosie, works
 @given(st.sets(st.text("0123456789abcdef", min_size=64, max_size=64), min_size=1, max_size=40))
 def test_the_split_of_references_depends_on_their_digests_alone(digests: set[str]) -> None:
     references = [Reference(f"references/{place}.png", sha) for place, sha in enumerate(sorted(digests))]
-    teaching, judged = gather.split(references)
+    teaching, judged = image_set.split(references)
     assert len(judged) == -(-len(references) // 3)
     assert set(teaching) | set(judged) == set(references)
     assert not set(teaching) & set(judged)
-    again = gather.split(references[::-1])
+    again = image_set.split(references[::-1])
     assert (set(again[0]), set(again[1])) == (set(teaching), set(judged))
 
 
@@ -188,10 +188,10 @@ def test_another_person_is_left_out_however_many_pictures_there_are(tmp_path: Pa
         turned = _Turned(models.encoder)
         strangers = [cropped(path, tmp_path / f"{path.stem}.jpg", place) for place, path in enumerate(paths)]
         turned.strangers = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in strangers}
-        kept, findings = gather.sift(strangers, [], paths[:4], replace(models, encoder=turned))
+        kept, findings = image_set.sift(strangers, [], paths[:4], replace(models, encoder=turned))
         assert kept == []
         assert {finding.code for finding in findings} == {"SOS-T027"}
-        kept, _ = gather.sift(strangers, [], paths[:4], models)
+        kept, _ = image_set.sift(strangers, [], paths[:4], models)
         assert len(kept) >= 10
 
 
@@ -441,10 +441,10 @@ def test_the_check_finds_strangers_even_where_all_images_show_the_same_one(
     with Session(open_workspace(workspace)) as session:
         paths = list(session.reference_paths(load_character(session.workspace, "mira")).values())
         models = looks(session)
-        assert gather.check_strangers(pictures, paths, models) == []
+        assert image_set.check_strangers(pictures, paths, models) == []
         turned = _Turned(models.encoder)
         turned.strangers = {np.asarray(Image.open(path).convert("RGB")).tobytes() for path in pictures.iterdir()}
-        found = gather.check_strangers(pictures, paths, replace(models, encoder=turned))
+        found = image_set.check_strangers(pictures, paths, replace(models, encoder=turned))
         assert sorted(finding.subject for finding in found) == sorted(path.name for path in pictures.iterdir())
 
 
@@ -541,7 +541,7 @@ def test_a_drawn_copy_of_a_reference_is_taken_out_again(sosie: Sosie, workspace:
     done = bootstrap(sosie, workspace, 2)  # the fake engine as it is gives references, brightened
     assert done.code == 1
     assert rows(workspace) == []
-    assert gather.image_files(dataset(workspace)) == []
+    assert image_set.image_files(dataset(workspace)) == []
     assert "SOS-T024" in done.err
     assert "stayed short: 0 of 2" in done.err
 
@@ -574,7 +574,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(workspace: Path, monkeypatch: py
     from sosie.core.errors import DeliveryError
 
     folder = dataset(workspace)
-    gather.write_members(folder, [gather.Member("x.png", "0" * 64, "m1ra, one")])
+    image_set.write_members(folder, [image_set.Member("x.png", "0" * 64, "m1ra, one")])
     before = (folder / "captions.jsonl").read_bytes()
 
     def full(*_: object) -> None:
@@ -582,7 +582,7 @@ def test_a_full_disk_leaves_the_table_as_it_was(workspace: Path, monkeypatch: py
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(DeliveryError, match="No space left"):
-        gather.write_members(folder, [gather.Member("x.png", "0" * 64, "m1ra, two")])
+        image_set.write_members(folder, [image_set.Member("x.png", "0" * 64, "m1ra, two")])
     assert (folder / "captions.jsonl").read_bytes() == before
     assert [path.name for path in folder.iterdir()] == ["captions.jsonl"]
 

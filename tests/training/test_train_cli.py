@@ -420,7 +420,7 @@ def test_the_judge_knows_the_character_and_sees_copies_of_the_training_set(
     sosie: Sosie, workspace: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from sosie.dataset.build import dataset_folder, judging_character
-    from sosie.dataset.gather import image_files
+    from sosie.dataset.image_set import image_files
     from sosie.loop.sample_judge import SampleJudge, Taught
     from sosie.workspace.characters import load_character
     from sosie.workspace.session import Session

@@ -11,7 +11,7 @@ from sosie.core import Character, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
-from sosie.dataset import gather
+from sosie.dataset import image_set
 from sosie.dataset.balance import Kind, asked, is_wanted, kind_of
 from sosie.dataset.build import (
     Added,
@@ -27,7 +27,7 @@ from sosie.dataset.build import (
     sample_of,
 )
 from sosie.dataset.check.faces import T024
-from sosie.dataset.gather import Member
+from sosie.dataset.image_set import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.engines import DEFAULT, scheme_of
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
@@ -111,7 +111,7 @@ def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Gen
     arguments = {"character": order.character.name, "recipe": order.recipe.name, "n": order.n, "seed": order.seed}
     started = session.store.begin_run("dataset", arguments)
     folder = dataset_folder(session, order.character)
-    state = _State(started, judge, list(gather.read_members(folder)))
+    state = _State(started, judge, list(image_set.read_members(folder)))
     state.taken = [kind for member in state.members if (kind := kind_of(sample_of(session, folder / member.file)))]
     state.passed = list(state.taken)
     before, place, outcome = len(state.members), 0, "interrupted"
@@ -172,15 +172,15 @@ def _without_copies(session: Session, order: Bootstrap, state: _State) -> Genera
     drawn = [member for member in state.members if member.source.startswith("plan:")]
     references = list(session.reference_paths(order.character).values())
     others = [folder / member.file for member in state.members if member not in drawn]
-    _, findings = gather.sift([folder / member.file for member in drawn], [*references, *others], (), looks(session))
+    _, findings = image_set.sift([folder / member.file for member in drawn], [*references, *others], (), looks(session))
     copies = {finding.subject for finding in findings if finding.code == T024.code}
     gone = [member for member in drawn if str(folder / member.file) in copies]
     for member in gone:
         yield from (finding for finding in findings if finding.subject == str(folder / member.file))
         state.refused.add(member.source)
         state.members.remove(member)
-        gather.write_members(folder, state.members)
-        gather.remove_image(folder, member.file)
+        image_set.write_members(folder, state.members)
+        image_set.remove_image(folder, member.file)
     if gone:
         state.taken = [kind for one in state.members if (kind := kind_of(sample_of(session, folder / one.file)))]
 

@@ -16,7 +16,7 @@ from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
 from sosie.core.schema import from_table, read_toml
 from sosie.dataset import build as datasets
-from sosie.dataset.gather import image_files
+from sosie.dataset.image_set import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training

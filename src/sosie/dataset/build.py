@@ -15,11 +15,11 @@ import numpy as np
 from sosie.core import Character, Finding, Recipe
 from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.schema import digest
-from sosie.dataset import captions, gather
+from sosie.dataset import captions, image_set
 from sosie.dataset.check import DatasetImage, DatasetReport, check_dataset, check_precision
 from sosie.dataset.check.buckets import BUCKETS, T020, T021, check_sizes
 from sosie.dataset.check.captions import SIDECARS, read_captions
-from sosie.dataset.gather import Looks, Member
+from sosie.dataset.image_set import Looks, Member
 from sosie.dataset.listing import fetch_listed, read_listing
 from sosie.faces.encoders import similarity
 from sosie.faces.templates import judge_templates
@@ -106,12 +106,12 @@ def trigger_of(character: Character) -> str:
 
 def dataset_folder(session: Session, character: Character) -> Path:
     """Where the character's set lies, or will."""
-    return gather.set_folder(session.workspace.character_folder(character.name))
+    return image_set.set_folder(session.workspace.character_folder(character.name))
 
 
 def from_references(session: Session, character: Character, how: Captioning) -> Generator[Event]:
     """Takes the references that are not the judge's: all but a third, rounded up."""
-    teaching, judged = gather.split(character.references)
+    teaching, judged = image_set.split(character.references)
     if not teaching:
         raise UsageError(
             f"'{character.name}' has one reference, and what is judged by is not learned from",
@@ -125,7 +125,7 @@ def from_references(session: Session, character: Character, how: Captioning) -> 
 
 def from_folder(session: Session, character: Character, folder: Path, how: Captioning) -> Generator[Event]:
     """Takes the images directly in a folder, with the captions that lie beside them."""
-    images = gather.image_files(folder)
+    images = image_set.image_files(folder)
     if not images:
         raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files")
     given = read_captions(folder, [path.name for path in images])
@@ -143,7 +143,7 @@ def from_list(
     """
     listing = read_listing(file, base_url)
     yield from map(Note, listing.notes)
-    known = {member.source for member in gather.read_members(dataset_folder(session, character))}
+    known = {member.source for member in image_set.read_members(dataset_folder(session, character))}
     missing = [item for item in listing.images if item.source not in known]
     place = session.workspace.state / "downloads" / character.name
     offers: list[Offer] = []
@@ -159,7 +159,7 @@ def from_list(
             yield from map(Note, waits)
             waits.clear()
     yield from offer(session, character, offers, how)
-    inside = {member.sha256 for member in gather.read_members(dataset_folder(session, character))}
+    inside = {member.sha256 for member in image_set.read_members(dataset_folder(session, character))}
     for item in offers:
         if image_digest(item.path) in inside:
             item.path.unlink()
@@ -168,14 +168,14 @@ def from_list(
 def offer(session: Session, character: Character, offers: Sequence[Offer], how: Captioning) -> Generator[Event]:
     """Looks at the offered images and takes those that are good, each with caption, source and scores."""
     folder = dataset_folder(session, character)
-    members = list(gather.read_members(folder))
+    members = list(image_set.read_members(folder))
     inside = {member.sha256 for member in members}
     new = [item for item in offers if image_digest_or_none(item.path) not in inside]
     paths = session.reference_paths(character)
-    judged = [paths[reference.sha256] for reference in gather.split(character.references)[1]]
+    judged = [paths[reference.sha256] for reference in image_set.split(character.references)[1]]
     known = [*judged, *(folder / member.file for member in members)]
     yield Moved(f"looking at {len(new)} images", 0, 1)
-    kept, findings = gather.sift([item.path for item in new], known, list(paths.values()), looks(session))
+    kept, findings = image_set.sift([item.path for item in new], known, list(paths.values()), looks(session))
     yield from findings
     by_path = {item.path: item for item in reversed(new)}
     for done, path in enumerate(kept):
@@ -193,10 +193,10 @@ def add(
     sample = sample_of(session, item.path)
     seen, by = _described(session, item.path, sample, item.caption, how)
     caption = captions.captions(trigger_of(character), [seen], [member.caption for member in members])[0]
-    name = gather.add_image(folder, item.path, sha256)
+    name = image_set.add_image(folder, item.path, sha256)
     member = Member(name, sha256, caption, by, item.source, judged_scores(session, character, sample))
     members.append(member)
-    gather.write_members(folder, members)
+    image_set.write_members(folder, members)
     return member, folder / name
 
 
@@ -220,7 +220,7 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
         for member, text, (_, by) in zip(rest, texts, described, strict=True)
     }
     new |= {member.file: replace(member, caption=text) for member, text in zip(own, taken, strict=True)}
-    gather.write_members(folder, [new[member.file] for member in members])
+    image_set.write_members(folder, [new[member.file] for member in members])
     for member in members:
         yield Added(new[member.file], folder / member.file)
     yield Built(folder, len(members), len(rest), 0)
@@ -240,7 +240,7 @@ def check(session: Session, character: Character, recipe: Recipe | None = None) 
     findings += check_sizes(_at(report.images, training.resolution if training else 1024))
     found = {(finding.code, finding.subject) for finding in findings}
     references = list(session.reference_paths(character).values())
-    strangers = gather.check_strangers(folder, references, models)
+    strangers = image_set.check_strangers(folder, references, models)
     findings += [finding for finding in strangers if (finding.code, finding.subject) not in found]
     if recipe is not None and training is not None:
         findings += check_precision(recipe.stages[0].family, training.precision)
@@ -252,7 +252,7 @@ def judging_character(session: Session, character: Character) -> Character:
 
     UsageError if the set holds all. The answer is kept, by the digests of set and references.
     """
-    images = gather.image_files(dataset_folder(session, character))
+    images = image_set.image_files(dataset_folder(session, character))
     if not images:
         return character
     key = digest([sorted(map(image_digest, images)), [reference.sha256 for reference in character.references]])
@@ -260,7 +260,7 @@ def judging_character(session: Session, character: Character) -> Character:
     try:
         left = set(json.loads(kept.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        found = gather.held_out(character, session.reference_paths(character), images, looks(session))
+        found = image_set.held_out(character, session.reference_paths(character), images, looks(session))
         left = {reference.sha256 for reference in found.references}
         with suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +294,7 @@ def open_classifier(path: Path) -> AttributeClassifier:
 
 def judged_scores(session: Session, character: Character, sample: Sample) -> dict[str, float | None]:
     """What each judge says of an image against the references that are never learned from; None without a face."""
-    judges = replace(character, references=gather.split(character.references)[1])
+    judges = replace(character, references=image_set.split(character.references)[1])
     face = sample.main_face
     found: dict[str, float | None] = {}
     for name, (encoder, template) in templates(session, judges).items():
@@ -346,7 +346,7 @@ def _said(paths: Sequence[Path], how: Captioning) -> Iterator[str]:
 
 
 def _members(session: Session, character: Character) -> tuple[Member, ...]:
-    members = gather.read_members(dataset_folder(session, character))
+    members = image_set.read_members(dataset_folder(session, character))
     if not members:
         raise NotFoundError(f"'{character.name}' has no training set", f"sosie dataset build {character.name}")
     return members

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.core.errors import UsageError
+from sosie.dataset.appearance import without_face
 from sosie.dataset.check.report import CLOSE_UP, FULL_BODY
-from sosie.dataset.face_words import without_face
-from sosie.dataset.tones import background, side_of_light, tone
+from sosie.dataset.light import background, side_of_light, tone
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Face
