@@ -38,7 +38,7 @@ from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
-from sosie.engines.comfy.live import fit
+from sosie.engines.comfy.matching import match
 from sosie.engines.comfy.server import parse_servers
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import CharacterFile, load_character
@@ -116,7 +116,7 @@ def graph_of(setting: Setting) -> tuple[dict[str, Any], str]:
             f"recipe {setting.recipe.name} is more than one graph, or has uploads: a bare script could not send it"
         )
     client = Client(parse_servers(setting.url)[0])
-    fitted = fit(program.steps[0].draft, Catalogue(client.object_info()), "server")
+    fitted = match(program.steps[0].draft, Catalogue(client.object_info()), "server")
     client.close()
     if wrong := [finding.message for finding in fitted.findings if finding.severity == "error"]:
         sys.exit("\n".join(wrong))
@@ -196,9 +196,9 @@ def main() -> None:
     for kind, seconds in times.items():
         own = np.array(seconds)
         ratios = own / first
-        spread = f"{np.median(own):.3f} ({own.min():.3f} to {own.max():.3f})"
+        pool = f"{np.median(own):.3f} ({own.min():.3f} to {own.max():.3f})"
         print(
-            f"| {kind} | {spread} | {np.median(own - first):+.3f} | "
+            f"| {kind} | {pool} | {np.median(own - first):+.3f} | "
             f"{np.median(ratios):.3f} ({ratios.min():.3f} to {ratios.max():.3f}) |"
         )
     print(f"\n{given.rounds} rounds of {given.images} images; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")

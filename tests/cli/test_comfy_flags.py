@@ -25,9 +25,9 @@ from sosie.core.plan import asset_names
 from sosie.core.recipe import Sampler, Upscale
 from sosie.engines.comfy.compile import expect_effect
 from sosie.engines.comfy.fake import Behaviour, FakeServer
-from sosie.engines.comfy.live import fit
+from sosie.engines.comfy.matching import match
 from sosie.engines.comfy.program import Compiled
-from sosie.engines.comfy.station import Station
+from sosie.engines.comfy.worker import ServerWorker
 from sosie.families.contract.graphs import GraphChoices
 from sosie.store import Store
 from sosie.workspace.session import Session
@@ -111,9 +111,9 @@ def test_tiles_are_not_drawn_twice_nor_of_what_is_small_nor_by_what_cannot() -> 
 
 def test_a_server_without_the_pack_is_told_which_one_brings_the_face_detailer(near: FakeServer) -> None:
     set_behaviour(near, lacks=frozenset({"FaceDetailer", "UltralyticsDetectorProvider"}))
-    catalogue = Station(link_to(near), Recipes(), {})._offers()
+    catalogue = ServerWorker(link_to(near), Recipes(), {})._offers()
     (graph,) = drafts(planned(shipped("hybrid")), DETAILER)
-    found = [f for f in fit(Compiled(graph, list(graph)[-1]), catalogue, "s").findings if f.code == "SOS-Y010"]
+    found = [f for f in match(Compiled(graph, list(graph)[-1]), catalogue, "s").findings if f.code == "SOS-Y010"]
     assert [(f.severity, "the pack 'Impact Pack' brings it" in f.message) for f in found] == [("error", True)] * 2
     assert "github.com/ltdrdata/ComfyUI-Impact-Pack" in found[0].hint
 

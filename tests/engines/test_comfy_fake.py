@@ -31,10 +31,10 @@ from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
-from sosie.engines.comfy.live import fit
+from sosie.engines.comfy.matching import match
 from sosie.engines.comfy.program import Compiled, Program, Step, png
 from sosie.engines.comfy.server import parse_servers
-from sosie.engines.comfy.station import Station, Work
+from sosie.engines.comfy.worker import ServerWorker, Work
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 
@@ -54,12 +54,12 @@ def chosen(**changed: Any) -> dict[str, Any]:
 
 
 def test_the_fake_has_the_nodes_of_the_official_templates(near: FakeServer) -> None:
-    station = Station(link_to(near), Recipes(), {})
+    worker = ServerWorker(link_to(near), Recipes(), {})
     compiled = Compiled(chosen(), "10")
-    assert fit(compiled, station._offers(), "s").findings == ()
-    render = station.render(Work(plan(1), Program((Step("generate", compiled),)), None, compiled), "e", Silent())
+    assert match(compiled, worker._offers(), "s").findings == ()
+    render = worker.render(Work(plan(1), Program((Step("generate", compiled),)), None, compiled), "e", Silent())
     assert render.image.size == (832, 1280)
-    station.link.close()
+    worker.link.close()
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_the_fake_takes_only_what_a_format_brings(near: FakeServer, changed: dic
     with pytest.raises(ComfyError, match="Value not in list") as error:
         client.submit(chosen(**changed), "me", "id")
     assert error.value.code == "SOS-Y011"
-    offers = Station(link_to(near), Recipes(), {})._offers()
-    found = fit(Compiled(chosen(**changed), "10"), offers, "s").findings
+    offers = ServerWorker(link_to(near), Recipes(), {})._offers()
+    found = match(Compiled(chosen(**changed), "10"), offers, "s").findings
     assert sum(f.severity == "error" for f in found) >= 1
     client.close()
 
@@ -84,10 +84,10 @@ def test_the_fake_answers_with_pictures_and_with_what_a_graph_works_on(tmp_path:
         render, _ = sent(fake, one_upload(png(Image.new("RGB", (30, 50), "blue")), False))
         assert (render.image.size, render.image.getpixel((9, 9))) == ((30, 50), (0, 0, 255))
         drawn = Compiled(zimage(1), "10")
-        station = Station(link_to(fake), Recipes(), {})
-        render = station.render(Work(plan(1), Program((Step("generate", drawn),)), None, drawn), "e", Silent())
+        worker = ServerWorker(link_to(fake), Recipes(), {})
+        render = worker.render(Work(plan(1), Program((Step("generate", drawn),)), None, drawn), "e", Silent())
         assert (render.image.size, render.image.getpixel((9, 9))) == ((64, 64), (255, 0, 0))
-        station.link.close()
+        worker.link.close()
 
 
 def test_the_fake_runs_as_a_program(sosie: Sosie, tmp_path: Path, references: list[Path]) -> None:

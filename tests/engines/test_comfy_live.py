@@ -39,12 +39,12 @@ from sosie.engines.comfy.errors import (
     refused,
 )
 from sosie.engines.comfy.fake import FakeServer, Scripted
-from sosie.engines.comfy.live import check_system, fit
+from sosie.engines.comfy.load_log import loaders
 from sosie.engines.comfy.logs import is_cut, last, read_entries, since
+from sosie.engines.comfy.matching import check_system, match
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.pictures import check_picture
 from sosie.engines.comfy.program import Compiled, FileUse, Program, Upload, from_built, png
-from sosie.engines.comfy.recall import loaders
 from sosie.engines.comfy.server import Server
 from sosie.graph.build import Builder, Picture, wanted
 
@@ -172,8 +172,8 @@ def test_an_input_that_the_server_does_not_know_is_a_warning(server: FakeServer)
 def test_an_output_that_saves_nothing_is_an_error() -> None:
     catalogue = Catalogue({"VAEDecode": {"input": {}, "output": ["IMAGE"], "output_node": False}})
     graph = {"9": node("VAEDecode")}
-    assert has_error(fit(Compiled(graph, "9"), catalogue, "s").findings, "SOS-Y013")
-    assert has_error(fit(Compiled(graph, "10"), catalogue, "s").findings, "SOS-Y013")
+    assert has_error(match(Compiled(graph, "9"), catalogue, "s").findings, "SOS-Y013")
+    assert has_error(match(Compiled(graph, "10"), catalogue, "s").findings, "SOS-Y013")
 
 
 def test_face_analysis_that_would_download_is_announced(server: FakeServer) -> None:
@@ -193,12 +193,12 @@ def test_the_face_models_that_are_named_are_those_that_each_node_reads() -> None
         "9": node("SaveImage"),
     }
     there = {entry["class_type"]: {"output_node": True} for entry in graph.values()}
-    found = fit(Compiled(graph, "9"), Catalogue(there), "s").findings
+    found = match(Compiled(graph, "9"), Catalogue(there), "s").findings
     told = [f.hint.rpartition("/")[2] for f in found if f.code == "SOS-Y016"]
     assert told == ["antelopev2", "buffalo_l", "antelopev2", "buffalo_l"]
     # A class that is not there fetches nothing.
     del there["InstantIDFaceAnalysis"]
-    less = codes(list(fit(Compiled(graph, "9"), Catalogue(there), "s").findings))
+    less = codes(list(match(Compiled(graph, "9"), Catalogue(there), "s").findings))
     assert (less.count("SOS-Y010"), less.count("SOS-Y016")) == (1, 3)
 
 
@@ -267,14 +267,14 @@ def test_all_shapes_of_choices_are_read() -> None:
 def test_a_class_that_is_described_wrong_is_still_a_class(value: Any) -> None:
     offer = Catalogue({"N": value}).node("N")
     assert offer is not None
-    fit(Compiled({"1": node("N", a=1, b=["2", 0])}, "1"), Catalogue({"N": value}), "s")
+    match(Compiled({"1": node("N", a=1, b=["2", 0])}, "1"), Catalogue({"N": value}), "s")
 
 
 def test_the_fake_offers_both_shapes(server: FakeServer) -> None:
     info = link_to(server).client.object_info()
     assert info["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
     assert info["KSampler"]["input"]["required"]["sampler_name"][0][:2] == ["euler", "euler_ancestral"]
-    assert fit(Recipes().compiled(plan()), Catalogue(info), "s").findings == ()
+    assert match(Recipes().compiled(plan()), Catalogue(info), "s").findings == ()
 
 
 # Names

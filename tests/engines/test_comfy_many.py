@@ -17,10 +17,10 @@ from sosie.core import Environment, Plan, Progress, Render
 from sosie.engines.comfy.engine import ComfyEngine
 from sosie.engines.comfy.errors import ComfyError, LostError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises
-from sosie.engines.comfy.many import Spread
+from sosie.engines.comfy.pool import ServerPool
 from sosie.engines.comfy.program import Program, Step
 from sosie.engines.comfy.server import Server
-from sosie.engines.comfy.station import Work
+from sosie.engines.comfy.worker import Work
 
 pytestmark = pytest.mark.once
 
@@ -123,7 +123,7 @@ def test_a_server_that_was_helped_out_works_on_when_it_is_back(two: tuple[FakeSe
 
 
 class StandIn:
-    """A station whose `late` one is away with the first image, and finishes it although it was told to stop."""
+    """A worker whose `late` one is away with the first image, and finishes it although it was told to stop."""
 
     def __init__(self, name: str, helped: threading.Event) -> None:
         self.name, self.helped, self.made = name, helped, list[int]()
@@ -152,17 +152,17 @@ def test_an_image_that_two_servers_finish_is_given_once() -> None:
     helped = threading.Event()
     late, helper = StandIn("late", helped), StandIn("helper", helped)
     step = Step("generate", Recipes().compiled(plan(1)))
-    spread = Spread([late, helper], "e", lambda p: Work(p, Program((step,)), None, step.draft))  # type: ignore[list-item]
-    original, taken = spread._take, threading.Event()
+    pool = ServerPool([late, helper], "e", lambda p: Work(p, Program((step,)), None, step.draft))  # type: ignore[list-item]
+    original, taken = pool._take, threading.Event()
 
-    def late_first(station: Any) -> Work | None:
-        assert station is late or taken.wait(5)
-        work = original(station)
+    def late_first(worker: Any) -> Work | None:
+        assert worker is late or taken.wait(5)
+        work = original(worker)
         taken.set()
         return work
 
-    spread._take = late_first  # type: ignore[method-assign]
-    made = [event for event in spread.events([plan(seed) for seed in (1, 2, 3, 4)]) if isinstance(event, Render)]
+    pool._take = late_first  # type: ignore[method-assign]
+    made = [event for event in pool.events([plan(seed) for seed in (1, 2, 3, 4)]) if isinstance(event, Render)]
     assert sorted(render.plan.seed for render in made) == [1, 2, 3, 4]
     assert 1 in late.made
     assert 1 in helper.made

@@ -40,7 +40,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises, Scripted
 from sosie.engines.comfy.program import Compiled, Program, Step, Upload, png
 from sosie.engines.comfy.run import free, render
 from sosie.engines.comfy.server import parse_servers
-from sosie.engines.comfy.station import Preview, Queued
+from sosie.engines.comfy.worker import Preview, Queued
 from sosie.families.contract.draws import StageOutput
 
 pytestmark = pytest.mark.once

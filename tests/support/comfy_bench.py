@@ -15,7 +15,7 @@ from sosie.engines.comfy.fake import FakeServer
 from sosie.engines.comfy.link import Link
 from sosie.engines.comfy.program import Compiled, FileUse, Program, Step, Upload
 from sosie.engines.comfy.server import Limits, Patience, Server, parse_servers
-from sosie.engines.comfy.station import Station, Work
+from sosie.engines.comfy.worker import ServerWorker, Work
 
 QUICK = Patience(connect=1.0, answer=3.0, poll=0.03, quiet=0.15, gone=3.0, free=0.05)
 UNET, ENCODER, VAE, LORA = (
@@ -169,11 +169,11 @@ class Silent:
 
 def sent(near: FakeServer, compiled: Compiled) -> tuple[Render, Image.Image]:
     """A render of one upload, and the image that the server has of it."""
-    station = Station(link_to(near), Recipes(), {})
+    worker = ServerWorker(link_to(near), Recipes(), {})
     program = Program((Step("generate", compiled),))
     try:
-        render = station.render(Work(plan(1), program, None, compiled), "e", Silent())
+        render = worker.render(Work(plan(1), program, None, compiled), "e", Silent())
     finally:
-        station.link.close()
+        worker.link.close()
     (data,) = near.disk.inputs.values()
     return render, Image.open(BytesIO(data))

@@ -231,7 +231,7 @@ def _step(event: Progress) -> str:
     if event.phase == "load":
         return "loading the model"
     if event.phase == "queue":
-        from sosie.engines.comfy.station import Queued
+        from sosie.engines.comfy.worker import Queued
 
         ahead = event.ahead if isinstance(event, Queued) else None
         return "waiting for the server" + (f", {ahead} before it" if ahead else "")

@@ -13,10 +13,10 @@ from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
-from sosie.engines.comfy.live import Y005, check_system, fit
+from sosie.engines.comfy.matching import Y005, check_system, match
 from sosie.engines.comfy.program import FileUse, Program, inputs_of
 from sosie.engines.comfy.server import Server
-from sosie.engines.comfy.station import Y034
+from sosie.engines.comfy.worker import Y034
 from sosie.graph import node_types
 from sosie.graph.nodes import packs as known_packs
 from sosie.machines.ssh import SshError
@@ -109,7 +109,7 @@ def _live(server: Server, asked: Asked) -> tuple[ServerReport | None, list[Findi
     files: dict[str, str | None] = {}
     wrong = [finding for program in asked.programs for finding in program.findings]
     for step in (step for program in asked.programs for step in program.steps):
-        fitted = fit(step.draft, catalogue, server.name)
+        fitted = match(step.draft, catalogue, server.name)
         wrong += fitted.findings
         for use in step.draft.files:
             offer = catalogue.node(str(step.draft.graph[use.node].get("class_type")))

@@ -12,10 +12,10 @@ from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.link import Link
-from sosie.engines.comfy.many import Spread, reachable
+from sosie.engines.comfy.pool import ServerPool, reachable
 from sosie.engines.comfy.program import Compiler, Program
 from sosie.engines.comfy.server import Limits, Patience, Server
-from sosie.engines.comfy.station import Station, Work, first_graph
+from sosie.engines.comfy.worker import ServerWorker, Work, first_graph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -52,7 +52,7 @@ class ComfyEngine:
         self._servers = tuple(servers)
         self._supplies = supplies
         links = [Link(server, limits, patience) for server in servers]
-        self._stations = [Station(link, supplies.compiler, supplies.stamps) for link in links]
+        self._workers = [ServerWorker(link, supplies.compiler, supplies.stamps) for link in links]
         self._unfit: set[str] = set()
         self._events: Generator[Progress | Render] | None = None
 
@@ -69,7 +69,7 @@ class ComfyEngine:
         program = self._supplies.compiler(plan)
         if has_errors(program.findings):
             return list(program.findings)
-        by_server = {station.name: _check(station, program) for station in self._stations}
+        by_server = {worker.name: _check(worker, program) for worker in self._workers}
         wrong = {name for name, findings in by_server.items() if has_errors(findings)}
         if len(wrong) < len(by_server):
             self._unfit |= wrong
@@ -78,11 +78,11 @@ class ComfyEngine:
 
     def run(self, plans: Sequence[Plan]) -> Generator[Progress | Render]:
         """Renders every plan. Closing the iterator early takes back what is queued, and nothing of others."""
-        chosen = [station for station in self._stations if station.name not in self._unfit] or self._stations
-        stations, lost = reachable(chosen)
-        if not stations:
+        chosen = [worker for worker in self._workers if worker.name not in self._unfit] or self._workers
+        workers, lost = reachable(chosen)
+        if not workers:
             raise lost[0][1]
-        self._events = Spread(stations, self.name, self._prepare).events(plans)
+        self._events = ServerPool(workers, self.name, self._prepare).events(plans)
         with closing(self._events):
             yield from self._events
 
@@ -90,9 +90,9 @@ class ComfyEngine:
         """Takes back what still runs and ends the connections; the servers keep what they have loaded."""
         if self._events is not None:
             self._events.close()
-        for station in self._stations:
-            station.link.stop()
-            station.link.close()
+        for worker in self._workers:
+            worker.link.stop()
+            worker.link.close()
 
     def _prepare(self, plan: Plan) -> Work:
         program = self._supplies.compiler(plan)
@@ -105,11 +105,11 @@ class ComfyEngine:
         return Work(plan, program, source, first_graph(program.steps[0], source))
 
 
-def _check(station: Station, program: Program) -> list[Finding]:
+def _check(worker: ServerWorker, program: Program) -> list[Finding]:
     try:
-        return station.check(program)
+        return worker.check(program)
     except ComfyError as error:
-        return [error.finding(station.name)]
+        return [error.finding(worker.name)]
 
 
 def _milder(finding: Finding) -> Finding:

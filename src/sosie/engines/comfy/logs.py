@@ -29,7 +29,7 @@ _ENCODER = re.compile(r"^(?:lora_te\d?_|text_encoders?(?:_\d)?\.|te\d?\.|clip_[l
 
 
 @dataclass(frozen=True)
-class Told:
+class LogFinding:
     """A finding, and what it is about: it holds for later images too while the server keeps that loaded."""
 
     about: About
@@ -54,13 +54,13 @@ def last(log: Sequence[LogEntry]) -> str:
     return max((entry.time for entry in log), default="")
 
 
-def read_entries(log: Iterable[LogEntry], subject: str) -> list[Told]:
+def read_entries(log: Iterable[LogEntry], subject: str) -> list[LogFinding]:
     """What a part of a log says that the answers to the prompt do not; `subject` is whom it is about."""
     lines = "".join(entry.text if entry.text.endswith("\n") else f"{entry.text}\n" for entry in log).splitlines()
     return [*_loras(lines, subject), *_weights(lines, subject), *_numbers(lines, subject)]
 
 
-def _loras(lines: list[str], subject: str) -> list[Told]:
+def _loras(lines: list[str], subject: str) -> list[LogFinding]:
     keys = list(dict.fromkeys(as_line(match[1], 120) for line in lines if (match := _LORA.search(line))))
     if not keys:
         return []
@@ -68,13 +68,13 @@ def _loras(lines: list[str], subject: str) -> list[Told]:
     hint = "sosie doctor LORA tells how much of it fits; sosie lora convert LORA --to comfy mends its layout"
     if all(_ENCODER.match(key) for key in keys):
         message = f"{shown}; all are the text encoder's, which this graph may not give it"
-        return [Told("lora", Y030.at(subject, message, hint))]
+        return [LogFinding("lora", Y030.at(subject, message, hint))]
     message = f"{shown}; the server goes on without them and calls that a success"
-    return [Told("lora", Y030.at(subject, message, hint, severity="error"))]
+    return [LogFinding("lora", Y030.at(subject, message, hint, severity="error"))]
 
 
-def _weights(lines: list[str], subject: str) -> list[Told]:
-    told: list[Told] = []
+def _weights(lines: list[str], subject: str) -> list[LogFinding]:
+    told: list[LogFinding] = []
     kinds: tuple[tuple[re.Pattern[str], Severity, str], ...] = (
         (_MISSING, "error", "weights are missing, and stay whatever was in memory"),
         (_UNEXPECTED, "warning", "weights were left over, which the model has no place for"),
@@ -84,14 +84,14 @@ def _weights(lines: list[str], subject: str) -> list[Told]:
         if found:
             message = f"a model was loaded, but {what}: {as_line(found[1], 160)}"
             hint = "the file is packed or for another program: sosie doctor FILE"
-            told.append(Told("model", Y031.at(subject, message, hint, severity=severity)))
+            told.append(LogFinding("model", Y031.at(subject, message, hint, severity=severity)))
     return told
 
 
-def _numbers(lines: list[str], subject: str) -> list[Told]:
+def _numbers(lines: list[str], subject: str) -> list[LogFinding]:
     line = next((line for line in lines if _NAN.search(line)), "")
     if not line:
         return []
     message = f"the image holds values that are no numbers: {as_line(line, 160)}"
     hint = "the model overflows in fp16, or its file is not what it says: use bf16, switch SageAttention off"
-    return [Told("image", Y032.at(subject, message, hint))]
+    return [LogFinding("image", Y032.at(subject, message, hint))]

@@ -38,14 +38,14 @@ An input `model_name` of theirs says otherwise.
 
 
 @dataclass(frozen=True)
-class Fit:
+class Match:
     """A graph with the server's own file names in it, and what is wrong with it there."""
 
     compiled: Compiled
     findings: tuple[Finding, ...]
 
 
-def fit(compiled: Compiled, catalogue: Catalogue, subject: str) -> Fit:
+def match(compiled: Compiled, catalogue: Catalogue, subject: str) -> Match:
     """Puts the server's names of files into a graph, and checks all of it; `subject` is the server's name."""
     findings = [*_classes(compiled.graph, catalogue, subject), *_fetching(compiled.graph, catalogue, subject)]
     graph, unresolved = _with_names(compiled, catalogue, subject, findings)
@@ -60,7 +60,7 @@ def fit(compiled: Compiled, catalogue: Catalogue, subject: str) -> Fit:
     if output is None or (ends is not None and not ends.ends):
         message = f"node {compiled.output} of the graph saves no image on this server"
         findings.append(Y013.at(subject, message, HINTS[Y013]))
-    return Fit(replace(compiled, graph=graph), tuple(dict.fromkeys(findings)))
+    return Match(replace(compiled, graph=graph), tuple(dict.fromkeys(findings)))
 
 
 def check_system(system: System, program: Program, subject: str) -> list[Finding]:

@@ -17,11 +17,11 @@ from sosie.engines.comfy.catalogue import Catalogue
 from sosie.engines.comfy.errors import HINTS, Y015, Y018, Y023, ComfyError, OutOfMemoryError
 from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped, Waiting
 from sosie.engines.comfy.link import Link
-from sosie.engines.comfy.live import check_system, fit
+from sosie.engines.comfy.load_log import LoadLog
 from sosie.engines.comfy.logs import is_cut, last, read_entries, since
+from sosie.engines.comfy.matching import check_system, match
 from sosie.engines.comfy.pictures import check_picture
 from sosie.engines.comfy.program import Compiled, Compiler, Program, Step, Upload, inputs_of
-from sosie.engines.comfy.recall import Recall
 from sosie.engines.comfy.run import Rendered, free, render
 from sosie.engines.comfy.uploads import ROOM, size_of, smaller
 from sosie.families.contract.draws import StageOutput
@@ -73,7 +73,7 @@ class _Mark:
 
 
 class Host(Protocol):
-    """Where a station's events go, and where Sosie's own work on images is done: always in one thread."""
+    """Where a worker's events go, and where Sosie's own work on images is done: always in one thread."""
 
     def report(self, progress: Progress) -> None:
         """Passes progress on."""
@@ -84,7 +84,7 @@ class Host(Protocol):
         ...
 
 
-class Station:
+class ServerWorker:
     """A server that renders one plan after another. `stamps` is what is known of the files it has loaded."""
 
     def __init__(self, link: Link, compiler: Compiler, stamps: MutableMapping[str, str]) -> None:
@@ -92,7 +92,7 @@ class Station:
         self.name = link.server.name
         self._compiler = compiler
         self._stamps = stamps
-        self._recall = Recall(self.name, stamps)
+        self._load_log = LoadLog(self.name, stamps)
         self._catalogue: Catalogue | None = None
         self._system: System | None = None
         self._stale = 0.0
@@ -114,7 +114,7 @@ class Station:
             self._stale = time.monotonic() + FRESH
         findings = check_system(self._system or System(), program, self.name)
         for step in program.steps:
-            findings += fit(step.draft, self._offers(), self.name).findings
+            findings += match(step.draft, self._offers(), self.name).findings
         return findings
 
     def render(self, work: Work, engine: str, host: Host) -> Render:
@@ -185,7 +185,7 @@ class Station:
         graph = {node: {**entry, "inputs": inputs_of(entry)} for node, entry in compiled.graph.items()}
         for upload in compiled.uploads:
             graph[upload.node]["inputs"][upload.input] = self._upload(upload)
-        fitted = fit(replace(compiled, graph=graph), self._offers(), self.name)
+        fitted = match(replace(compiled, graph=graph), self._offers(), self.name)
         wrong = next((finding for finding in fitted.findings if finding.severity == "error"), None)
         if wrong:
             raise ComfyError(wrong, f"server {self.name}: {wrong.message}", wrong.hint)
@@ -224,7 +224,7 @@ class Station:
 
     def _forget(self) -> None:
         free(self.link)
-        self._recall.forget()
+        self._load_log.forget()
 
     def _mark(self) -> _Mark | None:
         """Where the server's log ends now; None where it shows none."""
@@ -248,7 +248,7 @@ class Station:
             message = f"the server wrote more than the {len(log)} lines that its log keeps, and what came first is gone"
             hint = "start ComfyUI with --verbose WARNING"
             findings.append(Y034.at(self.name, message, hint, severity="warning"))
-        earlier, unseen = self._recall.learn(sent.graph, rendered.cached, told, is_whole)
+        earlier, unseen = self._load_log.learn(sent.graph, rendered.cached, told, is_whole)
         findings += [item.finding for item in (*told, *earlier)]
         if unseen:
             nodes = ", ".join(unseen[:6])

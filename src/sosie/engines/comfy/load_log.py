@@ -13,12 +13,12 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.core.schema import digest
-from sosie.engines.comfy.logs import About, Told
+from sosie.engines.comfy.logs import About, LogFinding
 from sosie.engines.comfy.program import ApiGraph, inputs_of, link_of
 from sosie.graph import node_type
 
 
-class Recall:
+class LoadLog:
     """What is known of the loaders of one server, by what they load; `kept` may outlive the process."""
 
     def __init__(self, server: str, kept: MutableMapping[str, str]) -> None:
@@ -26,15 +26,15 @@ class Recall:
         self._kept = kept
 
     def learn(
-        self, graph: ApiGraph, cached: Iterable[str], told: Iterable[Told], is_whole: bool = True
-    ) -> tuple[list[Told], list[str]]:
+        self, graph: ApiGraph, cached: Iterable[str], told: Iterable[LogFinding], is_whole: bool = True
+    ) -> tuple[list[LogFinding], list[str]]:
         """Keeps what the log told of the loaders that ran; gives what it told earlier of those that did not.
 
         The second list names the loaders that were cached before they were ever seen to run. Of a log that is not
         whole only what it tells is kept, and no silence.
         """
         idle, news = set(cached), list(told)
-        earlier: list[Told] = []
+        earlier: list[LogFinding] = []
         unseen: list[str] = []
         for node, (about, signature) in loaders(graph).items():
             key = self._prefix + signature
@@ -55,10 +55,10 @@ class Recall:
             del self._kept[key]
 
 
-def _read(kept: str) -> list[Told]:
+def _read(kept: str) -> list[LogFinding]:
     """What was kept; nothing, where the file that keeps it was damaged."""
     try:
-        return [Told(item["about"], Finding(**item["finding"])) for item in json.loads(kept)]
+        return [LogFinding(item["about"], Finding(**item["finding"])) for item in json.loads(kept)]
     except (ValueError, TypeError, KeyError, RecursionError):
         return []
 

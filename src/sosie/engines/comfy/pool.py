@@ -22,7 +22,7 @@ from sosie.core import Plan, Progress, Render
 from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import ComfyError, LostError, StoppedError
 from sosie.engines.comfy.link import GLANCE
-from sosie.engines.comfy.station import Station, Work
+from sosie.engines.comfy.worker import ServerWorker, Work
 
 Y004 = Rule("SOS-Y004", "warning", "A ComfyUI server was lost, and another one did its work")
 
@@ -44,7 +44,7 @@ class _Call:
 class _Made:
     """What a server made of a plan."""
 
-    station: Station
+    worker: ServerWorker
     work: Work
     render: Render
 
@@ -53,7 +53,7 @@ class _Made:
 class _Lost:
     """A server that is gone, and the plan that it did not finish."""
 
-    station: Station
+    worker: ServerWorker
     work: Work
     error: LostError
 
@@ -66,30 +66,30 @@ class _Failed:
     error: BaseException
 
 
-class Spread:
-    """One run of plans over stations. `events` yields each plan's render once, as they are finished.
+class ServerPool:
+    """One run of plans over workers. `events` yields each plan's render once, as they are finished.
 
-    With one station that is the order of the plans. `prepare` makes a plan ready to be sent, in the
+    With one worker that is the order of the plans. `prepare` makes a plan ready to be sent, in the
     reader's thread.
     """
 
-    def __init__(self, stations: Sequence[Station], engine: str, prepare: Callable[[Plan], Work]) -> None:
-        self._stations = list(stations)
+    def __init__(self, workers: Sequence[ServerWorker], engine: str, prepare: Callable[[Plan], Work]) -> None:
+        self._workers = list(workers)
         self._engine = engine
         self._prepare = prepare
         self._ready: deque[Work] = deque()
-        self._busy: dict[Station, Work] = {}
+        self._busy: dict[ServerWorker, Work] = {}
         self._open: set[Work] = set()
         self._drawn: set[Work] = set()
-        self._moved: dict[Work, tuple[Station, LostError]] = {}
+        self._moved: dict[Work, tuple[ServerWorker, LostError]] = {}
         self._news: queue.SimpleQueue[Progress | _Made | _Call | _Lost | _Failed] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._is_over = False
 
     def events(self, plans: Sequence[Plan]) -> Generator[Progress | Render]:
         """Runs all plans. Raises the first error that is not a lost server, or the last server's loss."""
-        waiting, alive = deque(plans), len(self._stations)
-        threads = [threading.Thread(target=self._serve, args=(station,), daemon=True) for station in self._stations]
+        waiting, alive = deque(plans), len(self._workers)
+        threads = [threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self._workers]
         try:
             self._fill(waiting)
             for thread in threads:
@@ -117,7 +117,7 @@ class Spread:
 
     def _fill(self, waiting: deque[Plan]) -> None:
         """Keeps as many plans ready as there are servers."""
-        while waiting and len(self._ready) < len(self._stations):
+        while waiting and len(self._ready) < len(self._workers):
             work = self._prepare(waiting.popleft())
             with self._change:
                 self._ready.append(work)
@@ -128,7 +128,7 @@ class Spread:
         """Makes a lost server's plan ready again, unless another one has it or has done it."""
         with self._change:
             if lost.work not in self._drawn and lost.work not in self._busy.values():
-                self._moved[lost.work] = (lost.station, lost.error)
+                self._moved[lost.work] = (lost.worker, lost.error)
                 self._ready.appendleft(lost.work)
                 self._change.notify_all()
 
@@ -138,62 +138,62 @@ class Spread:
             self._open.discard(work)
             if work in self._ready:
                 self._ready.remove(work)
-            for station in [station for station, its in self._busy.items() if its is work]:
-                station.link.stop()
+            for worker in [worker for worker, its in self._busy.items() if its is work]:
+                worker.link.stop()
 
     def _with_move(self, made: _Made) -> Render:
         """The render, with SOS-Y004 if another server had begun with its plan."""
-        lost, error = self._moved.pop(made.work, (made.station, None))
-        if error is None or lost is made.station:
+        lost, error = self._moved.pop(made.work, (made.worker, None))
+        if error is None or lost is made.worker:
             return made.render
         message = f"server {lost.name} was lost in mid-run ({error.message}); another one did its work"
         moved = Y004.at(lost.name, message, error.hint)
         return replace(made.render, findings=(*made.render.findings, moved))
 
-    def _take(self, station: Station) -> Work | None:
+    def _take(self, worker: ServerWorker) -> Work | None:
         """The next plan for a server; waits while there is none that may come, None when all is over."""
         with self._change:
             while not self._is_over:
                 work = self._ready.popleft() if self._ready else self._forsaken()
                 if work is not None:
-                    self._busy[station] = work
+                    self._busy[worker] = work
                     return work
                 self._change.wait(GLANCE)
             return None
 
     def _forsaken(self) -> Work | None:
         """The plan of a server that cannot be reached, if nobody else draws it."""
-        for station, work in self._busy.items():
+        for worker, work in self._busy.items():
             holders = [other for other, its in self._busy.items() if its is work]
-            trouble = station.link.trouble
+            trouble = worker.link.trouble
             if trouble is not None and work not in self._drawn and all(other.link.trouble for other in holders):
-                self._moved[work] = (station, trouble)
+                self._moved[work] = (worker, trouble)
                 return work
         return None
 
-    def _leave(self, station: Station, drawn: Work | None) -> None:
+    def _leave(self, worker: ServerWorker, drawn: Work | None) -> None:
         """After a plan: a stop that was meant for it is none for the next."""
         with self._change:
-            self._busy.pop(station, None)
+            self._busy.pop(worker, None)
             if drawn is not None:
                 self._drawn.add(drawn)
             if not self._is_over:
-                station.link.resume()
+                worker.link.resume()
 
-    def _serve(self, station: Station) -> None:
+    def _serve(self, worker: ServerWorker) -> None:
         """A server's thread."""
-        host = _ThreadHost(self._news, station)
-        while (work := self._take(station)) is not None:
+        host = _ThreadHost(self._news, worker)
+        while (work := self._take(worker)) is not None:
             news: _Made | _Lost | _Failed | None = None
             try:
-                news = _Made(station, work, station.render(work, self._engine, host))
+                news = _Made(worker, work, worker.render(work, self._engine, host))
             except StoppedError:
                 pass
             except LostError as error:
-                news = _Lost(station, work, error)
+                news = _Lost(worker, work, error)
             except BaseException as error:
                 news = _Failed(work, error)
-            self._leave(station, work if isinstance(news, _Made) else None)
+            self._leave(worker, work if isinstance(news, _Made) else None)
             if news is not None:
                 self._news.put(news)
             if isinstance(news, _Lost):
@@ -204,20 +204,20 @@ class Spread:
         with self._change:
             self._is_over = True
             self._change.notify_all()
-        for station in self._stations:
-            station.link.stop()
-        for station, thread in zip(self._stations, threads, strict=True):
+        for worker in self._workers:
+            worker.link.stop()
+        for worker, thread in zip(self._workers, threads, strict=True):
             if thread.ident is not None:
                 thread.join(GRACE)
-            station.relink()
+            worker.relink()
 
 
 class _ThreadHost:
-    """A station's `Host`: passes everything to the reader."""
+    """A worker's `Host`: passes everything to the reader."""
 
-    def __init__(self, news: queue.SimpleQueue[Any], station: Station) -> None:
+    def __init__(self, news: queue.SimpleQueue[Any], worker: ServerWorker) -> None:
         self._news = news
-        self._station = station
+        self._station = worker
 
     def report(self, progress: Progress) -> None:
         """Passes progress on."""
@@ -240,15 +240,15 @@ def _answer(call: _Call) -> None:
         call.future.set_exception(error)
 
 
-def reachable(stations: Sequence[Station]) -> tuple[list[Station], list[tuple[Station, ComfyError]]]:
-    """The stations that answer, and why the others do not."""
-    found: list[Station] = []
-    lost: list[tuple[Station, ComfyError]] = []
-    for station in stations:
+def reachable(workers: Sequence[ServerWorker]) -> tuple[list[ServerWorker], list[tuple[ServerWorker, ComfyError]]]:
+    """The workers that answer, and why the others do not."""
+    found: list[ServerWorker] = []
+    lost: list[tuple[ServerWorker, ComfyError]] = []
+    for worker in workers:
         try:
-            station.link.client.system()
+            worker.link.client.system()
         except ComfyError as error:
-            lost.append((station, error))
+            lost.append((worker, error))
         else:
-            found.append(station)
+            found.append(worker)
     return found, lost
