@@ -174,11 +174,11 @@ def test_a_frame_beyond_the_limit_closes_the_websocket_and_the_image_comes(serve
     [
         (bomb(60_000, 60_000), "declares more than 179 million pixels"),
         (bomb(1000, 1000), "declares 1000 x 1000 pixels"),
-        (bomb(64, 64), "no whole image"),
-        (b"<html>no image</html>", "no whole image"),
-        (b"", "no whole image"),
-        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "no whole image"),
-        (b"GIF89a" + b"\0" * 20, "no whole image"),
+        (bomb(64, 64), "not a whole image"),
+        (b"<html>no image</html>", "not a whole image"),
+        (b"", "not a whole image"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 50, "not a whole image"),
+        (b"GIF89a" + b"\0" * 20, "not a whole image"),
     ],
 )
 def test_what_is_no_image_is_not_decoded(server: FakeServer, data: bytes, why: str) -> None:

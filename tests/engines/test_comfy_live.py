@@ -138,7 +138,7 @@ def test_an_ambiguous_name_lists_the_candidates(server: FakeServer) -> None:
         ({"8": {"cfg": 101.0}}, "SOS-Y014", "it takes 0.0 to 100.0"),
         ({"8": {"steps": 0}}, "SOS-Y014", "it takes 1 to 10000"),
         ({"8": {"seed": 2**64}}, "SOS-Y014", "it takes 0 to 18446744073709551615"),
-        ({"8": {"cfg": float("nan")}}, "SOS-Y014", "no finite number"),
+        ({"8": {"cfg": float("nan")}}, "SOS-Y014", "not a finite number"),
         ({"8": {"steps": 4.5}}, "SOS-Y013", "whole numbers"),
         ({"8": {"steps": "many"}}, "SOS-Y013", "it takes INT"),
         ({"8": {"sampler_name": "res_multi"}}, "SOS-Y011", "none of its choices: euler"),

@@ -382,7 +382,7 @@ def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer, is_
             if isinstance(event, Progress) and event.phase == "generate" and server.life:
                 server.life.interrupted = True
 
-    with pytest.raises(ComfyError, match="somebody stopped the job") as error:
+    with pytest.raises(ComfyError, match="someone stopped the job") as error:
         read_and_stop()
     assert error.value.code == "SOS-Y026"
     engine.close()

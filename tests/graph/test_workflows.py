@@ -273,7 +273,7 @@ def test_wires_in_a_circle_end() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"1": {"class_type": "KSampler", "inputs": []}}, "are no object"),
+        ({"1": {"class_type": "KSampler", "inputs": []}}, "are not an object"),
         ({"1": {"class_type": "KSampler"}, "2": {"inputs": {}}}, "has no class_type"),
         ({"nodes": [{"id": 1, "type": "A"}, {"id": 1, "type": "B"}]}, "two nodes have the id 1"),
         ({"nodes": [{"type": "A"}]}, "no id or no type"),

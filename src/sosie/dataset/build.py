@@ -64,7 +64,7 @@ class Offer:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that is to be said, and is no finding."""
+    """Something that is to be said, and is not a finding."""
 
     text: str
 
@@ -124,7 +124,7 @@ def from_references(session: Session, character: Character, how: Captioning) -> 
 
 
 def from_folder(session: Session, character: Character, folder: Path, how: Captioning) -> Generator[Event]:
-    """Takes the images directly in a folder, with the captions that lie beside them."""
+    """Takes the images directly in a folder, with the captions that lie next to them."""
     images = image_set.image_files(folder)
     if not images:
         raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files")
@@ -201,7 +201,7 @@ def add(
 
 
 def recaption(session: Session, character: Character, how: Captioning) -> Generator[Event]:
-    """Writes every caption anew but those that were given and those in a file beside their image."""
+    """Writes every caption again but those that were given and those in a file next to their image."""
     folder = dataset_folder(session, character)
     members = list(_members(session, character))
     trigger = trigger_of(character)

@@ -75,7 +75,7 @@ class Captioner:
     def describe(self, paths: Sequence[Path]) -> Generator[str]:
         """A caption for each image, in their order, on one line; `BATCH` of them are made at once.
 
-        Raises `BadImageError` for a file that is no image, `EngineError` if the memory does not suffice.
+        Raises `BadImageError` for a file that is not an image, `EngineError` if the memory does not suffice.
         """
         for start in range(0, len(paths), BATCH):
             images = [read_image(path) for path in paths[start : start + BATCH]]

@@ -41,7 +41,7 @@ def read_folder(folder: Path, trigger: str, character: str = "") -> tuple[Traini
     """The images directly in `folder` with their captions, by name; faces are left to the caller.
 
     A folder of regularisation images has the trigger "". Captions as `doctor.dataset` reads them: a
-    `.txt` beside the image, `captions.jsonl` or `metadata.jsonl`. NotFoundError if there are no images.
+    `.txt` next to the image, `captions.jsonl` or `metadata.jsonl`. NotFoundError if there are no images.
     """
     from sosie.dataset.check import read_captions
     from sosie.files.images import image_digest, is_image_name

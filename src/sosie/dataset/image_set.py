@@ -134,7 +134,7 @@ def remove_image(folder: Path, name: str) -> None:
 def split(references: Sequence[Reference]) -> tuple[tuple[Reference, ...], tuple[Reference, ...]]:
     """The references that may be learned from, and those that are left to the judge.
 
-    By digest: a third, rounded up, with the smallest ones is the judge's; so nobody chooses, and the same
+    By digest: a third, rounded up, with the smallest ones is the judge's; so no one chooses, and the same
     references are always split alike.
     """
     ordered = sorted(references, key=lambda reference: reference.sha256)
@@ -181,7 +181,7 @@ def sift(
 
     `known` are pictures of which none may be offered again: what is in the set, and the judge's
     references. An image that cannot be read, has no face or several, a small or blurred one, is a copy, or
-    shows somebody else than the references is left out: SOS-T002 and T023 to T028.
+    shows another person than the references is left out: SOS-T002 and T023 to T028.
     """
     report = check_references([*known, *offered], models.detector, models.encoder)
     wanted = set(offered)
@@ -198,7 +198,7 @@ def sift(
 
 
 def strangers(images: Sequence[Path], references: Sequence[Path], models: Looks) -> list[tuple[Path, float]]:
-    """The images that show somebody else than the references, with how like they are.
+    """The images that show another person than the references, with how like they are.
 
     That is the mean cosine to the references, over what is usual among these (the median of each one's
     mean cosine to the others); the limit is that of references among themselves. None of fewer than three.
@@ -227,7 +227,7 @@ def check_strangers(folder: Path, references: Sequence[Path], models: Looks) -> 
 
 def _stranger(path: Path, ratio: float) -> Finding:
     message = (
-        f"{path.name}: seems to show somebody else: as similar to the character's references as {ratio:.0%} of what "
+        f"{path.name}: seems to show another person: as similar to the character's references as {ratio:.0%} of what "
         f"is usual among them; expected at least {MIN_RELATIVE_SIMILARITY:.0%}"
     )
     rule, hint = AS_TRAINING[C007.code]

@@ -63,7 +63,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a list, each once, and what is to be said of it."""
+    """The images of a list, each once, and its notes."""
 
     images: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
@@ -154,7 +154,7 @@ def _s3(table: Mapping[str, Any], where: str, base_url: str) -> list[Listed]:
     name = table.get("Name")
     if not base_url and not isinstance(name, str):
         raise UsageError(
-            f"{where} does not name its bucket, so its keys are no addresses",
+            f"{where} does not name its bucket, so its keys are not addresses",
             "--base-url https://BUCKET.s3.amazonaws.com",
         )
     base = (base_url or f"https://{name}.s3.amazonaws.com").rstrip("/")
@@ -201,5 +201,5 @@ def _address(text: str, where: str) -> str:
     except ValueError:
         right = False
     if not right:
-        raise UsageError(f"{where}: {text[:60]!r} is no address to fetch; expected https://... without a password")
+        raise UsageError(f"{where}: {text[:60]!r} is not an address to fetch; expected https://... without a password")
     return text

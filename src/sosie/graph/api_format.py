@@ -28,7 +28,7 @@ def _node(name: str, table: dict[str, Any], where: str) -> Node:
     if not kind:
         raise BadModelError(f"{where}: node '{name[:40]}' has no class_type", "export it again with Export (API)")
     if inputs is None:
-        raise BadModelError(f"{where}: the inputs of node '{name[:40]}' are no object", "export it again")
+        raise BadModelError(f"{where}: the inputs of node '{name[:40]}' are not an object", "export it again")
     given = {key: _value(value) for key, value in inputs.items()}
     return Node(name, kind, MappingProxyType(given), as_text(as_object(table.get("_meta")).get("title")))
 

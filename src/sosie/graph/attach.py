@@ -29,7 +29,7 @@ SHOWERS = ("PreviewImage",)
 """Nodes whose image can be fetched; one that saves is the result rather than one that shows."""
 
 VIEWS = (*SHOWERS, "PreviewAny", "ImageCompare")
-"""Nodes that only show something in the editor, where nobody looks; some are wrong without its own widgets."""
+"""Nodes that only show something in the editor, where no one looks; some are wrong without its own widgets."""
 
 TEXTS = ("text", "prompt", "text_g", "text_l", "clip_l", "t5xxl")
 """Inputs of nodes with text encoders that hold the prompt."""

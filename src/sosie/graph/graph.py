@@ -11,7 +11,7 @@ MAX_NODES = 10_000
 """Most nodes of one graph, subgraphs unfolded; the largest published templates have about 400."""
 
 Value = Any
-"""What a widget holds: a JSON value. A list that is no link is rare, but allowed."""
+"""What a widget holds: a JSON value. A list that is not a link is rare, but allowed."""
 
 
 @dataclass(frozen=True)

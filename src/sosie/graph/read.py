@@ -16,7 +16,7 @@ MAX_BYTES = 8_000_000
 
 
 def read_workflow(path: Path) -> Graph:
-    """The graph of a workflow file. Raises `NotFoundError`, or `BadModelError` for what is no whole workflow."""
+    """The graph of a workflow file. Raises `NotFoundError`, or `BadModelError` for what is not a whole workflow."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -41,7 +41,7 @@ def read_table(table: Any, where: str) -> Graph:
     if is_api(known):
         return from_api(known, where)
     wanted = "a list 'nodes' (UI format), or nodes with a 'class_type' by their ids (API format)"
-    raise BadModelError(f"{where} is no ComfyUI workflow; expected {wanted}", _SAVE)
+    raise BadModelError(f"{where} is not a ComfyUI workflow; expected {wanted}", _SAVE)
 
 
 _SAVE = "save it in ComfyUI with Workflow > Save or Export (API)"

@@ -48,7 +48,7 @@ PINS = tuple(field.name for field in dataclasses.fields(Pins))
 def apply_settings(graph: Graph, settings: Sequence[str]) -> tuple[Graph, Pins]:
     """The graph with the settings in it, later ones over earlier ones, and what they say of its places.
 
-    Raises `UsageError` for a text that is no setting, a value of the wrong type or out of range, an input that
+    Raises `UsageError` for a text that is not a setting, a value of the wrong type or out of range, an input that
     is linked, and a name that means several nodes; `NotFoundError` for a name that means none.
     """
     nodes = dict(graph.nodes)
@@ -57,7 +57,7 @@ def apply_settings(graph: Graph, settings: Sequence[str]) -> tuple[Graph, Pins]:
         left, equals, value = setting.partition("=")
         left = left.strip()
         if not equals or not left:
-            raise UsageError(f"'{setting}' is no setting; expected NODE.input=value", HINT)
+            raise UsageError(f"'{setting}' is not a setting; expected NODE.input=value", HINT)
         if left in PINS:
             pins = dataclasses.replace(pins, **{left: _pinned(graph, left, value.strip())})
             continue

@@ -1,4 +1,4 @@
-"""Writes a graph in the UI format, laid out to be read: from left to right, each group in a frame of its own.
+"""Writes a graph in the UI format, laid out to be read: from left to right, each group in its own frame.
 
 A node stands one column right of the last of those in its group that it needs; in a column, nodes stand in the order
 of what feeds them. Read back by `from_ui` it is the same graph if every widget up to the last that has a value has

@@ -87,7 +87,7 @@ def _captions(job: TrainingJob) -> Iterator[Finding]:
     without = [image.path.name for image in own if not image.caption]
     if len(without) == len(own):
         message = f"none of the {len(own)} images has a caption: everything in them would be learned as the character"
-        yield U003.at("dataset", message, "write a caption for each image: NAME.txt beside it")
+        yield U003.at("dataset", message, "write a caption for each image: NAME.txt next to it")
     if any(not image.trigger for image in own):
         message = "there are images without a trigger: nothing in a prompt could call the character"
         yield U003.at("dataset", message, "give the character a trigger in character.toml")

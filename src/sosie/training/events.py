@@ -96,7 +96,7 @@ class Stepped:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """The samples of a step and their scores; None where nobody judges."""
+    """The samples of a step and their scores; None where no one judges."""
 
     step: int
     samples: tuple[Sample, ...]

@@ -16,7 +16,7 @@ from sosie.files.digest import file_digest
 class BaseModel:
     """The model that is trained on: its family, its name in recipes, its file or folder and its digest.
 
-    `vae` is a VAE in a file of its own, or None. `variant` is what the name says of the family's variants
+    `vae` is a VAE in its own file, or None. `variant` is what the name says of the family's variants
     (`turbo`, `base`...), or empty.
     """
 

@@ -1,4 +1,4 @@
-"""The record of a run as it goes on: JSON lines in its folder, and the loggers beside it."""
+"""The record of a run as it goes on: JSON lines in its folder, and the loggers next to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Log:
         self._file: TextIO = path.open("a", encoding="utf-8")
 
     def told(self) -> list[Finding]:
-        """What is to be said of the loggers since the last call."""
+        """The loggers' findings since the last call."""
         findings = list(self._loggers.findings)
         self._loggers.findings.clear()
         return findings

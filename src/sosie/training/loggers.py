@@ -1,4 +1,4 @@
-"""TensorBoard, Weights & Biases and MLflow, by accelerate's trackers, beside the record that is always written.
+"""TensorBoard, Weights & Biases and MLflow, by accelerate's trackers, next to the record that is always written.
 
 A logger sees numbers and settings, never a picture, a caption, a path or what the machine is called. One that
 fails in the middle of a run is left out from then on; the run goes on.

@@ -172,7 +172,7 @@ def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> It
 
 
 def _delivered(job: TrainingJob, trainer: Trainer, cause: Cause, findings: list[Finding]) -> Generator[Event]:
-    """Delivers the best checkpoint by the rule, or the last one where nobody judged; none if there is none."""
+    """Delivers the best checkpoint by the rule, or the last one where no one judged; none if there is none."""
     curve, last = trainer.standing.judged, trainer.last_checkpoint()
     choice = best(curve)
     said: list[Finding] = []

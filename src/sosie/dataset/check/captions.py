@@ -1,4 +1,4 @@
-"""Captions of a training set: a `.txt` (or `.caption`) beside each image, or a JSON Lines file for all."""
+"""Captions of a training set: a `.txt` (or `.caption`) next to each image, or a JSON Lines file for all."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Captions:
 def read_captions(folder: Path, images: Sequence[str]) -> Captions:
     """The captions for the file names `images` of `folder`: SOS-T012 to T014 for what does not fit together.
 
-    A file beside the image wins over a table, as trainers have it. Files above 64 kB (tables: 4 MB)
+    A file next to the image wins over a table, as trainers have it. Files above 64 kB (tables: 4 MB)
     are not read; names in a table are compared, never opened.
     """
     known = set(images)
@@ -95,7 +95,7 @@ def read_captions(folder: Path, images: Sequence[str]) -> Captions:
         message = f"{len(orphans)} captions belong to images that are not there: {listed(orphans)}"
         findings.append(T012.at("captions", message, "rename them to fit, or remove them"))
     if differ:
-        message = f"{len(differ)} images have another caption beside them than in the table: {listed(differ)}"
+        message = f"{len(differ)} images have another caption next to them than in the table: {listed(differ)}"
         findings.append(T014.at("captions", message, "keep one of the two; the .txt file wins"))
     return Captions(texts, tuple(findings), tuple(fields))
 
@@ -138,7 +138,7 @@ def _records(path: Path, findings: list[Finding]) -> Iterator[dict[str, Any]]:
         else:
             yield record
     if wrong:
-        message = f"{path.name}: {len(wrong)} lines are no JSON object, the first is line {wrong[0]}"
+        message = f"{path.name}: {len(wrong)} lines are not a JSON object, the first is line {wrong[0]}"
         findings.append(T013.at(path.name, message, "one object a line, with file and caption"))
 
 
@@ -179,7 +179,7 @@ def _missing(captions: Captions, images: Sequence[str]) -> Iterator[Finding]:
                 f"; the table has records with the fields {listed(captions.other_fields)}, none is called "
                 f"{', '.join(TEXT_KEYS)}"
             )
-        hint = "write NAME.txt beside each image, or captions.jsonl with a line {file, caption} each"
+        hint = "write NAME.txt next to each image, or captions.jsonl with a line {file, caption} each"
         yield T010.at("captions", message, hint, severity="error" if len(missing) == len(images) else "warning")
     empty = [image for image in images if captions.texts.get(image) == ""]
     if empty:
@@ -195,7 +195,7 @@ def _trigger(written: Mapping[str, str], trigger: str) -> Iterator[Finding]:
         return
     if set(_words(trigger)) <= GENERIC:
         message = f"the trigger token '{printable(trigger)}' is an ordinary word: the model knows it already"
-        yield T018.at("captions", message, "choose a rare token that is no word, such as 'm1ra'")
+        yield T018.at("captions", message, "choose a rare token that is not a word, such as 'm1ra'")
     token = re.compile(rf"(?<!\w){re.escape(trigger.strip())}(?!\w)", re.IGNORECASE)
     without = [image for image, text in written.items() if not token.search(text)]
     if without:

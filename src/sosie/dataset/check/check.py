@@ -36,7 +36,7 @@ def check_dataset(
     """Looks at the images directly in `folder` and their captions: SOS-T001 to T034 and T049.
 
     `trigger` is the token of the character, or empty. `detector` and `encoder` are YuNet and SFace
-    when None. Nothing is written. NotFoundError if `folder` is no folder.
+    when None. Nothing is written. NotFoundError if `folder` is not a folder.
     """
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder; expected one with images and captions")

@@ -24,7 +24,7 @@ MAX_PATH = 1000
 """Letters of the longest of their paths."""
 
 NO_MODELS = frozenset({"custom_nodes", "configs", "datasets", "output", "input", "temp"})
-"""Folders that ComfyUI names beside those of models."""
+"""Folders that ComfyUI names besides those of models."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ _STATES: Mapping[str, State] = MappingProxyType(
 
 
 def read_job(value: Any) -> Job | None:
-    """From `/api/jobs/ID`; None for what is no job."""
+    """From `/api/jobs/ID`; None for what is not a job."""
     found = as_object(value)
     state = _STATES.get(str(found.get("status")))
     if state is None:

@@ -238,7 +238,7 @@ class Client:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
             shown = answer.said[:60] or "nothing"
-            raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is no JSON") from None
+            raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is not JSON") from None
 
     def _expect_ok(self, answer: Answer, what: str) -> None:
         if answer.status != 200:

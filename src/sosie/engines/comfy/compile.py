@@ -105,7 +105,7 @@ def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> l
 
 
 def draw_plan(plan: Plan, called: Mapping[str, str], choices: GraphChoices) -> Built:
-    """All graphs of a plan beside each other, to be looked at; `called` as in `GraphSupplies`."""
+    """All graphs of a plan next to each other, to be looked at; `called` as in `GraphSupplies`."""
     built = [draw_part(plan, part, called, choices) for part in parts_of(plan, choices)]
     return Built(
         Graph({node.id: node for one in built for node in one.graph}),

@@ -59,7 +59,7 @@ class OutOfMemoryError(ComfyError):
 
 
 class StoppedError(Exception):
-    """Raised inside a run when nobody waits for it any more; never shown."""
+    """Raised inside a run when no one waits for it any more; never shown."""
 
 
 PROBLEMS: Mapping[str, Rule] = MappingProxyType(

@@ -1,6 +1,6 @@
 """ComfyUI's websocket: what it pushes while a prompt runs, as nouns.
 
-Each connection has a client id of its own: a server that sees the end of an old connection late takes the new
+Each connection has its own client id: a server that sees the end of an old connection late takes the new
 one of the same id down with it, and is silent from then on. Events of a prompt go to the id that it was sent
 with, so that after a drop a prompt is followed by asking.
 """
@@ -78,7 +78,7 @@ class Produced:
 class Ended:
     """A prompt ended, but is not in the history yet: only `Running(None)` says that it is.
 
-    `interrupted` says that somebody stopped it; with neither that nor a failure it went well.
+    `interrupted` says that someone stopped it; with neither that nor a failure it went well.
     """
 
     prompt: str
@@ -107,14 +107,14 @@ Event = Waiting | Started | Cached | Running | Stepped | Produced | Ended | Glim
 
 
 def read_text(server: Server, frame: str) -> Event:
-    """The event in a text frame. Raises `NonsenseError` for what is no JSON object with a type."""
+    """The event in a text frame. Raises `NonsenseError` for what is not a JSON object with a type."""
     try:
         found = as_object(json.loads(frame))
     except (ValueError, RecursionError):
         found = {}
     kind = found.get("type")
     if not isinstance(kind, str):
-        raise NonsenseError(server, f"sent '{as_line(frame, 40)}' over its websocket, which is no event")
+        raise NonsenseError(server, f"sent '{as_line(frame, 40)}' over its websocket, which is not an event")
     data = as_object(found.get("data"))
     prompt, node = as_line(data.get("prompt_id"), 200), data.get("node")
     match kind:
@@ -143,7 +143,7 @@ def read_text(server: Server, frame: str) -> Event:
 def read_binary(server: Server, frame: bytes) -> Event:
     """The event in a binary frame. Raises `NonsenseError` for one that is cut short or holds no image."""
     if len(frame) < 8:
-        raise NonsenseError(server, f"sent {len(frame)} bytes over its websocket, which is no frame")
+        raise NonsenseError(server, f"sent {len(frame)} bytes over its websocket, which is not a frame")
     kind, number = struct.unpack_from(">II", frame)
     if kind == PREVIEW:
         return Glimpse(frame[8:], _format(server, frame[8:]))
@@ -179,7 +179,7 @@ class EventStream:
         self._server = server
         self._open = ExitStack()
         try:
-            # On a socket of its own the library follows no redirect, which would take the token along.
+            # On its own socket the library follows no redirect, which would take the token along.
             line = self._open.enter_context(socket.create_connection(server.host_port, timeout=patience.connect))
             opened: Any = connect(
                 f"{server.socket_url}?clientId={self.client_id}",
@@ -204,7 +204,7 @@ class EventStream:
     def next(self, timeout: float) -> Event | None:
         """The next event, or None if none comes within `timeout` seconds.
 
-        Raises `LostError` when the connection is gone, `NonsenseError` for a frame that is no event; the
+        Raises `LostError` when the connection is gone, `NonsenseError` for a frame that is not an event; the
         stream is of no use after either.
         """
         from websockets.exceptions import WebSocketException

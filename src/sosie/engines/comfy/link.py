@@ -1,4 +1,4 @@
-"""A link to one server: requests, a websocket that is opened anew when it breaks, and patience with both."""
+"""A link to one server: requests, a websocket that is opened again when it breaks, and patience with both."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Link:
         self.patience = patience or Patience()
         self.client = Client(server, self.limits, self.patience)
         self.breaks = 0
-        """How often a line broke: a prompt that is gone after a break was lost, and else removed by somebody."""
+        """How often a line broke: a prompt that is gone after a break was lost, and else removed by someone."""
         self.trouble: LostError | None = None
         """Why the server has not been reached for `patience.away` seconds; None while it is, or was a moment ago."""
         self._stop = threading.Event()
@@ -102,12 +102,12 @@ class Link:
             self.trouble = None
 
     def sleep(self, seconds: float) -> None:
-        """Waits; raises `StoppedError` as soon as nobody waits for the outcome."""
+        """Waits; raises `StoppedError` as soon as no one waits for the outcome."""
         if self._stop.wait(seconds):
             raise StoppedError
 
     def check_wanted(self) -> None:
-        """Raises `StoppedError` if nobody waits for the outcome."""
+        """Raises `StoppedError` if no one waits for the outcome."""
         if self._stop.is_set():
             raise StoppedError
 

@@ -44,7 +44,7 @@ def since(log: Sequence[LogEntry], mark: str) -> list[LogEntry]:
 def is_cut(log: Sequence[LogEntry], mark: str) -> bool:
     """Whether entries after the time `mark` are gone already: a server keeps its last 300 only.
 
-    The log of a server that was started anew since begins later too, and is whole.
+    The log of a server that was started again since begins later too, and is whole.
     """
     return bool(mark and log) and min(entry.time for entry in log) > mark
 
@@ -92,6 +92,6 @@ def _numbers(lines: list[str], subject: str) -> list[LogFinding]:
     line = next((line for line in lines if _NAN.search(line)), "")
     if not line:
         return []
-    message = f"the image holds values that are no numbers: {as_line(line, 160)}"
+    message = f"the image holds values that are not numbers: {as_line(line, 160)}"
     hint = "the model overflows in fp16, or its file is not what it says: use bf16, switch SageAttention off"
     return [LogFinding("image", Y032.at(subject, message, hint))]

@@ -138,7 +138,7 @@ def _with_names(
 
 @dataclass(frozen=True)
 class _Node:
-    """One node of a graph beside the class that the server has for it."""
+    """One node of a graph next to the class that the server has for it."""
 
     id: str
     offer: Offer
@@ -163,7 +163,7 @@ class _Node:
 
     def _input(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, Mapping):
-            # A list that is no link is wrapped (`__value__`), and is nothing that choices or ranges are known for.
+            # A list that is not a link is wrapped (`__value__`), and is nothing that choices or ranges are known for.
             return
         if link := link_of(value):
             yield from self._link(takes, name, *link)
@@ -181,7 +181,7 @@ class _Node:
         if isinstance(value, bool) or not isinstance(value, int | float):
             yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes {takes.type}")
         elif not math.isfinite(value):
-            yield self._at(Y014, name, "is no finite number")
+            yield self._at(Y014, name, "is not a finite number")
         elif takes.type == "INT" and value != int(value):
             yield self._misfit(name, f"is {value}; it takes whole numbers")
         elif (takes.low is not None and value < takes.low) or (takes.high is not None and value > takes.high):

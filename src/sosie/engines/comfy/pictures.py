@@ -1,4 +1,4 @@
-"""Images that come from a server: bounded before they are decoded, and looked at for what is no picture."""
+"""Images that come from a server: bounded before they are decoded, and looked at for what is not a picture."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAME = 3
 def decode(server: Server, data: bytes, limits: Limits) -> Image:
     """The picture (RGB) in a file's bytes, without its metadata.
 
-    Raises `NonsenseError` for what is no PNG, JPEG or WebP, is damaged, or declares more than `limits.pixels`
+    Raises `NonsenseError` for what is not a PNG, JPEG or WebP, is damaged, or declares more than `limits.pixels`
     (checked before anything is decoded).
     """
     import PIL.Image
@@ -43,7 +43,7 @@ def decode(server: Server, data: bytes, limits: Limits) -> Image:
         raise NonsenseError(server, "sent an image that declares more than 179 million pixels") from None
     # Pillow's decoders let a dozen exception types out of hostile files (struct.error, IndexError, zlib.error...).
     except Exception as error:
-        message = f"sent {len(data):,} bytes that are no whole image ({type(error).__name__})"
+        message = f"sent {len(data):,} bytes that are not a whole image ({type(error).__name__})"
         raise NonsenseError(server, message) from None
     # Metadata holds the graph, and whatever else the server wrote.
     picture.info = {}

@@ -60,7 +60,7 @@ class _Lost:
 
 @dataclass(frozen=True, eq=False)
 class _Failed:
-    """What ends the run, if nobody has made an image of that plan."""
+    """What ends the run, if no one has made an image of that plan."""
 
     work: Work
     error: BaseException
@@ -162,7 +162,7 @@ class ServerPool:
             return None
 
     def _forsaken(self) -> Work | None:
-        """The plan of a server that cannot be reached, if nobody else draws it."""
+        """The plan of a server that cannot be reached, if no one else draws it."""
         for worker, work in self._busy.items():
             holders = [other for other, its in self._busy.items() if its is work]
             trouble = worker.link.trouble

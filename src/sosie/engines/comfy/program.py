@@ -44,7 +44,7 @@ class FileUse:
     """A model file that a node names. `names` are its names, the recipe's own first, then known aliases.
 
     `role` says for people what it is (`text encoder`). `stamp` is what is known of its content (a
-    digest, or size and time): when it changes, the server is made to read the file anew; empty: not known.
+    digest, or size and time): when it changes, the server is made to read the file again; empty: not known.
     """
 
     node: str
@@ -137,7 +137,7 @@ def link_of(value: Any) -> tuple[str, Any] | None:
 
 
 def inputs_of(node: Any) -> dict[str, Any]:
-    """A copy of a node's inputs; empty for what is no node."""
+    """A copy of a node's inputs; empty for what is not a node."""
     found = cast("Mapping[str, Any]", node).get("inputs") if isinstance(node, Mapping) else None
     return dict(cast("Mapping[str, Any]", found)) if isinstance(found, Mapping) else {}
 

@@ -137,7 +137,7 @@ class _Pick:
         }
 
     def texts(self, graphs: list[dict[str, Any]]) -> Iterator[str]:
-        """The texts in graphs that are no choices: they may stand in the log and in errors too."""
+        """The texts in graphs that are not choices: they may stand in the log and in errors too."""
         for graph in graphs:
             for node in graph.values():
                 for key, value in inputs_of(node).items():

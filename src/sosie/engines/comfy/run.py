@@ -6,7 +6,7 @@ The rules, each from a way in which ComfyUI misleads (0.33):
 - A line that broke while a graph was sent says nothing of whether it arrived: it is looked for first.
 - A server that restarts forgets its queue: a prompt that is gone after a break is sent again, but if its
   image was saved before, that image is taken.
-- A graph whose nodes are all cached names its old file, which may be gone: it is saved anew.
+- A graph whose nodes are all cached names its old file, which may be gone: it is saved again.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ LAG = 10
 class Rendered:
     """What came back: the image (RGB), how many images the node saved, and the nodes that were not run again.
 
-    `again` is how often the image had to be saved anew because its file was gone.
+    `again` is how often the image had to be saved again because its file was gone.
     """
 
     image: Image
@@ -65,7 +65,7 @@ def render(link: Link, compiled: Compiled, report: Report) -> Rendered:
     """Runs a graph whose uploads and names are in place, and returns its image.
 
     `report` is told every event of it. Raises `ComfyError` for whatever went wrong, `LostError` if the
-    server is not to be reached, `StoppedError` if nobody waits any more; the prompt is then taken back.
+    server cannot be reached, `StoppedError` if no one waits any more; the prompt is then taken back.
     """
     lost = again = 0
     own = str(uuid.uuid4())
@@ -189,7 +189,7 @@ def _images(link: Link, job: Job, compiled: Compiled) -> tuple[Saved, ...]:
     if job.failure is not None:
         raise failed(link.server, job.failure, _loaded(compiled, job.failure.node))
     if job.state == "cancelled":
-        message = f"server {link.server.name}: somebody stopped the job while it ran"
+        message = f"server {link.server.name}: someone stopped the job while it ran"
         raise ComfyError(Y026, message, "run the same command again")
     if job.state != "done":
         raise ComfyError(Y025, f"server {link.server.name}: the job is {job.state}, and no reason is given")
@@ -222,7 +222,7 @@ def _expect_lost(link: Link, sent: _Sent, lost: int) -> None:
     """Raises `ComfyError` where a prompt is gone for another reason than a restart, or again and again."""
     name = link.server.name
     if link.breaks == sent.breaks:
-        message = f"server {name}: somebody removed the job from the queue"
+        message = f"server {name}: someone removed the job from the queue"
         raise ComfyError(Y026, message, "run the same command again")
     if lost > link.patience.restarts:
         message = f"server {name} restarted {lost} times while it ran the same job"

@@ -89,7 +89,7 @@ class Patience:
 def parse_servers(text: str, token: str = "") -> tuple[Server, ...]:
     """The servers of `URL1,URL2,...`, as they stand after `comfy:`.
 
-    Raises `UsageError` for what is no http(s) address, one that holds a password, one that is there
+    Raises `UsageError` for what is not an http(s) address, one that holds a password, one that is there
     twice, and for a token that would go over an open line to another machine.
     """
     servers: list[Server] = []
@@ -103,7 +103,7 @@ def parse_servers(text: str, token: str = "") -> tuple[Server, ...]:
         except ValueError:
             sound = False
         if parts.scheme not in ("http", "https") or not parts.hostname or not sound or parts.query or parts.fragment:
-            raise UsageError(f"'{shown}' is no address of a ComfyUI server; expected http://HOST:PORT", hint)
+            raise UsageError(f"'{shown}' is not an address of a ComfyUI server; expected http://HOST:PORT", hint)
         if parts.username is not None:
             raise UsageError(f"'{shown}' holds a name or password, which addresses must not", f"export {TOKEN}=...")
         server = Server(url, token)

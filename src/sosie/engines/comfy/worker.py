@@ -120,7 +120,7 @@ class ServerWorker:
     def render(self, work: Work, engine: str, host: Host) -> Render:
         """Runs a program, which makes the `Render` of an engine called `engine`.
 
-        Raises `EngineError`, or `StoppedError` when nobody waits any more.
+        Raises `EngineError`, or `StoppedError` when no one waits any more.
         """
         started = time.monotonic()
         image = work.source
@@ -216,7 +216,7 @@ class ServerWorker:
             self._notes.append(Y018.at(self.name, message, HINTS[Y018], severity="info"))
 
     def _renew(self, compiled: Compiled) -> None:
-        """Makes the server read files anew that are not what they were: it keeps what it once loaded."""
+        """Makes the server read files again that changed: it keeps what it once loaded."""
         stamps = {f"{self.name} {use.names[0]}": use.stamp for use in compiled.files if use.stamp}
         if any(self._stamps.get(key, stamp) != stamp for key, stamp in stamps.items()):
             self._forget()
@@ -242,7 +242,7 @@ class ServerWorker:
             message = "the server shows no log, so that a LoRA or weights that were not loaded would not be noticed"
             return [*findings, *self._once(Y034.at(self.name, message, "update ComfyUI"))]
         told = read_entries(since(log, mark.time), self.name)
-        # One that restarted since begins its log anew.
+        # One that restarted since begins its log again.
         is_whole = self.link.breaks > mark.breaks or not is_cut(log, mark.time)
         if not is_whole:
             message = f"the server wrote more than the {len(log)} lines that its log keeps, and what came first is gone"

@@ -24,7 +24,7 @@ FAMILY = "workflow"
 """What the stage of a workflow names as its family: none of Sosie's."""
 
 USUAL = (1024, 1024)
-"""Width and height that are told of a workflow whose size is not to be read from it."""
+"""Width and height that are told of a workflow whose size cannot be read from it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +96,7 @@ def prompt_places(workflow: Workflow) -> tuple[Place, ...]:
 def drawing_digest(workflow: Workflow) -> str:
     """SHA-256 over what draws: nodes and values without the seeds, the prompt and the name that is saved under.
 
-    These are set anew for every image; where the prompt's place is not clear its text stays and counts.
+    These are set again for every image; where the prompt's place is not clear its text stays and counts.
     """
     graph, output, pins = workflow.compiler.graph, workflow.output, workflow.compiler.pins
     blank = {*((pins.seed,) if pins.seed else find_seeds(graph, output))}

@@ -30,7 +30,7 @@ LOG_LENGTH = 300
 
 
 class InterruptedPromptError(Exception):
-    """Somebody asked for the running prompt to be stopped."""
+    """Someone asked for the running prompt to be stopped."""
 
 
 class CrashError(Exception):
