@@ -34,7 +34,7 @@ from sosie.api.comfy_graphs import open_compiler
 from sosie.api.engines import open_graphs
 from sosie.api.generation import Delivered, Order, generate
 from sosie.core import Character, Draw, Plan, Recipe, Render, Request, plan
-from sosie.engines.comfy.catalogue import Catalogue
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
@@ -116,7 +116,7 @@ def graph_of(setting: Setting) -> tuple[dict[str, Any], str]:
             f"recipe {setting.recipe.name} is more than one graph, or has uploads: a bare script could not send it"
         )
     client = Client(parse_servers(setting.url)[0])
-    fitted = match(program.steps[0].draft, Catalogue(client.object_info()), "server")
+    fitted = match(program.steps[0].draft, NodeCatalogue(client.object_info()), "server")
     client.close()
     if wrong := [finding.message for finding in fitted.findings if finding.severity == "error"]:
         sys.exit("\n".join(wrong))

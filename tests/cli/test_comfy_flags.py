@@ -26,7 +26,7 @@ from sosie.core.recipe import Sampler, Upscale
 from sosie.engines.comfy.compile import expect_effect
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.matching import match
-from sosie.engines.comfy.program import Compiled
+from sosie.engines.comfy.program import CompiledGraph
 from sosie.engines.comfy.worker import ServerWorker
 from sosie.families.contract.graphs import GraphChoices
 from sosie.store import Store
@@ -113,7 +113,7 @@ def test_a_server_without_the_pack_is_told_which_one_brings_the_face_detailer(ne
     set_behaviour(near, lacks=frozenset({"FaceDetailer", "UltralyticsDetectorProvider"}))
     catalogue = ServerWorker(link_to(near), Recipes(), {})._offers()
     (graph,) = drafts(planned(shipped("hybrid")), DETAILER)
-    found = [f for f in match(Compiled(graph, list(graph)[-1]), catalogue, "s").findings if f.code == "SOS-Y010"]
+    found = [f for f in match(CompiledGraph(graph, list(graph)[-1]), catalogue, "s").findings if f.code == "SOS-Y010"]
     assert [(f.severity, "the pack 'Impact Pack' brings it" in f.message) for f in found] == [("error", True)] * 2
     assert "github.com/ltdrdata/ComfyUI-Impact-Pack" in found[0].hint
 

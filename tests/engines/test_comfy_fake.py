@@ -32,9 +32,9 @@ from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.fake.pictures import pictures_of
 from sosie.engines.comfy.matching import match
-from sosie.engines.comfy.program import Compiled, Program, Step, png
+from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, png
 from sosie.engines.comfy.server import parse_servers
-from sosie.engines.comfy.worker import ServerWorker, Work
+from sosie.engines.comfy.worker import PlanWork, ServerWorker
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 
@@ -55,9 +55,11 @@ def chosen(**changed: Any) -> dict[str, Any]:
 
 def test_the_fake_has_the_nodes_of_the_official_templates(near: FakeServer) -> None:
     worker = ServerWorker(link_to(near), Recipes(), {})
-    compiled = Compiled(chosen(), "10")
+    compiled = CompiledGraph(chosen(), "10")
     assert match(compiled, worker._offers(), "s").findings == ()
-    render = worker.render(Work(plan(1), Program((Step("generate", compiled),)), None, compiled), "e", Silent())
+    render = worker.render(
+        PlanWork(plan(1), GraphProgram((Step("generate", compiled),)), None, compiled), "e", Silent()
+    )
     assert render.image.size == (832, 1280)
     worker.link.close()
 
@@ -72,7 +74,7 @@ def test_the_fake_takes_only_what_a_format_brings(near: FakeServer, changed: dic
         client.submit(chosen(**changed), "me", "id")
     assert error.value.code == "SOS-Y011"
     offers = ServerWorker(link_to(near), Recipes(), {})._offers()
-    found = match(Compiled(chosen(**changed), "10"), offers, "s").findings
+    found = match(CompiledGraph(chosen(**changed), "10"), offers, "s").findings
     assert sum(f.severity == "error" for f in found) >= 1
     client.close()
 
@@ -83,9 +85,9 @@ def test_the_fake_answers_with_pictures_and_with_what_a_graph_works_on(tmp_path:
     with FakeServer(Behaviour(pictures=pictures_of(tmp_path))) as fake:
         render, _ = sent(fake, one_upload(png(Image.new("RGB", (30, 50), "blue")), False))
         assert (render.image.size, render.image.getpixel((9, 9))) == ((30, 50), (0, 0, 255))
-        drawn = Compiled(zimage(1), "10")
+        drawn = CompiledGraph(zimage(1), "10")
         worker = ServerWorker(link_to(fake), Recipes(), {})
-        render = worker.render(Work(plan(1), Program((Step("generate", drawn),)), None, drawn), "e", Silent())
+        render = worker.render(PlanWork(plan(1), GraphProgram((Step("generate", drawn),)), None, drawn), "e", Silent())
         assert (render.image.size, render.image.getpixel((9, 9))) == ((64, 64), (255, 0, 0))
         worker.link.close()
 

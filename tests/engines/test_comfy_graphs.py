@@ -39,7 +39,7 @@ from sosie.core.character import CharacterLora
 from sosie.core.recipe import Guide, Keypoints, LoraUse, Sampler, Upscale
 from sosie.doctor.workflows import check_graph
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, parts_of
-from sosie.engines.comfy.program import Compiled, Upload
+from sosie.engines.comfy.program import CompiledGraph, Upload
 from sosie.faces.crop import face_crop
 from sosie.faces.detect import Detector, Face
 from sosie.faces.keypoints import draw_keypoints
@@ -49,7 +49,7 @@ from sosie.families.esrgan.on_comfy import passes, scale_of
 from sosie.families.sdxl.on_comfy import comfy_text
 from sosie.families.sdxl.prompts import parse
 from sosie.graph import Graph, node_types
-from sosie.graph.build import Builder, Picture, wanted
+from sosie.graph.build import Builder, GraphPicture, wanted
 from sosie.graph.read import read_table
 from sosie.graph.sampling import drawing
 from sosie.graph.to_api import to_api
@@ -138,7 +138,7 @@ def test_sdxl_instantid_is_three_graphs_faceid_then_the_face_then_the_upscale() 
 
     guided = only(face, "ApplyInstantIDAdvanced")
     assert (guided["ip_weight"], guided["cn_strength"], guided["noise"]) == (0.85, 0.8, 0.0)
-    assert face[guided["image_kps"][0]]["inputs"]["image"] == Picture("key points").file
+    assert face[guided["image_kps"][0]]["inputs"]["image"] == GraphPicture("key points").file
     drawn = only(face, "KSampler")
     assert face[drawn["model"][0]]["class_type"] == "DifferentialDiffusion"
     assert face[drawn["latent_image"][0]]["class_type"] == "SetLatentNoiseMask"
@@ -379,14 +379,14 @@ def test_a_face_pass_uploads_square_mask_points_and_references_and_composites_he
     step = GraphCompiler(supplies)(planned(shipped("hybrid"))).steps[1]
     assert {upload.data for upload in step.draft.uploads} == {b""}
     compiled = step.compile(image)
-    assert isinstance(compiled, Compiled)
+    assert isinstance(compiled, CompiledGraph)
     by_file = {compiled.graph[upload.node]["inputs"][upload.input]: upload for upload in compiled.uploads}
-    square, mask, points = (opened(by_file[Picture(what).file]) for what in ("source", "mask", "key points"))
+    square, mask, points = (opened(by_file[GraphPicture(what).file]) for what in ("source", "mask", "key points"))
     assert square.size == mask.size == points.size == (1024, 1024)
     assert mask.getextrema() == (0, 255)
     assert (255, 0, 0) in {colour for _, colour in points.getcolors(10**6)}
     assert sorted(name for name in by_file if "reference" in name) == [
-        Picture(f"reference {n}").file for n in (1, 2, 3)
+        GraphPicture(f"reference {n}").file for n in (1, 2, 3)
     ]
     output = compiled.finish(square.convert("RGB").filter(ImageFilter.GaussianBlur(4)))
     assert output.findings == ()
@@ -517,7 +517,7 @@ def test_what_the_editor_writes_after_a_seed_and_a_picture_is_there() -> None:
     """Without these its widgets would take each other's values."""
     build = Builder()
     build.add("RandomNoise", noise_seed=5)
-    picture, _ = build.add("LoadImage", image=Picture("source"))
+    picture, _ = build.add("LoadImage", image=GraphPicture("source"))
     build.add("SaveImage", images=picture, filename_prefix="x")
     noise, load, save = to_ui(build.built().graph)["nodes"]
     assert noise["widgets_values"] == [5, "fixed"]

@@ -22,7 +22,7 @@ from PIL import Image
 from sosie.core.errors import UsageError
 from sosie.engines.comfy.answers import (
     Failure,
-    Saved,
+    ServerImage,
     System,
     read_history,
     read_job,
@@ -33,14 +33,14 @@ from sosie.engines.comfy.answers import (
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError
 from sosie.engines.comfy.events import (
     Cached,
-    Ended,
     EventStream,
     Glimpse,
-    Other,
+    OtherEvent,
     Produced,
+    PromptEnded,
     Running,
+    SamplerStepped,
     Started,
-    Stepped,
     Waiting,
     read_binary,
     read_text,
@@ -256,7 +256,16 @@ _JSON = st.recursive(
 @given(_JSON)
 @settings(max_examples=300, deadline=None)
 def test_every_reader_takes_every_json(value: Any) -> None:
-    for read in (read_job, read_history, read_outputs, read_problems, read_log, System.read, Saved.read, Failure.read):
+    for read in (
+        read_job,
+        read_history,
+        read_outputs,
+        read_problems,
+        read_log,
+        System.read,
+        ServerImage.read,
+        Failure.read,
+    ):
         read(value)
 
 
@@ -283,23 +292,23 @@ def test_every_binary_frame_is_an_event_or_an_error_of_ours(frame: bytes) -> Non
         ("execution_cached", {"nodes": ["1", "2"], "prompt_id": "p"}, Cached("p", frozenset("12"))),
         ("executing", {"node": "8", "display_node": "8", "prompt_id": "p"}, Running("p", "8")),
         ("executing", {"node": None, "prompt_id": "p"}, Running("p", None)),
-        ("progress", {"value": 1, "max": 4, "prompt_id": "p", "node": "8"}, Stepped("p", "8", 1, 4)),
+        ("progress", {"value": 1, "max": 4, "prompt_id": "p", "node": "8"}, SamplerStepped("p", "8", 1, 4)),
         (
             "executed",
             {"node": "10", "output": {"images": [{"filename": "t_1.png", "subfolder": "", "type": "output"}]}}
             | {"prompt_id": "p"},
-            Produced("p", "10", (Saved("t_1.png"),)),
+            Produced("p", "10", (ServerImage("t_1.png"),)),
         ),
-        ("execution_success", {"prompt_id": "p", "timestamp": 1}, Ended("p")),
-        ("execution_interrupted", {"prompt_id": "p", "node_id": "8"}, Ended("p", interrupted=True)),
+        ("execution_success", {"prompt_id": "p", "timestamp": 1}, PromptEnded("p")),
+        ("execution_interrupted", {"prompt_id": "p", "node_id": "8"}, PromptEnded("p", interrupted=True)),
         (
             "execution_error",
             {"prompt_id": "p", "node_id": "1", "node_type": "UNETLoader"}
             | {"exception_type": "E", "exception_message": "header too large\n"},
-            Ended("p", Failure("E", "header too large", "1", "UNETLoader")),
+            PromptEnded("p", Failure("E", "header too large", "1", "UNETLoader")),
         ),
-        ("progress_state", {"prompt_id": "p", "nodes": {}}, Other("progress_state")),
-        ("feature_flags", {"assets": False}, Other("feature_flags")),
+        ("progress_state", {"prompt_id": "p", "nodes": {}}, OtherEvent("progress_state")),
+        ("feature_flags", {"assets": False}, OtherEvent("feature_flags")),
     ],
 )
 def test_text_frames_are_read(kind: str, data: dict[str, Any], event: Any) -> None:
@@ -312,12 +321,12 @@ def test_binary_frames_are_read() -> None:
     assert read_binary(HERE, struct.pack(">II", 1, 2) + png) == Glimpse(png, "png")
     told = json.dumps({"node_id": "8", "prompt_id": "p", "image_type": "image/jpeg"}).encode()
     assert read_binary(HERE, struct.pack(">II", 4, len(told)) + told + jpeg) == Glimpse(jpeg, "jpeg", "p", "8")
-    assert read_binary(HERE, struct.pack(">II", 3, 1) + b"8text") == Other("binary 3")
+    assert read_binary(HERE, struct.pack(">II", 3, 1) + b"8text") == OtherEvent("binary 3")
 
 
 def test_the_first_message_asks_for_previews_with_metadata(server: FakeServer) -> None:
     stream = EventStream(parse_servers(server.url)[0], Limits(), QUICK)
-    assert stream.next(1.0) == Other("feature_flags")
+    assert stream.next(1.0) == OtherEvent("feature_flags")
     assert server.life is not None
     assert server.life.sockets[stream.client_id].has_metadata
     stream.close()

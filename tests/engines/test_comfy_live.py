@@ -25,7 +25,7 @@ from rules import codes_in
 
 from sosie.core import Finding
 from sosie.engines.comfy.answers import Failure, LogEntry, Problem, System
-from sosie.engines.comfy.catalogue import Catalogue
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.errors import (
     FAILURES,
     HINTS,
@@ -44,9 +44,9 @@ from sosie.engines.comfy.logs import is_cut, last, read_entries, since
 from sosie.engines.comfy.matching import check_system, match
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.pictures import check_picture
-from sosie.engines.comfy.program import Compiled, FileUse, Program, Upload, from_built, png
+from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, Upload, from_built, png
 from sosie.engines.comfy.server import Server
-from sosie.graph.build import Builder, Picture, wanted
+from sosie.graph.build import Builder, GraphPicture, wanted
 
 CODES = codes_in("engines/comfy")
 
@@ -170,10 +170,10 @@ def test_an_input_that_the_server_does_not_know_is_a_warning(server: FakeServer)
 
 
 def test_an_output_that_saves_nothing_is_an_error() -> None:
-    catalogue = Catalogue({"VAEDecode": {"input": {}, "output": ["IMAGE"], "output_node": False}})
+    catalogue = NodeCatalogue({"VAEDecode": {"input": {}, "output": ["IMAGE"], "output_node": False}})
     graph = {"9": node("VAEDecode")}
-    assert has_error(match(Compiled(graph, "9"), catalogue, "s").findings, "SOS-Y013")
-    assert has_error(match(Compiled(graph, "10"), catalogue, "s").findings, "SOS-Y013")
+    assert has_error(match(CompiledGraph(graph, "9"), catalogue, "s").findings, "SOS-Y013")
+    assert has_error(match(CompiledGraph(graph, "10"), catalogue, "s").findings, "SOS-Y013")
 
 
 def test_face_analysis_that_would_download_is_announced(server: FakeServer) -> None:
@@ -193,32 +193,32 @@ def test_the_face_models_that_are_named_are_those_that_each_node_reads() -> None
         "9": node("SaveImage"),
     }
     there = {entry["class_type"]: {"output_node": True} for entry in graph.values()}
-    found = match(Compiled(graph, "9"), Catalogue(there), "s").findings
+    found = match(CompiledGraph(graph, "9"), NodeCatalogue(there), "s").findings
     told = [f.hint.rpartition("/")[2] for f in found if f.code == "SOS-Y016"]
     assert told == ["antelopev2", "buffalo_l", "antelopev2", "buffalo_l"]
     # A class that is not there fetches nothing.
     del there["InstantIDFaceAnalysis"]
-    less = codes(list(match(Compiled(graph, "9"), Catalogue(there), "s").findings))
+    less = codes(list(match(CompiledGraph(graph, "9"), NodeCatalogue(there), "s").findings))
     assert (less.count("SOS-Y010"), less.count("SOS-Y016")) == (1, 3)
 
 
 def test_memory_and_version_are_compared() -> None:
     system = System("0.3.9", "3.11", "2.5", "linux", "cuda:0", 8 * 2**30)
-    found = check_system(system, Program((), memory=12 * 2**30, version="0.3.76"), "s")
+    found = check_system(system, GraphProgram((), memory=12 * 2**30, version="0.3.76"), "s")
     assert [(f.code, f.severity) for f in found] == [
         ("SOS-Y005", "info"),
         ("SOS-Y006", "error"),
         ("SOS-Y007", "warning"),
     ]
-    assert codes(check_system(system, Program((), memory=2**30, version="0.3.9"), "s")) == ["SOS-Y005"]
-    assert codes(check_system(System(), Program((), memory=2**30, version="1"), "s")) == ["SOS-Y005"]
+    assert codes(check_system(system, GraphProgram((), memory=2**30, version="0.3.9"), "s")) == ["SOS-Y005"]
+    assert codes(check_system(System(), GraphProgram((), memory=2**30, version="1"), "s")) == ["SOS-Y005"]
 
 
 # Shapes of /object_info
 
 
 def test_all_shapes_of_choices_are_read() -> None:
-    catalogue = Catalogue(
+    catalogue = NodeCatalogue(
         {
             "N": {
                 "input": {
@@ -265,16 +265,16 @@ def test_all_shapes_of_choices_are_read() -> None:
     "value", [None, [], "x", {"input": [1]}, {"input": {"required": {"a": None, "b": [], "c": 3}}}]
 )
 def test_a_class_that_is_described_wrong_is_still_a_class(value: Any) -> None:
-    offer = Catalogue({"N": value}).node("N")
+    offer = NodeCatalogue({"N": value}).node("N")
     assert offer is not None
-    match(Compiled({"1": node("N", a=1, b=["2", 0])}, "1"), Catalogue({"N": value}), "s")
+    match(CompiledGraph({"1": node("N", a=1, b=["2", 0])}, "1"), NodeCatalogue({"N": value}), "s")
 
 
 def test_the_fake_offers_both_shapes(server: FakeServer) -> None:
     info = link_to(server).client.object_info()
     assert info["UpscaleModelLoader"]["input"]["required"]["model_name"][0] == "COMBO"
     assert info["KSampler"]["input"]["required"]["sampler_name"][0][:2] == ["euler", "euler_ancestral"]
-    assert match(Recipes().compiled(plan()), Catalogue(info), "s").findings == ()
+    assert match(Recipes().compiled(plan()), NodeCatalogue(info), "s").findings == ()
 
 
 # Names
@@ -300,7 +300,7 @@ def test_names_are_resolved_and_never_guessed(names: tuple[str, ...], options: l
 
 def test_a_built_graph_brings_its_files_and_pictures() -> None:
     builder = Builder()
-    (image, _) = builder.add("LoadImage", image=Picture("reference 1"))
+    (image, _) = builder.add("LoadImage", image=GraphPicture("reference 1"))
     (upscaler,) = builder.add("UpscaleModelLoader", model_name=wanted("4x", "upscaler", "upscale_models", (".pth",)))
     (large,) = builder.add("ImageUpscaleWithModel", upscale_model=upscaler, image=image)
     (saved,) = builder.add("SaveImage", images=large)

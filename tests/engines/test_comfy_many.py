@@ -18,9 +18,9 @@ from sosie.engines.comfy.engine import ComfyEngine
 from sosie.engines.comfy.errors import ComfyError, LostError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises
 from sosie.engines.comfy.pool import ServerPool
-from sosie.engines.comfy.program import Program, Step
+from sosie.engines.comfy.program import GraphProgram, Step
 from sosie.engines.comfy.server import Server
-from sosie.engines.comfy.worker import Work
+from sosie.engines.comfy.worker import PlanWork
 
 pytestmark = pytest.mark.once
 
@@ -129,7 +129,7 @@ class StandIn:
         self.name, self.helped, self.made = name, helped, list[int]()
         self.link = SimpleNamespace(trouble=None, stop=lambda: None, resume=lambda: None, check_wanted=lambda: None)
 
-    def render(self, work: Work, engine: str, host: object) -> Render:
+    def render(self, work: PlanWork, engine: str, host: object) -> Render:
         del host
         seed = work.plan.seed
         if self.name == "late" and not self.made:
@@ -152,10 +152,10 @@ def test_an_image_that_two_servers_finish_is_given_once() -> None:
     helped = threading.Event()
     late, helper = StandIn("late", helped), StandIn("helper", helped)
     step = Step("generate", Recipes().compiled(plan(1)))
-    pool = ServerPool([late, helper], "e", lambda p: Work(p, Program((step,)), None, step.draft))  # type: ignore[list-item]
+    pool = ServerPool([late, helper], "e", lambda p: PlanWork(p, GraphProgram((step,)), None, step.draft))  # type: ignore[list-item]
     original, taken = pool._take, threading.Event()
 
-    def late_first(worker: Any) -> Work | None:
+    def late_first(worker: Any) -> PlanWork | None:
         assert worker is late or taken.wait(5)
         work = original(worker)
         taken.set()
@@ -276,7 +276,7 @@ def test_sosies_own_work_is_done_in_the_readers_thread_only(two: tuple[FakeServe
     threads: set[int] = set()
     recipes = Recipes()
 
-    def compiler(planned: Plan, *, smaller: bool = False) -> Program:
+    def compiler(planned: Plan, *, smaller: bool = False) -> GraphProgram:
         threads.add(threading.get_ident())
         return recipes(planned, smaller=smaller)
 
@@ -287,7 +287,7 @@ def test_sosies_own_work_is_done_in_the_readers_thread_only(two: tuple[FakeServe
 
 
 def test_an_error_in_sosies_own_work_ends_the_run(two: tuple[FakeServer, FakeServer]) -> None:
-    def broken(planned: Plan, *, smaller: bool = False) -> Program:
+    def broken(planned: Plan, *, smaller: bool = False) -> GraphProgram:
         if planned.seed == 3:
             raise ValueError("no picture")
         return Recipes()(planned)
@@ -319,7 +319,7 @@ def test_two_servers_with_one_dying_give_the_images_that_one_gives(two: tuple[Fa
 def test_a_given_image_is_what_a_program_starts_from(two: tuple[FakeServer, FakeServer]) -> None:
     seen: list[Image.Image | None] = []
 
-    def compiler(planned: Plan, *, smaller: bool = False) -> Program:
+    def compiler(planned: Plan, *, smaller: bool = False) -> GraphProgram:
         program = Recipes()(planned)
         draft = program.steps[0].draft
         step = replace(program.steps[0], compile=lambda image: (seen.append(image), draft)[1])

@@ -33,11 +33,11 @@ from PIL import Image
 from sosie.cli.generate import _step
 from sosie.core import Plan, Progress, Render
 from sosie.core.errors import EngineError
-from sosie.engines.comfy.answers import Saved
+from sosie.engines.comfy.answers import ServerImage
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.errors import ComfyError, LostError, OutOfMemoryError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises, Scripted
-from sosie.engines.comfy.program import Compiled, Program, Step, Upload, png
+from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, Upload, png
 from sosie.engines.comfy.run import free, render
 from sosie.engines.comfy.server import parse_servers
 from sosie.engines.comfy.worker import Preview, Queued
@@ -606,17 +606,17 @@ class WithPicture:
         self.seen: list[Any] = []
         self.threads: set[int] = set()
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         load = {"21": node("LoadImage", image="later"), "22": node("SaveImage", images=["21", 0], filename_prefix="x")}
-        draft = Compiled(load, "22", (Upload("21", "image", b""),))
+        draft = CompiledGraph(load, "22", (Upload("21", "image", b""),))
 
-        def second(image: Image.Image | None) -> Compiled | StageOutput:
+        def second(image: Image.Image | None) -> CompiledGraph | StageOutput:
             self.seen.append(image)
             self.threads.add(threading.get_ident())
             return replace(draft, uploads=(Upload("21", "image", self.data),), finish=self.finish)
 
         first = Recipes().compiled(plan)
-        return Program((Step("generate", first), Step("detail", draft, second)))
+        return GraphProgram((Step("generate", first), Step("detail", draft, second)))
 
     def finish(self, image: Image.Image) -> StageOutput:
         self.threads.add(threading.get_ident())
@@ -678,7 +678,7 @@ def test_a_node_that_refuses_an_upload_twice_is_reported(server: FakeServer) -> 
 
 def test_a_program_without_steps_or_with_an_error_does_not_run(server: FakeServer) -> None:
     with pytest.raises(EngineError, match="has no stage"):
-        renders(engine_on(server, compiler=lambda plan, *, smaller=False: Program(())), 1)
+        renders(engine_on(server, compiler=lambda plan, *, smaller=False: GraphProgram(())), 1)
     assert server.count("POST", "/prompt") == 0
 
 
@@ -699,5 +699,5 @@ def test_the_fake_saves_as_a_real_server_does(server: FakeServer) -> None:
         client.submit({**zimage(1), "10": node("SaveImage", images=["9", 0], filename_prefix="a/t")}, "", "")
         time.sleep(0.1)
     assert list(server.disk.outputs) == [("output", "a", "t_00001_.png")], "the second was cached"
-    assert client.view(Saved("t_00001_.png", "a"))
-    assert client.view(Saved("t_00002_.png", "a")) is None
+    assert client.view(ServerImage("t_00001_.png", "a"))
+    assert client.view(ServerImage("t_00002_.png", "a")) is None

@@ -29,7 +29,7 @@ from sosie.core import Character, Engine, Finding, Plan, Render, Stage
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.recipe import LoraUse
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
-from sosie.engines.comfy.program import FileUse, Program
+from sosie.engines.comfy.program import FileUse, GraphProgram
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
 from sosie.machines.ssh.trouble import X001
@@ -77,7 +77,7 @@ def server(far: FarMachine) -> Iterator[FakeServer]:
 class WithLora(Recipes):
     """Recipes whose graph names the LoRA as a file of its own."""
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         program = super().__call__(plan, smaller=smaller)
         (step,) = program.steps
         files = (*step.draft.files, FileUse("11", "lora_name", (LORA,), "LoRA"))

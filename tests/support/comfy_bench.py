@@ -12,10 +12,10 @@ from PIL import Image
 from sosie.core import Acceptance, Character, Draw, Finding, Plan, Progress, Render, Request, Sampler, Stage
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
 from sosie.engines.comfy.fake import FakeServer
-from sosie.engines.comfy.link import Link
-from sosie.engines.comfy.program import Compiled, FileUse, Program, Step, Upload
+from sosie.engines.comfy.link import ServerLink
+from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, Step, Upload
 from sosie.engines.comfy.server import Limits, Patience, Server, parse_servers
-from sosie.engines.comfy.worker import ServerWorker, Work
+from sosie.engines.comfy.worker import PlanWork, ServerWorker
 
 QUICK = Patience(connect=1.0, answer=3.0, poll=0.03, quiet=0.15, gone=3.0, free=0.05)
 UNET, ENCODER, VAE, LORA = (
@@ -25,8 +25,8 @@ UNET, ENCODER, VAE, LORA = (
     "character.safetensors",
 )
 
-_OPEN: list[Link | ComfyEngine] = []
-Opened = TypeVar("Opened", Link, ComfyEngine)
+_OPEN: list[ServerLink | ComfyEngine] = []
+Opened = TypeVar("Opened", ServerLink, ComfyEngine)
 
 
 def plan(seed: int = 1, source: str = "") -> Plan:
@@ -86,12 +86,12 @@ class Recipes:
     smaller: list[int] = field(default_factory=list)
     findings: tuple[Finding, ...] = ()
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         if smaller:
             self.smaller.append(plan.seed)
-        return Program((Step("generate", self.compiled(plan)),), self.findings, self.memory, self.version)
+        return GraphProgram((Step("generate", self.compiled(plan)),), self.findings, self.memory, self.version)
 
-    def compiled(self, plan: Plan) -> Compiled:
+    def compiled(self, plan: Plan) -> CompiledGraph:
         graph = zimage(plan.seed, self.lora, self.steps)
         for name, inputs in self.change.items():
             kind = inputs.get("class_type", graph.get(name, {}).get("class_type"))
@@ -101,7 +101,7 @@ class Recipes:
             FileUse("1", "unet_name", (UNET,), "model", self.stamp),
             FileUse("2", "clip_name", (ENCODER, "qwen_3_4b_bf16.safetensors"), "text encoder"),
         )
-        return Compiled(graph, "10", files=files, prefix=self.prefix)
+        return CompiledGraph(graph, "10", files=files, prefix=self.prefix)
 
 
 def engine_on(
@@ -112,8 +112,10 @@ def engine_on(
     return _kept_open(ComfyEngine(found, supplies, limits, patience))
 
 
-def link_to(server: FakeServer | Server, patience: Patience = QUICK, limits: Limits | None = None) -> Link:
-    return _kept_open(Link(server if isinstance(server, Server) else parse_servers(server.url)[0], limits, patience))
+def link_to(server: FakeServer | Server, patience: Patience = QUICK, limits: Limits | None = None) -> ServerLink:
+    return _kept_open(
+        ServerLink(server if isinstance(server, Server) else parse_servers(server.url)[0], limits, patience)
+    )
 
 
 def _kept_open(opened: Opened) -> Opened:
@@ -150,12 +152,12 @@ def set_behaviour(server: FakeServer, **changes: Any) -> None:
     server.behaviour = replace(server.behaviour, **changes)
 
 
-def one_upload(data: bytes, is_reference: bool) -> Compiled:
+def one_upload(data: bytes, is_reference: bool) -> CompiledGraph:
     graph = {
         "1": node("LoadImage", image=""),
         "2": node("SaveImage", images=["1", 0], filename_prefix="x"),
     }
-    return Compiled(graph, "2", (Upload("1", "image", data, is_reference),))
+    return CompiledGraph(graph, "2", (Upload("1", "image", data, is_reference),))
 
 
 class Silent:
@@ -167,12 +169,12 @@ class Silent:
         return work()
 
 
-def sent(near: FakeServer, compiled: Compiled) -> tuple[Render, Image.Image]:
+def sent(near: FakeServer, compiled: CompiledGraph) -> tuple[Render, Image.Image]:
     """A render of one upload, and the image that the server has of it."""
     worker = ServerWorker(link_to(near), Recipes(), {})
-    program = Program((Step("generate", compiled),))
+    program = GraphProgram((Step("generate", compiled),))
     try:
-        render = worker.render(Work(plan(1), program, None, compiled), "e", Silent())
+        render = worker.render(PlanWork(plan(1), program, None, compiled), "e", Silent())
     finally:
         worker.link.close()
     (data,) = near.disk.inputs.values()

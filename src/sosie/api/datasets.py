@@ -14,13 +14,13 @@ from sosie.core.plan import needed_stages
 from sosie.dataset import image_set
 from sosie.dataset.balance import Kind, asked, is_wanted, kind_of
 from sosie.dataset.build import (
-    Added,
-    Built,
+    AddedImage,
+    BuiltSet,
     Captioning,
     Event,
     Moved,
     Note,
-    Offer,
+    OfferedImage,
     add,
     dataset_folder,
     looks,
@@ -125,7 +125,7 @@ def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Gen
         outcome = "done"
     finally:
         session.store.end_run(started, outcome)
-    yield Built(folder, len(state.members), len(state.members) - before, state.tried - len(state.members) + before)
+    yield BuiltSet(folder, len(state.members), len(state.members) - before, state.tried - len(state.members) + before)
 
 
 def _one(session: Session, order: Bootstrap, bench: Bench, state: _State, place: int) -> Generator[Event | Progress]:
@@ -159,11 +159,11 @@ def _fill(session: Session, order: Bootstrap, state: _State) -> Generator[Event]
         yield Note(f"{len(spare)} images more of poses or framings that were there enough, since no others came")
 
 
-def _take(session: Session, order: Bootstrap, state: _State, attempt: Attempt) -> Added:
-    item = Offer(attempt.stored.image, _source(attempt))
+def _take(session: Session, order: Bootstrap, state: _State, attempt: Attempt) -> AddedImage:
+    item = OfferedImage(attempt.stored.image, _source(attempt))
     member, path = add(session, order.character, state.members, item, Captioning(order.recipe, order.command))
     session.store.record_delivery(state.run, attempt.stored.id, path, False)
-    return Added(member, path)
+    return AddedImage(member, path)
 
 
 def _without_copies(session: Session, order: Bootstrap, state: _State) -> Generator[Event]:

@@ -18,7 +18,7 @@ from sosie.engines.comfy.workflow import Workflow, drawing_digest, open_workflow
 from sosie.files.digest import asset_digest
 from sosie.graph import Node, read_workflow
 from sosie.graph.without_character import (
-    Change,
+    InputChange,
     candidates,
     described,
     guide_changes,
@@ -74,7 +74,7 @@ class Impostors:
     generator: str
     name: str
     path: Path
-    changes: tuple[Change, ...] = ()
+    changes: tuple[InputChange, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -154,7 +154,7 @@ def _is_own_lora(session: Session, character: Character) -> Callable[[str], bool
     return is_own
 
 
-def _taken_out(workflow: Workflow, bare: Workflow, changes: tuple[Change, ...], why: str) -> Finding:
+def _taken_out(workflow: Workflow, bare: Workflow, changes: tuple[InputChange, ...], why: str) -> Finding:
     graph = workflow.compiler.graph
     told = ", ".join(f"{change.text} ({described(graph.nodes[change.node])})" for change in changes)
     taken = {change.node for change in changes}

@@ -17,7 +17,7 @@ from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.core import Character, Recipe
-    from sosie.dataset.build import Added, Built, Event
+    from sosie.dataset.build import AddedImage, BuiltSet, Event
     from sosie.workspace.session import Session
 
 RECIPE = click.option(
@@ -180,11 +180,11 @@ def _events(
     return from_references(opened, character, how)
 
 
-def _show(output: Output, events: Generator[Event | Progress]) -> tuple[Built | None, bool]:
+def _show(output: Output, events: Generator[Event | Progress]) -> tuple[BuiltSet | None, bool]:
     """Shows what happens; the end, and whether a finding left something out."""
-    from sosie.dataset.build import Added, Built, Moved, Note
+    from sosie.dataset.build import AddedImage, BuiltSet, Moved, Note
 
-    built: Built | None = None
+    built: BuiltSet | None = None
     left = False
     with output.progress(), closing(events):
         for event in events:
@@ -195,16 +195,16 @@ def _show(output: Output, events: Generator[Event | Progress]) -> tuple[Built | 
                 output.say(event.text)
             elif isinstance(event, Moved):
                 output.step(event.text, event.done, event.total)
-            elif isinstance(event, Added):
+            elif isinstance(event, AddedImage):
                 _added(output, event)
-            elif isinstance(event, Built):
+            elif isinstance(event, BuiltSet):
                 built = event
     if built is not None:
         output.say(f"✓ {built.total} images in {built.folder}: {built.added} new, {built.left_out} left out")
     return built, left
 
 
-def _added(output: Output, event: Added) -> None:
+def _added(output: Output, event: AddedImage) -> None:
     member = event.member
     if output.as_json:
         output.line(

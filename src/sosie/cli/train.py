@@ -91,7 +91,7 @@ def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) 
 
 
 def _show(output: Output, event: object, price: float | None) -> None:
-    from sosie.dataset.build import Added, Built, Moved, Note
+    from sosie.dataset.build import AddedImage, BuiltSet, Moved, Note
     from sosie.training.events import Noted, Prepared, RolledBack, Sampled, Stepped
 
     match event:
@@ -103,9 +103,9 @@ def _show(output: Output, event: object, price: float | None) -> None:
             output.say(event.text)
         case Moved():
             output.step(event.text, event.done, event.total)
-        case Added():
+        case AddedImage():
             output.say(f"{event.path.name}: {event.member.caption}") if output.verbose else None
-        case Built():
+        case BuiltSet():
             output.say(f"training set: {event.total} images in {event.folder}")
         case Prepared():
             output.step(f"encoding {event.done} of {event.total}", event.done, event.total)

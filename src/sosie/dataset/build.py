@@ -54,7 +54,7 @@ class Captioning:
 
 
 @dataclass(frozen=True)
-class Offer:
+class OfferedImage:
     """An image that is offered to a set, where it is from, and the caption that came with it."""
 
     path: Path
@@ -79,7 +79,7 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedImage:
     """An image that became a part of the set."""
 
     member: Member
@@ -87,7 +87,7 @@ class Added:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltSet:
     """The end: the set's folder, its images, how many came now and how many were left out."""
 
     folder: Path
@@ -96,7 +96,7 @@ class Built:
     left_out: int
 
 
-Event = Finding | Note | Moved | Added | Built
+Event = Finding | Note | Moved | AddedImage | BuiltSet
 
 
 def trigger_of(character: Character) -> str:
@@ -119,7 +119,7 @@ def from_references(session: Session, character: Character, how: Captioning) -> 
         )
     yield Note(f"{len(teaching)} of {len(character.references)} references are learned from, {len(judged)} judge")
     paths = session.reference_paths(character)
-    offers = [Offer(paths[reference.sha256], f"reference:{reference.file}") for reference in teaching]
+    offers = [OfferedImage(paths[reference.sha256], f"reference:{reference.file}") for reference in teaching]
     yield from offer(session, character, offers, how)
 
 
@@ -130,7 +130,7 @@ def from_folder(session: Session, character: Character, folder: Path, how: Capti
         raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files")
     given = read_captions(folder, [path.name for path in images])
     yield from given.findings
-    offers = [Offer(path, f"file:{path.name}", given.texts.get(path.name, "")) for path in images]
+    offers = [OfferedImage(path, f"file:{path.name}", given.texts.get(path.name, "")) for path in images]
     yield from offer(session, character, offers, how)
 
 
@@ -146,14 +146,14 @@ def from_list(
     known = {member.source for member in image_set.read_members(dataset_folder(session, character))}
     missing = [item for item in listing.images if item.source not in known]
     place = session.workspace.state / "downloads" / character.name
-    offers: list[Offer] = []
+    offers: list[OfferedImage] = []
     waits: list[str] = []
     with Web(Hubs.from_environment(), notice=waits.append) as web:
         for index, item in enumerate(missing):
             yield Moved(f"downloading {item.source}", index, len(missing))
             try:
                 path = fetch_listed(web, item, place)
-                offers.append(Offer(path, item.source, item.caption))
+                offers.append(OfferedImage(path, item.source, item.caption))
             except DownloadError as error:
                 yield error.finding(item.source, "warning")
             yield from map(Note, waits)
@@ -165,7 +165,7 @@ def from_list(
             item.path.unlink()
 
 
-def offer(session: Session, character: Character, offers: Sequence[Offer], how: Captioning) -> Generator[Event]:
+def offer(session: Session, character: Character, offers: Sequence[OfferedImage], how: Captioning) -> Generator[Event]:
     """Looks at the offered images and takes those that are good, each with caption, source and scores."""
     folder = dataset_folder(session, character)
     members = list(image_set.read_members(folder))
@@ -180,12 +180,12 @@ def offer(session: Session, character: Character, offers: Sequence[Offer], how: 
     by_path = {item.path: item for item in reversed(new)}
     for done, path in enumerate(kept):
         yield Moved(f"describing {path.name}", done, len(kept))
-        yield Added(*add(session, character, members, by_path[path], how))
-    yield Built(folder, len(members), len(kept), len(new) - len(kept))
+        yield AddedImage(*add(session, character, members, by_path[path], how))
+    yield BuiltSet(folder, len(members), len(kept), len(new) - len(kept))
 
 
 def add(
-    session: Session, character: Character, members: list[Member], item: Offer, how: Captioning
+    session: Session, character: Character, members: list[Member], item: OfferedImage, how: Captioning
 ) -> tuple[Member, Path]:
     """Makes an image a part of the set: the file, then its row; `members` gets it too."""
     folder = dataset_folder(session, character)
@@ -222,8 +222,8 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
     new |= {member.file: replace(member, caption=text) for member, text in zip(own, taken, strict=True)}
     image_set.write_members(folder, [new[member.file] for member in members])
     for member in members:
-        yield Added(new[member.file], folder / member.file)
-    yield Built(folder, len(members), len(rest), 0)
+        yield AddedImage(new[member.file], folder / member.file)
+    yield BuiltSet(folder, len(members), len(rest), 0)
 
 
 def check(session: Session, character: Character, recipe: Recipe | None = None) -> DatasetReport:

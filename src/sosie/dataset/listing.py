@@ -62,14 +62,14 @@ class Listed:
 
 
 @dataclass(frozen=True)
-class Listing:
+class ImageList:
     """The images of a list, each once, and its notes."""
 
     images: tuple[Listed, ...]
     notes: tuple[str, ...] = ()
 
 
-def read_listing(path: Path, base_url: str = "") -> Listing:
+def read_listing(path: Path, base_url: str = "") -> ImageList:
     """Reads a list of images; `base_url` stands before the keys of an S3 listing.
 
     ConfigError for a file that is none of the forms, UsageError for an address that cannot be fetched or a
@@ -89,7 +89,7 @@ def read_listing(path: Path, base_url: str = "") -> Listing:
         found = [Listed(_address(line, f"{path}:{number}")) for number, line in lines if line and line[0] != "#"]
     if not found:
         raise ConfigError(f"{path} lists no image; expected {FORMATS}")
-    return Listing(tuple({item.key: item for item in found}.values()), tuple(notes))
+    return ImageList(tuple({item.key: item for item in found}.values()), tuple(notes))
 
 
 def fetch_listed(web: Web, item: Listed, folder: Path) -> Path:

@@ -34,7 +34,7 @@ class WantedFile:
 
 
 @dataclass(frozen=True)
-class Picture:
+class GraphPicture:
     """An image that a node is given, by what it is (`source`, `mask`, `reference 1`); it is uploaded before a run."""
 
     what: str
@@ -54,12 +54,12 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltGraph:
     """A graph with its files and pictures by the places where they stand, and each node's group by its id."""
 
     graph: Graph
     files: Mapping[Place, WantedFile]
-    pictures: Mapping[Place, Picture]
+    pictures: Mapping[Place, GraphPicture]
     groups: Mapping[str, str]
 
 
@@ -71,7 +71,7 @@ class Builder:
         self._called = called or {}
         self._nodes: dict[str, Node] = {}
         self._files: dict[Place, WantedFile] = {}
-        self._pictures: dict[Place, Picture] = {}
+        self._pictures: dict[Place, GraphPicture] = {}
         self._groups: dict[str, str] = {}
         self._known: dict[Any, str] = {}
         self.group = ""
@@ -80,14 +80,14 @@ class Builder:
     def add(self, kind: str, title: str = "", /, **inputs: Any) -> tuple[Link, ...]:
         """Adds a node and returns its outputs, in the order of its class.
 
-        An input is a `Link`, a `WantedFile`, a `Picture` or a value; required values that are left out are the
+        An input is a `Link`, a `WantedFile`, a `GraphPicture` or a value; required values that are left out are the
         class's defaults. Raises `ValueError` for what the schema does not know or does not allow.
         """
         found = node_type(kind)
         if found is None:
             raise ValueError(f"class '{kind}' is not in the schema")
         files = {name: self._named(value) for name, value in inputs.items() if isinstance(value, WantedFile)}
-        pictures = {name: value for name, value in inputs.items() if isinstance(value, Picture)}
+        pictures = {name: value for name, value in inputs.items() if isinstance(value, GraphPicture)}
         plain = inputs | {n: f.names[0] for n, f in files.items()} | {n: p.file for n, p in pictures.items()}
         values = self._complete(found, plain)
         key = (kind, tuple(values.items()))
@@ -100,10 +100,10 @@ class Builder:
             self._groups[name] = self.group
         return tuple(Link(self._known[key], slot) for slot in range(len(found.outputs)))
 
-    def built(self) -> Built:
+    def built(self) -> BuiltGraph:
         """What was added so far."""
         graph = Graph(MappingProxyType(dict(self._nodes)))
-        return Built(graph, dict(self._files), dict(self._pictures), dict(self._groups))
+        return BuiltGraph(graph, dict(self._files), dict(self._pictures), dict(self._groups))
 
     def _named(self, file: WantedFile) -> WantedFile:
         """The file under the name that it is known to have, which comes before those that it may have."""

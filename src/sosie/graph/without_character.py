@@ -55,7 +55,7 @@ SWITCHES = frozenset({"enabled", "enable", "active"})
 
 
 @dataclass(frozen=True)
-class Change:
+class InputChange:
     """An input of a node and the value that takes out what it brings; None: the input is left out."""
 
     node: str
@@ -75,39 +75,39 @@ class Change:
         return f"{self.node}.{self.input}={word or ('off' if value else 'nothing')}"
 
 
-def guide_changes(graph: Graph, output: str) -> tuple[Change, ...]:
+def guide_changes(graph: Graph, output: str) -> tuple[InputChange, ...]:
     """What takes the known face guides out of what leads to `output`; nothing for those that do nothing anyway."""
-    found: list[Change] = []
+    found: list[InputChange] = []
     for node in _running(graph, output):
         wanted = GUIDES.get(node.kind, {})
         if node.kind in ADAPTERS and _is_for_faces(graph, node):
             wanted = dict.fromkeys((name for name in ("weight", "weight_faceidv2") if name in node.inputs), 0.0)
-        found += [Change(node.id, name, value) for name, value in wanted.items()]
+        found += [InputChange(node.id, name, value) for name, value in wanted.items()]
     found = list(_effective(graph, found))
     return tuple(found) if any(graph.nodes[change.node].kind not in LOADERS for change in found) else ()
 
 
-def lora_changes(graph: Graph, output: str, is_own: Callable[[str], bool]) -> tuple[Change, ...]:
+def lora_changes(graph: Graph, output: str, is_own: Callable[[str], bool]) -> tuple[InputChange, ...]:
     """What takes the LoRAs out of which `is_own` says, by the name in the node, that they show the character."""
-    found: list[Change] = []
+    found: list[InputChange] = []
     for node in _running(graph, output):
         if any(isinstance(value, str) and is_own(value) for value in node.inputs.values()):
-            found += [Change(node.id, name, 0.0) for name in dials(node)]
+            found += [InputChange(node.id, name, 0.0) for name in dials(node)]
         for name, value in node.inputs.items():
             entry = as_object(value)
             if isinstance(entry.get("lora"), str) and is_own(entry["lora"]):
-                found.append(Change(node.id, name, {**entry, "on": False, "strength": 0}))
+                found.append(InputChange(node.id, name, {**entry, "on": False, "strength": 0}))
     return tuple(_effective(graph, found))
 
 
-def split_settings(graph: Graph, settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[Change, ...]]:
+def split_settings(graph: Graph, settings: Sequence[str]) -> tuple[tuple[str, ...], tuple[InputChange, ...]]:
     """Settings that belong to the workflow, and those that take something out of it as changes.
 
     A setting takes out if it puts an amount to 0, or a switch to false, of a LoRA, a guide, a ControlNet or a
     node of an unknown class. Of a LoRA all strengths go. Raises as `apply_settings` does.
     """
     kept: list[str] = []
-    taken: list[Change] = []
+    taken: list[InputChange] = []
     for setting in settings:
         left, _, text = setting.partition("=")
         if left.strip() in PINS or "=" not in setting:
@@ -119,11 +119,11 @@ def split_settings(graph: Graph, settings: Sequence[str]) -> tuple[tuple[str, ..
         if name not in names or value not in (0, False):
             kept.append(setting)
             continue
-        taken += [Change(node.id, other, value) for other in (names if node.kind in LORAS else (name,))]
+        taken += [InputChange(node.id, other, value) for other in (names if node.kind in LORAS else (name,))]
     return tuple(kept), tuple(_effective(graph, taken))
 
 
-def apply_changes(graph: Graph, changes: Iterable[Change]) -> Graph:
+def apply_changes(graph: Graph, changes: Iterable[InputChange]) -> Graph:
     """The graph with the changes in it. Raises `NotFoundError` if it has no such node."""
     nodes = dict(graph.nodes)
     for change in changes:
@@ -186,7 +186,7 @@ def _is_for_faces(graph: Graph, node: Node) -> bool:
     return found[0].kind in LOADERS or any(isinstance(text, str) and "face" in text.lower() for text in named)
 
 
-def _effective(graph: Graph, changes: Iterable[Change]) -> Iterator[Change]:
+def _effective(graph: Graph, changes: Iterable[InputChange]) -> Iterator[InputChange]:
     """The changes that change something, the first of each input."""
     done: set[tuple[str, str]] = set()
     for change in changes:

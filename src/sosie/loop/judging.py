@@ -15,7 +15,7 @@ from sosie.core.schema import digest
 from sosie.engines import DEFAULT
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
-from sosie.graph.without_character import GUIDES, Change
+from sosie.graph.without_character import GUIDES, InputChange
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.adherence import PromptAdherence
@@ -180,7 +180,7 @@ def _workflow_cohort(session: Session, character: Character, workflow: Workflow)
 def _set_again(workflow: Workflow, cohort: Cohort) -> Workflow:
     """The workflow with those settings of an older calibration that Sosie would not find by itself."""
     nodes = workflow.compiler.graph.nodes
-    changes = [Change(*change) for change in cohort.changes]
+    changes = [InputChange(*change) for change in cohort.changes]
     settings = [
         one.text for one in changes if one.node in nodes and one.is_setting and nodes[one.node].kind not in GUIDES
     ]
@@ -189,7 +189,7 @@ def _set_again(workflow: Workflow, cohort: Cohort) -> Workflow:
 
 def _drew(workflow: Workflow, cohort: Cohort) -> bool:
     """Whether a cohort is of this workflow without what was taken out then."""
-    changes = [Change(*change) for change in cohort.changes]
+    changes = [InputChange(*change) for change in cohort.changes]
     if any(change.node not in workflow.compiler.graph.nodes for change in changes):
         return False
     return drawing_digest(with_changes(workflow, changes)) == cohort.generator

@@ -22,7 +22,7 @@ from sosie.engines.comfy.answers import System
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.names import places
-from sosie.engines.comfy.program import FileUse, Program
+from sosie.engines.comfy.program import FileUse, GraphProgram
 from sosie.engines.comfy.server import Server
 from sosie.files.pickles.records import K001
 from sosie.machines.here import Here, memory_bytes
@@ -67,7 +67,7 @@ class ServerDoctor:
         """SOS-X009 if the remote machine is there and nothing listened at ComfyUI's port since this was asked last."""
         return self._line.refused() if self._line else []
 
-    def check(self, plan: Plan, program: Program) -> list[Finding]:
+    def check(self, plan: Plan, program: GraphProgram) -> list[Finding]:
         """Line, cards and disk (once), LoRAs that are missing there (brought), and every file that the plan uses."""
         uses = [use for step in program.steps for use in step.draft.files]
         findings: list[Finding] = []

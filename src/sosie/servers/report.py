@@ -10,11 +10,11 @@ from sosie.core.finding import has_errors
 from sosie.doctor.examined import Examined
 from sosie.doctor.machine import Needs
 from sosie.engines.comfy.answers import System
-from sosie.engines.comfy.catalogue import Catalogue
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.matching import Y005, check_system, match
-from sosie.engines.comfy.program import FileUse, Program, inputs_of
+from sosie.engines.comfy.program import FileUse, GraphProgram, inputs_of
 from sosie.engines.comfy.server import Server
 from sosie.engines.comfy.worker import Y034
 from sosie.graph import node_types
@@ -53,7 +53,7 @@ class Asked:
     """What servers are examined for: a recipe's programs, and what a machine needs for it."""
 
     recipe: str = ""
-    programs: tuple[Program, ...] = ()
+    programs: tuple[GraphProgram, ...] = ()
     needs: Needs | None = None
 
     @property
@@ -93,13 +93,13 @@ def _files(name: str, doctor: ServerDoctor, asked: Asked) -> Generator[ServerExa
 def _live(server: Server, asked: Asked) -> tuple[ServerReport | None, list[Finding]]:
     client = Client(server)
     try:
-        system, catalogue = client.system(), Catalogue(client.object_info())
+        system, catalogue = client.system(), NodeCatalogue(client.object_info())
         shows_log = client.log() is not None
     except ComfyError as error:
         return None, [error.finding(server.name)]
     finally:
         client.close()
-    programs = asked.programs or (Program(()),)
+    programs = asked.programs or (GraphProgram(()),)
     findings = [found for program in programs for found in check_system(system, program, server.name)]
     packs = _packs(catalogue)
     findings.append(_packs_finding(packs, len(catalogue.names), server))
@@ -122,7 +122,7 @@ def _live(server: Server, asked: Asked) -> tuple[ServerReport | None, list[Findi
     return ServerReport(system, len(catalogue.names), packs, files), [*findings, *wrong]
 
 
-def _packs(catalogue: Catalogue) -> dict[str, tuple[str, ...]]:
+def _packs(catalogue: NodeCatalogue) -> dict[str, tuple[str, ...]]:
     """Every pack that graphs of Sosie use, with its classes that the server lacks."""
     there = set(catalogue.names)
     kinds = node_types().values()

@@ -28,7 +28,7 @@ NO_MODELS = frozenset({"custom_nodes", "configs", "datasets", "output", "input",
 
 
 @dataclass(frozen=True)
-class Saved:
+class ServerImage:
     """An image on a server: what `/view` is asked for."""
 
     filename: str
@@ -36,15 +36,15 @@ class Saved:
     type: str = "output"
 
     @staticmethod
-    def read(value: Any) -> Saved | None:
+    def read(value: Any) -> ServerImage | None:
         """From a JSON object; None for names that no saved image has."""
         found = as_object(value)
         parts = [found.get("filename"), found.get("subfolder", ""), found.get("type", "output")]
         texts = [part for part in parts if isinstance(part, str) and len(part) <= 1000 and part.isprintable()]
-        return Saved(*texts) if len(texts) == 3 and texts[0] else None
+        return ServerImage(*texts) if len(texts) == 3 and texts[0] else None
 
 
-Outputs = Mapping[str, tuple[Saved, ...]]
+Outputs = Mapping[str, tuple[ServerImage, ...]]
 """The images that each node saved, by its id."""
 
 
@@ -54,9 +54,9 @@ def read_outputs(value: Any) -> Outputs:
     return MappingProxyType({node: images for node, images in found.items() if images})
 
 
-def read_images(value: Any) -> tuple[Saved, ...]:
+def read_images(value: Any) -> tuple[ServerImage, ...]:
     """The images in one node's output."""
-    images = (Saved.read(entry) for entry in as_list(as_object(value).get("images"))[:MAX_IMAGES])
+    images = (ServerImage.read(entry) for entry in as_list(as_object(value).get("images"))[:MAX_IMAGES])
     return tuple(image for image in images if image is not None)
 
 
@@ -87,7 +87,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Job:
+class PromptJob:
     """What a server knows of a prompt. `unknown`: not waiting, not running, not in its history."""
 
     state: State
@@ -100,7 +100,7 @@ class Job:
         return self.state in ("done", "failed", "cancelled")
 
 
-UNKNOWN = Job("unknown")
+UNKNOWN = PromptJob("unknown")
 
 _STATES: Mapping[str, State] = MappingProxyType(
     {
@@ -113,27 +113,27 @@ _STATES: Mapping[str, State] = MappingProxyType(
 )
 
 
-def read_job(value: Any) -> Job | None:
+def read_job(value: Any) -> PromptJob | None:
     """From `/api/jobs/ID`; None for what is not a job."""
     found = as_object(value)
     state = _STATES.get(str(found.get("status")))
     if state is None:
         return None
     failure = Failure.read(found["execution_error"]) if isinstance(found.get("execution_error"), dict) else None
-    return Job(state, read_outputs(found.get("outputs")), failure)
+    return PromptJob(state, read_outputs(found.get("outputs")), failure)
 
 
-def read_history(value: Any) -> Job:
+def read_history(value: Any) -> PromptJob:
     """From one entry of `/history`, which calls an interrupted job an error."""
     found = as_object(value)
     status = as_object(found.get("status"))
     messages = {str(entry[0]): entry[1] for entry in map(as_list, as_list(status.get("messages"))) if len(entry) == 2}
     outputs = read_outputs(found.get("outputs"))
     if "execution_interrupted" in messages:
-        return Job("cancelled", outputs)
+        return PromptJob("cancelled", outputs)
     if "execution_error" in messages:
-        return Job("failed", outputs, Failure.read(messages["execution_error"]))
-    return Job("failed" if status.get("status_str") == "error" else "done", outputs)
+        return PromptJob("failed", outputs, Failure.read(messages["execution_error"]))
+    return PromptJob("failed" if status.get("status_str") == "error" else "done", outputs)
 
 
 @dataclass(frozen=True)

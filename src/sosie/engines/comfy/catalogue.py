@@ -45,7 +45,7 @@ class Takes:
 
 
 @dataclass(frozen=True)
-class Offer:
+class NodeClass:
     """A class of nodes on a server. `ends` says that a graph may end there. `is_open`: takes inputs of any name."""
 
     name: str
@@ -64,7 +64,7 @@ class Offer:
         return found
 
 
-class Catalogue:
+class NodeCatalogue:
     """All that a server offers. A class is read when it is asked for: a server has a thousand."""
 
     def __init__(self, info: Mapping[str, Any]) -> None:
@@ -76,14 +76,14 @@ class Catalogue:
         """The names of all classes."""
         return tuple(self._info)
 
-    def _read(self, name: str) -> Offer | None:
+    def _read(self, name: str) -> NodeClass | None:
         """A class by its name, or None if the server lacks it."""
         if name not in self._info:
             return None
         found = as_object(self._info[name])
         groups = as_object(found.get("input"))
         takes = [*_group(groups.get("required"), True), *_group(groups.get("optional"), False)]
-        return Offer(
+        return NodeClass(
             name,
             MappingProxyType({entry.name: entry for entry in takes}),
             tuple(_type(output) for output in as_list(found.get("output"))),

@@ -18,10 +18,10 @@ from urllib.parse import quote, urlencode
 from sosie import __version__
 from sosie.engines.comfy.answers import (
     UNKNOWN,
-    Job,
     LogEntry,
     Problem,
-    Saved,
+    PromptJob,
+    ServerImage,
     System,
     read_folders,
     read_history,
@@ -43,7 +43,7 @@ ANOTHER_ID = "sosie"
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """Status and whole body."""
 
     status: int
@@ -122,7 +122,7 @@ class Client:
             raise refused(self.server, problems)
         return given
 
-    def job(self, prompt_id: str) -> Job:
+    def job(self, prompt_id: str) -> PromptJob:
         """What becomes of a prompt. Old servers, which have no `/api/jobs`, are asked for queue and history."""
         if self._has_jobs:
             answer = self._send("GET", f"/api/jobs/{quote(prompt_id, safe='')}", self.limits.json)
@@ -139,9 +139,9 @@ class Client:
         # The queue first: a job that ends between the two requests is then in the history.
         running, pending = self._queue()
         if prompt_id in running:
-            return Job("running")
+            return PromptJob("running")
         if prompt_id in pending:
-            return Job("pending")
+            return PromptJob("pending")
         found = as_object(self._json("GET", f"/history/{quote(prompt_id, safe='')}"))
         return read_history(found[prompt_id]) if prompt_id in found else UNKNOWN
 
@@ -182,7 +182,7 @@ class Client:
         body = {"unload_models": True, "free_memory": True}
         self._expect_ok(self._send("POST", "/free", self.limits.json, json=body), "/free")
 
-    def view(self, saved: Saved) -> bytes | None:
+    def view(self, saved: ServerImage) -> bytes | None:
         """The file of an image, or None if it is not there (moved or deleted since it was saved)."""
         asked = {"filename": saved.filename, "subfolder": saved.subfolder, "type": saved.type}
         answer = self._send("GET", f"/view?{urlencode(asked)}", self.limits.image)
@@ -222,7 +222,7 @@ class Client:
         found = as_object(self._json("GET", "/queue"))
         return _ids(found.get("queue_running")), _ids(found.get("queue_pending"))
 
-    def _problems(self, answer: Answer) -> tuple[Problem, ...]:
+    def _problems(self, answer: HttpAnswer) -> tuple[Problem, ...]:
         try:
             return read_problems(json.loads(answer.body))
         except (ValueError, RecursionError):
@@ -233,18 +233,18 @@ class Client:
         self._expect_ok(answer, path.partition("?")[0])
         return self._parsed(answer, path.partition("?")[0])
 
-    def _parsed(self, answer: Answer, what: str) -> Any:
+    def _parsed(self, answer: HttpAnswer, what: str) -> Any:
         try:
             return json.loads(answer.body)
         except (ValueError, RecursionError):
             shown = answer.said[:60] or "nothing"
             raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is not JSON") from None
 
-    def _expect_ok(self, answer: Answer, what: str) -> None:
+    def _expect_ok(self, answer: HttpAnswer, what: str) -> None:
         if answer.status != 200:
             raise refused_status(self.server, what, answer.status, answer.said)
 
-    def _send(self, method: str, path: str, limit: int, **content: Any) -> Answer:
+    def _send(self, method: str, path: str, limit: int, **content: Any) -> HttpAnswer:
         """One request and its whole answer, at most `limit` bytes and `limits.seconds`."""
         import httpx2
 
@@ -261,7 +261,7 @@ class Client:
                         raise self._too_long(what, limit)
                     if time.monotonic() - started > self.limits.seconds:
                         raise LostError(self.server, f"{what} took longer than {self.limits.seconds:,.0f} s")
-                return Answer(response.status_code, bytes(body))
+                return HttpAnswer(response.status_code, bytes(body))
         except httpx2.TimeoutException:
             raise LostError(self.server, f"nothing came in time for {what}") from None
         except httpx2.ConnectError:

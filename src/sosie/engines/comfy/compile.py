@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import Rule, has_errors
-from sosie.engines.comfy.program import Compiled, Program, Step, from_built, png
+from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, from_built, png
 from sosie.families import families, grapher_of
 from sosie.families.contract.draws import Faces, StageInput, StageOutput
 from sosie.families.contract.graphs import DrawsFaces, DrawsTiles, GraphChoices, GraphStage, Prepared
 from sosie.graph import Graph
-from sosie.graph.build import Builder, Built, Picture
+from sosie.graph.build import Builder, BuiltGraph, GraphPicture
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,7 +56,7 @@ class GraphSupplies:
 
 
 @dataclass(frozen=True)
-class Part:
+class GraphPart:
     """Stages of a plan (their places in it) that are its `place`-th graph; `size` is that of the image it begins with.
 
     One that stands `alone` works on a piece of the image that Sosie cuts out and puts back.
@@ -75,16 +75,16 @@ class GraphCompiler:
     supplies: GraphSupplies
     choices: GraphChoices = field(default_factory=GraphChoices)
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         """The program of a plan; without steps if an error is among its findings."""
         choices = replace(self.choices, smaller=smaller or self.choices.smaller)
         findings = check_plan(plan, self.supplies.unfit, choices)
         if has_errors(findings):
-            return Program((), tuple(findings))
+            return GraphProgram((), tuple(findings))
         works = [_Work(plan, part, self.supplies, choices) for part in parts_of(plan, choices)]
         versions = (grapher_of(stage.family).VERSION for stage in plan.stages)
         newest = max(versions, key=lambda version: [int(number) for number in version.split(".") if number])
-        return Program(tuple(work.step() for work in works), tuple(findings), self.supplies.memory, newest)
+        return GraphProgram(tuple(work.step() for work in works), tuple(findings), self.supplies.memory, newest)
 
 
 def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> list[Finding]:
@@ -104,10 +104,10 @@ def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> l
     return list(dict.fromkeys(findings))
 
 
-def draw_plan(plan: Plan, called: Mapping[str, str], choices: GraphChoices) -> Built:
+def draw_plan(plan: Plan, called: Mapping[str, str], choices: GraphChoices) -> BuiltGraph:
     """All graphs of a plan next to each other, to be looked at; `called` as in `GraphSupplies`."""
     built = [draw_part(plan, part, called, choices) for part in parts_of(plan, choices)]
-    return Built(
+    return BuiltGraph(
         Graph({node.id: node for one in built for node in one.graph}),
         {at: file for one in built for at, file in one.files.items()},
         {at: picture for one in built for at, picture in one.pictures.items()},
@@ -116,8 +116,8 @@ def draw_plan(plan: Plan, called: Mapping[str, str], choices: GraphChoices) -> B
 
 
 def draw_part(
-    plan: Plan, part: Part, called: Mapping[str, str], choices: GraphChoices, portraits: int | None = None
-) -> Built:
+    plan: Plan, part: GraphPart, called: Mapping[str, str], choices: GraphChoices, portraits: int | None = None
+) -> BuiltGraph:
     """One graph; its last node saves the image.
 
     Without a number of `portraits` there are as many as the character has references, or as the guides ask for.
@@ -130,7 +130,7 @@ def draw_part(
     image, size = None, part.size
     build.group = _title(*stages[0])
     if part.place or plan.source:
-        image = build.add("LoadImage", "Image so far", image=Picture("source"))[0]
+        image = build.add("LoadImage", "Image so far", image=GraphPicture("source"))[0]
     for index, stage in stages:
         build.group = _title(index, stage)
         given = GraphStage(stage, plan, index, size, image, portraits, choices)
@@ -175,16 +175,16 @@ def expect_effect(plans: Sequence[Plan], choices: GraphChoices) -> None:
             raise UsageError(message, f"leave {flag} out, or sosie recipe show {plans[0].recipe}")
 
 
-def parts_of(plan: Plan, choices: GraphChoices) -> tuple[Part, ...]:
+def parts_of(plan: Plan, choices: GraphChoices) -> tuple[GraphPart, ...]:
     """The plan's stages, as few graphs as can be."""
-    parts: list[Part] = []
+    parts: list[GraphPart] = []
     size = (plan.width, plan.height)
     for index, stage in enumerate(plan.stages):
         alone = _stands_alone(stage, size, choices, index > 0 or bool(plan.source))
         if parts and not alone and not parts[-1].alone:
             parts[-1] = replace(parts[-1], stages=(*parts[-1].stages, index))
         else:
-            parts.append(Part(len(parts), (index,), size, alone))
+            parts.append(GraphPart(len(parts), (index,), size, alone))
         size = _after(stage, size)
     return tuple(parts)
 
@@ -194,7 +194,7 @@ class _Work:
     """One graph of a plan, before its pictures are there."""
 
     plan: Plan
-    part: Part
+    part: GraphPart
     supplies: GraphSupplies
     choices: GraphChoices
 
@@ -207,7 +207,7 @@ class _Work:
     def _stages(self) -> tuple[Stage, ...]:
         return tuple(self.plan.stages[index] for index in self.part.stages)
 
-    def _compile(self, image: Image | None) -> Compiled | StageOutput:
+    def _compile(self, image: Image | None) -> CompiledGraph | StageOutput:
         """The graph with its pictures, from the image so far; the output, where nothing is to be drawn."""
         prepared = _whole(image) if image is None or not self.part.alone else self._prepare(image)
         if isinstance(prepared, StageOutput):
@@ -218,7 +218,7 @@ class _Work:
         compiled = self._compiled(built, {**pictures, **prepared.pictures})
         return replace(compiled, finish=prepared.finish)
 
-    def _compiled(self, built: Built, pictures: Mapping[str, Image] | None = None) -> Compiled:
+    def _compiled(self, built: BuiltGraph, pictures: Mapping[str, Image] | None = None) -> CompiledGraph:
         needed = {picture.what for picture in built.pictures.values()}
         data = {what: png(picture) for what, picture in (pictures or {}).items() if what in needed}
         stamps = {asset.name: asset.sha256 for asset in self.plan.assets}

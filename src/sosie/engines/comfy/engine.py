@@ -11,11 +11,11 @@ from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.errors import ComfyError
-from sosie.engines.comfy.link import Link
+from sosie.engines.comfy.link import ServerLink
 from sosie.engines.comfy.pool import ServerPool, reachable
-from sosie.engines.comfy.program import Compiler, Program
+from sosie.engines.comfy.program import Compiler, GraphProgram
 from sosie.engines.comfy.server import Limits, Patience, Server
-from sosie.engines.comfy.worker import ServerWorker, Work, first_graph
+from sosie.engines.comfy.worker import PlanWork, ServerWorker, first_graph
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,7 +51,7 @@ class ComfyEngine:
     ) -> None:
         self._servers = tuple(servers)
         self._supplies = supplies
-        links = [Link(server, limits, patience) for server in servers]
+        links = [ServerLink(server, limits, patience) for server in servers]
         self._workers = [ServerWorker(link, supplies.compiler, supplies.stamps) for link in links]
         self._unfit: set[str] = set()
         self._events: Generator[Progress | Render] | None = None
@@ -94,7 +94,7 @@ class ComfyEngine:
             worker.link.stop()
             worker.link.close()
 
-    def _prepare(self, plan: Plan) -> Work:
+    def _prepare(self, plan: Plan) -> PlanWork:
         program = self._supplies.compiler(plan)
         error = next((finding for finding in program.findings if finding.severity == "error"), None)
         if error:
@@ -102,10 +102,10 @@ class ComfyEngine:
         if not program.steps:
             raise EngineError(f"plan {plan.id[:12]} has no stage")
         source = self._supplies.source(plan.source) if plan.source else None
-        return Work(plan, program, source, first_graph(program.steps[0], source))
+        return PlanWork(plan, program, source, first_graph(program.steps[0], source))
 
 
-def _check(worker: ServerWorker, program: Program) -> list[Finding]:
+def _check(worker: ServerWorker, program: GraphProgram) -> list[Finding]:
     try:
         return worker.check(program)
     except ComfyError as error:

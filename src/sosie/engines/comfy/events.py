@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sosie.engines.comfy.answers import Failure, Saved, read_images
+from sosie.engines.comfy.answers import Failure, ServerImage, read_images
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError
 from sosie.engines.comfy.server import Limits, Patience, Server
 from sosie.files.foreign import as_count, as_line, as_list, as_object
@@ -56,7 +56,7 @@ class Running:
 
 
 @dataclass(frozen=True)
-class Stepped:
+class SamplerStepped:
     """`step` of `steps` of a node is done."""
 
     prompt: str
@@ -71,11 +71,11 @@ class Produced:
 
     prompt: str
     node: str
-    images: tuple[Saved, ...]
+    images: tuple[ServerImage, ...]
 
 
 @dataclass(frozen=True)
-class Ended:
+class PromptEnded:
     """A prompt ended, but is not in the history yet: only `Running(None)` says that it is.
 
     `interrupted` says that someone stopped it; with neither that nor a failure it went well.
@@ -97,13 +97,13 @@ class Glimpse:
 
 
 @dataclass(frozen=True)
-class Other:
+class OtherEvent:
     """An event that Sosie has no use for."""
 
     type: str
 
 
-Event = Waiting | Started | Cached | Running | Stepped | Produced | Ended | Glimpse | Other
+Event = Waiting | Started | Cached | Running | SamplerStepped | Produced | PromptEnded | Glimpse | OtherEvent
 
 
 def read_text(server: Server, frame: str) -> Event:
@@ -127,17 +127,17 @@ def read_text(server: Server, frame: str) -> Event:
         case "executing":
             return Running(prompt, None if node is None else as_line(node, 200))
         case "progress":
-            return Stepped(prompt, as_line(node, 200), as_count(data.get("value")), as_count(data.get("max")))
+            return SamplerStepped(prompt, as_line(node, 200), as_count(data.get("value")), as_count(data.get("max")))
         case "executed":
             return Produced(prompt, as_line(node, 200), read_images(data.get("output")))
         case "execution_success":
-            return Ended(prompt)
+            return PromptEnded(prompt)
         case "execution_error":
-            return Ended(prompt, Failure.read(data))
+            return PromptEnded(prompt, Failure.read(data))
         case "execution_interrupted":
-            return Ended(prompt, interrupted=True)
+            return PromptEnded(prompt, interrupted=True)
         case _:
-            return Other(as_line(kind, 40))
+            return OtherEvent(as_line(kind, 40))
 
 
 def read_binary(server: Server, frame: bytes) -> Event:
@@ -148,7 +148,7 @@ def read_binary(server: Server, frame: bytes) -> Event:
     if kind == PREVIEW:
         return Glimpse(frame[8:], _format(server, frame[8:]))
     if kind != PREVIEW_WITH_METADATA:
-        return Other(f"binary {kind}")
+        return OtherEvent(f"binary {kind}")
     if number > len(frame) - 8:
         raise NonsenseError(server, "sent a preview whose description is longer than itself")
     try:

@@ -21,7 +21,7 @@ GLANCE = 0.25
 """Seconds between two looks at whether anybody still waits."""
 
 
-class Link:
+class ServerLink:
     """One server. Used by one thread, but for `stop`, which ends all waiting with a `StoppedError`, and `trouble`."""
 
     def __init__(self, server: Server, limits: Limits | None = None, patience: Patience | None = None) -> None:

@@ -12,10 +12,10 @@ from sosie.core import Finding
 from sosie.core.errors import nearest
 from sosie.core.finding import Rule, Severity
 from sosie.engines.comfy.answers import System
-from sosie.engines.comfy.catalogue import Catalogue, Offer, Takes
+from sosie.engines.comfy.catalogue import NodeCatalogue, NodeClass, Takes
 from sosie.engines.comfy.errors import HINTS, Y010, Y011, Y013, Y014
 from sosie.engines.comfy.names import resolve
-from sosie.engines.comfy.program import ApiGraph, Compiled, Program, inputs_of, link_of
+from sosie.engines.comfy.program import ApiGraph, CompiledGraph, GraphProgram, inputs_of, link_of
 from sosie.files.foreign import as_line
 from sosie.graph import node_type
 from sosie.graph.nodes import packs
@@ -41,11 +41,11 @@ An input `model_name` of theirs says otherwise.
 class Match:
     """A graph with the server's own file names in it, and what is wrong with it there."""
 
-    compiled: Compiled
+    compiled: CompiledGraph
     findings: tuple[Finding, ...]
 
 
-def match(compiled: Compiled, catalogue: Catalogue, subject: str) -> Match:
+def match(compiled: CompiledGraph, catalogue: NodeCatalogue, subject: str) -> Match:
     """Puts the server's names of files into a graph, and checks all of it; `subject` is the server's name."""
     findings = [*_classes(compiled.graph, catalogue, subject), *_fetching(compiled.graph, catalogue, subject)]
     graph, unresolved = _with_names(compiled, catalogue, subject, findings)
@@ -63,7 +63,7 @@ def match(compiled: Compiled, catalogue: Catalogue, subject: str) -> Match:
     return Match(replace(compiled, graph=graph), tuple(dict.fromkeys(findings)))
 
 
-def check_system(system: System, program: Program, subject: str) -> list[Finding]:
+def check_system(system: System, program: GraphProgram, subject: str) -> list[Finding]:
     """Version and memory of a server against what a program wants."""
     size = f"{system.memory / 2**30:.1f} GiB" if system.memory else "unknown memory"
     where = f"ComfyUI {system.version or 'of unknown version'}, torch {system.torch or '?'}"
@@ -88,7 +88,7 @@ def _kind(entry: Mapping[str, Any]) -> str:
     return kind if isinstance(kind, str) else ""
 
 
-def _fetching(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
+def _fetching(graph: ApiGraph, catalogue: NodeCatalogue, subject: str) -> Iterator[Finding]:
     """Nodes that would fetch files."""
     for entry in graph.values():
         kind, named = _kind(entry), inputs_of(entry).get("model_name")
@@ -99,7 +99,7 @@ def _fetching(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[F
             yield Y016.at(subject, message, hint)
 
 
-def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Finding]:
+def _classes(graph: ApiGraph, catalogue: NodeCatalogue, subject: str) -> Iterator[Finding]:
     """Classes that the server lacks, with the pack that brings them."""
     for kind in dict.fromkeys(map(_kind, graph.values())):
         if catalogue.node(kind) is not None:
@@ -117,7 +117,7 @@ def _classes(graph: ApiGraph, catalogue: Catalogue, subject: str) -> Iterator[Fi
 
 
 def _with_names(
-    compiled: Compiled, catalogue: Catalogue, subject: str, findings: list[Finding]
+    compiled: CompiledGraph, catalogue: NodeCatalogue, subject: str, findings: list[Finding]
 ) -> tuple[ApiGraph, list[tuple[str, str]]]:
     """The graph with the server's names of files, and the inputs that have none (their findings are added)."""
     graph = {node: {**entry, "inputs": inputs_of(entry)} for node, entry in compiled.graph.items()}
@@ -141,10 +141,10 @@ class _Node:
     """One node of a graph next to the class that the server has for it."""
 
     id: str
-    offer: Offer
+    offer: NodeClass
     given: Mapping[str, Any]
     graph: ApiGraph
-    catalogue: Catalogue
+    catalogue: NodeCatalogue
     subject: str
 
     def check(self, skipped: set[str]) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from sosie.core import Plan, Progress, Render
 from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import ComfyError, LostError, StoppedError
 from sosie.engines.comfy.link import GLANCE
-from sosie.engines.comfy.worker import ServerWorker, Work
+from sosie.engines.comfy.worker import PlanWork, ServerWorker
 
 Y004 = Rule("SOS-Y004", "warning", "A ComfyUI server was lost, and another one did its work")
 
@@ -45,7 +45,7 @@ class _Made:
     """What a server made of a plan."""
 
     worker: ServerWorker
-    work: Work
+    work: PlanWork
     render: Render
 
 
@@ -54,7 +54,7 @@ class _Lost:
     """A server that is gone, and the plan that it did not finish."""
 
     worker: ServerWorker
-    work: Work
+    work: PlanWork
     error: LostError
 
 
@@ -62,7 +62,7 @@ class _Lost:
 class _Failed:
     """What ends the run, if no one has made an image of that plan."""
 
-    work: Work
+    work: PlanWork
     error: BaseException
 
 
@@ -73,15 +73,15 @@ class ServerPool:
     reader's thread.
     """
 
-    def __init__(self, workers: Sequence[ServerWorker], engine: str, prepare: Callable[[Plan], Work]) -> None:
+    def __init__(self, workers: Sequence[ServerWorker], engine: str, prepare: Callable[[Plan], PlanWork]) -> None:
         self._workers = list(workers)
         self._engine = engine
         self._prepare = prepare
-        self._ready: deque[Work] = deque()
-        self._busy: dict[ServerWorker, Work] = {}
-        self._open: set[Work] = set()
-        self._drawn: set[Work] = set()
-        self._moved: dict[Work, tuple[ServerWorker, LostError]] = {}
+        self._ready: deque[PlanWork] = deque()
+        self._busy: dict[ServerWorker, PlanWork] = {}
+        self._open: set[PlanWork] = set()
+        self._drawn: set[PlanWork] = set()
+        self._moved: dict[PlanWork, tuple[ServerWorker, LostError]] = {}
         self._news: queue.SimpleQueue[Progress | _Made | _Call | _Lost | _Failed] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._is_over = False
@@ -132,7 +132,7 @@ class ServerPool:
                 self._ready.appendleft(lost.work)
                 self._change.notify_all()
 
-    def _close(self, work: Work) -> None:
+    def _close(self, work: PlanWork) -> None:
         """One image of a plan is enough: whoever still draws it stops."""
         with self._change:
             self._open.discard(work)
@@ -150,7 +150,7 @@ class ServerPool:
         moved = Y004.at(lost.name, message, error.hint)
         return replace(made.render, findings=(*made.render.findings, moved))
 
-    def _take(self, worker: ServerWorker) -> Work | None:
+    def _take(self, worker: ServerWorker) -> PlanWork | None:
         """The next plan for a server; waits while there is none that may come, None when all is over."""
         with self._change:
             while not self._is_over:
@@ -161,7 +161,7 @@ class ServerPool:
                 self._change.wait(GLANCE)
             return None
 
-    def _forsaken(self) -> Work | None:
+    def _forsaken(self) -> PlanWork | None:
         """The plan of a server that cannot be reached, if no one else draws it."""
         for worker, work in self._busy.items():
             holders = [other for other, its in self._busy.items() if its is work]
@@ -171,7 +171,7 @@ class ServerPool:
                 return work
         return None
 
-    def _leave(self, worker: ServerWorker, drawn: Work | None) -> None:
+    def _leave(self, worker: ServerWorker, drawn: PlanWork | None) -> None:
         """After a plan: a stop that was meant for it is none for the next."""
         with self._change:
             self._busy.pop(worker, None)

@@ -1,6 +1,6 @@
 """The seam between recipes and ComfyUI: what a compiler makes of a plan, and what the engine does with it.
 
-A plan becomes a `Program`: graphs in the API format, run one after another. Before each one Sosie may
+A plan becomes a `GraphProgram`: graphs in the API format, run one after another. Before each one Sosie may
 look at the image so far (find the face, draw a mask), after each one it may work on what came back
 (composite it). A compiler names files as the recipe does; the engine puts the server's own names in
 their place. It writes no credentials into a graph, for ComfyUI stores graphs in its images.
@@ -19,7 +19,7 @@ from sosie.graph.to_api import to_api
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.graph.build import Built
+    from sosie.graph.build import BuiltGraph
 
 ApiGraph = Mapping[str, Mapping[str, Any]]
 """The API format: nodes by id, each `{"class_type": ..., "inputs": {...}}`. Never changed in place."""
@@ -55,7 +55,7 @@ class FileUse:
 
 
 @dataclass(frozen=True, eq=False)
-class Compiled:
+class CompiledGraph:
     """A graph to be sent, the id of the node that saves its image, and what it needs.
 
     With a `prefix` the engine names the file itself (`PREFIX/ID`), by the input `filename_prefix` of
@@ -72,8 +72,8 @@ class Compiled:
 
 
 def from_built(
-    built: Built, output: str, pictures: Mapping[str, bytes] | None = None, stamps: Mapping[str, str] | None = None
-) -> Compiled:
+    built: BuiltGraph, output: str, pictures: Mapping[str, bytes] | None = None, stamps: Mapping[str, str] | None = None
+) -> CompiledGraph:
     """A built graph as it is sent. `pictures` are PNG files by what they are (`Picture.what`), `stamps` by asset.
 
     Without its picture an upload is empty, as in a draft.
@@ -81,7 +81,7 @@ def from_built(
     places = built.pictures.items()
     files = built.files.items()
     known = stamps or {}
-    return Compiled(
+    return CompiledGraph(
         to_api(built.graph),
         output,
         tuple(
@@ -102,12 +102,12 @@ class Step:
     """
 
     phase: str
-    draft: Compiled
-    compile: Callable[[Image | None], Compiled | StageOutput] | None = None
+    draft: CompiledGraph
+    compile: Callable[[Image | None], CompiledGraph | StageOutput] | None = None
 
 
 @dataclass(frozen=True, eq=False)
-class Program:
+class GraphProgram:
     """What a plan is on ComfyUI. An error among the findings forbids to run it.
 
     `memory` is how many bytes of the GPU it wants (0: not known), `version` the oldest ComfyUI that
@@ -123,7 +123,7 @@ class Program:
 class Compiler(Protocol):
     """Turns plans into programs, without a server and without a weight."""
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         """The program of a plan; `smaller` asks for as many steps in less memory (tiles, offloading)."""
         ...
 

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sosie import __version__
-from sosie.engines.comfy.catalogue import Catalogue
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.program import inputs_of, link_of
@@ -40,7 +40,7 @@ TOLD = (
 """What is kept of a job's messages; the inputs of the node that failed are not."""
 
 
-class Recorder(Client):
+class RecordingClient(Client):
     """A client that gives the answers as they are."""
 
     def part(self, path: str) -> Any:
@@ -53,7 +53,7 @@ def record(server: Server, with_prompts: bool = False, hidden: Iterable[str] = (
 
     Raises `ComfyError` if the server gives nothing at all.
     """
-    recorder = Recorder(server)
+    recorder = RecordingClient(server)
     raw: dict[str, Any] = {}
     failed: dict[str, str] = {}
     first: ComfyError | None = None
@@ -76,7 +76,7 @@ def _without_secrets(
     raw: Mapping[str, Any], failed: Mapping[str, str], with_prompts: bool, redaction: Redaction
 ) -> dict[str, Any]:
     offers = as_object(raw.get("/object_info"))
-    pick = _Pick(Catalogue(offers), with_prompts)
+    pick = _Pick(NodeCatalogue(offers), with_prompts)
     jobs = [(name, as_object(job)) for name, job in as_object(raw.get("/history")).items()][-JOBS:]
     queue = as_object(raw.get("/queue"))
     queued = {
@@ -106,7 +106,7 @@ def _without_secrets(
 class _Pick:
     """What is taken along of jobs."""
 
-    def __init__(self, catalogue: Catalogue, with_prompts: bool) -> None:
+    def __init__(self, catalogue: NodeCatalogue, with_prompts: bool) -> None:
         self._catalogue = catalogue
         self._with_prompts = with_prompts
 

@@ -20,12 +20,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from sosie.core.finding import Rule
-from sosie.engines.comfy.answers import UNKNOWN, Job, Saved
+from sosie.engines.comfy.answers import UNKNOWN, PromptJob, ServerImage
 from sosie.engines.comfy.errors import Y025, ComfyError, LostError, NonsenseError, StoppedError, failed
 from sosie.engines.comfy.events import Cached, Event, Produced, Running, Waiting
-from sosie.engines.comfy.link import Link
+from sosie.engines.comfy.link import ServerLink
 from sosie.engines.comfy.pictures import decode
-from sosie.engines.comfy.program import ApiGraph, Compiled, inputs_of
+from sosie.engines.comfy.program import ApiGraph, CompiledGraph, inputs_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,7 +61,7 @@ class _Sent:
     breaks: int
 
 
-def render(link: Link, compiled: Compiled, report: Report) -> Rendered:
+def render(link: ServerLink, compiled: CompiledGraph, report: Report) -> Rendered:
     """Runs a graph whose uploads and names are in place, and returns its image.
 
     `report` is told every event of it. Raises `ComfyError` for whatever went wrong, `LostError` if the
@@ -93,13 +93,13 @@ def render(link: Link, compiled: Compiled, report: Report) -> Rendered:
         own = _save_again(link, compiled, images[0], again)
 
 
-def free(link: Link) -> None:
+def free(link: ServerLink) -> None:
     """Makes a server forget its models and what it cached. It does so by itself, a moment later."""
     link.patiently(link.client.free)
     link.sleep(link.patience.free)
 
 
-def _named(compiled: Compiled, own: str) -> ApiGraph:
+def _named(compiled: CompiledGraph, own: str) -> ApiGraph:
     """The graph whose image is saved under a name of this prompt's own; so its saving is never cached."""
     node = compiled.graph.get(compiled.output, {})
     if not _is_named(compiled):
@@ -108,12 +108,12 @@ def _named(compiled: Compiled, own: str) -> ApiGraph:
     return {**compiled.graph, compiled.output: {**node, "inputs": inputs}}
 
 
-def _is_named(compiled: Compiled) -> bool:
+def _is_named(compiled: CompiledGraph) -> bool:
     """Whether the name of the saved file is ours to choose."""
     return bool(compiled.prefix) and "filename_prefix" in inputs_of(compiled.graph.get(compiled.output))
 
 
-def _submit(link: Link, graph: ApiGraph, own: str) -> str:
+def _submit(link: ServerLink, graph: ApiGraph, own: str) -> str:
     """Puts the graph into the queue once, though the line may break on the way; gives the server's id of it."""
     try:
         return link.client.submit(graph, link.client_id or uuid.uuid4().hex, own)
@@ -126,13 +126,13 @@ def _submit(link: Link, graph: ApiGraph, own: str) -> str:
     return link.patiently(look_first)
 
 
-def _follow(link: Link, sent: _Sent, report: Report) -> tuple[Job, frozenset[str]]:
+def _follow(link: ServerLink, sent: _Sent, report: Report) -> tuple[PromptJob, frozenset[str]]:
     """Waits for a prompt's end: the job, its images included, and the nodes that were cached.
 
     The job is `unknown` when the server does not know it (any more).
     """
     heard = time.monotonic()
-    saved: tuple[Saved, ...] = ()
+    saved: tuple[ServerImage, ...] = ()
     cached: frozenset[str] = frozenset()
     begun = False
     while True:
@@ -163,7 +163,7 @@ def _follow(link: Link, sent: _Sent, report: Report) -> tuple[Job, frozenset[str
                 return job, cached
 
 
-def _ahead(link: Link, sent: _Sent) -> int | None:
+def _ahead(link: ServerLink, sent: _Sent) -> int | None:
     """How many prompts come before ours; whoever follows it finds out what is wrong with the line."""
     try:
         return link.client.ahead(sent.prompt)
@@ -171,7 +171,7 @@ def _ahead(link: Link, sent: _Sent) -> int | None:
         return None
 
 
-def _settled(link: Link, sent: _Sent, saved: tuple[Saved, ...]) -> Job:
+def _settled(link: ServerLink, sent: _Sent, saved: tuple[ServerImage, ...]) -> PromptJob:
     """The job when the history has it. Where it was cleared meanwhile, what an event told of its images counts."""
     job = UNKNOWN
     for turn in range(LAG):
@@ -180,11 +180,11 @@ def _settled(link: Link, sent: _Sent, saved: tuple[Saved, ...]) -> Job:
             break
         link.sleep(link.patience.poll / 4)
     if job.state == "unknown" and saved:
-        return Job("done", MappingProxyType({sent.output: saved}))
+        return PromptJob("done", MappingProxyType({sent.output: saved}))
     return job
 
 
-def _images(link: Link, job: Job, compiled: Compiled) -> tuple[Saved, ...]:
+def _images(link: ServerLink, job: PromptJob, compiled: CompiledGraph) -> tuple[ServerImage, ...]:
     """The images of the output node. Raises `ComfyError` for a job that did not end well."""
     if job.failure is not None:
         raise failed(link.server, job.failure, _loaded(compiled, job.failure.node))
@@ -199,18 +199,18 @@ def _images(link: Link, job: Job, compiled: Compiled) -> tuple[Saved, ...]:
     return images
 
 
-def _loaded(compiled: Compiled, node: str) -> tuple[str, ...]:
+def _loaded(compiled: CompiledGraph, node: str) -> tuple[str, ...]:
     """The files that a node loads: what it raises rarely says which."""
     inputs = inputs_of(compiled.graph.get(node))
     named = (inputs.get(use.input) for use in compiled.files if use.node == node)
     return tuple(name for name in named if isinstance(name, str))
 
 
-def _rescued(link: Link, compiled: Compiled, own: str) -> Image | None:
+def _rescued(link: ServerLink, compiled: CompiledGraph, own: str) -> Image | None:
     """The image of a prompt that the server forgot, if it was saved before: its name is known beforehand."""
     if not _is_named(compiled):
         return None
-    saved = Saved(f"{own}_00001_.png", compiled.prefix)
+    saved = ServerImage(f"{own}_00001_.png", compiled.prefix)
     data = link.patiently(lambda: link.client.view(saved))
     try:
         return None if data is None else decode(link.server, data, link.limits)
@@ -218,7 +218,7 @@ def _rescued(link: Link, compiled: Compiled, own: str) -> Image | None:
         return None
 
 
-def _expect_lost(link: Link, sent: _Sent, lost: int) -> None:
+def _expect_lost(link: ServerLink, sent: _Sent, lost: int) -> None:
     """Raises `ComfyError` where a prompt is gone for another reason than a restart, or again and again."""
     name = link.server.name
     if link.breaks == sent.breaks:
@@ -230,7 +230,7 @@ def _expect_lost(link: Link, sent: _Sent, lost: int) -> None:
         raise ComfyError(Y027, message, hint)
 
 
-def _save_again(link: Link, compiled: Compiled, gone: Saved, again: int) -> str:
+def _save_again(link: ServerLink, compiled: CompiledGraph, gone: ServerImage, again: int) -> str:
     """Prepares for saving an image again whose file is gone: the next prompt's own id."""
     if again > 2:
         raise NonsenseError(link.server, f"says that it saved '{gone.filename[:80]}', and has no such file")
@@ -240,7 +240,7 @@ def _save_again(link: Link, compiled: Compiled, gone: Saved, again: int) -> str:
     return str(uuid.uuid4())
 
 
-def _take_back(link: Link, prompt: str) -> None:
+def _take_back(link: ServerLink, prompt: str) -> None:
     """Removes or stops our prompt, as far as the server can be reached."""
     try:
         if link.client.job(prompt).state in ("pending", "running"):

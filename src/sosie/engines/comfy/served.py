@@ -11,7 +11,7 @@ from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, SosieError
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
-from sosie.engines.comfy.program import Compiled, Compiler, Program, Step
+from sosie.engines.comfy.program import CompiledGraph, Compiler, GraphProgram, Step
 from sosie.engines.comfy.server import Server
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.families.contract.draws import StageOutput
@@ -32,7 +32,7 @@ class MachineDoctor(Protocol):
         """What nothing listens for there, since this was asked last."""
         ...
 
-    def check(self, plan: Plan, program: Program) -> list[Finding]:
+    def check(self, plan: Plan, program: GraphProgram) -> list[Finding]:
         """What is to be said of the machine and of the files there that a plan uses."""
         ...
 
@@ -114,7 +114,7 @@ class Stamped:
         self._inner = inner
         self._seen = seen
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         """The program of a plan."""
         program = self._inner(plan, smaller=smaller)
         return replace(program, steps=tuple(self._step(step) for step in program.steps))
@@ -124,15 +124,15 @@ class Stamped:
         return replace(step, draft=self._stamped(step.draft), compile=later)
 
     def _later(
-        self, compile_: Callable[[Image | None], Compiled | StageOutput]
-    ) -> Callable[[Image | None], Compiled | StageOutput]:
-        def stamped(image: Image | None) -> Compiled | StageOutput:
+        self, compile_: Callable[[Image | None], CompiledGraph | StageOutput]
+    ) -> Callable[[Image | None], CompiledGraph | StageOutput]:
+        def stamped(image: Image | None) -> CompiledGraph | StageOutput:
             made = compile_(image)
-            return self._stamped(made) if isinstance(made, Compiled) else made
+            return self._stamped(made) if isinstance(made, CompiledGraph) else made
 
         return stamped
 
-    def _stamped(self, compiled: Compiled) -> Compiled:
+    def _stamped(self, compiled: CompiledGraph) -> CompiledGraph:
         files = tuple(replace(use, stamp=self._seen.get(use.names[0], use.stamp)) for use in compiled.files)
         return replace(compiled, files=files)
 

@@ -13,15 +13,15 @@ from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
 from sosie.engines.comfy.answers import System
-from sosie.engines.comfy.catalogue import Catalogue
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.errors import HINTS, Y015, Y018, Y023, ComfyError, OutOfMemoryError
-from sosie.engines.comfy.events import Event, Glimpse, Started, Stepped, Waiting
-from sosie.engines.comfy.link import Link
+from sosie.engines.comfy.events import Event, Glimpse, SamplerStepped, Started, Waiting
+from sosie.engines.comfy.link import ServerLink
 from sosie.engines.comfy.load_log import LoadLog
 from sosie.engines.comfy.logs import is_cut, last, read_entries, since
 from sosie.engines.comfy.matching import check_system, match
 from sosie.engines.comfy.pictures import check_picture
-from sosie.engines.comfy.program import Compiled, Compiler, Program, Step, Upload, inputs_of
+from sosie.engines.comfy.program import CompiledGraph, Compiler, GraphProgram, Step, Upload, inputs_of
 from sosie.engines.comfy.run import Rendered, free, render
 from sosie.engines.comfy.uploads import ROOM, size_of, smaller
 from sosie.families.contract.draws import StageOutput
@@ -55,13 +55,13 @@ class Queued(Progress):
 
 
 @dataclass(frozen=True, eq=False)
-class Work:
+class PlanWork:
     """A plan that is ready to be sent: its program, the image it starts from, and its first graph."""
 
     plan: Plan
-    program: Program
+    program: GraphProgram
     source: Image | None
-    first: Compiled | StageOutput
+    first: CompiledGraph | StageOutput
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class _Mark:
     breaks: int
 
 
-class Host(Protocol):
+class MainThread(Protocol):
     """Where a worker's events go, and where Sosie's own work on images is done: always in one thread."""
 
     def report(self, progress: Progress) -> None:
@@ -87,13 +87,13 @@ class Host(Protocol):
 class ServerWorker:
     """A server that renders one plan after another. `stamps` is what is known of the files it has loaded."""
 
-    def __init__(self, link: Link, compiler: Compiler, stamps: MutableMapping[str, str]) -> None:
+    def __init__(self, link: ServerLink, compiler: Compiler, stamps: MutableMapping[str, str]) -> None:
         self.link = link
         self.name = link.server.name
         self._compiler = compiler
         self._stamps = stamps
         self._load_log = LoadLog(self.name, stamps)
-        self._catalogue: Catalogue | None = None
+        self._catalogue: NodeCatalogue | None = None
         self._system: System | None = None
         self._stale = 0.0
         self._max_upload: int | None = None
@@ -103,21 +103,21 @@ class ServerWorker:
 
     def relink(self) -> None:
         """A fresh link after a stop; a thread that still hangs on the old one finds it closed."""
-        old, self.link = self.link, Link(self.link.server, self.link.limits, self.link.patience)
+        old, self.link = self.link, ServerLink(self.link.server, self.link.limits, self.link.patience)
         old.close()
 
-    def check(self, program: Program) -> list[Finding]:
+    def check(self, program: GraphProgram) -> list[Finding]:
         """What would stop or spoil a program here. Raises `ComfyError` if the server cannot be asked."""
         if time.monotonic() >= self._stale:
             self._system = self.link.client.system()
-            self._catalogue = Catalogue(self.link.client.object_info())
+            self._catalogue = NodeCatalogue(self.link.client.object_info())
             self._stale = time.monotonic() + FRESH
         findings = check_system(self._system or System(), program, self.name)
         for step in program.steps:
             findings += match(step.draft, self._offers(), self.name).findings
         return findings
 
-    def render(self, work: Work, engine: str, host: Host) -> Render:
+    def render(self, work: PlanWork, engine: str, host: MainThread) -> Render:
         """Runs a program, which makes the `Render` of an engine called `engine`.
 
         Raises `EngineError`, or `StoppedError` when no one waits any more.
@@ -140,7 +140,7 @@ class ServerWorker:
         seconds = time.monotonic() - started
         return Render(image, work.plan, engine, self._environment(), seconds, unique, tuple(measures))
 
-    def _step(self, work: Work, index: int, image: Image | None, host: Host) -> StageOutput:
+    def _step(self, work: PlanWork, index: int, image: Image | None, host: MainThread) -> StageOutput:
         """One graph; without enough memory the server is made to free its own, and a smaller one tried once."""
         step = work.program.steps[index]
         compiled = work.first if index == 0 else host.here(lambda: first_graph(step, image))
@@ -161,7 +161,7 @@ class ServerWorker:
             message = f"{error.message}; it was freed, and the image drawn in a smaller mode"
             return _with(output, Y023.at(self.name, message, error.hint, severity="warning"))
 
-    def _graph(self, compiled: Compiled, step: Step, plan: Plan, host: Host) -> StageOutput:
+    def _graph(self, compiled: CompiledGraph, step: Step, plan: Plan, host: MainThread) -> StageOutput:
         """Uploads, names, sends, and looks at what came back and at what the log says of it."""
         self._renew(compiled)
         mark = self._mark()
@@ -180,7 +180,7 @@ class ServerWorker:
         output = host.here(lambda: compiled.finish(rendered.image))
         return _with(output, *findings)
 
-    def _ready(self, compiled: Compiled) -> Compiled:
+    def _ready(self, compiled: CompiledGraph) -> CompiledGraph:
         """The graph with the server's names of uploads and files. Raises `ComfyError` where it does not fit."""
         graph = {node: {**entry, "inputs": inputs_of(entry)} for node, entry in compiled.graph.items()}
         for upload in compiled.uploads:
@@ -215,7 +215,7 @@ class ServerWorker:
             message = f"a reference was scaled to {'x'.join(map(str, size_of(sent)))} px, for the server takes no more"
             self._notes.append(Y018.at(self.name, message, HINTS[Y018], severity="info"))
 
-    def _renew(self, compiled: Compiled) -> None:
+    def _renew(self, compiled: CompiledGraph) -> None:
         """Makes the server read files again that changed: it keeps what it once loaded."""
         stamps = {f"{self.name} {use.names[0]}": use.stamp for use in compiled.files if use.stamp}
         if any(self._stamps.get(key, stamp) != stamp for key, stamp in stamps.items()):
@@ -231,7 +231,7 @@ class ServerWorker:
         log = self.link.patiently(self.link.client.log)
         return None if log is None else _Mark(last(log), self.link.breaks)
 
-    def _silent(self, sent: Compiled, rendered: Rendered, mark: _Mark | None) -> list[Finding]:
+    def _silent(self, sent: CompiledGraph, rendered: Rendered, mark: _Mark | None) -> list[Finding]:
         """What the server did not say, and what could not be found out."""
         findings, self._notes = self._notes, []
         if rendered.again:
@@ -264,9 +264,9 @@ class ServerWorker:
         self._said.add(finding.code)
         return [finding]
 
-    def _offers(self) -> Catalogue:
+    def _offers(self) -> NodeCatalogue:
         if self._catalogue is None:
-            self._catalogue = Catalogue(self.link.patiently(self.link.client.object_info))
+            self._catalogue = NodeCatalogue(self.link.patiently(self.link.client.object_info))
         return self._catalogue
 
     def _environment(self) -> Environment:
@@ -278,7 +278,7 @@ class ServerWorker:
         return Environment(system.python, system.platform, device, packages)
 
 
-def first_graph(step: Step, image: Image | None) -> Compiled | StageOutput:
+def first_graph(step: Step, image: Image | None) -> CompiledGraph | StageOutput:
     """What a step sends, from the image so far."""
     return step.compile(image) if step.compile else step.draft
 
@@ -287,7 +287,7 @@ def _with(output: StageOutput, *findings: Finding) -> StageOutput:
     return replace(output, findings=(*output.findings, *findings))
 
 
-def _reporter(plan: Plan, phase: str, host: Host) -> Callable[[Event], None]:
+def _reporter(plan: Plan, phase: str, host: MainThread) -> Callable[[Event], None]:
     """Turns a server's events into Sosie's own progress."""
     at = [0, 1]
 
@@ -296,7 +296,7 @@ def _reporter(plan: Plan, phase: str, host: Host) -> Callable[[Event], None]:
             host.report(Queued(plan, "queue", 0, 1, event.ahead))
         elif isinstance(event, Started):
             host.report(Progress(plan, "load", 0, 1))
-        elif isinstance(event, Stepped) and event.steps >= max(1, event.step):
+        elif isinstance(event, SamplerStepped) and event.steps >= max(1, event.step):
             at[:] = event.step, event.steps
             host.report(Progress(plan, phase, event.step, event.steps))
         elif isinstance(event, Glimpse):

@@ -12,13 +12,13 @@ from sosie.core import Plan, Recipe, Stage
 from sosie.core.errors import UsageError
 from sosie.core.recipe import MAX_SIDE
 from sosie.core.schema import digest
-from sosie.engines.comfy.program import Compiled, FileUse, Program, Step
+from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, Step
 from sosie.graph import Graph, node_type, read_workflow
 from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
 from sosie.graph.build import Place
 from sosie.graph.settings import Pins, apply_settings
 from sosie.graph.to_api import to_api
-from sosie.graph.without_character import Change, apply_changes
+from sosie.graph.without_character import InputChange, apply_changes
 
 FAMILY = "workflow"
 """What the stage of a workflow names as its family: none of Sosie's."""
@@ -34,7 +34,7 @@ class WorkflowCompiler:
     graph: Graph
     pins: Pins
 
-    def __call__(self, plan: Plan, *, smaller: bool = False) -> Program:
+    def __call__(self, plan: Plan, *, smaller: bool = False) -> GraphProgram:
         """One graph. It is the user's own, so that there is no `smaller` one.
 
         Raises `UsageError` where it is not clear what a place of the graph is for.
@@ -42,7 +42,7 @@ class WorkflowCompiler:
         del smaller
         attached = attach(self.graph, plan, self.pins)
         files = tuple(_files(attached.graph, attached.output))
-        return Program((Step("generate", Compiled(to_api(attached.graph), attached.output, files=files)),))
+        return GraphProgram((Step("generate", CompiledGraph(to_api(attached.graph), attached.output, files=files)),))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +80,7 @@ def open_workflow(path: Path, settings: Sequence[str] = ()) -> Workflow:
     return Workflow(recipe, assets, WorkflowCompiler(graph, pins), path, tuple(settings))
 
 
-def with_changes(workflow: Workflow, changes: Sequence[Change]) -> Workflow:
+def with_changes(workflow: Workflow, changes: Sequence[InputChange]) -> Workflow:
     """The workflow with changes in its graph, and the digest of what it then is."""
     graph = apply_changes(workflow.compiler.graph, changes)
     assets = {workflow.path.name: digest(to_api(graph))}

@@ -16,7 +16,7 @@ from sosie.core import Guide
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E008, E012
 from sosie.families.sdxl.guides import GUIDES
-from sosie.graph.build import Builder, Picture, WantedFile, wanted
+from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 
 E013 = Rule("SOS-E013", "error", "A guide is fed by a face encoder that ComfyUI's node does not use")
@@ -137,7 +137,7 @@ def _instantid(build: Builder, guide: Guide, scene: Scene, faces: Link, has_poin
         )
         return replace(scene, model=model)
     (controlnet,) = build.add("ControlNetLoader", control_net_name=controlnets[0])
-    (drawn,) = build.add("LoadImage", "Key points", image=Picture(POINTS))[:1]
+    (drawn,) = build.add("LoadImage", "Key points", image=GraphPicture(POINTS))[:1]
     patched = build.add(
         "ApplyInstantIDAdvanced",
         instantid=adapter,
@@ -164,7 +164,7 @@ def _controlnet(asset: str) -> WantedFile:
 def _references(build: Builder, count: int) -> Link:
     """The pictures of the character as one batch. They are squares of one size, so that nothing is cut off."""
     batch, *others = (
-        build.add("LoadImage", f"Reference {number}", image=Picture(f"reference {number}"))[0]
+        build.add("LoadImage", f"Reference {number}", image=GraphPicture(f"reference {number}"))[0]
         for number in range(1, count + 1)
     )
     for picture in others:

@@ -16,7 +16,7 @@ from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.sdxl import comfy_guides
 from sosie.families.sdxl.prompts import Span, parse
-from sosie.graph.build import Builder, Picture, WantedFile, wanted
+from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
 
@@ -145,7 +145,7 @@ def _sampled(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: 
     else:
         (latent,) = build.add(f"VAEEncode{tiled}", pixels=given.source, vae=vae)
     if given.stage.kind == "detail":
-        (mask,) = build.add("LoadImageMask", "Mask", image=Picture("mask"), channel="red")
+        (mask,) = build.add("LoadImageMask", "Mask", image=GraphPicture("mask"), channel="red")
         (latent,) = build.add("SetLatentNoiseMask", samples=latent, mask=mask)
         (model,) = build.add("DifferentialDiffusion", model=scene.model)
         scene = replace(scene, model=model)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sosie.core import Finding, Plan, Stage
 from sosie.families.contract.graphs import GraphChoices, GraphStage
-from sosie.graph.build import Builder, Picture, WantedFile, wanted
+from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 
 VERSION = ""
@@ -20,6 +20,6 @@ def names(stage: Stage) -> tuple[WantedFile, ...]:
 
 def draw(build: Builder, given: GraphStage) -> Link:
     (toy,) = build.add("ToyLoader", toy_name=names(given.stage)[0])
-    faces = {"faces": build.add("LoadImage", image=Picture("reference 1"))[0]} if given.portraits else {}
+    faces = {"faces": build.add("LoadImage", image=GraphPicture("reference 1"))[0]} if given.portraits else {}
     width, height = given.size
     return build.add("ToySampler", toy=toy, seed=given.seed, width=width, height=height, text=given.prompt, **faces)[0]

@@ -50,7 +50,7 @@ class Disk:
 
 
 @dataclass(frozen=True)
-class Item:
+class QueuedPrompt:
     """A prompt in the queue."""
 
     number: float
@@ -69,8 +69,8 @@ class Life:
     def __init__(self, disk: Disk, behaviour: Callable[[], Behaviour], on_crash: Callable[[], None]) -> None:
         self.lock = threading.RLock()
         self.disk = disk
-        self.queue: list[Item] = []
-        self.running: Item | None = None
+        self.queue: list[QueuedPrompt] = []
+        self.running: QueuedPrompt | None = None
         self.history: dict[str, dict[str, Any]] = {}
         self.sockets: dict[str, ServerSocket] = {}
         self.log: deque[dict[str, str]] = deque(maxlen=LOG_LENGTH)
@@ -85,7 +85,7 @@ class Life:
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
 
-    def put(self, item: Item) -> None:
+    def put(self, item: QueuedPrompt) -> None:
         """Adds a prompt to the queue."""
         with self.lock:
             self.queue.append(item)
@@ -116,7 +116,7 @@ class Life:
         with self.lock:
             self.log.append({"t": datetime.datetime.now().isoformat(timespec="microseconds"), "m": text})
 
-    def send(self, item: Item, kind: str, **data: Any) -> None:
+    def send(self, item: QueuedPrompt, kind: str, **data: Any) -> None:
         """Pushes an event of a prompt to the connection that it was sent from."""
         self._push(item, json.dumps({"type": kind, "data": {"prompt_id": item.id, **data}}))
 
@@ -129,7 +129,7 @@ class Life:
             for one in sockets:
                 one.send(json.dumps({"type": "status", "data": data}))
 
-    def _push(self, item: Item, frame: str | bytes) -> None:
+    def _push(self, item: QueuedPrompt, frame: str | bytes) -> None:
         with self.lock:
             target = self.sockets.get(str(item.extra.get("client_id")))
         if target is not None and not self._behaviour().is_mute and not self.is_over:
@@ -160,7 +160,7 @@ class Life:
             self._cache.clear()
             self._saved.clear()
 
-    def _execute(self, item: Item) -> None:
+    def _execute(self, item: QueuedPrompt) -> None:
         """One prompt, with the events of a real server in their order."""
         self.interrupted = False
         messages: list[Any] = []
@@ -201,7 +201,7 @@ class Life:
         self.write("Prompt executed in 0.01 seconds\n")
         self.broadcast()
 
-    def _run(self, item: Item, node: str, signatures: dict[str, str], outputs: dict[str, Any]) -> None:
+    def _run(self, item: QueuedPrompt, node: str, signatures: dict[str, str], outputs: dict[str, Any]) -> None:
         """One node: from the cache, or run."""
         entry, key = item.graph[node], signatures[node]
         kind = node_types()[entry["class_type"]]
@@ -229,7 +229,7 @@ class Life:
             outputs[node] = {"images": self._saved[key]}
             self.send(item, "executed", node=node, display_node=node, output=outputs[node])
 
-    def _sample(self, item: Item, node: str, steps: int) -> None:
+    def _sample(self, item: QueuedPrompt, node: str, steps: int) -> None:
         for step in range(1, steps + 1):
             behaviour = self._behaviour()
             time.sleep(behaviour.step_seconds)
@@ -251,7 +251,7 @@ class Life:
             if behaviour.previews:
                 self._preview(item, node)
 
-    def _preview(self, item: Item, node: str) -> None:
+    def _preview(self, item: QueuedPrompt, node: str) -> None:
         """A preview, in the form that the client asked for."""
         import PIL.Image
 
@@ -275,7 +275,7 @@ class Life:
         done = self.disk.spent[what] = self.disk.spent.get(what, 0) + 1
         return done <= limit
 
-    def _save(self, item: Item, node: str, result: Result) -> dict[str, str]:
+    def _save(self, item: QueuedPrompt, node: str, result: Result) -> dict[str, str]:
         """Writes a picture as SaveImage does: under its prefix, with the next number, its graph inside."""
         from PIL.PngImagePlugin import PngInfo
 
@@ -301,7 +301,7 @@ class Life:
             self.disk.finished.append(item.id)
         return {"filename": name, "subfolder": subfolder, "type": place}
 
-    def _signature(self, item: Item, node: str) -> str:
+    def _signature(self, item: QueuedPrompt, node: str) -> str:
         """What ComfyUI knows a node's result by: its class, its inputs, and those of all before it."""
         entry = item.graph[node]
         inputs = {

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, Self, cast
 from urllib.parse import parse_qs, urlsplit
 
 from sosie.engines.comfy.fake.behaviour import Behaviour, Scripted
-from sosie.engines.comfy.fake.life import Disk, Item, Life
+from sosie.engines.comfy.fake.life import Disk, Life, QueuedPrompt
 from sosie.engines.comfy.fake.schema import judge, object_info
 from sosie.engines.comfy.fake.sockets import ServerSocket, accept_key
 from sosie.graph import node_types
@@ -250,7 +250,7 @@ class _Handler(BaseHTTPRequestHandler):
         ]
         extra = {**asked.get("extra_data", {}), "client_id": asked.get("client_id"), "outputs": ends}
         number = self._fake.spent["prompts"] = self._fake.spent.get("prompts", 0) + 1
-        life.put(Item(number, name, graph, extra))
+        life.put(QueuedPrompt(number, name, graph, extra))
         if number <= behaviour.accepts_then_breaks:
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
