@@ -75,7 +75,9 @@ def examine_servers(workspace: Workspace, address: str, asked: Asked) -> Generat
             for one in found:
                 report, findings = _live(one.server, asked)
                 doctor = ServerDoctor(workspace, one, {})
-                findings += doctor.refused() + doctor.examine_machine(asked.needs)
+                looked = doctor.examine_machine(asked.needs)
+                # ssh says on its own line that nothing listened: the commands of the look are answered after it.
+                findings += doctor.refused() + looked
                 yield ServerExamined(one.name, report, tuple(dict.fromkeys(findings)))
                 if one.remote or one.server.is_local:
                     yield from _files(one.name, doctor, asked)
