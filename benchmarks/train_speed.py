@@ -144,8 +144,8 @@ class Watched:
         self._given: list[tuple[Any, Any, Any]] = []
         self._trainer: Any = None
         self._downs: dict[str, Any] = {}
-        self._step, self._sample, self._noised = Trainer.step, Trainer.sample, Base.noised
-        Trainer.step, Trainer.sample, Base.noised = map(_method, (self.step, self.sample, self.noised))
+        self._step, self._sample, self._noised = Trainer.step, Trainer.sample, Base.add_noise
+        Trainer.step, Trainer.sample, Base.add_noise = map(_method, (self.step, self.sample, self.noised))
 
     def step(self, trainer: Any) -> Any:
         if not self.clock.marks:
@@ -203,7 +203,7 @@ class Watched:
         device = adapters.weights.device
         with torch.no_grad():
             given = [{name: tensor.to(device) for name, tensor in step.items()} for step in steps]
-            return [float(base.errors(one)[0].mean()) for one in given]
+            return [float(base.unreduced_loss(one)[0].mean()) for one in given]
 
     def store(self, steps: list[dict[str, Any]]) -> None:
         torch.save({"downs": self._downs, "steps": steps}, self.spec["feed"])
@@ -215,7 +215,7 @@ def _method(bound: Any) -> Any:
 
 
 def _spread(batch: Any, generator: Any) -> Any:
-    """The first numbers that `noised` draws."""
+    """The first numbers that `add_noise` draws."""
     return torch.randn(batch["std"].shape, generator=generator)
 
 

@@ -382,7 +382,7 @@ def test_the_loss_is_that_of_diffusers_own_formulas(tiny: Path, tmp_path: Path, 
     base = opened(tmp_path / "tiny", replace(SMALL, min_snr=gamma))
     batch = batch_of(base)
     drawing = torch.Generator().manual_seed(7)
-    errors, weights = base.errors(base.noised(batch, drawing, partial(draw_timesteps, SMALL, drawing)))
+    errors, weights = base.unreduced_loss(base.add_noise(batch, drawing, partial(draw_timesteps, SMALL, drawing)))
 
     generator = torch.Generator().manual_seed(7)
     spread, noise = (torch.randn(batch["mean"].shape, generator=generator) for _ in range(2))

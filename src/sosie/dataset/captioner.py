@@ -1,7 +1,7 @@
 """Captions by a model of the user's that lies on this machine: BLIP, BLIP-2, Florence-2, or a model that chats.
 
 Any image-to-text model that transformers knows itself. Nothing is downloaded, no code that comes with a model
-is run, and weights are read from safetensors files alone. Imports torch when used.
+is run, and weights are read from safetensors files alone.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ class Captioner:
     def __init__(self, folder: str, device: str = "auto") -> None:
         if importlib.util.find_spec("transformers") is None or importlib.util.find_spec("torch") is None:
             raise MissingExtraError("a captioning model needs torch and transformers", 'pip install "sosie[local]"')
-        torch: Any = importlib.import_module("torch")
+        import torch
+
         if device == "cuda" and not torch.cuda.is_available():
             raise UsageError("torch sees no NVIDIA GPU here; expected one for device 'cuda'", "sosie doctor")
         self._torch = torch
@@ -89,7 +90,9 @@ class Captioner:
             yield from texts
 
     def _opened(self) -> tuple[Any, Any]:
-        transformers: Any = importlib.import_module("transformers")
+        import transformers as library
+
+        transformers: Any = library
         damaged: Any = importlib.import_module("safetensors").SafetensorError
         only: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         logging = transformers.utils.logging

@@ -16,6 +16,7 @@ class Part(Protocol):
     device: torch.device
     to: Any
     modules: Any
+    requires_grad_: Any
 
 
 class VaeConfig(Protocol):

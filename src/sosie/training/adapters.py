@@ -1,7 +1,7 @@
 """The LoRA of a denoiser while it is trained: attached by peft, averaged, written out and read in.
 
 All matrices lie side by side in one tensor, so that optimiser, average and norm are one kernel each and
-not one a matrix. Imports torch and peft.
+not one a matrix.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor, nn
+
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Training
 from sosie.families import families
 from sosie.lora import Lora, read_lora
 from sosie.training.layers import quicken
 
-torch: Any = importlib.import_module("torch")
 peft: Any = importlib.import_module("peft")
 
 NAME = "default"
@@ -35,19 +37,21 @@ class Adapters:
     the views of it.
     """
 
-    def __init__(self, denoiser: Any, pattern: str, training: Training) -> None:
+    def __init__(self, denoiser: nn.Module, pattern: str, training: Training) -> None:
         self._training = training
         config = peft.LoraConfig(r=training.rank, lora_alpha=training.alpha, target_modules=pattern)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(training.seed)
+        whole: Any = denoiser
+        random: Any = torch.random
+        with random.fork_rng(devices=[]):
+            random.manual_seed(training.seed)
             peft.inject_adapter_in_model(config, denoiser, NAME)
         kind: Any = importlib.import_module("peft.tuners.lora").LoraLayer
-        self.modules: dict[str, Any] = {n: m for n, m in denoiser.named_modules() if isinstance(m, kind)}
+        self.modules: dict[str, Any] = {n: m for n, m in whole.named_modules() if isinstance(m, kind)}
         for module in self.modules.values():
             module.lora_A[NAME].to(torch.float32)
             module.lora_B[NAME].to(torch.float32)
-        self.parameters: list[Any] = [layer.weight for layer in self._layers]
-        self.average: list[Any] = []
+        self.parameters: list[Tensor] = [layer.weight for layer in self._layers]
+        self.average: list[Tensor] = []
         self.weights: Any = None
         self._average: Any = None
 
@@ -60,7 +64,7 @@ class Adapters:
         """How many numbers are trained."""
         return sum(parameter.numel() for parameter in self.parameters)
 
-    def settle(self, dtype: Any) -> None:
+    def settle(self, dtype: torch.dtype) -> None:
         """Prepares for training where the denoiser is now: it computes in `dtype`, weights and average stay float32.
 
         The average, where the training has one, begins at the present weights.
@@ -82,9 +86,9 @@ class Adapters:
             self._average = flat.clone()
             self.average = self._views(self._average)
 
-    def _views(self, flat: Any) -> list[Any]:
+    def _views(self, flat: Tensor) -> list[Tensor]:
         lengths = [_up(parameter.numel()) for parameter in self.parameters]
-        pieces = zip(flat.split(lengths), self.parameters, strict=True)
+        pieces = zip(torch.split(flat, lengths), self.parameters, strict=True)
         return [piece[: parameter.numel()].view(parameter.shape) for piece, parameter in pieces]
 
     def begin_step(self) -> None:
@@ -121,9 +125,9 @@ class Adapters:
             self.weights.detach().copy_(kept)
             self.refresh()
 
-    def tensors(self, key: Callable[[str], str], dtype: Any) -> dict[str, Any]:
+    def tensors(self, key: Callable[[str], str], dtype: torch.dtype) -> dict[str, Tensor]:
         """What a file holds: each module's down, up and alpha in `dtype`, the weights as they now are, on the CPU."""
-        made: dict[str, Any] = {}
+        made: dict[str, Tensor] = {}
         for index, name in enumerate(self.modules):
             for role, matrix in zip(("lora_down", "lora_up"), self.parameters[2 * index :], strict=False):
                 made[f"{key(name)}.{role}.weight"] = matrix.detach().to("cpu", dtype).clone()
@@ -164,7 +168,7 @@ class Adapters:
         return ""
 
 
-def put(parameters: Sequence[Any], values: Sequence[Any]) -> None:
+def put(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """Gives parameters these values, in place."""
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=False):
@@ -175,5 +179,5 @@ def _up(count: int) -> int:
     return -(-count // ALIGNED) * ALIGNED
 
 
-def _padded(flat: Any) -> Any:
+def _padded(flat: Tensor) -> Tensor:
     return torch.nn.functional.pad(flat, (0, _up(len(flat)) - len(flat)))

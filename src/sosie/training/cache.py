@@ -1,4 +1,4 @@
-"""What pictures and texts become before they are trained on, kept on the disk by digest. Imports torch when used."""
+"""What pictures and texts become before they are trained on, kept on the disk by digest."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Iterator
-from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
@@ -113,7 +112,8 @@ def device_of(job: TrainingJob) -> str:
     """Where the job trains: `cpu` or `cuda`. Raises `UsageError` for a GPU that is not there."""
     if job.device == "cpu":
         return "cpu"
-    torch: Any = importlib.import_module("torch")
+    import torch
+
     if torch.cuda.is_available():
         return "cuda"
     if job.device == "cuda":

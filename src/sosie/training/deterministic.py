@@ -1,9 +1,8 @@
-"""The same numbers from the same state: on a GPU that must be asked for. Imports torch when used."""
+"""The same numbers from the same state: on a GPU that must be asked for."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Generator
 from typing import Any
@@ -19,15 +18,17 @@ def deterministic(device: str) -> Generator[None]:
         yield
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch: Any = importlib.import_module("torch")
-    before = torch.are_deterministic_algorithms_enabled(), torch.utils.deterministic.fill_uninitialized_memory
+    import torch.utils.deterministic
+
+    settings: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0])
-        torch.utils.deterministic.fill_uninitialized_memory = before[1]
+        settings.fill_uninitialized_memory = before[1]
 
 
 @contextlib.contextmanager
@@ -39,7 +40,8 @@ def strictly(device: str) -> Generator[None]:
     if device == "cpu":
         yield
         return
-    torch: Any = importlib.import_module("torch")
+    import torch
+
     torch.use_deterministic_algorithms(True)
     try:
         yield

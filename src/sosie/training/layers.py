@@ -1,4 +1,4 @@
-"""A linear layer with its LoRA in as few passes over memory as there can be. Imports torch.
+"""A linear layer with its LoRA in as few passes over memory as there can be.
 
 peft computes base, down, up, product and sum one after another, each a kernel with its own trip to memory,
 and casts the input to the type of the LoRA's weights in between. Here the LoRA is added by the last matrix
@@ -7,11 +7,11 @@ product itself, forward and backward (`addmm`).
 
 from __future__ import annotations
 
-import importlib
 from functools import partial
 from typing import Any
 
-torch: Any = importlib.import_module("torch")
+import torch
+from torch import Tensor
 
 
 class _Adapted(torch.autograd.Function):
@@ -21,7 +21,7 @@ class _Adapted(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, *given: Any) -> Any:
+    def forward(ctx: Any, *given: Any) -> Tensor:
         x, weight, scale, bias, down, up, amount = given
         rows = x.reshape(-1, x.shape[-1])
         low = (rows @ down.t()) * amount
@@ -31,7 +31,7 @@ class _Adapted(torch.autograd.Function):
         return made.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         rows, low, weight, scale, down, up = ctx.saved_tensors
         grad = grads[0].reshape(-1, grads[0].shape[-1])
         slope = (grad @ up) * ctx.amount
@@ -42,7 +42,7 @@ class _Adapted(torch.autograd.Function):
         return back, None, None, None, slope.t() @ rows, grad.t() @ low, None
 
 
-def _dense(weight: Any, scale: Any, dtype: Any) -> Any:
+def _dense(weight: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
     return weight if scale is None else weight.to(dtype) * scale
 
 
@@ -55,7 +55,7 @@ def quicken(module: Any, adapter: str) -> None:
         module.forward = partial(_forward, module, adapter)
 
 
-def _forward(module: Any, adapter: str, x: Any) -> Any:
+def _forward(module: Any, adapter: str, x: Tensor) -> Tensor:
     base, down, up = module.base_layer, module.lora_A[adapter].weight, module.lora_B[adapter].weight
     scale = getattr(base, "scale", None)
     return _Adapted.apply(x.to(down.dtype), base.weight, scale, base.bias, down, up, module.scaling[adapter])

@@ -1,4 +1,4 @@
-"""The trainer: one model, its adapters, its optimiser, and where the run is. Imports torch."""
+"""The trainer: one model, its adapters, its optimiser, and where the run is."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Trainer:
     ) -> Stepped | Finding:
         number, training = self.standing.step, self._job.training
         positions = partial(draw_timesteps, training, generator)
-        given = {**self._base.noised(stacked(items), generator, positions), **counts(items)}
+        given = {**self._base.add_noise(stacked(items), generator, positions), **counts(items)}
         (made,) = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
         value, error, norm = map(float, made.cpu())  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
@@ -92,7 +92,7 @@ class Trainer:
     def _slope(self, given: Mapping[str, Tensor]) -> tuple[Tensor]:
         """Loss, mean squared error and the gradient's norm, in a tensor [3]; the clipped gradient is kept."""
         self._adapters.begin_step()
-        errors, weights = self._base.errors(given)
+        errors, weights = self._base.unreduced_loss(given)
         loss = weighted_loss(errors, weights, given, self._job.training.face_weight)
         self.accelerator.backward(loss)
         self._adapters.end_backward()

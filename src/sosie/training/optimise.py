@@ -1,13 +1,16 @@
-"""The optimiser and the learning rate. Imports torch."""
+"""The optimiser and the learning rate."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sosie.core.recipe import Training
+
+if TYPE_CHECKING:
+    import torch
 
 
 def has_8_bit(device: str) -> bool:
@@ -15,14 +18,15 @@ def has_8_bit(device: str) -> bool:
     return device == "cuda" and importlib.util.find_spec("bitsandbytes") is not None
 
 
-def optimiser_for(parameters: list[Any], training: Training, device: str) -> Any:
+def optimiser_for(parameters: list[torch.nn.Parameter], training: Training, device: str) -> Any:
     """AdamW: with 8-bit states where the training asks for them or leaves it open and they can be had, else fused."""
-    arguments = {"lr": training.learning_rate, "weight_decay": training.weight_decay}
+    rate, decay = training.learning_rate, training.weight_decay
     if training.optimizer != "adamw" and has_8_bit(device):
         bitsandbytes: Any = importlib.import_module("bitsandbytes")
-        return bitsandbytes.optim.AdamW8bit(parameters, **arguments)
-    torch: Any = importlib.import_module("torch")
-    return torch.optim.AdamW(parameters, **arguments, fused=True)
+        return bitsandbytes.optim.AdamW8bit(parameters, lr=rate, weight_decay=decay)
+    import torch
+
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
 def learning_rate(training: Training, step: int) -> float:

@@ -1,8 +1,7 @@
-"""Fills the cache: each picture and text becomes tensors, once. Imports torch when used."""
+"""Fills the cache: each picture and text becomes tensors, once."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,13 +89,14 @@ def _what(image: TrainingImage, job: TrainingJob) -> list[object]:
 
 
 def _picture(image: TrainingImage, job: TrainingJob, base: Encodes) -> Mapping[str, Any]:
-    torch: Any = importlib.import_module("torch")
+    import torch
+
     picture = load_picture(image, job.training.resolution)
     tensors = dict(base.encode_picture(picture.pixels, picture.original, picture.crop))
     size = tensors["mean"].shape[-2:]
     if picture.mask is None:
         tensors[FACE] = torch.zeros(size)
     else:
-        mask = torch.from_numpy(picture.mask)[None, None]
+        mask = torch.as_tensor(picture.mask)[None, None]
         tensors[FACE] = torch.nn.functional.interpolate(mask, size=size, mode="area")[0, 0]
     return tensors

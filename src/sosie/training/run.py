@@ -81,7 +81,8 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
     """The trainer with its model loaded, its adapters attached and its cache filled."""
     loop: Any = importlib.import_module("sosie.training.loop")
     adapters_of: Any = importlib.import_module("sosie.training.adapters").Adapters
-    accelerate: Any = importlib.import_module("accelerate")
+    import accelerate
+
     device, family = device_of(job), trainer_of(job.base.family)
     base = family.open_base(job.base.path, job.base.vae, job.training, device)
     adapters = adapters_of(base.denoiser, family.TARGETS[job.training.targets], job.training)

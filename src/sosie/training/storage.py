@@ -1,11 +1,11 @@
-"""Frozen weights in 8 bits: half the memory of bf16, computed with in the model's own precision. Imports torch."""
+"""Frozen weights in 8 bits: half the memory of bf16, computed with in the model's own precision."""
 
 from __future__ import annotations
 
-import importlib
 from typing import Any
 
-torch: Any = importlib.import_module("torch")
+import torch
+from torch import Tensor, nn
 
 LARGEST = 448.0
 """Of float8 e4m3."""
@@ -15,12 +15,12 @@ class _Product(torch.autograd.Function):
     """x W^T for a frozen W, of which backward keeps the 8 bits only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Any, weight: Any, scale: Any) -> Any:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, scale: Tensor) -> Tensor:
         ctx.save_for_backward(weight, scale)
         return torch.nn.functional.linear(x, weight.to(x.dtype) * scale)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Any, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         weight, scale = ctx.saved_tensors
         return grads[0] @ (weight.to(grads[0].dtype) * scale), None, None
 
@@ -28,7 +28,11 @@ class _Product(torch.autograd.Function):
 class Linear8(torch.nn.Module):
     """A linear layer whose frozen weight lies in float8 e4m3 with one scale a row (relative error below 1/16)."""
 
-    def __init__(self, layer: Any) -> None:
+    weight: Tensor
+    scale: Tensor
+    bias: nn.Parameter | None
+
+    def __init__(self, layer: nn.Linear) -> None:
         torch.nn.Module.__init__(self)
         weight = layer.weight.detach()
         rows = weight.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LARGEST
@@ -37,17 +41,18 @@ class Linear8(torch.nn.Module):
         self.bias = layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Tensor) -> Tensor:
         """The layer's output in the precision that its weight had."""
         product = _Product.apply(x.to(self.scale.dtype), self.weight, self.scale)
         return product if self.bias is None else product + self.bias
 
 
-def store_in_8_bits(denoiser: Any) -> int:
+def store_in_8_bits(denoiser: nn.Module) -> int:
     """Replaces every frozen linear layer of a transformer's blocks in place; returns how many."""
+    whole: Any = denoiser
     found: list[tuple[Any, str, Any]] = [
         (parent, name, child)
-        for place, parent in denoiser.named_modules()
+        for place, parent in whole.named_modules()
         for name, child in parent.named_children()
         if type(child) is torch.nn.Linear and not child.weight.requires_grad and "blocks" in place
     ]

@@ -52,17 +52,17 @@ class Denoises(Protocol):
         """What the denoiser predicts, by the family's own word."""
         ...
 
-    def noised(
+    def add_noise(
         self, batch: Tensors, generator: torch.Generator, positions: Callable[[int, int], torch.Tensor]
     ) -> Tensors:
-        """What `errors` takes, on the CPU: the stacked batch with noise from `generator`.
+        """What `unreduced_loss` takes, on the CPU: the stacked batch with noise from `generator`.
 
         `positions(count, levels)` draws, after it, how noisy each picture becomes: 0 to 1, clean to noise.
         """
         ...
 
-    def errors(self, given: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
-        """Squared errors [n, c, y, x] in float32 of what `noised` gave, and the weight of each picture [n].
+    def unreduced_loss(self, given: Tensors) -> tuple[torch.Tensor, torch.Tensor]:
+        """Squared errors [n, c, y, x] in float32 of what `add_noise` gave, and the weight of each picture [n].
 
         A pure function of tensors on the denoiser's device: it is captured as a CUDA graph.
         """

@@ -1,7 +1,4 @@
-"""Upscalers on torch, through spandrel: in tiles, in passes, to the exact size.
-
-With `weights`, which it alone imports, the only module of this family that imports torch.
-"""
+"""Upscalers on torch, through spandrel: in tiles, in passes, to the exact size."""
 
 from __future__ import annotations
 

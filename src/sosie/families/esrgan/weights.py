@@ -35,7 +35,8 @@ def load_upscaler(path: Path) -> ImageModelDescriptor[Module]:
     header, storage = read_any_header(path)
     if storage.startswith("gguf"):
         raise _refused(path, "it is a GGUF file")
-    torch: Any = importlib.import_module("torch")
+    import torch
+
     empty = _inside({name: torch.empty(info.shape, device="meta") for name, info in header.tensors.items()})
     if not any(_detects(kind, empty) for kind in spandrel.MAIN_REGISTRY):
         raise _refused(path, f"spandrel knows no network with its {len(empty)} tensors (one is {_first(header)!r})")

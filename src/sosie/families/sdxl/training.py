@@ -1,19 +1,17 @@
-"""What the trainer needs of SDXL: latents and texts for its cache, the error of a batch, samples, and names of keys.
-
-Only the package `training` imports this module, when a run starts (it imports torch).
-"""
+"""What the trainer needs of SDXL: latents and texts for its cache, the error of a batch, samples, and names of keys."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Generator, Tensor, nn
+from torch.utils import checkpoint
 
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Sampler, Targets, Training
@@ -21,15 +19,14 @@ from sosie.diffusion.loading import quiet
 from sosie.diffusion.offload import tile
 from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.vae import decode_latents, to_image
+from sosie.families.sdxl.diffusers.parts import Pipeline
 from sosie.families.sdxl.diffusers.single_file import load_pipeline
 from sosie.families.sdxl.diffusers.text import encode
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-diffusers: Any = importlib.import_module("diffusers")
-
-Tensors = dict[str, torch.Tensor]
+Tensors = dict[str, Tensor]
 Size = tuple[int, int]
 
 PREDICTIONS = ("epsilon", "v_prediction")
@@ -63,7 +60,7 @@ class Base:
     precision of the training (`auto`: fp32 on a CPU, bf16 on a GPU).
     """
 
-    def __init__(self, pipeline: Any, training: Training, device: str) -> None:
+    def __init__(self, pipeline: Pipeline, training: Training, device: str) -> None:
         precision = training.precision
         if precision == "auto":
             precision = "fp32" if device == "cpu" else "bf16"
@@ -77,13 +74,13 @@ class Base:
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
             part.to(device)
         with quiet():
-            self.denoiser: Any = pipeline.unet.to(self.dtype)
+            self.denoiser = cast(nn.Module, pipeline.unet.to(self.dtype))
         if training.gradient_checkpointing:
             # Nothing in the UNet is random, and the state of a generator cannot be read while a graph is captured.
-            again: Any = importlib.import_module("torch.utils.checkpoint").checkpoint
-            self.denoiser.enable_gradient_checkpointing(partial(again, use_reentrant=False, preserve_rng_state=False))
+            again = partial(cast(Any, checkpoint).checkpoint, use_reentrant=False, preserve_rng_state=False)
+            pipeline.unet.enable_gradient_checkpointing(again)
         self._schedule = dict(pipeline.scheduler.config)
-        self._kept = pipeline.scheduler.alphas_cumprod.double()
+        self._alphas_cumprod = pipeline.scheduler.alphas_cumprod.double()
 
     @property
     def prediction(self) -> str:
@@ -120,17 +117,15 @@ class Base:
 
     def settle(self) -> None:
         """Frees the text encoders and puts the UNet where it is trained; nothing is encoded after."""
-        self._pipeline.text_encoder = self._pipeline.text_encoder_2 = None
+        pipeline: Any = self._pipeline
+        pipeline.text_encoder = pipeline.text_encoder_2 = None
         self._pipeline.vae.to("cpu")
         self.denoiser.to(self._device)
         if self._device != "cpu":
             torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
 
-    def noised(
-        self,
-        batch: Mapping[str, torch.Tensor],
-        generator: torch.Generator,
-        positions: Callable[[int, int], torch.Tensor],
+    def add_noise(
+        self, batch: Mapping[str, Tensor], generator: Generator, positions: Callable[[int, int], Tensor]
     ) -> Tensors:
         """A batch at random times: `noisy` latents and what is to be predicted (`target`), [n, 4, h, w] in float32.
 
@@ -141,9 +136,9 @@ class Base:
         """
         spread = torch.randn(batch["std"].shape, generator=generator)
         noise = torch.randn(batch["mean"].shape, generator=generator)
-        levels = len(self._kept)
+        levels = len(self._alphas_cumprod)
         times = (positions(len(noise), levels) * levels).long().clamp(max=levels - 1)
-        kept = self._kept[times]
+        kept = self._alphas_cumprod[times]
         clean = batch["mean"] + batch["std"] * spread
         signal, amount = ((share**0.5).float().view(-1, 1, 1, 1) for share in (kept, 1 - kept))
         return {
@@ -154,8 +149,8 @@ class Base:
             **{name: batch[name] for name in ("states", "pooled", "sizes")},
         }
 
-    def errors(self, given: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-        """The squared errors of what `noised` gave, float32 [n, 4, h, w], and what each picture's count for, [n]."""
+    def unreduced_loss(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """The squared errors of what `add_noise` gave, float32 [n, 4, h, w], and what each picture's count for, [n]."""
         predicted = self.denoiser(
             given["noisy"].to(self.dtype),
             given["times"],
@@ -165,14 +160,14 @@ class Base:
         )[0]
         return (predicted.float() - given["target"]) ** 2, given["weights"]
 
-    def _weights(self, kept: torch.Tensor) -> torch.Tensor:
+    def _weights(self, kept: Tensor) -> Tensor:
         gamma = self._min_snr
         if not gamma:
             return torch.ones(len(kept))
         snr = kept / (1 - kept)
         return (snr.clamp(max=gamma) / (snr if self.prediction == "epsilon" else snr + 1)).float()
 
-    def draw(self, text: Mapping[str, torch.Tensor], seed: int, size: Size, sampler: Sampler) -> Image:
+    def draw(self, text: Mapping[str, Tensor], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is."""
         self._pipeline.scheduler = scheduler_for(sampler, self._schedule)
         given = {name: tensor[None].to(self._device, self.dtype) for name, tensor in text.items()}

@@ -57,12 +57,14 @@ class Base:
     def settle(self) -> None:
         """Nothing encodes."""
 
-    def noised(self, batch: Mapping[str, Any], generator: Any, positions: Callable[[int, int], Any]) -> dict[str, Any]:
+    def add_noise(
+        self, batch: Mapping[str, Any], generator: Any, positions: Callable[[int, int], Any]
+    ) -> dict[str, Any]:
         noise = torch.randn(batch["mean"].shape, generator=generator)
         amount = positions(len(noise), 1000).float().view(-1, 1, 1, 1)
         return {"noisy": batch["mean"] * (1 - amount) + noise * amount, "target": noise}
 
-    def errors(self, given: Mapping[str, Any]) -> tuple[Any, Any]:
+    def unreduced_loss(self, given: Mapping[str, Any]) -> tuple[Any, Any]:
         predicted = self.denoiser(given["noisy"])
         return (predicted - given["target"]) ** 2, torch.ones(len(predicted))
 

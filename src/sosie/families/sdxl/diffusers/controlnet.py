@@ -1,21 +1,26 @@
 """A ControlNet beside an SDXL UNet: loaded from any of the shapes it is published in, and refused if it does not fit.
 
 Layout and configuration: diffusers `ControlNetModel` (Zhang et al. 2023, arXiv:2302.05543; InstantID's
-IdentityNet, Wang et al. 2024, arXiv:2401.07519, is one of SDXL). Only `on_diffusers` imports this
-module (it imports torch).
+IdentityNet, Wang et al. 2024, arXiv:2401.07519, is one of SDXL).
 """
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, cast
 
+import accelerate
+import diffusers
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
 from sosie.core.errors import BadModelError
 from sosie.families import families
+from sosie.families.sdxl.diffusers.parts import UNet
 from sosie.files.model_file import identify
 from sosie.files.safetensors import Header, read_header
 
@@ -23,7 +28,7 @@ MARK = "controlnet_cond_embedding.conv_in.weight"
 """A tensor that every ControlNet of this layout has and nothing else."""
 
 
-def load_controlnet(path: Path, unet: Any, dtype: Any) -> Any:
+def load_controlnet(path: Path, unet: UNet, dtype: torch.dtype) -> nn.Module:
     """The `ControlNetModel` at `path` in `dtype`, on the CPU, for the SDXL UNet `unet`.
 
     `path` is a diffusers folder, or a .safetensors file with or without its config.json beside it;
@@ -33,13 +38,14 @@ def load_controlnet(path: Path, unet: Any, dtype: Any) -> Any:
     file = _weights(path)
     header = read_header(file)
     _check(path, header, unet)
-    diffusers: Any = importlib.import_module("diffusers")
-    accelerate: Any = importlib.import_module("accelerate")
-    tensors: Any = importlib.import_module("safetensors.torch")
+    library: Any = diffusers
+    empty: Any = accelerate.init_empty_weights
+    known = set(inspect.signature(library.ControlNetModel.__init__).parameters) - {"self"}
     try:
-        with accelerate.init_empty_weights():
-            net = diffusers.ControlNetModel(**_config(file, diffusers.ControlNetModel, unet))
-        state = {name: tensor.to(dtype) for name, tensor in tensors.load_file(file).items()}
+        with empty():
+            net = library.ControlNetModel(**_config(file, known, unet))
+        read: Callable[[Path], dict[str, Tensor]] = cast(Any, safetensors.torch).load_file
+        state = {name: tensor.to(dtype) for name, tensor in read(file).items()}
         net.load_state_dict(state, strict=True, assign=True)
     except (TypeError, ValueError, RuntimeError) as error:
         raise BadModelError(f"{path} could not be loaded as a ControlNet of SDXL: {str(error)[:300]}", SHOW) from error
@@ -64,7 +70,7 @@ def _weights(path: Path) -> Path:
     return found[0]
 
 
-def _check(path: Path, header: Header, unet: Any) -> None:
+def _check(path: Path, header: Header, unet: UNet) -> None:
     """Refuses, from the shapes alone, what is no ControlNet or does not fit the UNet."""
     tensors = header.tensors
     if MARK not in tensors:
@@ -80,7 +86,7 @@ def _check(path: Path, header: Header, unet: Any) -> None:
             raise BadModelError(message, "use the ControlNet that was made for this model")
 
 
-def _fitting(unet: Any) -> Iterator[tuple[str, tuple[int, int]]]:
+def _fitting(unet: UNet) -> Iterator[tuple[str, tuple[int, int]]]:
     """Tensors of a ControlNet whose size the UNet prescribes: name, and (axis, size).
 
     One residual after the first convolution, one a layer, one a downsampler, one of the middle.
@@ -97,9 +103,8 @@ def _fitting(unet: Any) -> Iterator[tuple[str, tuple[int, int]]]:
     yield "conv_in.weight", (1, config.in_channels)
 
 
-def _config(file: Path, kind: Any, unet: Any) -> Mapping[str, Any]:
-    """The arguments of the class: of the config.json beside the file if it is a ControlNet's, else of the UNet."""
-    known = set(inspect.signature(kind.__init__).parameters) - {"self"}
+def _config(file: Path, known: Set[str], unet: UNet) -> Mapping[str, object]:
+    """The class's `known` arguments: of the config.json beside the file if it is a ControlNet's, else of the UNet."""
     table = config_beside(file)
     if table.get("_class_name") == "ControlNetModel":
         return {name: value for name, value in table.items() if name in known}

@@ -10,28 +10,34 @@ text. In all of them a zero embedding, projected, stands for the unconditional h
 from __future__ import annotations
 
 import contextlib
-import importlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import safetensors
+import torch
 from PIL import Image
+from torch import Tensor
 
 from sosie.core import Guide
 from sosie.core.errors import BadModelError, ConfigError, EngineError
 from sosie.core.recipe import Keypoints
+from sosie.diffusion.loading import quiet
+from sosie.diffusion.offload import device_of
 from sosie.faces.keypoints import KeypointStyle, draw_keypoints
 from sosie.families.contract.draws import StageInput
 from sosie.families.sdxl.diffusers.controlnet import SHOW, described
 from sosie.families.sdxl.diffusers.image_encoder import ImageEncoder
+from sosie.families.sdxl.diffusers.parts import Pipeline, Projection, UNet
 from sosie.files.safetensors import Header, read_header
 
 if TYPE_CHECKING:
-    from sosie.faces.align import Points
+    from torch import nn
+    from torch.utils.hooks import RemovableHandle
 
-torch: Any = importlib.import_module("torch")
+    from sosie.faces.align import Points
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +61,9 @@ class Guides:
     is not at work costs no time: stock attention leaves out what has scale 0.
     """
 
-    def __init__(self, pipeline: Any) -> None:
+    def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self._unet: Any = pipeline.unet
+        self._unet = pipeline.unet
         self.loaded: tuple[Adapter, ...] = ()
         self._encoders: dict[Path, ImageEncoder] = {}
 
@@ -95,7 +101,7 @@ class Guides:
 
     @contextlib.contextmanager
     def condition(
-        self, pipeline: Any, given: StageInput, pose: Pose | None = None, images: int = 1
+        self, pipeline: Pipeline, given: StageInput, pose: Pose | None = None, images: int = 1
     ) -> Generator[dict[str, Any]]:
         """Gives what to call `pipeline` with, so that the stage's guides act; loads them if need be.
 
@@ -126,22 +132,22 @@ class Guides:
             if fed is not None and pose is not None and hasattr(pipeline, "controlnet"):
                 arguments |= _control(pipeline, fed[1], pose)
                 tokens = self._tokens(fed[0], embeds[fed[0]].repeat_interleave(images, dim=0))
-                stack.callback(_feed(pipeline.controlnet, tokens.to(pipeline._execution_device)).remove)
+                stack.callback(_feed(pipeline, tokens.to(device_of(self._unet))).remove)
             yield arguments
 
     def _is_guided(self, cfg: float) -> bool:
         """Whether stock pipelines run an unconditional half at this scale."""
         return cfg > 1 and self._unet.config.time_cond_proj_dim is None
 
-    def _projection(self, place: int) -> Any:
+    def _projection(self, place: int) -> Projection:
         return self._unet.encoder_hid_proj.image_projection_layers[place]
 
-    def _tokens(self, place: int, embeds: Any) -> Any:
+    def _tokens(self, place: int, embeds: Tensor) -> Tensor:
         """The identity tokens [n, tokens, width] of embeddings [n, 1, 1, d], where the projection's weights are."""
         layer = self._projection(place)
         device = next(layer.parameters()).device
-        device = self._pipeline._execution_device if device.type == "meta" else device
-        seen = getattr(layer, "clip_embeds", None)
+        device = device_of(self._unet) if device.type == "meta" else device
+        seen: Tensor | None = getattr(layer, "clip_embeds", None)
         try:
             if seen is not None:
                 layer.clip_embeds = seen.to(device)
@@ -151,20 +157,20 @@ class Guides:
             if seen is not None:
                 layer.clip_embeds = seen
 
-    def _embedding(self, place: int, guide: Guide | None, given: StageInput, halves: int) -> Any:
+    def _embedding(self, place: int, guide: Guide | None, given: StageInput, halves: int) -> Tensor:
         """[halves, 1, 1, d]: zeros for the unconditional half, then the face's embedding as its encoder gives it.
 
         All zeros for a guide that is not at work.
         """
         taken = _taken(read_header(self.loaded[place][0]))
-        vector = torch.zeros(taken) if guide is None else torch.from_numpy(given.faces.embedding(guide, given.plan))
+        vector = torch.zeros(taken) if guide is None else torch.as_tensor(given.faces.embedding(guide, given.plan))
         if guide is not None and vector.shape != (taken,):
             message = f"{given.paths[guide.encoder]} gives {len(vector)} numbers a face"
             raise BadModelError(
                 f"{message}; {given.paths[guide.weights]} takes {taken}",
                 "use the encoder that the guide was trained on",
             )
-        face = vector.to(self._pipeline._execution_device, self._unet.dtype)[None, None, None]
+        face = vector.to(device_of(self._unet), self._unet.dtype)[None, None, None]
         return torch.cat([torch.zeros_like(face), face])[2 - halves :]
 
     def _show_face(self, place: int, guide: Guide | None, given: StageInput, batch: tuple[int, int]) -> None:
@@ -176,13 +182,13 @@ class Guides:
         layer, encoder_path = self._projection(place), self.loaded[place][1]
         if guide is None or encoder_path is None:
             width = read_header(self.loaded[place][0]).tensors[_RESAMPLER].shape[1]
-            states = torch.zeros(halves, 1, width, device=self._pipeline._execution_device)
+            states = torch.zeros(halves, 1, width, device=device_of(self._unet))
         else:
             crops = given.faces.crops(guide, given.plan)
             if not crops:
                 raise EngineError(f"guide '{guide.kind}' of plan {given.plan.id[:12]} was given no face to look at")
             encoder = self._encoders[encoder_path]
-            states = encoder.states(crops[0], self._pipeline._execution_device)[2 - halves :]
+            states = encoder.states(crops[0], device_of(self._unet))[2 - halves :]
         layer.clip_embeds = states.repeat_interleave(images, dim=0)[:, None].to(self._unet.dtype)
         layer.shortcut, layer.shortcut_scale = True, 1.0
 
@@ -192,7 +198,7 @@ class Guides:
             for path, encoder in wanted:
                 if encoder is not None:
                     self._encoders[encoder] = self._encoder(encoder, read_header(path))
-            with _quiet():
+            with quiet():
                 self._pipeline.load_ip_adapter(
                     [_weights(path) for path, _ in wanted],
                     subfolder=["" for _ in wanted],
@@ -225,7 +231,7 @@ def _adapters(guides: Sequence[Guide], paths: Mapping[str, Path]) -> tuple[Adapt
     return tuple(dict.fromkeys(found))
 
 
-def _control(pipeline: Any, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
+def _control(pipeline: Pipeline, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
     """What a ControlNet pipeline is called with; the text-to-image one calls its picture `image`."""
     style = KeypointStyle(keypoints.stick, keypoints.radius)
     picture = Image.fromarray(draw_keypoints(pose.points, (pose.height, pose.width), style))
@@ -238,12 +244,15 @@ def _control(pipeline: Any, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
     }
 
 
-def _feed(controlnet: Any, tokens: Any) -> Any:
-    """A hook by which the ControlNet reads `tokens` [batch, tokens, width] in place of the text; `remove()` ends it."""
+def _feed(pipeline: Pipeline, tokens: Tensor) -> RemovableHandle:
+    """A hook by which the ControlNet reads `tokens` [batch, tokens, width] in place of the text, until `remove()`."""
 
-    def replaced(_net: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def replaced(
+        _net: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
         return args, {**kwargs, "encoder_hidden_states": tokens}
 
+    controlnet: nn.Module = getattr(pipeline, "controlnet")  # noqa: B009 (only some pipelines have one)
     return controlnet.register_forward_pre_hook(replaced, with_kwargs=True)
 
 
@@ -271,7 +280,7 @@ def _taken(header: Header) -> int:
     return next(header.tensors[name].shape[1] for name in _INPUTS if name in header.tensors)
 
 
-def _check(kind: str, path: Path, header: Header, unet: Any) -> None:
+def _check(kind: str, path: Path, header: Header, unet: UNet) -> None:
     """Refuses an adapter of another kind, or for another model, from its shapes alone."""
     found = kind_of(header)
     # InstantID's manner needs tokens for its ControlNet, whatever projects them: mini's are a FaceID's.
@@ -296,25 +305,13 @@ def _check(kind: str, path: Path, header: Header, unet: Any) -> None:
         raise BadModelError(message, "use the adapter that was made for this model")
 
 
-def _weights(path: Path) -> dict[str, dict[str, Any]]:
+def _weights(path: Path) -> dict[str, dict[str, Tensor]]:
     """An adapter's tensors as diffusers takes them, without FaceID's LoRA, which would switch all others off."""
-    safetensors: Any = importlib.import_module("safetensors")
-    found: dict[str, dict[str, Any]] = {"image_proj": {}, "ip_adapter": {}}
-    with safetensors.safe_open(path, "pt") as file:
+    found: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
+    opened: Any = safetensors.safe_open(path, "pt")
+    with opened as file:
         for name in file.keys():  # noqa: SIM118 (it is no mapping)
             part, _, rest = name.partition(".")
             if part == "image_proj" or rest.endswith("_ip.weight"):
                 found[part][rest] = file.get_tensor(name)
     return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Diffusers warns that no image encoder comes with the adapter, which is meant so."""
-    logging: Any = importlib.import_module("diffusers.utils.logging")
-    before = logging.get_verbosity()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sosie.diffusion.parts import Part
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from sosie.diffusion.parts import Vae
     from sosie.diffusion.schedulers import Scheduler
 
@@ -32,6 +34,19 @@ class UNet(Part, Protocol):
     encoder_hid_proj: Any
     get_submodule: Callable[[str], Any]
     enable_gradient_checkpointing: Callable[..., None]
+
+
+class Projection(Protocol):
+    """What makes identity tokens of an embedding; FaceID Plus' has `clip_embeds`, `shortcut` and `shortcut_scale`."""
+
+    clip_embeds: Tensor
+    shortcut: bool
+    shortcut_scale: float
+    __call__: Callable[[Tensor], Tensor]
+
+    def parameters(self) -> Iterator[Tensor]:
+        """Its weights."""
+        ...
 
 
 class PipelineConfig(Protocol):
