@@ -25,9 +25,9 @@ ALLOWED = {
     "files/pickles/convert.py": "what the child says on stderr, in a folder that is removed",
     "families/sdxl/diffusers/single_file.py": "a tokenizer's files, in a folder that is removed",
     "doctor/remote.py": "copies of a remote file's first bytes, in a folder that is removed",
-    "api/train.py": "writes a draft, and reads it before it takes its name",
+    "api/training.py": "writes a draft, and reads it before it takes its name",
     "fetch/part_file.py": "a download that goes on in its own part, over days",
-    "api/fetch.py": "moves a whole file to another name",
+    "api/downloads.py": "moves a whole file to another name",
     "workspace/characters.py": "makes a folder of files, and moves it as a whole",
     "provenance/keys.py": "makes a folder of files, and moves it as a whole",
 }
