@@ -17,7 +17,7 @@ from places import ROOT
 from safetensors.numpy import load_file, save_file
 
 from sosie.api.doctor import Checkup
-from sosie.api.fixes import FIXES, Fix, apply, propose
+from sosie.api.fixes import FIXES, Fix, apply_fix, propose_fixes
 from sosie.core import Finding
 from sosie.doctor.explain import sections
 from sosie.doctor.leftovers import OLD_SECONDS, open_files, why_kept
@@ -172,7 +172,7 @@ def test_partial_downloads_of_the_workspace_are_mended_with_its_recipe(sosie: So
 def test_a_file_that_grew_after_the_question_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors.part"
     path.write_bytes(b"x")
-    done = apply(Fix("SOS-D016", "remove-partial", path))
+    done = apply_fix(Fix("SOS-D016", "remove-partial", path))
     assert (done.done, path.exists()) == (False, True)
     assert "may still be running" in done.message
 
@@ -214,9 +214,9 @@ def test_what_is_healthy_needs_no_fix(sosie: Sosie, workspace: Path) -> None:
 
 def test_what_a_recipe_says_of_its_lora_is_not_mended_in_the_recipes_file(tmp_path: Path) -> None:
     recipe = Checkup("z", "recipe", str(tmp_path / "z.toml"), findings=(Finding("SOS-L006", "warning", "x", "x"),))
-    assert propose([recipe]) == ()
+    assert propose_fixes([recipe]) == ()
     lora = replace(recipe, kind="lora", path=str(tmp_path / "x.safetensors"))
-    assert [fix.out for fix in propose([lora])] == [tmp_path / "x.comfy.safetensors"]
+    assert [fix.out for fix in propose_fixes([lora])] == [tmp_path / "x.comfy.safetensors"]
 
 
 def test_only_documented_codes_have_a_fix() -> None:

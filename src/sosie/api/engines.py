@@ -17,7 +17,7 @@ from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.program import Compiler
-    from sosie.engines.comfy.served import Graphs
+    from sosie.engines.comfy.reach import Graphs
 
 
 def open_engine(
@@ -53,13 +53,13 @@ def open_engine(
 
 
 def open_graphs(session: Session, address: str, compiler: Compiler, variant: str = "") -> Engine:
-    """The engine of that address with ComfyUI graphs that this compiler makes (`engines.comfy.served.Graphs`).
+    """The engine of that address with ComfyUI graphs that this compiler makes (`engines.comfy.reach.Graphs`).
 
     Raises `UsageError` for an engine that runs no graphs.
     """
     if not scheme_of(address).runs_graphs:
         raise UsageError(f"engine '{address}' runs no ComfyUI graphs", "add --engine comfy:http://127.0.0.1:8188")
-    from sosie.engines.comfy.served import Graphs
+    from sosie.engines.comfy.reach import Graphs
     from sosie.servers.doctor import with_doctors
     from sosie.servers.stamps import Stamps
 

@@ -57,7 +57,7 @@ class Fixed:
     message: str
 
 
-def propose(checkups: Sequence[Checkup]) -> tuple[Fix, ...]:
+def propose_fixes(checkups: Sequence[Checkup]) -> tuple[Fix, ...]:
     """Every fix for what was found, each file once; the blocked ones too."""
     found: dict[tuple[Action, Path], Fix] = {}
     opened = cache(open_files)
@@ -68,7 +68,7 @@ def propose(checkups: Sequence[Checkup]) -> tuple[Fix, ...]:
     return tuple(found.values())
 
 
-def apply(fix: Fix) -> Fixed:
+def apply_fix(fix: Fix) -> Fixed:
     """Does it, or says why not; nothing that exists is overwritten, and no `SosieError` is raised."""
     try:
         return Fixed(fix, True, _ACTIONS[fix.action](fix))

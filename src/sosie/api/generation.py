@@ -79,6 +79,11 @@ class Delivered:
     attempt: Attempt
     image: Path
 
+    @property
+    def kept(self) -> bool:
+        """Whether it passed."""
+        return self.attempt.verdict.outcome == "keep"
+
 
 @dataclass(frozen=True)
 class Summary:

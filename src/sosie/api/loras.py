@@ -72,7 +72,7 @@ def check_merge(workspace: Workspace, one: Lora, other: Path, base: str) -> Merg
 
 
 @dataclass(frozen=True)
-class Terms:
+class LoraTerms:
     """How a LoRA is to be used; empty texts leave it to its metadata. See `core.CharacterLora`."""
 
     weight: float = 1.0
@@ -91,7 +91,7 @@ class AddedLora:
     findings: tuple[Finding, ...]
 
 
-def add_lora(workspace: Workspace, name: str, file: str, terms: Terms) -> AddedLora:
+def add_lora(workspace: Workspace, name: str, file: str, terms: LoraTerms) -> AddedLora:
     """Copies the LoRA `file` to character `name` and writes its entry.
 
     The trigger is the one given, else the one in the metadata, else the character's. Raises

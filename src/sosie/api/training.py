@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.api.loras import Terms, add_lora
+from sosie.api.loras import LoraTerms, add_lora
 from sosie.api.needs import check_here
 from sosie.core import Character, CharacterLora, Finding
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
@@ -164,7 +164,7 @@ def _give(
     if path is None or any(own.sha256 == record.end.sha256 for own in load_character(workspace, character.name).loras):
         return
     only = record.start.base if read_lora(path, families()).variant == "reduced" else ""
-    terms = Terms(order.weight, datasets.trigger_of(character), "", only)
+    terms = LoraTerms(order.weight, datasets.trigger_of(character), "", only)
     added = add_lora(workspace, character.name, str(path), terms)
     yield from added.findings
     earlier = re.compile(rf"loras/.*-{re.escape(order.recipe.name)}-[0-9a-f]{{8}}\.safetensors")

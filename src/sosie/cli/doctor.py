@@ -94,21 +94,21 @@ def _examination(flags: dict[str, Any]) -> Examination:
 def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: Examination, yes: bool) -> int:
     """Examines, asks, mends and examines again what was touched; as JSON only the fixes and the end."""
     from sosie.api.doctor import examine
-    from sosie.api.fixes import apply, examine_again, propose
+    from sosie.api.fixes import apply_fix, examine_again, propose_fixes
 
     checkups: list[Checkup] = []
     for checkup in examine(workspace, subjects, how):
         checkups.append(checkup)
         if not output.as_json:
             _print(output, checkup, how)
-    fixes = propose(checkups)
+    fixes = propose_fixes(checkups)
     ready = [fix for fix in fixes if not fix.blocked]
     for fix in fixes:
         if fix.blocked:
             _print_fix(output, fix, False, fix.blocked)
     if ready and not yes and not _agreed(output, ready):
         ready = []
-    done = [apply(fix) for fix in ready]
+    done = [apply_fix(fix) for fix in ready]
     for one in done:
         _print_fix(output, one.fix, one.done, one.message)
     after = list(examine_again(workspace, checkups, done, how))

@@ -240,7 +240,6 @@ def _step(event: Progress) -> str:
 
 def _show_attempt(output: Output, item: Delivered) -> None:
     attempt = item.attempt
-    kept = attempt.verdict.outcome == "keep"
     if output.as_json:
         plan = attempt.plan
         origin = {
@@ -254,12 +253,12 @@ def _show_attempt(output: Output, item: Delivered) -> None:
             "measures": attempt.stored.notes.measures,
         }
         output.line(image_line(item.image, attempt.scorecard, attempt.verdict, origin))
-    elif kept:
+    elif item.kept:
         output.data(str(item.image))
     for finding in attempt.stored.notes.findings:
         if finding.severity != "error":
             output.finding(finding)
-    if not kept:
+    if not item.kept:
         output.say(
             f"✗ attempt {attempt.plan.draw.attempt + 1} of image {attempt.plan.draw.index + 1}: "
             + "; ".join(attempt.verdict.reasons)
@@ -283,7 +282,7 @@ def _finish(output: Output, summary: Summary, done: list[Delivered]) -> int:
         failed = Counter(
             score.name
             for item in done
-            if item.attempt.task == task and item.attempt.verdict.outcome != "keep"
+            if item.attempt.task == task and not item.kept
             for score in item.attempt.scorecard.scores
             if score.passed is False
         )
@@ -299,6 +298,5 @@ def _finish(output: Output, summary: Summary, done: list[Delivered]) -> int:
 
 def _table_row(item: Delivered) -> tuple[str, Scorecard, Verdict, float | None]:
     attempt = item.attempt
-    kept = attempt.verdict.outcome == "keep"
-    name = item.image.name if kept else f"{attempt.plan.id[:8]} (store)"
+    name = item.image.name if item.kept else f"{attempt.plan.id[:8]} (store)"
     return name, attempt.scorecard, attempt.verdict, attempt.stored.seconds

@@ -37,9 +37,9 @@ def add(character: str, file: str, output: Output, workspace: Workspace, **terms
 
     Its trigger is put into every prompt that it acts on. Exit 1 if there is a warning or an error.
     """
-    from sosie.api.loras import Terms, add_lora
+    from sosie.api.loras import LoraTerms, add_lora
 
-    done = add_lora(workspace, character, file, Terms(**terms))
+    done = add_lora(workspace, character, file, LoraTerms(**terms))
     for finding in done.findings:
         output.finding(finding)
     lora = done.lora

@@ -13,7 +13,7 @@ from sosie.families.contract.draws import Faces, Settings
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.engines.comfy.served import Graphs
+    from sosie.engines.comfy.reach import Graphs
 
 
 @dataclass(frozen=True, eq=False)

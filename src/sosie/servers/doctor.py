@@ -212,7 +212,7 @@ def with_doctors(
 ) -> Generator[tuple[Sequence[Server], Sequence[ServerDoctor]]]:
     """The servers of an address (`reach`), and a doctor on each machine that is this one or has a line to it.
 
-    For a workspace it is a `engines.comfy.served.Reach`.
+    For a workspace it is a `engines.comfy.reach.Reach`.
     """
     if address in ("comfy", "comfy+ssh"):
         raise UsageError(f"engine '{address}' needs an address", HINT)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """What the use cases share. A context manager; closes what it opened."""
+    """What the use cases share. `close`, or the end of a `with` block, closes what it opened."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -32,6 +32,10 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Closes the store, if it was opened."""
         if self._store is not None:
             self._store.close()
 
