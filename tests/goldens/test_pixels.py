@@ -35,7 +35,7 @@ def recorded() -> dict[str, np.ndarray]:
         return dict(content)
 
 
-@pytest.mark.parametrize("case", pixels.cases(), ids=lambda case: case.name)
+@pytest.mark.parametrize("case", tuple(pixels.cases()), ids=lambda case: case.name)
 def test_a_case_draws_its_recorded_picture(
     engine: pixels.DiffusersEngine, recorded: dict[str, np.ndarray], case: Case
 ) -> None:
