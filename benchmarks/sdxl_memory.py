@@ -24,7 +24,7 @@ import torch
 from sosie.diffusion.memory import CONTEXT, GB, Mode, choose
 from sosie.diffusion.offload import device_of, place
 from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
-from sosie.families.sdxl.memory import Needs, Work, estimate, estimates
+from sosie.families.sdxl.memory import ImageNeeds, Work, estimate, estimates
 
 DETAIL, TILE = 1024, 512
 CUDA = torch.cuda.is_available()
@@ -122,7 +122,7 @@ def empty() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def measure(stack: Stack, mode: str, needs: Needs, fitted: Mode) -> list[Row]:
+def measure(stack: Stack, mode: str, needs: ImageNeeds, fitted: Mode) -> list[Row]:
     """Every moment's peak."""
     estimated = estimate(needs, fitted).moments
     rows: list[Row] = []
@@ -147,7 +147,7 @@ def context() -> int:
     return total - free - torch.cuda.memory_reserved()
 
 
-def on_card(stack: Stack, card: float, needs: Needs) -> str:
+def on_card(stack: Stack, card: float, needs: ImageNeeds) -> str:
     """What `choose` takes for a card of so many bytes, and whether every stage runs within them."""
     mode = choose(int(card), estimates(needs))
     place(stack.body, mode, stack.where.device, [stack.net])
@@ -200,7 +200,7 @@ def main() -> None:
         Work("detail", detail, detail, guides, controls=1),
         Work("upscale", TILE, TILE),
     )
-    needs = Needs(works)
+    needs = ImageNeeds(works)
     stack = Stack(where, width, height, detail)
     rows: list[Row] = []
     cards: list[str] = []
@@ -212,7 +212,7 @@ def main() -> None:
         if mode == "full":
             levers = Levers("off", graph=CUDA)
             fast = [accelerate(one, levers) for one in (stack.face,)]
-            rows += measure(stack, "full, accelerated", Needs(works, accelerated=True), "full")
+            rows += measure(stack, "full, accelerated", ImageNeeds(works, accelerated=True), "full")
             for one in fast:
                 one.restore()
     own = context()

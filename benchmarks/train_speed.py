@@ -135,7 +135,7 @@ class Watched:
     """Sosie's trainer with its steps and samples observed; what it computes stays as it is."""
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        from sosie.families.sdxl.training import Base
+        from sosie.families.sdxl.training import SdxlBase
         from sosie.training.loop import Trainer
 
         self.spec = spec
@@ -144,8 +144,8 @@ class Watched:
         self._given: list[tuple[Any, Any, Any]] = []
         self._trainer: Any = None
         self._downs: dict[str, Any] = {}
-        self._step, self._sample, self._noised = Trainer.step, Trainer.sample, Base.add_noise
-        Trainer.step, Trainer.sample, Base.add_noise = map(_method, (self.step, self.sample, self.noised))
+        self._step, self._sample, self._noised = Trainer.step, Trainer.sample, SdxlBase.add_noise
+        Trainer.step, Trainer.sample, SdxlBase.add_noise = map(_method, (self.step, self.sample, self.noised))
 
     def step(self, trainer: Any) -> Any:
         if not self.clock.marks:

@@ -188,13 +188,12 @@ def test_every_algorithm_is_computed_as_the_converter_does(name: str) -> None:
 
 @pytest.mark.parametrize("by_row", [True, False])
 def test_dora_sets_the_norms_it_was_trained_to(by_row: bool) -> None:
-    from sosie.diffusion.lora_merge import Change as Change_
-    from sosie.diffusion.lora_merge import merged
+    from sosie.diffusion.lora_merge import ModuleChange, merged
 
     weight, up, down = tiny.random(1, 6, 6), tiny.random(2, 6, 2), tiny.random(3, 2, 6)
     sizes = tiny.random(4, 6).abs() + 1
     tensors = {"up": up, "down": down, "dora": sizes[:, None] if by_row else sizes[None]}
-    change = Change_(("unet", "x"), "lora", dict.fromkeys(tensors, ""), 0.5)
+    change = ModuleChange(("unet", "x"), "lora", dict.fromkeys(tensors, ""), 0.5)
     whole = merged(weight, change, tensors, 1.0)
     assert np.allclose(whole.norm(dim=1 if by_row else 0), sizes, atol=1e-5)
     direction = weight + 0.5 * up @ down

@@ -13,13 +13,13 @@ from places import ROOT
 
 from sosie.core.errors import EngineError
 from sosie.diffusion.memory import GB, MODES, choose, describe, next_mode
-from sosie.families.sdxl.memory import PARAMETERS, Needs, Work, estimate, estimates
+from sosie.families.sdxl.memory import PARAMETERS, ImageNeeds, Work, estimate, estimates
 
 GUIDES = ("faceid-plus-v2", "instantid")
 BODY = Work("generate", 1024, 1536, GUIDES)
 FACE = Work("detail", 1024, 1024, GUIDES, controls=1)
 TILE = Work("upscale", 512, 512)
-STACK = Needs((BODY, FACE, TILE))
+STACK = ImageNeeds((BODY, FACE, TILE))
 
 MEASURED = {
     ("full", "generate text"): 13.70,
@@ -53,19 +53,19 @@ def test_an_estimate_is_within_15_percent_of_what_was_measured(mode: Any, moment
 
 def test_the_whole_stack_fits_24_gigabytes_without_offload() -> None:
     assert choose(int(24 * GB), estimates(STACK)) == "full"
-    assert choose(int(24 * GB), estimates(Needs(STACK.works, accelerated=True))) == "full"
+    assert choose(int(24 * GB), estimates(ImageNeeds(STACK.works, accelerated=True))) == "full"
 
 
 def test_twelve_gigabytes_hold_the_stack_with_8_bit_weights_and_the_body_alone_without() -> None:
     assert choose(int(12 * GB), estimates(STACK)) == "fp8"
-    assert choose(int(12 * GB), estimates(Needs((BODY, TILE)))) == "offload"
+    assert choose(int(12 * GB), estimates(ImageNeeds((BODY, TILE)))) == "offload"
 
 
 @given(width=sizes, height=sizes, rows=st.integers(1, 8), controls=st.integers(0, 2), fast=st.booleans())
 def test_each_mode_needs_no_more_than_the_faster_one(
     width: int, height: int, rows: int, controls: int, fast: bool
 ) -> None:
-    needs = Needs((Work("detail", width, height, GUIDES, controls, rows), TILE), accelerated=fast)
+    needs = ImageNeeds((Work("detail", width, height, GUIDES, controls, rows), TILE), accelerated=fast)
     peaks = {one.mode: one.peak for one in estimates(needs)}
     assert [peaks[mode] for mode in MODES] == sorted(peaks.values(), reverse=True)
 
@@ -73,13 +73,13 @@ def test_each_mode_needs_no_more_than_the_faster_one(
 @given(width=sizes, height=sizes, rows=st.integers(1, 8))
 def test_more_pixels_rows_or_guides_never_need_less(width: int, height: int, rows: int) -> None:
     for mode in MODES:
-        least = estimate(Needs((Work("refine", width, height, (), 0, rows),)), mode).peak
+        least = estimate(ImageNeeds((Work("refine", width, height, (), 0, rows),)), mode).peak
         for more in (
             Work("refine", width + 64, height, (), 0, rows),
             Work("refine", width, height, (), 0, rows + 2),
             Work("refine", width, height, ("instantid",), 1, rows),
         ):
-            assert estimate(Needs((more,)), mode).peak >= least
+            assert estimate(ImageNeeds((more,)), mode).peak >= least
 
 
 @given(free=st.integers(int(4 * GB), int(80 * GB)))
@@ -111,28 +111,28 @@ def test_the_choice_is_said_with_what_the_faster_mode_would_need() -> None:
 
 
 def test_only_what_a_recipe_uses_counts() -> None:
-    plain = estimate(Needs((Work("generate", 1024, 1024),)), "full").peak
+    plain = estimate(ImageNeeds((Work("generate", 1024, 1024),)), "full").peak
     parts = {"instantid": 1, "faceid-plus-v2": 1, "faceid": 1}
     for guide in parts:
-        extra = estimate(Needs((Work("generate", 1024, 1024, (guide,)),)), "full").peak - plain
+        extra = estimate(ImageNeeds((Work("generate", 1024, 1024, (guide,)),)), "full").peak - plain
         vision = PARAMETERS["image_encoder"] if guide == "faceid-plus-v2" else 0
         assert extra == 2 * (PARAMETERS[guide] + vision)
-    net = estimate(Needs((Work("generate", 1024, 1024, (), controls=1),)), "full").moments["generate denoise"]
-    assert net - estimate(Needs((Work("generate", 1024, 1024),)), "full").moments["generate denoise"] > 2.5 * GB
+    net = estimate(ImageNeeds((Work("generate", 1024, 1024, (), controls=1),)), "full").moments["generate denoise"]
+    assert net - estimate(ImageNeeds((Work("generate", 1024, 1024),)), "full").moments["generate denoise"] > 2.5 * GB
 
 
 def test_an_adapter_shared_by_two_stages_counts_once() -> None:
-    once = estimate(Needs((BODY,)), "full").moments["generate denoise"]
-    assert estimate(Needs((BODY, BODY)), "full").moments["generate denoise"] == once
+    once = estimate(ImageNeeds((BODY,)), "full").moments["generate denoise"]
+    assert estimate(ImageNeeds((BODY, BODY)), "full").moments["generate denoise"] == once
 
 
 def test_fp32_needs_about_twice_as_much() -> None:
-    half, full = (estimate(Needs(STACK.works, number=number), "full").peak for number in (2, 4))
+    half, full = (estimate(ImageNeeds(STACK.works, number=number), "full").peak for number in (2, 4))
     assert full / half == pytest.approx(2, rel=0.06)
 
 
 def test_counts_from_the_files_replace_the_usual_ones() -> None:
-    small = Needs(STACK.works, parameters={**PARAMETERS, "unet": 10**9})
+    small = ImageNeeds(STACK.works, parameters={**PARAMETERS, "unet": 10**9})
     assert estimate(STACK, "full").peak - estimate(small, "full").peak == 2 * (PARAMETERS["unet"] - 10**9)
 
 

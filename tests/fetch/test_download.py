@@ -23,11 +23,11 @@ from sosie.fetch import part_file
 from sosie.fetch.download import Downloaded, Wanted, download
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.part_file import part_path, partial_bytes, sidecar_path
-from sosie.fetch.web import DownloadError, Patience, Web
+from sosie.fetch.web import DownloadError, RetryPolicy, Web
 
 pytestmark = pytest.mark.once
 
-QUICK = Patience(tries=3, wait=0.01, longest=0.02, longest_asked=1.0, stall=2.0)
+QUICK = RetryPolicy(tries=3, wait=0.01, longest=0.02, longest_asked=1.0, stall=2.0)
 DATA = random.Random(1).randbytes(3_000_000)
 SHA = hashlib.sha256(DATA).hexdigest()
 
@@ -336,7 +336,7 @@ def test_a_server_that_asks_for_an_hour_is_not_waited_for(fetch: Fetch) -> None:
 def test_a_server_that_falls_silent_is_asked_again(fetch: Fetch, tmp_path: Path) -> None:
     served(fetch.server).pause = 0.6
     served(fetch.server).piece = 1_500_000
-    patience = Patience(tries=3, wait=0.01, longest=0.02, stall=0.3)
+    patience = RetryPolicy(tries=3, wait=0.01, longest=0.02, stall=0.3)
 
     def awake(file: Served) -> None:
         if len(fetch.server.asked) == 2:
@@ -468,8 +468,8 @@ import sys
 from pathlib import Path
 from sosie.fetch.download import Wanted, download
 from sosie.fetch.hubs import Hubs
-from sosie.fetch.web import Patience, Web
-with Web(Hubs(), Patience(tries=2, wait=0.01)) as web:
+from sosie.fetch.web import RetryPolicy, Web
+with Web(Hubs(), RetryPolicy(tries=2, wait=0.01)) as web:
     download(web, Wanted(sys.argv[1], "x", int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))
 """
 

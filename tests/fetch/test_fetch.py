@@ -21,7 +21,7 @@ from sosie.core.errors import UsageError
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.resolve import resolve
 from sosie.fetch.sources import CivitaiFile, HuggingFaceFile, LocalFile, Source, WebFile, parse_source, safe_name
-from sosie.fetch.web import DownloadError, Patience, Web
+from sosie.fetch.web import DownloadError, RetryPolicy, Web
 from sosie.workspace.origin import origin_path, read_origin
 from sosie.workspace.workspace import open_workspace
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.once
 
 Sosie = Callable[..., Any]
 
-QUICK = Patience(tries=2, wait=0.01, longest=0.02, stall=2.0)
+QUICK = RetryPolicy(tries=2, wait=0.01, longest=0.02, stall=2.0)
 COMMIT = "c" * 40
 UPSCALER = save(
     {"model.0.weight": np.ones((4, 3, 3, 3), "f4"), "model.1.sub.0.RDB1.conv1.0.weight": np.ones((2, 4, 3, 3), "f4")}

@@ -10,7 +10,7 @@ import pytest
 from sosie.core.errors import BadModelError
 from sosie.machines import here as here_module
 from sosie.machines.here import Here
-from sosie.machines.machine import MachineFile, Range
+from sosie.machines.machine import ByteRange, MachineFile
 
 
 def test_only_regular_files_that_are_named_as_models_and_lie_below_the_folders_are_listed(tmp_path: Path) -> None:
@@ -69,7 +69,11 @@ def test_ranges_are_read_in_their_order_and_a_file_that_became_shorter_is_an_err
     path.write_bytes(bytes(range(100)))
     (file,) = Here().files([str(tmp_path)])
     assert (file.name, file.size, file.stamp) == (str(path), 100, f"100 {path.stat().st_mtime_ns}")
-    assert Here().read(file, [Range(90, 10), Range(0, 3), Range(5, 0)]) == [bytes(range(90, 100)), b"\0\1\2", b""]
+    assert Here().read(file, [ByteRange(90, 10), ByteRange(0, 3), ByteRange(5, 0)]) == [
+        bytes(range(90, 100)),
+        b"\0\1\2",
+        b"",
+    ]
     for wrong in (MachineFile(str(path), 200), MachineFile(str(tmp_path / "none"), 200)):
         with pytest.raises(BadModelError, match=r"became shorter|cannot be read"):
-            Here().read(wrong, [Range(90, 100)])
+            Here().read(wrong, [ByteRange(90, 100)])

@@ -25,7 +25,7 @@ from far_machine import FarMachine, far_machine
 from processes import runs, until
 
 from sosie.core.errors import UsageError
-from sosie.machines.machine import MachineFile, Range
+from sosie.machines.machine import ByteRange, MachineFile
 from sosie.machines.ssh import (
     Command,
     Host,
@@ -395,7 +395,13 @@ def test_models_are_listed_below_a_folder_and_nothing_else(far: FarMachine) -> N
 def test_ranges_of_a_file_are_read_by_one_command(far: FarMachine) -> None:
     content = os.urandom(300_000)
     file = file_of(far, "it's a file.bin", content)
-    ranges = [Range(299_990, 10), Range(0, 8), Range(100_000, 70), Range(100_050, 5_000), Range(8, 0)]
+    ranges = [
+        ByteRange(299_990, 10),
+        ByteRange(0, 8),
+        ByteRange(100_000, 70),
+        ByteRange(100_050, 5_000),
+        ByteRange(8, 0),
+    ]
     assert read_ranges(FAR, file, ranges) == [content[one.start : one.start + one.length] for one in ranges]
     assert len(far.calls) == 1
 
@@ -403,9 +409,9 @@ def test_ranges_of_a_file_are_read_by_one_command(far: FarMachine) -> None:
 def test_a_file_that_became_shorter_or_is_gone_is_no_answer(far: FarMachine) -> None:
     file = file_of(far, "x.bin", b"abc")
     with pytest.raises(SshError, match="sent 3 of 10 bytes"):
-        read_ranges(FAR, MachineFile(file.path, 10, 0, FAR.name), [Range(0, 10)])
+        read_ranges(FAR, MachineFile(file.path, 10, 0, FAR.name), [ByteRange(0, 10)])
     with pytest.raises(SshError, match="sent 0 of 1 bytes"):
-        read_ranges(FAR, MachineFile(f"{far.root}/other.bin", 1, 0, FAR.name), [Range(0, 1)])
+        read_ranges(FAR, MachineFile(f"{far.root}/other.bin", 1, 0, FAR.name), [ByteRange(0, 1)])
     assert find_file(FAR, f"{far.root}/other.bin") is None
 
 
@@ -527,7 +533,7 @@ def test_all_of_it_works_with_a_real_sshd(real: Host, page: int, tmp_path: Path)
         local.write_bytes(content := os.urandom(2 * 2**20 + 3))
         assert push(tunnel.host, local, f"{tmp_path}/there/l.safetensors").sent == len(content)
         (file,) = list_models(tunnel.host, f"{tmp_path}/there")
-        assert read_ranges(tunnel.host, file, [Range(2**20, 99)])[0] == content[2**20 : 2**20 + 99]
+        assert read_ranges(tunnel.host, file, [ByteRange(2**20, 99)])[0] == content[2**20 : 2**20 + 99]
         assert tunnel.check() is None
         (tmp_path / "user.pub").write_text((tmp_path / "other.pub").read_text())
         taken = tunnel.check()

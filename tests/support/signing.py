@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from PIL import Image
 
 from sosie.provenance.manifest import Claim
-from sosie.provenance.verify import Report
+from sosie.provenance.verify import ProvenanceReport
 
 PLAN_ID = "ab" * 32
 CLAIM = Claim(PLAN_ID, "mini", "diffusers", (("mini", "cd" * 32), ("mini:ip-adapter.safetensors", "")))
@@ -31,7 +31,7 @@ def noise(side: int) -> Image.Image:
     return Image.frombytes("RGB", (side, side), os.urandom(side * side * 3))
 
 
-def codes(report: Report) -> set[str]:
+def codes(report: ProvenanceReport) -> set[str]:
     return {finding.code for finding in report.findings}
 
 

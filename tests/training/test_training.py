@@ -26,7 +26,7 @@ from sosie.training.choice import best, over_trained
 from sosie.training.events import Ended, Event, Judged, Likeness, Noted, RolledBack, Sampled, Saved, Scores, Stepped
 from sosie.training.job import BaseModel, Samples, TrainingJob
 from sosie.training.optimise import learning_rate
-from sosie.training.order import Entry, Order
+from sosie.training.order import BatchOrder, Entry
 from sosie.training.pictures import bucket_of, load_picture
 from sosie.workspace.recipes import read_recipe
 
@@ -134,7 +134,7 @@ def test_every_character_is_seen_equally_often_and_batches_have_one_shape() -> N
     entries = [Entry(i, "square", "mira") for i in range(6)]
     entries += [Entry(6 + i, "tall", "otto") for i in range(2)]
     entries += [Entry(8 + i, "square", None) for i in range(20)]
-    order = Order(entries, 2, seed=1)
+    order = BatchOrder(entries, 2, seed=1)
     batches = [order.batch(step) for step in range(12)]  # one epoch: 6 + 3 x 2 own, as many others
     own = [index for batch in batches for index in batch if index < 8]
     assert sorted(own) == [0, 1, 2, 3, 4, 5, 6, 6, 6, 7, 7, 7]
@@ -145,10 +145,10 @@ def test_every_character_is_seen_equally_often_and_batches_have_one_shape() -> N
 
 def test_the_order_is_that_of_the_seed_wherever_a_run_begins() -> None:
     entries = [Entry(i, "square", "mira") for i in range(7)]
-    first = [Order(entries, 3, seed=5).batch(step) for step in range(30)]
-    whole = Order(entries, 3, seed=5)
+    first = [BatchOrder(entries, 3, seed=5).batch(step) for step in range(30)]
+    whole = BatchOrder(entries, 3, seed=5)
     assert [whole.batch(step) for step in reversed(range(30))] == first[::-1]
-    assert [Order(entries, 3, seed=6).batch(step) for step in range(30)] != first
+    assert [BatchOrder(entries, 3, seed=6).batch(step) for step in range(30)] != first
 
 
 def picture(path: Path, size: tuple[int, int], seed: int = 0) -> Path:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from sosie.provenance.keys import load_key
 from sosie.provenance.signing_key import SigningKey
-from sosie.provenance.verify import Report, verify
+from sosie.provenance.verify import ProvenanceReport, verify
 from sosie.workspace.workspace import Workspace
 
 
-def verify_image(workspace: Workspace, image: Path) -> Report:
+def verify_image(workspace: Workspace, image: Path) -> ProvenanceReport:
     """Reads and checks one image; knows the workspace's own key if there is one."""
     return verify(image, _own_key(workspace))
 

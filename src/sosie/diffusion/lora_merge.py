@@ -30,7 +30,7 @@ Place = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Change:
+class ModuleChange:
     """What a file adds to one module, before its weight: names of tensors by role, and alpha / rank."""
 
     place: Place
@@ -44,7 +44,7 @@ class Share:
     """A change with the file that it is from (with size and time, so that another file is another) and its weight."""
 
     file: tuple[Path, int, int]
-    change: Change
+    change: ModuleChange
     weight: float
 
     @property
@@ -63,7 +63,7 @@ class LoraMerge:
     """
 
     def __init__(
-        self, components: Mapping[str, nn.Module | None], changes_of: Callable[[Path], Sequence[Change]]
+        self, components: Mapping[str, nn.Module | None], changes_of: Callable[[Path], Sequence[ModuleChange]]
     ) -> None:
         self._components = components
         self._changes_of = changes_of
@@ -131,7 +131,7 @@ class LoraMerge:
             total = merged(total, share.change, tensors, share.weight)
         weight.copy_(total)
 
-    def _changes(self, path: Path) -> Sequence[Change]:
+    def _changes(self, path: Path) -> Sequence[ModuleChange]:
         """What a file changes, checked against this model."""
         changes = self._changes_of(path)
         header = read_header(path)
@@ -159,7 +159,7 @@ class LoraMerge:
         return None
 
 
-def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iterator[Change]:
+def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iterator[ModuleChange]:
     """What a LoRA file changes; `BadModelError` if it is for another family, or a part of it would be lost.
 
     `components` maps the parts of the model as LoRA files name them to names of the pipeline's parts.
@@ -184,10 +184,10 @@ def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iter
             raise BadModelError(f"{path}: {adapter.name[:160]} cannot be used: {problem}", f"sosie lora show {path}")
         keys = {role: name for role, name in adapter.keys.items() if role != "alpha"}
         place = (components[adapter.prefix.component], adapter.targets[0].name)
-        yield Change(place, adapter.algorithm, keys, lora.scale(adapter))
+        yield ModuleChange(place, adapter.algorithm, keys, lora.scale(adapter))
 
 
-def merged(weight: Tensor, change: Change, tensors: Mapping[str, Tensor], share: float) -> Tensor:
+def merged(weight: Tensor, change: ModuleChange, tensors: Mapping[str, Tensor], share: float) -> Tensor:
     """`weight` with `share` times the change, float32, of the same shape.
 
     DoRA (arXiv:2402.09353, eq. 5) sets the norm of each row (or column) of the sum; its share is
@@ -223,7 +223,7 @@ def product(algorithm: str, tensors: Mapping[str, Tensor]) -> Tensor:
     return times("up", "down")
 
 
-def _rows_and_columns(change: Change, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
+def _rows_and_columns(change: ModuleChange, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int]:
     """The shape of the product, computed without numbers."""
     empty = {role: torch.empty(shape, device="meta") for role, shape in shapes.items() if role != "dora"}
     rows, columns = product(change.algorithm, empty).shape

@@ -12,7 +12,7 @@ from torch import nn
 
 from sosie.core.errors import EngineError
 from sosie.diffusion.memory import TILE, Mode
-from sosie.diffusion.parts import Part, Pipeline, Vae
+from sosie.diffusion.parts import ModelPart, Pipeline, Vae
 
 OVERLAP = 0.25
 """Share of a VAE tile that it has in common with the next one."""
@@ -88,7 +88,7 @@ def to_main_memory(pipeline: Pipeline, nets: Sequence[nn.Module] = ()) -> None:
             part.to("cpu")
 
 
-def device_of(part: nn.Module | Part) -> torch.device:
+def device_of(part: nn.Module | ModelPart) -> torch.device:
     """Where a part works: not where it waits for its turn."""
     hooked = (getattr(module, "_hf_hook", None) for module in part.modules())
     devices = (getattr(hook, "execution_device", None) for hook in hooked)
@@ -108,7 +108,7 @@ def tile(vae: Vae, tiled: bool) -> None:
     vae.tile_overlap_factor = OVERLAP
 
 
-def _device(part: nn.Module | Part) -> torch.device:
+def _device(part: nn.Module | ModelPart) -> torch.device:
     """Where a part of diffusers or transformers is."""
     return cast(torch.device, part.device)
 

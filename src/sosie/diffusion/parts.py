@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 
-class Part(Protocol):
+class ModelPart(Protocol):
     """A model of diffusers or transformers. Methods are the library's own."""
 
     dtype: torch.dtype
@@ -26,7 +26,7 @@ class VaeConfig(Protocol):
     block_out_channels: Sequence[int]
 
 
-class Vae(Part, Protocol):
+class Vae(ModelPart, Protocol):
     """An `AutoencoderKL`."""
 
     config: VaeConfig

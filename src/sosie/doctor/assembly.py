@@ -1,6 +1,6 @@
 """What one stage is put together from, whether a recipe says it or a ComfyUI graph: the noun of the checks.
 
-A `Part` is a file in its place, known by its header; an `Assembly` is a denoiser with its partners, its
+A `PlacedFile` is a file in its place, known by its header; an `Assembly` is a denoiser with its partners, its
 guides and the settings of its sampler. `Parts` checks every file of a bill once.
 """
 
@@ -24,7 +24,7 @@ from sosie.workspace.bill import Contents, Resolved
 
 
 @dataclass(frozen=True)
-class Part:
+class PlacedFile:
     """A file in its place: the name it is asked by, where it lies, and what its header says.
 
     `path` is None for a file that was not found; `model` and `lora` are None for what is neither known.
@@ -50,7 +50,7 @@ class Part:
 class LoraPart:
     """A LoRA and its weight."""
 
-    part: Part
+    part: PlacedFile
     weight: float
 
 
@@ -63,14 +63,14 @@ class GuidePart:
 
     kind: str
     scale: float
-    weights: Part | None = None
+    weights: PlacedFile | None = None
     encoder: str = ""
-    image_encoder: Part | None = None
-    controlnet: Part | None = None
+    image_encoder: PlacedFile | None = None
+    controlnet: PlacedFile | None = None
 
 
 @dataclass(frozen=True)
-class Settings:
+class SamplingSettings:
     """How a stage samples; None where nothing says. `denoise` 1 draws from noise alone.
 
     `shift` is the timestep shift that is set (None: the model's own), `precision` as in recipes.
@@ -94,12 +94,12 @@ class Assembly:
     subject: str
     where: str
     family: str
-    model: Part | None = None
-    encoders: tuple[Part, ...] = ()
-    vae: Part | None = None
+    model: PlacedFile | None = None
+    encoders: tuple[PlacedFile, ...] = ()
+    vae: PlacedFile | None = None
     loras: tuple[LoraPart, ...] = ()
     guides: tuple[GuidePart, ...] = ()
-    settings: Settings = Settings()
+    settings: SamplingSettings = SamplingSettings()
     references: Literal["", "with a VAE", "without a VAE"] = ""
 
     @property
@@ -147,19 +147,19 @@ class Parts:
     def __init__(self, known: Path | None = None) -> None:
         self.findings: list[Finding] = []
         self._known = known
-        self._checked: dict[Path, Part] = {}
+        self._checked: dict[Path, PlacedFile] = {}
 
-    def of(self, entry: Resolved) -> Part:
+    def of(self, entry: Resolved) -> PlacedFile:
         """The part that a name stands for; without a path if it is not here."""
         if entry.path is None:
-            return Part(entry.name)
+            return PlacedFile(entry.name)
         if entry.path not in self._checked:
             self._checked[entry.path] = self._check(entry.located, entry.contents)
         return replace(self._checked[entry.path], name=entry.name)
 
-    def _check(self, path: Path, contents: Contents) -> Part:
+    def _check(self, path: Path, contents: Contents) -> PlacedFile:
         header = contents.header if path.suffix in (".safetensors", ".sft") and path.is_file() else None
-        part = Part(path.name, path, None, contents.lora, header)
+        part = PlacedFile(path.name, path, None, contents.lora, header)
         if contents.identity is None:
             return part
         answer, found = check_identified(contents.file, contents.identity, contents.header, self._known)

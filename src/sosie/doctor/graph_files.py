@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
-from sosie.doctor.assembly import Part, Parts
+from sosie.doctor.assembly import Parts, PlacedFile
 from sosie.doctor.recipes import R004
 from sosie.doctor.slots import R010
 from sosie.graph import Graph, Input, Node, node_type
@@ -54,7 +54,7 @@ class GraphFiles:
         self.roots = [root for root in model_roots(workspace) if root.is_dir() and any(root.iterdir())]
         self.parts = Parts(known)
 
-    def part(self, node: Node, name: str) -> Part | None:
+    def part(self, node: Node, name: str) -> PlacedFile | None:
         """The file that an input names; None if it names none, or by a link.
 
         A file that is nothing for this node is given as not known, so that it is spoken of once (`check_files`).
@@ -67,8 +67,8 @@ class GraphFiles:
         try:
             path = self.find(entry.folder, value)
         except SosieError:
-            return Part(value)
-        part = self.parts.of(Resolved(value, path)) if entry.folder in ROLES else Part(value, path)
+            return PlacedFile(value)
+        part = self.parts.of(Resolved(value, path)) if entry.folder in ROLES else PlacedFile(value, path)
         return replace(part, model=None, lora=None) if misplaced(part, entry.folder) else part
 
     def find(self, folder: str, name: str) -> Path:
@@ -137,7 +137,7 @@ def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -
         yield R010.at(subject, message, f"sosie doctor {part.path} says what the file is")
 
 
-def misplaced(part: Part, folder: str) -> bool:
+def misplaced(part: PlacedFile, folder: str) -> bool:
     """Whether a file is known to be nothing for the nodes that load from a folder."""
     roles = ROLES.get(folder, ())
     role = part.model.role if part.model else "lora" if part.lora else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Settings, called_family
+from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, PlacedFile, SamplingSettings, called_family
 from sosie.doctor.graph_files import GraphFiles
 from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value, node_type
@@ -123,13 +123,13 @@ class Walk:
         found = self._graph.source(sampler, "guider")
         return found[0] if found else None
 
-    def base(self, node: Node) -> Part | None:
+    def base(self, node: Node) -> PlacedFile | None:
         """The file of the model, if the node loads one."""
         names = {"UNETLoader": "unet_name"}
         name = names.get(node.kind, "ckpt_name" if "Checkpoint" in node.kind else "")
         return self._files.part(node, name) if name else None
 
-    def encoders(self, sampler: Node) -> tuple[Part, ...]:
+    def encoders(self, sampler: Node) -> tuple[PlacedFile, ...]:
         """The files of the text encoder, where it is loaded by itself."""
         chain = self.up(self._text(sampler), "clip", "CLIP")
         loaders = [node for node in chain if node.kind.endswith("CLIPLoader")]
@@ -154,7 +154,7 @@ class Walk:
             return ""
         return "with a VAE" if text.link("vae") else "without a VAE"
 
-    def vae(self, sampler: Node) -> Part | None:
+    def vae(self, sampler: Node) -> PlacedFile | None:
         """The file of the VAE that decodes what a sampler gives, where it is loaded by itself."""
         holders = [sampler] if sampler.link("vae") else []
         for decoder in self._graph.of(*DECODERS):
@@ -194,12 +194,12 @@ class Walk:
                 image_encoder = self._loaded(node, "clip_vision", "clip_name")
                 yield GuidePart(ADAPTERS[node.kind], scale, weights, encoder, image_encoder)
 
-    def _loaded(self, node: Node, name: str, file: str) -> Part | None:
+    def _loaded(self, node: Node, name: str, file: str) -> PlacedFile | None:
         """The file that feeds an input, if the node at its other end names one."""
         found = self._graph.source(node, name)
         return self._files.part(found[0], file) if found else None
 
-    def settings(self, sampler: Node, chain: list[Node]) -> Settings:
+    def settings(self, sampler: Node, chain: list[Node]) -> SamplingSettings:
         """Steps, CFG, denoise, shift and precision; the node nearest to the sampler wins."""
         sigmas = self._graph.source(sampler, "sigmas")
         plan = sigmas[0] if sigmas else sampler
@@ -208,7 +208,7 @@ class Walk:
         shifting = next((node for node in chain if node.kind in SHIFTS), None)
         computing = next((node for node in chain if node.kind == "ModelComputeDtype"), None)
         denoise = self.number(plan, "denoise")
-        return Settings(
+        return SamplingSettings(
             steps=self.number(plan, "steps"),
             cfg=1.0 if free else self.number(guider, "cfg"),
             denoise=1.0 if denoise is None else denoise,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from sosie.core import Finding, Guide, Recipe, Stage
 from sosie.core.errors import UsageError, nearest
 from sosie.core.finding import Rule
-from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Part, Parts, Settings
+from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Parts, PlacedFile, SamplingSettings
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
 from sosie.doctor.sampling import check_sampling
@@ -74,7 +74,7 @@ def _hint(recipe: Recipe, name: str) -> str:
     return f'the choice is yours: name your file in sosie.toml under [models]: {name} = "PATH"'
 
 
-def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], Part | None]) -> Assembly:
+def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], PlacedFile | None]) -> Assembly:
     sampler = stage.sampler
     encoder = part(stage.text_encoder)
     return Assembly(
@@ -84,13 +84,13 @@ def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], Part |
         model=part(stage.model),
         encoders=(encoder,) if encoder else (),
         vae=part(stage.vae),
-        loras=tuple(LoraPart(part(use.file) or Part(use.file), use.weight) for use in stage.loras),
+        loras=tuple(LoraPart(part(use.file) or PlacedFile(use.file), use.weight) for use in stage.loras),
         guides=tuple(_guide(guide, part) for guide in stage.guides),
-        settings=Settings(sampler.steps, sampler.cfg, sampler.denoise, sampler.shift or None, stage.precision),
+        settings=SamplingSettings(sampler.steps, sampler.cfg, sampler.denoise, sampler.shift or None, stage.precision),
     )
 
 
-def _guide(guide: Guide, part: Callable[[str], Part | None]) -> GuidePart:
+def _guide(guide: Guide, part: Callable[[str], PlacedFile | None]) -> GuidePart:
     return GuidePart(
         kind=guide.kind,
         scale=guide.scale,

@@ -26,7 +26,7 @@ from sosie.files.model_file import Known, identify_header
 from sosie.files.pickles.archive import MAX_DIRECTORY, MAX_PICKLE
 from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, read_header
-from sosie.machines.machine import Machine, MachineFile, Range
+from sosie.machines.machine import ByteRange, Machine, MachineFile
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import Tunnel
 from sosie.workspace.known import MAX_TENSOR
@@ -98,12 +98,12 @@ class _Copy:
             stream.truncate(file.size)
         self.start = b""
         if file.size:
-            self.start = self.fetch([Range(0, START)])[0]
+            self.start = self.fetch([ByteRange(0, START)])[0]
 
-    def fetch(self, ranges: Sequence[Range]) -> list[bytes]:
+    def fetch(self, ranges: Sequence[ByteRange]) -> list[bytes]:
         """Reads ranges, cut at the file's end, and puts them into the copy."""
         size = self.file.size
-        cut = [Range(one.start, max(0, min(one.length, size - one.start))) for one in ranges if one.start < size]
+        cut = [ByteRange(one.start, max(0, min(one.length, size - one.start))) for one in ranges if one.start < size]
         pieces = self.machine.read(self.file, cut) if cut else []
         with self.path.open("r+b") as stream:
             for one, piece in zip(cut, pieces, strict=True):
@@ -115,7 +115,7 @@ class _Copy:
 def _look(copy: _Copy, known: Path | None) -> Examined:
     file, header = copy.file, None
     if copy.start.startswith(b"GGUF"):
-        copy.fetch([Range(0, gguf.MAX_HEADER + START)])
+        copy.fetch([ByteRange(0, gguf.MAX_HEADER + START)])
     elif is_pickled(copy.start):
         if not _fetch_pickle(copy):
             why = f"it is a pickle in torch's old format of {file.size:,} bytes, which tells its sizes all over"
@@ -134,7 +134,7 @@ def _fetch_safetensors(copy: _Copy) -> Header | None:
     """The header, single numbers and the fingerprint; None if there is no valid header."""
     length = int.from_bytes(copy.start[:8], "little")
     if 2 <= length <= MAX_HEADER and 8 + length > len(copy.start):
-        copy.fetch([Range(0, 8 + length)])
+        copy.fetch([ByteRange(0, 8 + length)])
     try:
         header = read_header(copy.path)
     except BadModelError:
@@ -145,7 +145,7 @@ def _fetch_safetensors(copy: _Copy) -> Header | None:
     if isinstance(answer, Known) and answer.model.fingerprint:
         offsets = header.tensors[answer.model.fingerprint].offsets
         small += [offsets] if offsets[1] - offsets[0] <= MAX_TENSOR else []
-    copy.fetch([Range(base + first, end - first) for first, end in small if end > first])
+    copy.fetch([ByteRange(base + first, end - first) for first, end in small if end > first])
     return header
 
 
@@ -155,16 +155,16 @@ def _fetch_pickle(copy: _Copy) -> bool:
     if not copy.start.startswith(b"PK"):
         if size > WHOLE:
             return False
-        copy.fetch([Range(0, size)])
+        copy.fetch([ByteRange(0, size)])
         return True
     first = MAX_PICKLE + START
     tail_at = max(0, size - MAX_DIRECTORY - 2 * START)
-    tail = copy.fetch([Range(0, first), Range(tail_at, size - tail_at)])[1]
+    tail = copy.fetch([ByteRange(0, first), ByteRange(tail_at, size - tail_at)])[1]
     # torch writes the pickle first; an archive that was packed anew may have it elsewhere.
     for entry in re.finditer(rb"PK\x01\x02.{38}(.{4})[^\0/]{1,200}/data\.pkl", tail, re.DOTALL):
         at = int.from_bytes(entry[1], "little")
         if first < at < size:
-            copy.fetch([Range(at, first)])
+            copy.fetch([ByteRange(at, first)])
         break
     return True
 
@@ -173,14 +173,14 @@ def _probe(copy: _Copy, header: Header) -> list[Finding]:
     """`model_probe` on samples of the weights, evenly spaced over the file."""
     names = _sampled(header)
     base = 8 + int.from_bytes(copy.start[:8], "little")
-    wanted: list[Range] = []
+    wanted: list[ByteRange] = []
     entries: dict[str, object] = {}
     at = 0
     for name in names:
         info = header.tensors[name]
         item = BITS[info.dtype] // 8
         length = min(info.offsets[1] - info.offsets[0], READ) // item * item
-        wanted.append(Range(base + info.offsets[0], length))
+        wanted.append(ByteRange(base + info.offsets[0], length))
         entries[name] = {"dtype": info.dtype, "shape": [length // item], "data_offsets": [at, at + length]}
         at += length
     if not names:

@@ -9,7 +9,7 @@ from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.dataset.check.precision import check_precision
 from sosie.doctor.assembly import Assembly
-from sosie.families.contract.partners import Range
+from sosie.families.contract.partners import SamplingRange
 
 R020 = Rule("SOS-R020", "warning", "The steps do not suit the model's variant")
 R021 = Rule("SOS-R021", "warning", "The CFG does not suit the model's variant")
@@ -31,7 +31,7 @@ def check_sampling(assembly: Assembly) -> list[Finding]:
     ]
 
 
-def _ranges(a: Assembly) -> tuple[Range, ...]:
+def _ranges(a: Assembly) -> tuple[SamplingRange, ...]:
     """The ranges that may hold: the variant's, or all if the variant is not known."""
     variant = a.variant
     return tuple(entry for entry in a.partners.ranges if not variant or entry.variant == variant)
@@ -55,7 +55,7 @@ def _cfg(a: Assembly) -> Iterator[Finding]:
         yield a.finding(R021, f"CFG {cfg:g}; expected {wanted}", _hint(a, ranges))
 
 
-def _hint(a: Assembly, ranges: tuple[Range, ...]) -> str:
+def _hint(a: Assembly, ranges: tuple[SamplingRange, ...]) -> str:
     if len(ranges) > 1:
         return "which variant it is, no header tells: sosie model add FILE --variant NAME"
     return f"published settings: {a.partners.published}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from sosie.core import Finding
 from sosie.core.finding import Rule
-from sosie.doctor.assembly import Assembly, Part
+from sosie.doctor.assembly import Assembly, PlacedFile
 from sosie.families import find_family
 
 R010 = Rule("SOS-R010", "error", "A file is not what its place needs")
@@ -27,7 +27,9 @@ def check_slots(assembly: Assembly) -> list[Finding]:
     return [*_places(assembly), *_encoders(assembly), *_vae(assembly)]
 
 
-def misplaced(assembly: Assembly, part: Part | None, roles: tuple[str, ...], family: str = "") -> Iterator[Finding]:
+def misplaced(
+    assembly: Assembly, part: PlacedFile | None, roles: tuple[str, ...], family: str = ""
+) -> Iterator[Finding]:
     """SOS-R010 if a file is known to be of none of `roles`, or of another family (empty: any)."""
     if part is None or (part.model is None and part.lora is None):
         return
@@ -57,7 +59,7 @@ def _places(a: Assembly) -> Iterator[Finding]:
         yield from misplaced(a, guide.controlnet, ("controlnet",), a.family)
 
 
-def _is_reduced(part: Part | None) -> bool:
+def _is_reduced(part: PlacedFile | None) -> bool:
     """Whether an adapter is one of a reduced model, which has one for every kind of guide."""
     return part is not None and part.model is not None and part.model.variant == "faceid, reduced"
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from sosie.core.finding import Rule
 from sosie.fetch.hubs import shown
 from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
-from sosie.fetch.web import N003, Answer, BrokenOffError, DownloadError, Web, described, is_page
+from sosie.fetch.web import N003, BrokenOffError, DownloadError, Web, WebResponse, described, is_page
 from sosie.files.digest import file_digest
 
 N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
@@ -214,7 +214,7 @@ class _Transfer:
         condition = {"If-Range": part.state.validator} if part.state.validator else {}
         return {"Range": f"bytes={part.done}-", **condition}
 
-    def _accept(self, answer: Answer) -> None:
+    def _accept(self, answer: WebResponse) -> None:
         """Checks the head of an answer before any of its body is kept."""
         part, wanted = self._part, self._wanted
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -233,7 +233,7 @@ class _Transfer:
         part.state = PartState(shown(wanted.url), validator, total, wanted.sha256)
         self._check_room()
 
-    def _check_range(self, answer: Answer, validator: str) -> None:
+    def _check_range(self, answer: WebResponse, validator: str) -> None:
         """A partial answer must be the rest of the same file, from exactly here."""
         part = self._part
         match = re.match(r"bytes (\d{1,18})-", answer.headers.get("content-range", ""))
@@ -245,7 +245,7 @@ class _Transfer:
         ):
             raise self._anew(f"{answer.host} has another version of it now")
 
-    def _write(self, chunk: bytes, answer: Answer) -> None:
+    def _write(self, chunk: bytes, answer: WebResponse) -> None:
         part = self._part
         before = part.done
         if self.size is not None and before + len(chunk) > self.size:
@@ -260,7 +260,7 @@ class _Transfer:
             self._check_start(answer)
         self._progress(part.done, self.size)
 
-    def _check_start(self, answer: Answer) -> None:
+    def _check_start(self, answer: WebResponse) -> None:
         """Refuses a body that begins as no model does, whatever its declared kind is."""
         if is_page(self._head) and self._part.path.suffix != ".html":
             raise self._not_a_model(answer, self._head)
@@ -277,7 +277,7 @@ class _Transfer:
         self._empty()
         return BrokenOffError(f"{why}; it starts anew", 0.0)
 
-    def _not_a_model(self, answer: Answer, start: bytes) -> DownloadError:
+    def _not_a_model(self, answer: WebResponse, start: bytes) -> DownloadError:
         hint = ""
         if self._web.hubs.token(self._wanted.url)[0]:
             hint = self._web.refused(self._wanted.url, "").hint
@@ -293,13 +293,13 @@ class _Transfer:
         self._part.restart()
 
 
-def _validator(answer: Answer) -> str:
+def _validator(answer: WebResponse) -> str:
     """A strong ETag, else the date; both may stand in If-Range, a weak ETag may not (RFC 9110, 13.1.5)."""
     etag = answer.headers.get("etag", "")
     return etag if etag.startswith('"') else answer.headers.get("last-modified", "")
 
 
-def _total(answer: Answer) -> int | None:
+def _total(answer: WebResponse) -> int | None:
     match = re.match(r"bytes (?:\d+-\d+|\*)/(\d{1,18})$", answer.headers.get("content-range", ""))
     return int(match[1]) if match else None
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from sosie.core.errors import UsageError
 from sosie.fetch.sources import CivitaiFile, HuggingFaceFile, Source, WebFile, safe_name
-from sosie.fetch.web import Answer, Web
+from sosie.fetch.web import Web, WebResponse
 
 
 def resolve(web: Web, address: HuggingFaceFile | CivitaiFile | WebFile, sha256: str = "") -> Source:
@@ -32,7 +32,7 @@ def _head(web: Web, address: WebFile) -> Source:
         return Source(str(address), address.url, name, answer.length, title=name)
 
 
-def _name(answer: Answer, address: WebFile) -> str:
+def _name(answer: WebResponse, address: WebFile) -> str:
     """The name that the server gives, else the address's; only its last part, and only if it is safe."""
     message = Message()
     message["Content-Disposition"] = answer.headers.get("content-disposition", "attachment")

@@ -52,7 +52,7 @@ class BrokenOffError(Exception):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long bad lines are borne. Seconds: `wait` before the second try, then doubled up to `longest`.
 
     A server that asks for more than `longest_asked` is not waited for. `stall` is how long nothing
@@ -66,7 +66,7 @@ class Patience:
     stall: float = 60.0
 
 
-class Answer:
+class WebResponse:
     """What a server answered: status, headers (names in lower case) and, once, the body."""
 
     def __init__(self, response: httpx2.Response) -> None:
@@ -115,12 +115,12 @@ class Web:
     """
 
     def __init__(
-        self, hubs: Hubs, patience: Patience | None = None, notice: Callable[[str], None] = lambda _: None
+        self, hubs: Hubs, patience: RetryPolicy | None = None, notice: Callable[[str], None] = lambda _: None
     ) -> None:
         import httpx2
 
         self.hubs = hubs
-        self.patience = patience or Patience()
+        self.patience = patience or RetryPolicy()
         self._notice = notice
         self._client = httpx2.Client(
             headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity"},
@@ -137,7 +137,7 @@ class Web:
     @contextmanager
     def ask(
         self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, same_host: bool = False
-    ) -> Generator[Answer]:
+    ) -> Generator[WebResponse]:
         """One request, redirects followed; with `same_host` a redirect to another host is the answer.
 
         Raises `BrokenOffError` for what may pass (no connection, 408, 429, 5xx), `DownloadError` for a
@@ -154,7 +154,7 @@ class Web:
             try:
                 following = self._redirect(response)
                 if not following or (same_host and origin(following) != origin(url)):
-                    answer = Answer(response)
+                    answer = WebResponse(response)
                     self._check_status(answer)
                     yield answer
                     return
@@ -248,7 +248,7 @@ class Web:
             raise DownloadError(N001, message, "take the file from another source")
         return following
 
-    def _check_status(self, answer: Answer) -> None:
+    def _check_status(self, answer: WebResponse) -> None:
         status = answer.status
         if status < 400 or status == 416:
             return
@@ -298,7 +298,7 @@ def retry_after(text: str) -> float | None:
         return None
 
 
-def described(start: bytes, answer: Answer) -> str:
+def described(start: bytes, answer: WebResponse) -> str:
     """What a body that was not expected is, for people: a web page by its title, or its first characters."""
     page = re.search(rb"<title[^>]*>(.*?)</title>", start, re.IGNORECASE | re.DOTALL)
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()

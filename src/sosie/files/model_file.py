@@ -13,7 +13,7 @@ from sosie.files.foreign import as_list, as_object, as_text, read_object
 from sosie.files.gguf import read_gguf
 from sosie.files.pickles.pickled import is_pickled, read_pickled
 from sosie.files.safetensors import Header, TensorInfo, read_header
-from sosie.files.signature import Claim, Signed, claims, nearest_part
+from sosie.files.signature import FamilyClaim, Signed, claims, nearest_part
 from sosie.files.storage import parameters, storage, unpacked
 
 DENOISERS = ("unet", "transformer")
@@ -183,7 +183,7 @@ def identify_header(
     return Unknown(path, near.family, near.because)
 
 
-def _model(path: Path, header: Header, claim: Claim, stored: tuple[str, int]) -> ModelFile:
+def _model(path: Path, header: Header, claim: FamilyClaim, stored: tuple[str, int]) -> ModelFile:
     part = claim.part
     # Only the part's own variant shares a header with others; the rest are known by marks of their own.
     fingerprint = claim.prefix + part.fingerprint if part.fingerprint and claim.variant == part.variant else ""

@@ -107,7 +107,7 @@ class Signed(Protocol):
 
 
 @dataclass(frozen=True)
-class Claim:
+class FamilyClaim:
     """A family knows a header as this part, in this variant."""
 
     family: str
@@ -125,19 +125,19 @@ class Near:
     because: str
 
 
-def claims(header: Header, families: Iterable[Signed]) -> list[Claim]:
+def claims(header: Header, families: Iterable[Signed]) -> list[FamilyClaim]:
     """One claim for each family that knows the header, by the first of its parts that matches.
 
     A size of `UNKNOWN_SIZE` fits every mark of a part and none of a variant. Takes O(marks * log(tensors)).
     """
     names = _Names(header)
-    found: list[Claim] = []
+    found: list[FamilyClaim] = []
     for family in families:
         for part in family.parts:
             prefix = _prefix(names, part)
             if prefix is not None:
                 variant, parameters = _variant(names, part, prefix)
-                found.append(Claim(family.name, part, variant, prefix, parameters))
+                found.append(FamilyClaim(family.name, part, variant, prefix, parameters))
                 break
     return found
 

@@ -18,7 +18,7 @@ from sosie.lora.adapters import Adapter
 from sosie.lora.layouts import Layout
 from sosie.lora.modules import Table
 from sosie.lora.spellings import Spelling
-from sosie.lora.training import Training
+from sosie.lora.training import TrainingMetadata
 
 AlphaSource = Literal["key", "metadata", "none"]
 Result = Literal["loads", "partial", "nothing", "fails", "unknown"]
@@ -156,7 +156,7 @@ class Lora:
     adapters: tuple[Adapter, ...]
     strangers: tuple[str, ...]
     alphas: Mapping[str, float]
-    training: Training
+    training: TrainingMetadata
     start: int
 
     @property

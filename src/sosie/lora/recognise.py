@@ -16,7 +16,7 @@ SHARE = 0.9
 
 
 @dataclass(frozen=True)
-class Answer:
+class Recognised:
     """The family and the variant; or None, the title of what is nearest (maybe empty), and why it is not that."""
 
     family: LoraFamily | None = None
@@ -25,7 +25,7 @@ class Answer:
     because: str = ""
 
 
-def recognise(adapters: Sequence[Adapter], families: Iterable[LoraFamily]) -> Answer:
+def recognise(adapters: Sequence[Adapter], families: Iterable[LoraFamily]) -> Recognised:
     """The family with the largest share of the modules, if their shapes are its own or smaller.
 
     A table that has every module in its exact shape counts for more than another family's sign, which counts for
@@ -39,15 +39,17 @@ def recognise(adapters: Sequence[Adapter], families: Iterable[LoraFamily]) -> An
     if best is not None and best.exact:
         equal = [each.title for each in compared if each.rank == best.rank]
         if len(equal) > 1:
-            return Answer(nearest=best.title, because=f"its modules are as much those of {' as of '.join(equal[1:])}")
+            return Recognised(
+                nearest=best.title, because=f"its modules are as much those of {' as of '.join(equal[1:])}"
+            )
         return best.answer
     names = "\n".join(adapter.module[:200] for adapter in adapters)
     signs = (sign for family in families for sign in family.adapters.signs)
     if seen := next((sign for sign in signs if sign.fits(adapters, names)), None):
-        return Answer(nearest=seen.title, because=seen.because)
+        return Recognised(nearest=seen.title, because=seen.because)
     if best is None or not best.known:
         first = plain(adapters[0].name) if adapters else ""
-        return Answer(because=f"none of its {len(adapters)} modules is known (the first is '{first}')")
+        return Recognised(because=f"none of its {len(adapters)} modules is known (the first is '{first}')")
     return best.answer
 
 
@@ -58,7 +60,7 @@ class _Compared:
     title: str
     known: int
     exact: bool
-    answer: Answer
+    answer: Recognised
 
     @property
     def rank(self) -> tuple[bool, bool, bool, int]:
@@ -78,9 +80,9 @@ def _compare(family: LoraFamily, table: Table, adapters: Sequence[Adapter]) -> _
     count = max(len(adapters), 1)
     exact = known == count and not larger and not smaller
     if known < SHARE * count:
-        answer = Answer(None, "", family.title, f"{family.title} has {known} of its {count} modules")
+        answer = Recognised(None, "", family.title, f"{family.title} has {known} of its {count} modules")
     elif larger > count * (1 - SHARE):
-        answer = Answer(None, "", family.title, f"{larger} of its {count} modules are larger than {family.title}'s")
+        answer = Recognised(None, "", family.title, f"{larger} of its {count} modules are larger than {family.title}'s")
     else:
-        answer = Answer(family, "reduced" if smaller > count / 2 else "base")
+        answer = Recognised(family, "reduced" if smaller > count / 2 else "base")
     return _Compared(family.title, known, exact, answer)

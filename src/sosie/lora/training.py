@@ -48,7 +48,7 @@ class PeftAlpha:
 
 
 @dataclass(frozen=True)
-class Training:
+class TrainingMetadata:
     """What metadata says; empty texts and None where it says nothing.
 
     `rank` and `alpha` are as stated (`ss_network_dim`, `ss_network_alpha`), not as stored.
@@ -70,14 +70,14 @@ def read_training(
     said: str = "",
     bare: Sequence[str] = (),
     software: Sequence[tuple[str, str]] = (),
-) -> Training:
+) -> TrainingMetadata:
     """Reads metadata; `said` is the base that the user names, and it wins. Never raises.
 
     `bare` and `software` are the family's (see `LoraSupport`): names of a base that tell nothing, and who writes
     which `ss_network_module`.
     """
     info = _json(metadata.get("training_info", ""))
-    return Training(
+    return TrainingMetadata(
         software=_software(metadata, software),
         base=said or _base(metadata, bare) or UNKNOWN,
         triggers=_triggers(metadata),

@@ -15,7 +15,7 @@ from typing import BinaryIO
 from sosie.core.errors import BadModelError
 from sosie.files.suffixes import SUFFIXES
 from sosie.machines.facts import MachineFacts, read_machine
-from sosie.machines.machine import MachineFile, Range
+from sosie.machines.machine import ByteRange, MachineFile
 
 MAX_ENTRIES = 50_000
 """Most names in the folders that are looked at."""
@@ -48,7 +48,7 @@ class Here:
                     found[path] = file
         return tuple(found.values())
 
-    def read(self, file: MachineFile, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, file: MachineFile, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of each range. Raises `BadModelError` for a file that cannot be read or became shorter."""
         try:
             with Path(file.path).open("rb") as stream:
@@ -90,6 +90,6 @@ def _file(path: str) -> MachineFile | None:
     return MachineFile(path, status.st_size, status.st_mtime_ns) if is_file else None
 
 
-def _piece(stream: BinaryIO, one: Range) -> bytes:
+def _piece(stream: BinaryIO, one: ByteRange) -> bytes:
     stream.seek(one.start)
     return stream.read(one.length)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Range:
+class ByteRange:
     """`length` bytes from `start` (0: the first byte) on."""
 
     start: int
@@ -55,6 +55,6 @@ class Machine(Protocol):
         """The model files in folders (absolute paths) and below them, each once."""
         ...
 
-    def read(self, file: MachineFile, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, file: MachineFile, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of each range. Ranges lie within the file; one that became shorter is an error."""
         ...

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from sosie.machines.facts import QUERY, MachineFacts, machine_from_smi
-from sosie.machines.machine import MachineFile, Range
+from sosie.machines.machine import ByteRange, MachineFile
 from sosie.machines.ssh import Command, Host, Pushed, list_models, push, read_ranges, remote_digest, run
 
 FACTS = f"""
@@ -42,7 +42,7 @@ class Remote:
             self._listed[outermost] = found
         return self._listed[outermost]
 
-    def read(self, file: MachineFile, ranges: Sequence[Range]) -> list[bytes]:
+    def read(self, file: MachineFile, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of each range, by one command (`read_ranges`)."""
         return read_ranges(self.host, file, ranges)
 

@@ -1,6 +1,6 @@
 """What the manifest of an image proves, and what it does not.
 
-Any file may be given: every answer is a `Report`, and nothing in a file is fetched from the
+Any file may be given: every answer is a `ProvenanceReport`, and nothing in a file is fetched from the
 network. Texts from a manifest are shortened and freed of control characters, since whoever made
 the file chose them.
 """
@@ -56,7 +56,7 @@ NOT_ABSENCE = "anything about how the image was made: a manifest is lost by any 
 
 
 @dataclass(frozen=True)
-class Report:
+class ProvenanceReport:
     """What is known of one file.
 
     `state`: `valid` (the bytes are those that were signed), `tampered` (they are not, or the
@@ -83,22 +83,22 @@ class Report:
     findings: tuple[Finding, ...] = ()
 
 
-def verify(path: Path, own: SigningKey | None = None) -> Report:
+def verify(path: Path, own: SigningKey | None = None) -> ProvenanceReport:
     """Reads and checks the manifest of `path`; `own` is this workspace's key, to recognise its images.
 
     Never raises for what a file is or holds. Limits: a regular file of at most 512 MiB and 50 000 chunks.
     """
     if problem := _unfit(path):
-        return Report("unreadable", findings=(problem,))
+        return ProvenanceReport("unreadable", findings=(problem,))
     try:
         if too_many_chunks(path):
             message = f"more than {MAX_CHUNKS} chunks: no ordinary image is cut so small"
-            return Report("unreadable", findings=(P002.at(str(path), message),))
+            return ProvenanceReport("unreadable", findings=(P002.at(str(path), message),))
         reading = read(path)
         intact = reading.outcome != "read" or manifest_chunk_intact(path)
         ours = _is_own(path, reading, own) if own else None
     except OSError as error:
-        return Report("unreadable", findings=(_cannot_read(path, error.strerror or str(error)),))
+        return ProvenanceReport("unreadable", findings=(_cannot_read(path, error.strerror or str(error)),))
     if reading.outcome == "read":
         return _judge(path, reading, intact, ours)
     return _without_manifest(path, reading)
@@ -122,16 +122,16 @@ def _cannot_read(path: Path, reason: str) -> Finding:
     return P001.at(str(path), f"cannot be read as an image: {reason}", "give a PNG, JPEG or WebP")
 
 
-def _without_manifest(path: Path, reading: Reading) -> Report:
+def _without_manifest(path: Path, reading: Reading) -> ProvenanceReport:
     """The report of a file from which no manifest could be read."""
     subject = str(path)
     if reading.outcome in ("damaged", "unsupported"):
         reason = "the file is damaged or cut off" if reading.outcome == "damaged" else "not a type that is known"
-        return Report("unreadable", findings=(_cannot_read(path, f"{reason} ({_text(reading.detail)})"),))
+        return ProvenanceReport("unreadable", findings=(_cannot_read(path, f"{reason} ({_text(reading.detail)})"),))
     if reading.outcome == "broken":
         message = f"it holds a manifest that is broken: {_text(reading.detail)}; expected one that can be read"
         finding = P005.at(subject, message, "ask for the original file")
-        return Report("tampered", does_not_prove=(NO_IDENTITY, *SAYS_NOTHING), findings=(finding,))
+        return ProvenanceReport("tampered", does_not_prove=(NO_IDENTITY, *SAYS_NOTHING), findings=(finding,))
     findings = [P003.at(subject, "no C2PA manifest in this file; its absence proves nothing")]
     if reading.outcome == "elsewhere":
         message = f"it names a manifest kept elsewhere, which was not fetched ({_text(reading.detail)})"
@@ -139,10 +139,10 @@ def _without_manifest(path: Path, reading: Reading) -> Report:
     if declared := _xmp_says_generated(path):
         message = "its XMP says that it was made by AI; anyone can write or remove that"
         findings.append(P008.at(subject, message))
-    return Report("absent", generated=declared, does_not_prove=(NOT_ABSENCE,), findings=tuple(findings))
+    return ProvenanceReport("absent", generated=declared, does_not_prove=(NOT_ABSENCE,), findings=tuple(findings))
 
 
-def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> Report:
+def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> ProvenanceReport:
     """The report of a manifest that was read: state first, then whose it is and what it says."""
     manifest, passed, failed = _active(reading.table)
     expired = any(code in failed for code in _OUT_OF_DATE)
@@ -154,14 +154,14 @@ def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> Rep
     state: State = "valid" if signed and bound and not wrong else "tampered"
     sealed = signed and all(code.endswith("Hash.mismatch") for code in wrong)
     trusted = state == "valid" and not expired and reading.table.get("validation_state") == "Trusted"
-    report = Report(state, trusted, ours if sealed else None)
+    report = ProvenanceReport(state, trusted, ours if sealed else None)
     if sealed:
         report = _with_claim(report, manifest)
     findings = [*_state_findings(str(path), state, wrong, expired), *_signer_findings(str(path), report)]
     return replace(report, findings=tuple(findings), **_sentences(report))
 
 
-def _with_claim(report: Report, manifest: Mapping[str, Any]) -> Report:
+def _with_claim(report: ProvenanceReport, manifest: Mapping[str, Any]) -> ProvenanceReport:
     """Fills in what the signature covers: signer, software and, if Sosie wrote it, the plan."""
     signature, plan = as_object(manifest.get("signature_info")), _assertion(manifest, PLAN_LABEL)
     generators = as_list(manifest.get("claim_generator_info"))
@@ -195,7 +195,7 @@ def _state_findings(subject: str, state: State, wrong: list[str], expired: bool)
         yield P007.at(subject, message)
 
 
-def _signer_findings(subject: str, report: Report) -> Iterator[Finding]:
+def _signer_findings(subject: str, report: ProvenanceReport) -> Iterator[Finding]:
     if report.own:
         yield P009.at(subject, "signed by this workspace's key")
     elif report.own is False:
@@ -208,7 +208,7 @@ def _signer_findings(subject: str, report: Report) -> Iterator[Finding]:
         yield P011.at(subject, message)
 
 
-def _sentences(report: Report) -> dict[str, tuple[str, ...]]:
+def _sentences(report: ProvenanceReport) -> dict[str, tuple[str, ...]]:
     """What a report proves and does not, in sentences."""
     proves: list[str] = []
     whose = "this workspace's key" if report.own else f"the holder of the key of '{report.signer}'"

@@ -27,7 +27,7 @@ from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, 
 from sosie.training.guards import WINDOW, check_gradient, check_loss
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import learning_rate, optimiser_for
-from sosie.training.order import Order
+from sosie.training.order import BatchOrder
 from sosie.training.prepare import FACE, Item, Material
 from sosie.training.saves import make_room, save_whole
 from sosie.training.state import Standing, State
@@ -60,7 +60,7 @@ class Trainer:
         """Gives it what it trains on."""
         training = self._job.training
         self._material = material
-        self._order = Order(material.entries, training.batch, training.seed)
+        self._order = BatchOrder(material.entries, training.batch, training.seed)
 
     def step(self) -> Stepped | Finding:
         """One update, or the finding that forbids it; then nothing was changed."""

@@ -22,7 +22,7 @@ class Entry:
     part: str | None
 
 
-class Order:
+class BatchOrder:
     """The batches of every epoch.
 
     In an epoch each character's pictures come equally often (a smaller set is repeated), and as many

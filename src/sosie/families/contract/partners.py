@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Range:
+class SamplingRange:
     """The steps and the guidance (CFG) that a variant was made for, ends included.
 
     A variant that is distilled to few steps loses them if it is trained: `train_instead` says on what else.
@@ -37,7 +37,7 @@ class Partners:
     encoder_file: str = ""
     latents: int = 0
     vae_file: str = ""
-    ranges: tuple[Range, ...] = ()
+    ranges: tuple[SamplingRange, ...] = ()
     published: str = ""
     variant_of: Callable[[str], str] = lambda _: ""
     shift: float = 0.0

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Span:
+class TileSpan:
     """Where a tile lies along one axis: its first pixel, and the one after its last."""
 
     start: int
@@ -36,8 +36,8 @@ class Grid:
 
     width: int
     height: int
-    rows: tuple[Span, ...]
-    columns: tuple[Span, ...]
+    rows: tuple[TileSpan, ...]
+    columns: tuple[TileSpan, ...]
 
     @property
     def tiles(self) -> int:
@@ -75,10 +75,10 @@ def join(image: NDArray[np.uint8], tiles: Grid, scale: int, enlarge: Enlarge) ->
     return made
 
 
-def _spans(length: int, tile: int, overlap: int, multiple: int) -> tuple[Span, ...]:
+def _spans(length: int, tile: int, overlap: int, multiple: int) -> tuple[TileSpan, ...]:
     """Cuts of nearly equal distance, each tile reaching half of the overlap beyond them."""
     if length <= tile:
-        return (Span(0, length),)
+        return (TileSpan(0, length),)
     half = -(-overlap // (2 * multiple)) * multiple
     core = (tile - 2 * half) // multiple * multiple
     if 2 * overlap >= tile:
@@ -88,10 +88,10 @@ def _spans(length: int, tile: int, overlap: int, multiple: int) -> tuple[Span, .
     count = -(-length // core)
     cuts = [min(-(-length * i // (count * multiple)) * multiple, length) for i in range(count + 1)]
     pairs = [(start, end) for start, end in pairwise(cuts) if start < end]
-    return tuple(Span(max(start - half, 0), min(end + half, length)) for start, end in pairs)
+    return tuple(TileSpan(max(start - half, 0), min(end + half, length)) for start, end in pairs)
 
 
-def _shares(spans: Sequence[Span], length: int, scale: int) -> list[NDArray[np.float32]]:
+def _shares(spans: Sequence[TileSpan], length: int, scale: int) -> list[NDArray[np.float32]]:
     """Each tile's share in the pixels that it covers, along one axis: they add up to 1 at every pixel."""
     total = np.zeros(length * scale, np.float64)
     weights: list[NDArray[np.float64]] = []

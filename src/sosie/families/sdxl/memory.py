@@ -72,7 +72,7 @@ class Work:
 
 
 @dataclass(frozen=True)
-class Needs:
+class ImageNeeds:
     """What one image takes: its stages, all with one SDXL model.
 
     `accelerated` keeps the memory of the captured passes for good (modes `full` and `tiled` alone).
@@ -86,7 +86,7 @@ class Needs:
     parameters: Mapping[str, int] = field(default_factory=lambda: PARAMETERS)
 
 
-def needs_of(plan: Plan, accelerated: bool = False) -> Needs:
+def needs_of(plan: Plan, accelerated: bool = False) -> ImageNeeds:
     """What a plan's stages take together, at SDXL's full size."""
     works: list[Work] = []
     for stage in plan.stages:
@@ -94,7 +94,7 @@ def needs_of(plan: Plan, accelerated: bool = False) -> Needs:
         controls = sum(guide.keypoints is not None for guide in stage.guides)
         guides = tuple(guide.kind for guide in stage.guides)
         works.append(Work(stage.kind, width, height, guides, controls, 2 if stage.sampler.cfg > 1 else 1))
-    return Needs(tuple(works), accelerated)
+    return ImageNeeds(tuple(works), accelerated)
 
 
 def _drawn_at_once(stage: Stage, plan: Plan) -> tuple[int, int]:
@@ -105,7 +105,7 @@ def _drawn_at_once(stage: Stage, plan: Plan) -> tuple[int, int]:
     return plan.width, plan.height
 
 
-def estimate(needs: Needs, mode: Mode) -> Estimate:
+def estimate(needs: ImageNeeds, mode: Mode) -> Estimate:
     """The memory that a mode needs. Moments are called `STAGE text | encode | denoise | decode`, or `upscale`."""
     moments: dict[str, int] = {}
     for work in needs.works:
@@ -116,12 +116,12 @@ def estimate(needs: Needs, mode: Mode) -> Estimate:
     return Estimate(mode, moments)
 
 
-def estimates(needs: Needs) -> tuple[Estimate, ...]:
+def estimates(needs: ImageNeeds) -> tuple[Estimate, ...]:
     """Every mode's estimate, fastest mode first."""
     return tuple(estimate(needs, mode) for mode in MODES)
 
 
-def _moments(needs: Needs, work: Work, mode: Mode) -> Iterator[tuple[str, str, float]]:
+def _moments(needs: ImageNeeds, work: Work, mode: Mode) -> Iterator[tuple[str, str, float]]:
     """Of a stage: the moment, the group of parts at work, and the bytes of its pass."""
     if work.kind == "upscale":
         yield "upscale", "vae", 2 * needs.parameters["upscaler"] + UPSCALE_PIXEL * work.pixels
@@ -140,7 +140,7 @@ def _passing(work: Work) -> float:
     return DENOISE + (DENOISE_PIXEL + control) * work.pixels * work.rows
 
 
-def _held(needs: Needs, mode: Mode, work: Work, at_work: str) -> float:
+def _held(needs: ImageNeeds, mode: Mode, work: Work, at_work: str) -> float:
     """Bytes of weights, and of captured passes, that lie on the GPU while a group of parts is at work."""
     count, drawn = needs.parameters, _drawn(needs)
     guides = {guide for one in drawn for guide in one.guides}
@@ -158,5 +158,5 @@ def _held(needs: Needs, mode: Mode, work: Work, at_work: str) -> float:
     return needs.number * (count["vae"] if at_work == "vae" else count["text_encoders"] + vision)
 
 
-def _drawn(needs: Needs) -> Sequence[Work]:
+def _drawn(needs: ImageNeeds) -> Sequence[Work]:
     return [work for work in needs.works if work.kind != "upscale"]

@@ -19,7 +19,7 @@ from sosie.diffusion.loading import quiet
 from sosie.diffusion.offload import tile
 from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.vae import decode_latents, to_image
-from sosie.families.sdxl.diffusers.parts import Pipeline
+from sosie.families.sdxl.diffusers.parts import SdxlPipeline
 from sosie.families.sdxl.diffusers.single_file import load_pipeline
 from sosie.families.sdxl.diffusers.text import encode
 
@@ -40,7 +40,7 @@ TARGETS: Mapping[Targets, str] = {
 """What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, 722, or 771."""
 
 
-def open_base(path: Path, vae: Path | None, training: Training, device: str) -> Base:
+def open_base(path: Path, vae: Path | None, training: Training, device: str) -> SdxlBase:
     """The model of a diffusers folder or a single file, on `device` (`cpu` or `cuda`); nothing is downloaded.
 
     Raises `BadModelError` if it cannot be loaded, or is trained to predict something else than noise or v.
@@ -50,17 +50,17 @@ def open_base(path: Path, vae: Path | None, training: Training, device: str) -> 
     if prediction not in PREDICTIONS or pipeline.unet.config.in_channels != 4:
         found = f"predicts '{prediction}' from {pipeline.unet.config.in_channels} channels"
         raise BadModelError(f"{path} {found}; expected {' or '.join(PREDICTIONS)} from 4", "train on a base model")
-    return Base(pipeline, training, device)
+    return SdxlBase(pipeline, training, device)
 
 
-class Base:
+class SdxlBase:
     """A loaded model: first it encodes what the cache is to hold, then, settled, it is trained.
 
     Encoders and VAE work in fp32, since the VAE overflows in fp16; the UNet lies and computes in the
     precision of the training (`auto`: fp32 on a CPU, bf16 on a GPU).
     """
 
-    def __init__(self, pipeline: Pipeline, training: Training, device: str) -> None:
+    def __init__(self, pipeline: SdxlPipeline, training: Training, device: str) -> None:
         precision = training.precision
         if precision == "auto":
             precision = "fp32" if device == "cpu" else "bf16"

@@ -6,7 +6,7 @@ Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps wit
 
 from __future__ import annotations
 
-from sosie.families.contract.partners import Partners, Range
+from sosie.families.contract.partners import Partners, SamplingRange
 from sosie.families.zimage.adapters import variant_of
 
 PARTNERS = Partners(
@@ -15,8 +15,8 @@ PARTNERS = Partners(
     latents=16,
     vae_file="ae.safetensors (FLUX.1's)",
     ranges=(
-        Range("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
-        Range("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0), train_instead="on the base model, or on De-Turbo"),
+        SamplingRange("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
+        SamplingRange("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0), train_instead="on the base model, or on De-Turbo"),
     ),
     published="25 steps at CFG 4 for Base, 8 steps at CFG 1 for Turbo",
     variant_of=variant_of,

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, cast
 
-from sosie.files.pickles.machine import Machine
+from sosie.files.pickles.machine import PickleMachine
 from sosie.files.pickles.records import K004, K005, K006, K007, K008, PickleError, shown
 from sosie.files.safetensors import BITS
 
@@ -37,7 +37,7 @@ AGAIN = "download the file again and compare its SHA-256 with the publisher's"
 class _Shy:
     """A file of which no read asks for more than `MAX_DIRECTORY`: zip directories say how long they are."""
 
-    def __init__(self, stream: IO[bytes], machine: Machine) -> None:
+    def __init__(self, stream: IO[bytes], machine: PickleMachine) -> None:
         self._stream = stream
         self._machine = machine
         self.seek, self.tell = stream.seek, stream.tell
@@ -53,7 +53,7 @@ class _Shy:
         return self._stream.read(MAX_DIRECTORY if size < 0 else size)
 
 
-def read_zip(stream: IO[bytes], machine: Machine) -> object:
+def read_zip(stream: IO[bytes], machine: PickleMachine) -> object:
     """The object in a zip archive of torch; every storage that it names is there, whole, once."""
     try:
         sizes, pickle = _members(stream, machine)
@@ -76,7 +76,7 @@ def read_zip(stream: IO[bytes], machine: Machine) -> object:
     return root
 
 
-def _members(stream: IO[bytes], machine: Machine) -> tuple[Mapping[str, int], bytes]:
+def _members(stream: IO[bytes], machine: PickleMachine) -> tuple[Mapping[str, int], bytes]:
     """The size of each storage by its key, and the bytes of the pickle."""
     size = stream.seek(0, 2)
     stream.seek(-min(22, size), 2)
@@ -112,7 +112,7 @@ def _members(stream: IO[bytes], machine: Machine) -> tuple[Mapping[str, int], by
     return sizes, pickle
 
 
-def _check_member(info: zipfile.ZipInfo, folder: str, machine: Machine) -> None:
+def _check_member(info: zipfile.ZipInfo, folder: str, machine: PickleMachine) -> None:
     name = info.orig_filename
     plain = "\\" not in name and "\0" not in name and ":" not in name and ".." not in name.split("/")
     if not plain or not name.startswith(folder) or folder in ("/", "./"):
@@ -125,7 +125,7 @@ def _check_member(info: zipfile.ZipInfo, folder: str, machine: Machine) -> None:
         )
 
 
-def read_legacy(stream: IO[bytes], machine: Machine) -> object:
+def read_legacy(stream: IO[bytes], machine: PickleMachine) -> object:
     """The object in the old container; the storages after it are there, whole, and nothing follows them."""
     size = stream.seek(0, 2)
     stream.seek(0)
@@ -152,7 +152,7 @@ def read_legacy(stream: IO[bytes], machine: Machine) -> object:
     return root
 
 
-def _refuse_tar(block: bytes, machine: Machine) -> None:
+def _refuse_tar(block: bytes, machine: PickleMachine) -> None:
     """What is a tar archive too is refused: torch tries that first, and would read another file than was checked."""
     try:
         tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -161,7 +161,7 @@ def _refuse_tar(block: bytes, machine: Machine) -> None:
     raise machine.bad(K008, "is a pickle and a tar archive at once; torch.save writes no such file")
 
 
-def _check_storages(stream: IO[bytes], position: int, listed: tuple[list[str], int], machine: Machine) -> None:
+def _check_storages(stream: IO[bytes], position: int, listed: tuple[list[str], int], machine: PickleMachine) -> None:
     order, size = listed
     for key in order:
         storage = machine.storages[key]

@@ -31,10 +31,10 @@ from sosie.files.pickles.records import (
     Global,
     Ordered,
     Other,
+    PickledTensor,
     PickleError,
     Refused,
     Storage,
-    Tensor,
     shown,
 )
 from sosie.files.safetensors import BITS, MAX_AXES
@@ -66,7 +66,7 @@ COSTS = {
 """Bytes that an opcode may leave in memory; 40 for others, and the size of its argument."""
 
 
-class Machine:
+class PickleMachine:
     """Runs the pickles of one file; the memory budget and the refused names are the file's."""
 
     def __init__(self, where: str) -> None:
@@ -245,7 +245,7 @@ class Machine:
         if kind == "table":
             return self._ordered(arguments)
         first = arguments[0] if arguments else None
-        if kind == "parameter" and isinstance(first, Tensor):
+        if kind == "parameter" and isinstance(first, PickledTensor):
             return first
         if kind == "size" and isinstance(first, tuple):
             return cast("tuple[object, ...]", first)
@@ -270,7 +270,7 @@ class Machine:
         self._stack.pop()
         return table
 
-    def _tensor(self, name: str, arguments: tuple[object, ...]) -> Tensor:
+    def _tensor(self, name: str, arguments: tuple[object, ...]) -> PickledTensor:
         """The record of a call (storage, offset, size, stride, requires_grad, hooks[, dtype][, metadata])."""
         third = name.endswith("_v3")
         if not 4 <= len(arguments) <= 7 + third or (third and len(arguments) < 7):
@@ -287,7 +287,7 @@ class Machine:
             if not isinstance(given, Global) or given.name.removeprefix("torch.") not in DTYPES:
                 raise self.bad(K002, "holds a tensor without a dtype")
             dtype = DTYPES[given.name.removeprefix("torch.")]
-        tensor = Tensor(storage, offset, shape, stride, dtype)
+        tensor = PickledTensor(storage, offset, shape, stride, dtype)
         last = 0 if 0 in shape else offset + 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         if last * BITS[dtype] > storage.elements * BITS[storage.dtype]:
             raise self.bad(K010, f"holds a tensor {list(shape)} that reaches beyond its storage {storage.key!r}")
@@ -339,7 +339,7 @@ class Machine:
         del self._stack[mark:]
         return items
 
-    _handlers: ClassVar[dict[str, Callable[[Machine, Any], None]]] = {
+    _handlers: ClassVar[dict[str, Callable[[PickleMachine, Any], None]]] = {
         "PROTO": _proto,
         "FRAME": _frame,
         "MARK": _mark,

@@ -20,8 +20,8 @@ from typing import IO, Literal, cast
 
 from sosie.core.errors import NotFoundError
 from sosie.files.pickles.archive import AGAIN, read_legacy, read_zip
-from sosie.files.pickles.machine import Machine
-from sosie.files.pickles.records import K004, K008, K009, K010, K011, PickleError, Tensor
+from sosie.files.pickles.machine import PickleMachine
+from sosie.files.pickles.records import K004, K008, K009, K010, K011, PickledTensor, PickleError
 from sosie.files.safetensors import BITS, Header, TensorInfo
 
 SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
@@ -68,7 +68,7 @@ def read_pickled(path: Path) -> Pickled:
     Raises `NotFoundError` if there is no file and `PickleError`, a `BadModelError` with a code,
     for a file that is broken or holds anything but tensors; those are the only errors.
     """
-    machine = Machine(str(path))
+    machine = PickleMachine(str(path))
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
@@ -89,7 +89,7 @@ def read_pickled(path: Path) -> Pickled:
     return Pickled(path, container, machine.protocol, header, places, left_out, status.st_size)
 
 
-def _read(stream: IO[bytes], container: str, machine: Machine) -> object:
+def _read(stream: IO[bytes], container: str, machine: PickleMachine) -> object:
     root = read_zip(stream, machine) if container == "zip" else read_legacy(stream, machine)
     if machine.refused:
         raise machine.refusal()
@@ -111,7 +111,7 @@ def _what(start: bytes) -> str:
     return "its first bytes are neither those of a zip archive nor of a pickle"
 
 
-def _model(root: object, machine: Machine) -> tuple[dict[str, tuple[Place, Tensor]], int]:
+def _model(root: object, machine: PickleMachine) -> tuple[dict[str, tuple[Place, PickledTensor]], int]:
     """The model's tensors by name, and how many lie outside of it."""
     found = list(_tensors(root, (), machine))
     if not found:
@@ -122,7 +122,7 @@ def _model(root: object, machine: Machine) -> tuple[dict[str, tuple[Place, Tenso
         if inside:
             skip, kept = 1, inside
             break
-    tensors: dict[str, tuple[Place, Tensor]] = {}
+    tensors: dict[str, tuple[Place, PickledTensor]] = {}
     for place, tensor in kept:
         name = ".".join(map(str, place[skip:]))
         machine.spend(sys.getsizeof(name) + 600)
@@ -132,7 +132,7 @@ def _model(root: object, machine: Machine) -> tuple[dict[str, tuple[Place, Tenso
     return tensors, len(found) - len(kept)
 
 
-def _tensors(root: object, place: Place, machine: Machine) -> Iterator[tuple[Place, Tensor]]:
+def _tensors(root: object, place: Place, machine: PickleMachine) -> Iterator[tuple[Place, PickledTensor]]:
     """Every tensor below `root` and the keys that lead to it.
 
     Tables can hold themselves and be shared, so what is visited is counted and not how much there is.
@@ -142,7 +142,7 @@ def _tensors(root: object, place: Place, machine: Machine) -> Iterator[tuple[Pla
     while waiting:
         place, value = waiting.pop()
         visited += 1
-        if isinstance(value, Tensor) and place:
+        if isinstance(value, PickledTensor) and place:
             yield place, value
         items = _items(value)
         if items and len(place) == MAX_DEPTH:
@@ -150,7 +150,7 @@ def _tensors(root: object, place: Place, machine: Machine) -> Iterator[tuple[Pla
         if visited + len(waiting) + len(items) > MAX_VALUES:
             raise machine.bad(K004, f"has more than {MAX_VALUES:,} values in its tables")
         for key, item in reversed(items):
-            if isinstance(item, Tensor | dict | list | tuple):
+            if isinstance(item, PickledTensor | dict | list | tuple):
                 waiting.append(((*place, _key(key, machine)), cast("object", item)))
 
 
@@ -162,7 +162,7 @@ def _items(value: object) -> list[tuple[str | int, object]]:
     return []
 
 
-def _key(key: str | int, machine: Machine) -> str | int:
+def _key(key: str | int, machine: PickleMachine) -> str | int:
     """The key, if it can be a part of a tensor's name: short, and valid Unicode."""
     text = str(key) if isinstance(key, str) or abs(key) < 2**63 else ""
     if not 0 < len(text) <= MAX_NAME or any("\ud800" <= letter <= "\udfff" for letter in text):
@@ -170,7 +170,7 @@ def _key(key: str | int, machine: Machine) -> str | int:
     return key
 
 
-def _header(tensors: Mapping[str, Tensor], size: int, machine: Machine) -> Header:
+def _header(tensors: Mapping[str, PickledTensor], size: int, machine: PickleMachine) -> Header:
     """As `convert` will write it: the widest dtypes first, so that every tensor is aligned."""
     infos: dict[str, TensorInfo] = {}
     end = 0

@@ -117,7 +117,7 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class Tensor:
+class PickledTensor:
     """A view of a storage; `offset` and `stride` are in elements of `dtype` (a key of `BITS`)."""
 
     storage: Storage

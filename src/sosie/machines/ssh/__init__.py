@@ -6,7 +6,7 @@ are checked: a new one is taken and told, a changed one is an error.
 """
 
 from sosie.machines.ssh.command import Command, Ran, check_login, run
-from sosie.machines.ssh.connection import Connection, Forward
+from sosie.machines.ssh.connection import Forward, SshConnection
 from sosie.machines.ssh.files import find_file, free_bytes, list_models, read_ranges
 from sosie.machines.ssh.host import Host, parse_host
 from sosie.machines.ssh.push import Pushed, push, remote_digest
@@ -15,12 +15,12 @@ from sosie.machines.ssh.tunnel import Pace, Tunnel
 
 __all__ = [
     "Command",
-    "Connection",
     "Forward",
     "Host",
     "Pace",
     "Pushed",
     "Ran",
+    "SshConnection",
     "SshError",
     "Tunnel",
     "check_login",

@@ -35,7 +35,7 @@ class Forward:
     remote: int
 
 
-class Connection:
+class SshConnection:
     """One connection, open from the constructor on until `close`, or until the line breaks.
 
     It needs nobody who closes it: ssh hangs on a pipe to this process and ends with it, even with a kill -9.

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from sosie.core.errors import UsageError
 from sosie.files.suffixes import SUFFIXES
-from sosie.machines.machine import MachineFile, Range
+from sosie.machines.machine import ByteRange, MachineFile
 from sosie.machines.ssh.command import Command, Ran, run
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import nonsense
@@ -74,7 +74,7 @@ def find_file(host: Host, path: str) -> MachineFile | None:
     return file
 
 
-def read_ranges(host: Host, file: MachineFile, ranges: Sequence[Range]) -> list[bytes]:
+def read_ranges(host: Host, file: MachineFile, ranges: Sequence[ByteRange]) -> list[bytes]:
     """The bytes of each range, by one command. Ranges lie within the file.
 
     Raises `SshError` if what comes is not as long as asked for: the file became shorter, or is not readable.
@@ -122,18 +122,18 @@ def _listed(host: Host, line: str) -> MachineFile | None:
     return MachineFile(str(PurePosixPath(words[2])), int(words[0]), int(words[1]), host.name)
 
 
-def _merge(ranges: Sequence[Range]) -> list[Range]:
-    merged: list[Range] = []
+def _merge(ranges: Sequence[ByteRange]) -> list[ByteRange]:
+    merged: list[ByteRange] = []
     for one in sorted(ranges, key=lambda one: one.start):
         last = merged[-1] if merged else None
         if last is not None and one.start <= last.start + last.length + JOIN:
-            merged[-1] = Range(last.start, max(last.length, one.start + one.length - last.start))
+            merged[-1] = ByteRange(last.start, max(last.length, one.start + one.length - last.start))
         else:
             merged.append(one)
     return merged
 
 
-def _cut(merged: Sequence[Range], pieces: dict[int, bytes], one: Range) -> bytes:
+def _cut(merged: Sequence[ByteRange], pieces: dict[int, bytes], one: ByteRange) -> bytes:
     whole = next(m for m in reversed(merged) if m.start <= one.start)
     return pieces[whole.start][one.start - whole.start :][: one.length]
 

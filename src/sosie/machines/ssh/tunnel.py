@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sosie.machines.ssh.command import check_login
-from sosie.machines.ssh.connection import Connection, Forward, PortTakenError, control_path
+from sosie.machines.ssh.connection import Forward, PortTakenError, SshConnection, control_path
 from sosie.machines.ssh.host import Host
 from sosie.machines.ssh.trouble import SshError
 
@@ -91,8 +91,8 @@ class Tunnel:
             self._connection.close()
         self._keeper.join(5.0)
 
-    def _open(self) -> Connection:
-        return Connection(self.host, Forward(self.port, self.remote), self._pace.opening, self._closed)
+    def _open(self) -> SshConnection:
+        return SshConnection(self.host, Forward(self.port, self.remote), self._pace.opening, self._closed)
 
     def _keep(self) -> None:
         """Waits for the line to break, and opens it anew; the pauses grow while that does not help."""

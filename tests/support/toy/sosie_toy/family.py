@@ -7,7 +7,7 @@ from sosie.families.contract.family import Family
 from sosie.families.contract.figures import FailingPrecision, Figures
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.contract.guides import GuideKind, Guides
-from sosie.families.contract.partners import Partners, Range
+from sosie.families.contract.partners import Partners, SamplingRange
 from sosie.families.contract.trains import Trains
 from sosie.files.signature import Mark, Part
 from sosie.graph.nodes import NodePack
@@ -58,7 +58,7 @@ FAMILY = Family(
     title="Toy",
     parts=PARTS,
     partners=Partners(
-        ranges=(Range("base", "Toy", (2, 4), (1.0, 2.0)),),
+        ranges=(SamplingRange("base", "Toy", (2, 4), (1.0, 2.0)),),
         published="2 steps at CFG 1",
         variant_of=lambda _: "base",
         called="toy",

@@ -30,7 +30,7 @@ from sosie.faces.keypoints import KeypointStyle, draw_keypoints
 from sosie.families.contract.draws import StageInput
 from sosie.families.sdxl.diffusers.controlnet import SHOW, described
 from sosie.families.sdxl.diffusers.image_encoder import ImageEncoder
-from sosie.families.sdxl.diffusers.parts import Pipeline, Projection, UNet
+from sosie.families.sdxl.diffusers.parts import Projection, SdxlPipeline, UNet
 from sosie.files.safetensors import Header, read_header
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Guides:
     is not at work costs no time: stock attention leaves out what has scale 0.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: SdxlPipeline) -> None:
         self._pipeline = pipeline
         self._unet = pipeline.unet
         self.loaded: tuple[Adapter, ...] = ()
@@ -101,7 +101,7 @@ class Guides:
 
     @contextlib.contextmanager
     def condition(
-        self, pipeline: Pipeline, given: StageInput, pose: Pose | None = None, images: int = 1
+        self, pipeline: SdxlPipeline, given: StageInput, pose: Pose | None = None, images: int = 1
     ) -> Generator[dict[str, Any]]:
         """Gives what to call `pipeline` with, so that the stage's guides act; loads them if need be.
 
@@ -231,7 +231,7 @@ def _adapters(guides: Sequence[Guide], paths: Mapping[str, Path]) -> tuple[Adapt
     return tuple(dict.fromkeys(found))
 
 
-def _control(pipeline: Pipeline, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
+def _control(pipeline: SdxlPipeline, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
     """What a ControlNet pipeline is called with; the text-to-image one calls its picture `image`."""
     style = KeypointStyle(keypoints.stick, keypoints.radius)
     picture = Image.fromarray(draw_keypoints(pose.points, (pose.height, pose.width), style))
@@ -244,7 +244,7 @@ def _control(pipeline: Pipeline, keypoints: Keypoints, pose: Pose) -> dict[str, 
     }
 
 
-def _feed(pipeline: Pipeline, tokens: Tensor) -> RemovableHandle:
+def _feed(pipeline: SdxlPipeline, tokens: Tensor) -> RemovableHandle:
     """A hook by which the ControlNet reads `tokens` [batch, tokens, width] in place of the text, until `remove()`."""
 
     def replaced(

@@ -9,9 +9,9 @@ from pathlib import Path
 from sosie.core import Guide
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import LoraUse
-from sosie.diffusion.lora_merge import Change, LoraMerge, lora_changes
+from sosie.diffusion.lora_merge import LoraMerge, ModuleChange, lora_changes
 from sosie.families import families
-from sosie.families.sdxl.diffusers.parts import Pipeline, UNet
+from sosie.families.sdxl.diffusers.parts import SdxlPipeline, UNet
 from sosie.files.safetensors import read_header
 from sosie.lora import read_lora
 
@@ -22,8 +22,8 @@ COMPONENTS = {"denoiser": "unet", "text-encoder": "text_encoder", "text-encoder-
 class Loras(LoraMerge):
     """The LoRAs in the UNet and the text encoders of a pipeline; the pipelines of a model share them."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        def changes(path: Path) -> Sequence[Change]:
+    def __init__(self, pipeline: SdxlPipeline) -> None:
+        def changes(path: Path) -> Sequence[ModuleChange]:
             embedded = embedded_lora(path, pipeline.unet)
             return embedded or tuple(lora_changes(read_lora(path, families()), "sdxl", COMPONENTS))
 
@@ -48,7 +48,7 @@ def faceid_loras(guides: Sequence[Guide], paths: Mapping[str, Path]) -> tuple[Lo
 _EMBEDDED = re.compile(r"ip_adapter\.(\d+)\.to_(q|k|v|out)_lora\.(down|up)\.weight")
 
 
-def embedded_lora(path: Path, unet: UNet) -> tuple[Change, ...]:
+def embedded_lora(path: Path, unet: UNet) -> tuple[ModuleChange, ...]:
     """FaceID's LoRA inside an IP-Adapter, whose keys count the UNet's attention layers; empty if there is none."""
     found = [match for name in read_header(path).tensors if (match := _EMBEDDED.fullmatch(name))]
     layers = [name.removesuffix(".processor") for name in unet.attn_processors]
@@ -60,4 +60,4 @@ def embedded_lora(path: Path, unet: UNet) -> tuple[Change, ...]:
             raise BadModelError(message, "use the adapter that was made for this model")
         name = f"{layers[place]}.to_{letter}" + (".0" if letter == "out" else "")
         keys.setdefault(name, {})[role] = match[0]
-    return tuple(Change(("unet", name), "lora", roles, 1.0) for name, roles in keys.items())
+    return tuple(ModuleChange(("unet", name), "lora", roles, 1.0) for name, roles in keys.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sosie.diffusion.parts import Part
+from sosie.diffusion.parts import ModelPart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,7 +26,7 @@ class UNetConfig(Protocol):
     items: Callable[[], Any]
 
 
-class UNet(Part, Protocol):
+class UNet(ModelPart, Protocol):
     """A `UNet2DConditionModel`."""
 
     config: UNetConfig
@@ -55,7 +55,7 @@ class PipelineConfig(Protocol):
     force_zeros_for_empty_prompt: bool
 
 
-class Pipeline(Protocol):
+class SdxlPipeline(Protocol):
     """One of SDXL's pipelines; those of a model share their parts."""
 
     config: PipelineConfig
@@ -87,7 +87,7 @@ class Tokenizer(Protocol):
     convert_ids_to_tokens: Callable[[list[int]], list[str]]
 
 
-class TextEncoder(Part, Protocol):
+class TextEncoder(ModelPart, Protocol):
     """One of CLIP's text encoders, of transformers."""
 
     __call__: Callable[..., Any]

@@ -26,7 +26,7 @@ from sosie.families.sdxl.diffusers.fast.acceleration import Accelerated, Levers,
 from sosie.families.sdxl.diffusers.fast.parts import Denoiser
 from sosie.families.sdxl.diffusers.guidance import Guides, Pose
 from sosie.families.sdxl.diffusers.loras import Loras, faceid_loras
-from sosie.families.sdxl.diffusers.parts import Pipeline
+from sosie.families.sdxl.diffusers.parts import SdxlPipeline
 from sosie.families.sdxl.diffusers.single_file import load_pipeline
 from sosie.families.sdxl.diffusers.text import PromptEmbeds, encode
 from sosie.families.sdxl.memory import estimates, needs_of
@@ -57,12 +57,14 @@ class Model:
     """A loaded model and everything that hangs on its weights."""
 
     key: tuple[object, ...]
-    base: Pipeline
+    base: SdxlPipeline
     guides: Guides
     loras: Loras
     schedule: Mapping[str, object]
     nets: dict[Path, nn.Module] = field(default_factory=dict[Path, nn.Module])
-    pipelines: dict[tuple[str, Path | None], Pipeline] = field(default_factory=dict[tuple[str, Path | None], Pipeline])
+    pipelines: dict[tuple[str, Path | None], SdxlPipeline] = field(
+        default_factory=dict[tuple[str, Path | None], SdxlPipeline]
+    )
     texts: dict[tuple[str, str, int], PromptEmbeds] = field(default_factory=dict[tuple[str, str, int], PromptEmbeds])
     settled: tuple[object, ...] = ()
     accelerated: Accelerated | None = None
@@ -202,7 +204,7 @@ class Pipelines:
         if mode in ("full", "tiled") and not why_not(nets, levers):
             model.accelerated = accelerate(nets, levers, cache_folder() / "compiled")
 
-    def _pipeline(self, model: Model, works_on_image: bool, net: Path | None) -> Pipeline:
+    def _pipeline(self, model: Model, works_on_image: bool, net: Path | None) -> SdxlPipeline:
         name = PIPELINES[works_on_image, net is not None]
         if (name, net) not in model.pipelines:
             extra = {} if net is None else {"controlnet": model.nets[net]}
@@ -221,7 +223,7 @@ class Pipelines:
         return model.texts[key]
 
 
-def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
+def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> SdxlPipeline:
     pipeline = load_pipeline(path, vae, dtype)
     if dtype == torch.float16:
         pipeline.vae.to(torch.float32)  # SDXL's overflows in fp16
@@ -230,17 +232,19 @@ def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
 
 def _reporting(
     given: StageInput, keep: Callable[[int, Tensor], Tensor] | None = None
-) -> Callable[[Pipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]:
+) -> Callable[[SdxlPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]:
     """A callback of a pipeline that reports each step and, with `keep`, holds what must not change."""
 
-    def after(pipe: Pipeline, step: int, _time: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def after(pipe: SdxlPipeline, step: int, _time: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
         given.on_step(step + 1, pipe.num_timesteps)
         return values if keep is None else {**values, "latents": keep(step, values["latents"])}
 
     return after
 
 
-def _keeping(pipeline: Pipeline, under: Tensor, canvas: Canvas, seed: int) -> Callable[[int, Tensor], Tensor] | None:
+def _keeping(
+    pipeline: SdxlPipeline, under: Tensor, canvas: Canvas, seed: int
+) -> Callable[[int, Tensor], Tensor] | None:
     """Differential diffusion (Levin and Fried 2023, arXiv:2306.00950), as a function of step and latents.
 
     Where `change` is c, the image under the canvas is put back, with the noise that it then

@@ -22,7 +22,7 @@ from sosie.files.safetensors import read_header
 if TYPE_CHECKING:
     import torch
 
-    from sosie.families.sdxl.diffusers.parts import Pipeline, Tokenizer
+    from sosie.families.sdxl.diffusers.parts import SdxlPipeline, Tokenizer
 
 CONFIG = Path(__file__).parent / "config"
 """What diffusers wants to know of SDXL base: every part's configuration, no weights, no vocabulary."""
@@ -49,7 +49,7 @@ _EDM = ("edm_mean", "edm_vpred.sigma_max")
 """Marks of models trained on EDM's noise levels, which SDXL's samplers do not lay."""
 
 
-def load_pipeline(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
+def load_pipeline(path: Path, vae: Path | None, dtype: torch.dtype) -> SdxlPipeline:
     """The stock pipeline of a diffusers folder or a single file, on the CPU; nothing is downloaded.
 
     `vae` replaces its VAE. Raises `BadModelError` for anything else.
@@ -60,7 +60,7 @@ def load_pipeline(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
     try:
         with quiet():
             if path.is_dir():
-                pipeline: Pipeline = library.StableDiffusionXLPipeline.from_pretrained(
+                pipeline: SdxlPipeline = library.StableDiffusionXLPipeline.from_pretrained(
                     path, dtype=dtype, local_files_only=True, add_watermarker=False
                 )
             else:
@@ -73,7 +73,7 @@ def load_pipeline(path: Path, vae: Path | None, dtype: torch.dtype) -> Pipeline:
     return pipeline
 
 
-def load_single_file(path: Path, dtype: torch.dtype, config: Path = CONFIG) -> Pipeline:
+def load_single_file(path: Path, dtype: torch.dtype, config: Path = CONFIG) -> SdxlPipeline:
     """The `StableDiffusionXLPipeline` of a checkpoint, its weights in `dtype` on the CPU.
 
     A checkpoint that says so (tensors named `v_pred` and `ztsnr`, as its makers add them) gets a

@@ -20,7 +20,7 @@ from sosie.diffusion.offload import device_of
 from sosie.families.sdxl.prompts import Span, parse
 
 if TYPE_CHECKING:
-    from sosie.families.sdxl.diffusers.parts import Pipeline, TextEncoder, Tokenizer
+    from sosie.families.sdxl.diffusers.parts import SdxlPipeline, TextEncoder, Tokenizer
 
 COMMA_WITHIN = 20
 """Of a chunk's last tokens, those among which a comma is looked for."""
@@ -40,7 +40,7 @@ class PromptEmbeds:
     negative_pooled: Tensor
 
 
-def encode(pipeline: Pipeline, prompt: str, negative: str = "", clip_skip: int = 0) -> PromptEmbeds:
+def encode(pipeline: SdxlPipeline, prompt: str, negative: str = "", clip_skip: int = 0) -> PromptEmbeds:
     """Both prompts, for `pipeline(prompt_embeds=..., ...)` of an SDXL pipeline of diffusers.
 
     `clip_skip` counts layers left out beyond SDXL's own choice, the last but one; what other

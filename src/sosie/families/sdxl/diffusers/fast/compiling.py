@@ -80,7 +80,7 @@ class LayerNorm(nn.Module):
         return (normal * self.weight.float() + self.bias.float()).to(tokens.dtype)
 
 
-class Picture(nn.Module):
+class ToPicture(nn.Module):
     """From a transformer's tokens back to a picture, which stays in channels-last memory."""
 
     def __init__(self, project: nn.Module) -> None:
@@ -157,14 +157,16 @@ def _transformers(model: Denoiser) -> list[Transformer]:
     return [part for part in cast("Iterator[Transformer]", named) if part.use_linear_projection]
 
 
-def _picture(transformer: Transformer) -> Picture:
-    """Puts a `Picture` in the place of a transformer's output."""
-    made = Picture(transformer.proj_out)
+def _picture(transformer: Transformer) -> ToPicture:
+    """Puts a `ToPicture` in the place of a transformer's output."""
+    made = ToPicture(transformer.proj_out)
     setattr(transformer, OUTPUT, partial(_output, made))
     return made
 
 
-def _output(picture: Picture, hidden_states: Tensor, residual: Tensor, height: int, width: int, **_: object) -> Tensor:
+def _output(
+    picture: ToPicture, hidden_states: Tensor, residual: Tensor, height: int, width: int, **_: object
+) -> Tensor:
     return picture(hidden_states, residual, height, width)
 
 

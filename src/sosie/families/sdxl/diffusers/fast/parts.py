@@ -16,7 +16,7 @@ class Processor(Protocol):
     __call__: Callable[..., Tensor]
 
 
-class Projection(Protocol):
+class LinearLayer(Protocol):
     """A linear layer."""
 
     weight: nn.Parameter
@@ -27,9 +27,9 @@ class Projection(Protocol):
 class Attention(Protocol):
     """An `Attention` layer. Its processor may have `scale`, `to_k_ip` and `to_v_ip`, one an identity guide."""
 
-    to_q: Projection
-    to_k: Projection
-    to_v: Projection
+    to_q: LinearLayer
+    to_k: LinearLayer
+    to_v: LinearLayer
     to_out: Sequence[nn.Module]
     heads: int
     processor: Processor

@@ -58,7 +58,7 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Given:
+class ReplayInputs:
     """A call that can be replayed: constant tokens apart from what changes with the steps."""
 
     states: Tensor
@@ -95,7 +95,7 @@ class Replayed:
         """What a program does: the model's own `forward` on the inputs of `understood`."""
         raise NotImplementedError
 
-    def understood(self, given: Arguments) -> Given | None:
+    def understood(self, given: Arguments) -> ReplayInputs | None:
         """The arguments of a call as something to replay, or `None` if it is not of a known form."""
         raise NotImplementedError
 
@@ -137,7 +137,7 @@ class Replayed:
         with self._installed(program.context):
             return program.graph.replay()
 
-    def _program(self, given: Given) -> Program:
+    def _program(self, given: ReplayInputs) -> Program:
         program = self._programs.get(given.form)
         if program is None:
             self._programs[given.form] = program = self._prepared(given)
@@ -146,7 +146,7 @@ class Replayed:
         self._programs.move_to_end(given.form)
         return program
 
-    def _prepared(self, given: Given) -> Program:
+    def _prepared(self, given: ReplayInputs) -> Program:
         context = ConstantContext(self.model)
         context.update(given.states, given.identity)
         with self._installed(context):
@@ -189,7 +189,7 @@ class ReplayedUNet(Replayed):
             return_dict=False,
         )
 
-    def understood(self, given: Arguments) -> Given | None:
+    def understood(self, given: Arguments) -> ReplayInputs | None:
         """Known: text, size, identity embeddings, residuals of ControlNets."""
         rest = dict(given)
         added, down, mid = (
@@ -204,7 +204,7 @@ class ReplayedUNet(Replayed):
         inputs = {**_changing(sample, timestep), "text_embeds": added["text_embeds"], "time_ids": added["time_ids"]}
         if down is not None:
             inputs |= {f"down{index}": tensor for index, tensor in enumerate(down)} | {"mid": mid}
-        return Given(states, tuple(added.get("image_embeds", ())), inputs)
+        return ReplayInputs(states, tuple(added.get("image_embeds", ())), inputs)
 
     def answer(self, outputs: tuple[Tensor, ...]) -> tuple[object, ...]:
         """A copy: schedulers may keep it for their next step."""
@@ -238,7 +238,7 @@ class ReplayedControlNet(Replayed):
         scale = inputs["scale"]
         return [(tensor.float() * scale).to(tensor.dtype) for tensor in (*residuals[0], residuals[1])]
 
-    def understood(self, given: Arguments) -> Given | None:
+    def understood(self, given: Arguments) -> ReplayInputs | None:
         """Known: text or identity tokens, size, a condition image, one scale."""
         rest = dict(given)
         added, image, scale = (
@@ -253,7 +253,7 @@ class ReplayedControlNet(Replayed):
             return None
         inputs = {**_changing(sample, timestep), "text_embeds": added["text_embeds"], "time_ids": added["time_ids"]}
         inputs |= {"condition": self._embedding(image), "scale": _number(float(scale), sample)}
-        return Given(states, (), inputs, silent=scale == 0)
+        return ReplayInputs(states, (), inputs, silent=scale == 0)
 
     def answer(self, outputs: tuple[Tensor, ...]) -> tuple[object, ...]:
         """The buffers themselves: the UNet copies them at once."""
