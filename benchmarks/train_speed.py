@@ -172,13 +172,14 @@ class Watched:
 
     def run(self) -> dict[str, Any]:
         """The whole training, to its delivered file."""
-        from sosie.training.events import Noted, RolledBack, Stepped
+        from sosie.core import Finding
+        from sosie.training.events import RolledBack, Stepped
         from sosie.training.run import train
 
         for event in train(job_of(self.spec)):
             if isinstance(event, Stepped):
                 self.clock.step(event.loss)
-            elif isinstance(event, RolledBack) or (isinstance(event, Noted) and event.finding.severity == "error"):
+            elif isinstance(event, RolledBack) or (isinstance(event, Finding) and event.severity == "error"):
                 raise SystemExit(f"Sosie's training did not go through: {event}")
         return {**self.clock.row(), "lora": str(self._trainer._adapters.weights.dtype).removeprefix("torch.")}
 

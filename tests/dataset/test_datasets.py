@@ -309,8 +309,8 @@ def test_the_same_image_signed_anew_has_the_same_key(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("", "lists no image"),
-        ("ftp://host/x.png", "no address to fetch"),
-        ("https://user:word@host/x.png", "no address to fetch"),
+        ("ftp://host/x.png", "not an address to fetch"),
+        ("https://user:word@host/x.png", "not an address to fetch"),
         ("[1]", "not an object"),
         ('{"pages": []}', "has the keys pages"),
         ('[{"url": "https://h/x.png", "sha256": "12"}]', "not 64 hex digits"),

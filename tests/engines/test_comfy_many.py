@@ -261,7 +261,7 @@ def test_closing_the_engine_ends_a_run_that_nobody_reads(two: tuple[FakeServer, 
     before = threading.active_count()
     engine = engine_on(*two, compiler=Recipes(steps=500))
     running = engine.run([plan(seed) for seed in SEEDS])
-    next(event for event in running if isinstance(event, Progress) and event.phase == "generate")
+    next(event for event in running if isinstance(event, Progress) and event.what == "generate")
     started = time.monotonic()
     engine.close()
     assert time.monotonic() - started < 3

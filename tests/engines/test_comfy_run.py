@@ -30,7 +30,7 @@ from comfy_bench import (
 )
 from PIL import Image
 
-from sosie.cli.generate import _step
+from sosie.api.generation import described
 from sosie.core import Plan, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.engines.comfy.answers import ServerImage
@@ -82,13 +82,13 @@ def test_renders_of_one_server_come_in_the_order_of_the_plans(server: FakeServer
 def test_steps_become_progress_and_previews_too(server: FakeServer) -> None:
     set_behaviour(server, previews=True)
     found = events(engine_on(server), 1)
-    steps = [(event.step, event.steps) for event in found if type(event) is Progress and event.phase == "generate"]
+    steps = [(event.done, event.total) for event in found if type(event) is Progress and event.what == "generate"]
     assert steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
     previews = [event for event in found if isinstance(event, Preview)]
     assert len(previews) == 4
     assert {preview.format for preview in previews} == {"jpeg"}
     assert Image.open(io.BytesIO(previews[0].data)).size == (8, 8)
-    assert [event.phase for event in found if isinstance(event, Progress)][:2] == ["queue", "load"]
+    assert [event.what for event in found if isinstance(event, Progress)][:2] == ["queue", "load"]
 
 
 def test_an_image_carries_nothing_of_the_servers_metadata(server: FakeServer) -> None:
@@ -217,7 +217,8 @@ def test_a_dropped_websocket_loses_nothing_and_the_next_prompt_has_events_again(
     found = events(engine_on(server), 1, 2)
     assert len([event for event in found if isinstance(event, Render)]) == 2
     assert server.count("POST", "/prompt") == 2
-    steps = [e.step for e in found if isinstance(e, Progress) and e.plan.seed == 2 and e.phase == "generate"]
+    (first, _) = (place for place, event in enumerate(found) if isinstance(event, Render))
+    steps = [e.done for e in found[first:] if isinstance(e, Progress) and e.what == "generate"]
     assert steps == [1, 2, 3, 4]
 
 
@@ -314,7 +315,7 @@ def test_closing_early_takes_back_our_prompt_and_leaves_the_others(server: FakeS
     engine = engine_on(server, compiler=Recipes(steps=400))
     running = engine.run([plan(1)])
     for event in running:
-        if event.phase == "generate":  # type: ignore[union-attr]
+        if event.what == "generate":  # type: ignore[union-attr]
             break
     thread.start()
     while server.count("POST", "/prompt") < 2:
@@ -355,7 +356,10 @@ def test_an_image_that_waits_tells_how_many_jobs_come_before_it(server: FakeServ
     assert told[0] == 2
     assert told == sorted(told, reverse=True)
     assert 1 in told
-    assert [_step(event) for event in waits[:2]] == ["waiting for the server", "waiting for the server, 2 before it"]
+    assert [described(event) for event in waits[:2]] == [
+        "waiting for the server",
+        "waiting for the server, 2 before it",
+    ]
 
 
 def test_a_job_that_waits_for_nobody_asks_for_no_queue(server: FakeServer) -> None:
@@ -379,7 +383,7 @@ def test_a_job_that_somebody_stopped_is_reported_as_that(server: FakeServer, is_
 
     def read_and_stop() -> None:
         for event in engine.run([plan(1)]):
-            if isinstance(event, Progress) and event.phase == "generate" and server.life:
+            if isinstance(event, Progress) and event.what == "generate" and server.life:
                 server.life.interrupted = True
 
     with pytest.raises(ComfyError, match="someone stopped the job") as error:

@@ -102,13 +102,13 @@ class Scripted:
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             for index, planned in enumerate(plans):
-                yield Progress(planned, "load", 0, 1)
+                yield Progress("load", 0, 1)
                 if index == 1 and self.fault is not None:
                     raise self.fault
                 for step in range(4):
                     self.gate.wait(10)
                     time.sleep(0.002)
-                    yield Progress(planned, "generate", step + 1, 4)
+                    yield Progress("generate", step + 1, 4)
                 self.made.append(planned.id)
                 measures = (("detail.seam", 0.1 + 0.2), ("detail.other", math.pi))
                 yield Render(noise(planned), planned, self.name, ENVIRONMENT, 1 / 3, (FINDING,), measures)
@@ -187,11 +187,11 @@ def test_everything_that_an_engine_yields_comes_back_as_it_was(house: House) -> 
     here = list(Scripted().run(asked))
     assert len(there) == len(here) == 3 * 6
     for one, other in zip(there, here, strict=True):
-        assert one.plan is other.plan
         if isinstance(one, Progress):
             assert one == other
             continue
         assert isinstance(other, Render)
+        assert one.plan is other.plan
         assert pixels_digest(one.image) == pixels_digest(other.image)
         for name in ("engine", "environment", "seconds", "findings", "measures"):
             assert getattr(one, name) == getattr(other, name), name
@@ -551,7 +551,7 @@ def test_a_killed_worker_is_started_again_once_and_its_images_are_not_made_twice
     now = status(workspace)
     assert now is not None
     assert now.served == 2
-    fatal = (kill_worker(workspace) for event in client.run(asked) if isinstance(event, Progress) and event.step == 1)
+    fatal = (kill_worker(workspace) for event in client.run(asked) if isinstance(event, Progress) and event.done == 1)
     with pytest.raises(EngineError, match=r"ended while it rendered plan .*, twice") as caught:
         list(fatal)
     assert "worker.log" in caught.value.hint
@@ -717,7 +717,7 @@ def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
             assert client.check(planned) == engine.check(planned)
             got += [pixels_digest(render.image) for render in renders(client.run([planned]))]
             half = client.run([planned])
-            while next(half).step < 1:  # type: ignore[union-attr]
+            while next(half).done < 1:  # type: ignore[union-attr]
                 pass
             half.close()
             client.close()

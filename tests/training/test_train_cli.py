@@ -30,7 +30,6 @@ from sosie.training.events import (
     Ended,
     Event,
     Judged,
-    Noted,
     RolledBack,
     Sample,
     Sampled,
@@ -86,7 +85,7 @@ class FakeTrainer:
         self.jobs.append(job)
         self.resumed.append(resume)
         if self.fate == "refused":
-            yield Noted(Finding("SOS-U003", "error", "dataset", "the dataset was not liked"))
+            yield Finding("SOS-U003", "error", "dataset", "the dataset was not liked")
             raise CheckFailedError("training cannot start: the dataset was not liked")
         if self.fate == "broken":
             raise EngineError("the card fell off the bus")
@@ -107,7 +106,7 @@ class FakeTrainer:
             if step == 3 and self.fate == "loss":
                 finding = Finding("SOS-U010", "error", "loss", "the loss of step 4 is nan")
                 yield RolledBack(2, 0.5)
-                yield Noted(finding)
+                yield finding
                 yield Ended("loss", 2, None, job.triggers, findings=(finding,))
                 return
         sampled = self.sampled(job, judge, 4)
@@ -406,11 +405,12 @@ def test_one_lora_of_two_characters_is_given_to_both_under_their_own_triggers(
 
 
 def test_time_and_cost_left_are_shown() -> None:
-    from sosie.cli.train import _progress
+    from sosie.api.training import described
+    from sosie.cli.train import _cost
 
     event = Stepped(120, 1500, 0.08125, 0.5, 1e-4, (), 1.1, 1518.0)
-    assert _progress(event, None) == "step 120 of 1500, loss 0.0813, 1.10 s a step, 25 min left"
-    assert _progress(event, 2.0).endswith("25 min left, 0.84 to pay")
+    assert described(event) == "step 120 of 1500, loss 0.0813, 1.10 s a step, 25 min left"
+    assert (_cost(event, None), _cost(event, 2.0)) == ("", ", 0.84 to pay")
 
 
 # The judge

@@ -17,13 +17,14 @@ import numpy as np
 import pytest
 from places import ROOT
 
+from sosie.core import Finding
 from sosie.core.errors import BadImageError, CheckFailedError, ConfigError, UsageError
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
 from sosie.core.schema import load_toml
 from sosie.dataset.dataset import TrainingImage, dataset_digest, read_folder
 from sosie.training.choice import best, over_trained
-from sosie.training.events import Ended, Event, Judged, Likeness, Noted, RolledBack, Sampled, Saved, Scores, Stepped
+from sosie.training.events import Ended, Event, Judged, Likeness, RolledBack, Sampled, Saved, Scores, Stepped
 from sosie.training.job import BaseModel, Samples, TrainingJob
 from sosie.training.optimise import learning_rate
 from sosie.training.order import BatchOrder, Entry
@@ -344,7 +345,7 @@ def losses(events: Sequence[Event]) -> list[tuple[int, float, float]]:
 
 
 def codes(events: Sequence[Event]) -> list[str]:
-    return [event.finding.code for event in events if isinstance(event, Noted)]
+    return [event.code for event in events if isinstance(event, Finding)]
 
 
 def ended(events: Sequence[Event]) -> Ended:

@@ -1,6 +1,6 @@
 """The public Python API: what can be done with Sosie, a file a use case. Command line and studio call nothing else.
 
-Each is a function that yields events (`Finding`, `Progress`, results) or returns a noun. `docs/python.md` shows them.
+Each is a function that yields events (`Finding`, `Progress`, `Note`, `Result`) or returns a noun: `docs/python.md`.
 A name is imported from its module when it is first asked for, so that nothing heavy loads before it is needed.
 """
 
@@ -52,9 +52,12 @@ if TYPE_CHECKING:
     from sosie.api.training import train as train
     from sosie.api.verify import verify_image as verify_image
     from sosie.core import Character as Character
+    from sosie.core import Event as Event
     from sosie.core import Finding as Finding
+    from sosie.core import Note as Note
     from sosie.core import Progress as Progress
     from sosie.core import Recipe as Recipe
+    from sosie.core import Result as Result
     from sosie.core import Score as Score
     from sosie.core import Scorecard as Scorecard
     from sosie.core import SosieError as SosieError
@@ -84,7 +87,7 @@ _HOMES = {
     "sosie.api.scoring": "Judged score",
     "sosie.api.training": "Trained list_runs train",
     "sosie.api.verify": "verify_image",
-    "sosie.core": "Character Finding Progress Recipe Score Scorecard SosieError Verdict",
+    "sosie.core": "Character Event Finding Note Progress Recipe Result Score Scorecard SosieError Verdict",
     "sosie.loop.training_job": "TrainOrder",
     "sosie.workspace.characters": "CharacterFile load_character",
     "sosie.workspace.prompts": "PromptLine read_prompts",

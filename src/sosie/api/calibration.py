@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.api.impostors import Impostors, recipe_impostors, workflow_impostors
-from sosie.core import Character, Draw, Finding, Plan, Progress, Recipe, Render, Request, plan
+from sosie.core import Character, Draw, Event, Plan, Progress, Recipe, Render, Request, Result, plan
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
 from sosie.engines import DEFAULT
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Calibration(Result):
     """A cohort that was made: its file, how many impostors it holds, how many had no face."""
 
     path: Path
@@ -50,7 +50,7 @@ class CalibrationRequest:
     workflow: Workflow | None = None
 
 
-def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progress | Finding | Calibration]:
+def calibrate(session: Session, request: CalibrationRequest) -> Generator[Event]:
     """Renders the impostors (those that the store holds are not rendered again) and writes the cohort.
 
     Raises `UsageError` for a workflow with nothing to take out.
@@ -79,15 +79,21 @@ def calibrate(session: Session, request: CalibrationRequest) -> Generator[Progre
                     if isinstance(event, Render):
                         stored = session.store.add_render(event)
                     else:
-                        yield event
+                        yield _overall(event, planned.draw.index, request.n)
             if stored is None:
                 raise EngineError(f"plan {planned.id[:12]} gave no image")
             _embed(session, stored.image, rows)
-            yield Progress(planned, "calibrate", planned.draw.index + 1, request.n)
+            at = planned.draw.index + 1
+            yield Progress(f"impostor {at} of {request.n}", at, request.n)
         yield _save(session, request, drawn, rows)
         session.store.end_run(run, "done")
     finally:
         engine.close()
+
+
+def _overall(event: Progress, index: int, n: int) -> Progress:
+    """The engine's progress of one impostor as that of all."""
+    return replace(event, what=f"impostor {index + 1} of {n}", done=index + event.share, total=n)
 
 
 def _plans(request: CalibrationRequest, drawn: Impostors) -> list[Plan]:

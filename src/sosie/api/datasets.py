@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sosie.api.engines import open_engine
-from sosie.api.generation import MISSING_HERE
-from sosie.core import Character, Progress, Recipe, Request, derive_seed
+from sosie.api.generation import MISSING_HERE, described
+from sosie.core import Character, Event, Note, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
@@ -17,9 +17,6 @@ from sosie.dataset.build import (
     AddedImage,
     BuiltSet,
     Captioning,
-    Event,
-    Moved,
-    Note,
     OfferedImage,
     add,
     dataset_folder,
@@ -68,7 +65,7 @@ class _State:
     tried: int = 0
 
 
-def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]:
+def bootstrap(session: Session, order: Bootstrap) -> Generator[Event]:
     """Draws until the set has its images, or as many pictures as were wanted twice were asked for in vain.
 
     What the store holds is not drawn again, so a run that was killed goes on where it was. Copies of a
@@ -107,7 +104,7 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event | Progress]
         engine.close()
 
 
-def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Generator[Event | Progress]:
+def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Generator[Event]:
     arguments = {"character": order.character.name, "recipe": order.recipe.name, "n": order.n, "seed": order.seed}
     started = session.store.begin_run("dataset", arguments)
     folder = dataset_folder(session, order.character)
@@ -128,14 +125,17 @@ def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Gen
     yield BuiltSet(folder, len(state.members), len(state.members) - before, state.tried - len(state.members) + before)
 
 
-def _one(session: Session, order: Bootstrap, bench: Bench, state: _State, place: int) -> Generator[Event | Progress]:
+def _one(session: Session, order: Bootstrap, bench: Bench, state: _State, place: int) -> Generator[Event]:
     """Asks for the picture at a place, and takes it if it passes and helps the balance."""
     for event in run([_task(order, state.judge, place)], bench):
+        if isinstance(event, Note):
+            continue
+        at = Progress(f"{len(state.members)} of {order.n}, picture {place + 1}", len(state.members), order.n)
         if isinstance(event, Progress):
-            yield event
+            yield replace(event, what=f"{at.what}: {described(event)}", done=at.done, total=at.total)
             continue
         state.tried += 1
-        yield Moved(f"{len(state.members)} of {order.n}, picture {place + 1}", len(state.members), order.n)
+        yield at
         if event.verdict.outcome != "keep" or _source(event) in state.refused:
             continue
         kind = kind_of(sample_of(session, event.stored.image))

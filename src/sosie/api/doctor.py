@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import R001
-from sosie.core import Draw, Finding, Recipe, Request, plan
+from sosie.core import Draw, Finding, Recipe, Request, Result, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
@@ -39,7 +39,7 @@ MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt
 
 
 @dataclass(frozen=True)
-class Checkup:
+class Checkup(Result):
     """What one subject is and what was found. `what` is the model or LoRA of a file, None where it is not known.
 
     `disk` is a recipe's disk plan, `server` what a ComfyUI server says of itself.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.api.engines import open_engine, open_graphs
-from sosie.core import Character, Draw, Engine, Finding, Progress, Recipe, Request, plan
+from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, Recipe, Request, Result, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
@@ -73,7 +73,7 @@ class Order:
 
 
 @dataclass(frozen=True, eq=False)
-class Delivered:
+class Delivered(Result):
     """An attempt, and where its image lies: delivered if kept, else in the store."""
 
     attempt: Attempt
@@ -86,7 +86,7 @@ class Delivered:
 
 
 @dataclass(frozen=True)
-class Summary:
+class Summary(Result):
     """The end of a run: how many were kept of each prompt, and the pictures to look at."""
 
     kept: tuple[tuple[Task, int], ...]
@@ -99,7 +99,7 @@ class Summary:
         return tuple((task, count) for task, count in self.kept if count < task.n)
 
 
-def generate(session: Session, order: Order) -> Generator[Finding | Progress | Delivered | Summary]:
+def generate(session: Session, order: Order) -> Generator[Event]:
     """Checks, then attempts until every prompt has its images or its budget is spent.
 
     Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
@@ -179,15 +179,21 @@ def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str
 
 def _deliver_all(
     session: Session, order: Order, tasks: Sequence[Task], bench: Bench, started: int
-) -> Generator[Progress | Delivered | Summary]:
+) -> Generator[Progress | Note | Result]:
     key = _signing_key(session) if order.provenance else None
     done: list[Delivered] = []
+    said: set[Note] = set()
     kept = dict.fromkeys(tasks, 0)
     outcome = "interrupted"
     try:
         for event in run(tasks, bench):
             if isinstance(event, Progress):
-                yield event
+                yield _overall(event, sum(kept.values()), sum(task.n for task in tasks), len(done) + 1)
+                continue
+            if isinstance(event, Note):
+                if event not in said:
+                    said.add(event)
+                    yield event
                 continue
             image = event.stored.image
             if event.verdict.outcome == "keep":
@@ -203,6 +209,22 @@ def _deliver_all(
     finally:
         session.store.end_run(started, outcome)
         session.store.sweep()
+
+
+def _overall(event: Progress, kept: int, wanted: int, attempt: int) -> Progress:
+    """The engine's progress of one attempt as that of all images; a preview keeps its picture."""
+    text = f"{kept} of {wanted} kept, attempt {attempt}: {described(event)}"
+    return replace(event, what=text, done=kept + (event.share if event.what != "load" else 0) * 0.9, total=wanted)
+
+
+def described(event: Progress) -> str:
+    """What an engine is at with an image."""
+    if event.what == "load":
+        return "loading the model"
+    if event.what == "queue":
+        ahead: int | None = getattr(event, "ahead", None)
+        return "waiting for the server" + (f", {ahead} before it" if ahead else "")
+    return f"step {event.done:g} of {event.total:g}"
 
 
 def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key: SigningKey | None) -> Path:

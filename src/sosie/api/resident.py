@@ -196,14 +196,12 @@ class Resident:
                 if self.stopping.is_set():
                     _tell(link, {"say": "stopped"})
                     return
-                index = places[event.plan.id]
                 if isinstance(event, Progress):
-                    step = {"phase": event.phase, "step": event.step, "steps": event.steps}
-                    _tell(link, {"say": "progress", "plan": index, **step})
+                    _tell(link, {"say": "progress", "phase": event.what, "step": event.done, "steps": event.total})
                 else:
                     self._served += 1
                     with _or_gone():
-                        send_render(link, index, event)
+                        send_render(link, places[event.plan.id], event)
         _tell(link, {"say": "done"})
 
 

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sosie.core import Character, Finding, Recipe, Scorecard, Verdict
+from sosie.core import Character, Event, Progress, Recipe, Result, Scorecard, Verdict
 from sosie.core.errors import BadImageError
 from sosie.core.finding import Rule
 from sosie.files.images import read_image
@@ -17,7 +17,7 @@ F001 = Rule("SOS-F001", "error", "A file to be scored is not an image")
 
 
 @dataclass(frozen=True)
-class Judged:
+class Judged(Result):
     """An image and what was found of it."""
 
     image: Path
@@ -25,16 +25,15 @@ class Judged:
     verdict: Verdict
 
 
-def score(
-    session: Session, images: Sequence[Path], character: Character, recipe: Recipe
-) -> Generator[Finding | Judged]:
+def score(session: Session, images: Sequence[Path], character: Character, recipe: Recipe) -> Generator[Event]:
     """Judges each image by the recipe's rules; a file that is no image gives SOS-F001 instead."""
     judge, findings = make_judge(session, character, recipe, None)
     yield from findings
-    for path in images:
+    for place, path in enumerate(images, 1):
         try:
             image = read_image(path)
         except BadImageError as error:
             yield F001.at(str(path), error.message, error.hint)
         else:
             yield Judged(path, *judge(image))
+        yield Progress(f"judged {path.name}", place, len(images))

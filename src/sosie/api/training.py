@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sosie.api.loras import LoraTerms, add_lora
 from sosie.api.needs import check_here
-from sosie.core import Character, CharacterLora, Finding
+from sosie.core import Character, CharacterLora, Event, Finding, Note, Progress, Result
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
@@ -28,7 +28,7 @@ from sosie.loop.training_record import Recorder, write_report
 from sosie.lora import read_lora
 from sosie.store.record import Record
 from sosie.store.training import StoredTraining, TrainingRecords
-from sosie.training.events import Event
+from sosie.training.events import Stepped
 from sosie.training.job import TrainingJob
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import CharacterFile, load_character
@@ -36,7 +36,7 @@ from sosie.workspace.session import Session
 
 
 @dataclass(frozen=True)
-class Trained:
+class Trained(Result):
     """The end: the run on record, its triggers, the report, and the characters that were given the LoRA."""
 
     record: StoredTraining
@@ -45,7 +45,7 @@ class Trained:
     given_to: tuple[str, ...]
 
 
-def train(session: Session, order: TrainOrder) -> Generator[datasets.Event | Event | Trained]:
+def train(session: Session, order: TrainOrder) -> Generator[Event]:
     """Checks, trains, judges, delivers and records.
 
     A character without a set gets one of its references first. What a finished run of the same job
@@ -91,9 +91,7 @@ class _Work:
     people: list[Taught]
 
 
-def _recorded(
-    session: Session, work: _Work, records: TrainingRecords
-) -> Generator[Finding | Event, None, StoredTraining]:
+def _recorded(session: Session, work: _Work, records: TrainingRecords) -> Generator[Event, None, StoredTraining]:
     """The run itself, on record however it ends."""
     from sosie.training.run import train as run_job
 
@@ -111,7 +109,16 @@ def _recorded(
         for event in run_job(job, judge, resume=order.resume):
             recorder.note(event)
             yield event
+            if isinstance(event, Stepped):
+                yield Progress(described(event), event.step, event.steps)
     return recorder.stored()
+
+
+def described(event: Stepped) -> str:
+    """`step 120 of 1500, loss 0.0812, 1.10 s a step, 25 min left`."""
+    left = f"{event.left / 60:.0f} min" if event.left >= 90 else f"{event.left:.0f} s"
+    speed = f"{event.seconds:.2f} s a step"
+    return f"step {event.step} of {event.steps}, loss {event.loss:.4f}, {speed}, {left} left"
 
 
 def _may_begin(order: TrainOrder, job: TrainingJob, records: TrainingRecords) -> None:
@@ -158,7 +165,7 @@ def _taught(session: Session, character: Character) -> Taught:
 
 def _give(
     session: Session, order: TrainOrder, record: StoredTraining, character: Character
-) -> Iterator[Finding | datasets.Note]:
+) -> Iterator[Finding | Note]:
     """Gives the LoRA to a character, in place of one that an earlier run by this recipe gave."""
     path, workspace = record.end.path, session.workspace
     if path is None or any(own.sha256 == record.end.sha256 for own in load_character(workspace, character.name).loras):
@@ -173,9 +180,9 @@ def _give(
             continue
         if earlier.fullmatch(own.file):
             _take_back(workspace.character_folder(character.name) / "character.toml", own)
-            yield datasets.Note(f"it is used in place of {own.file}, which stays in the character's folder")
+            yield Note(f"it is used in place of {own.file}, which stays in the character's folder")
         else:
-            yield datasets.Note(f"{own.file} acts beside it, at {own.weight:g}; two LoRAs of one face are too much")
+            yield Note(f"{own.file} acts beside it, at {own.weight:g}; two LoRAs of one face are too much")
 
 
 def _take_back(toml: Path, lora: CharacterLora) -> None:

@@ -10,7 +10,7 @@ import click
 
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Finding, Progress
+from sosie.core import Finding
 from sosie.core.errors import UsageError
 from sosie.core.finding import has_errors
 from sosie.core.schema import to_table
@@ -50,7 +50,7 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     From then on the character's images are judged by this cohort in place of the shipped one, or of the
     references' likeness to each other. With fewer than 20 impostors a rate of 5 % cannot be told from 0.
     """
-    from sosie.api.calibration import CalibrationRequest, calibrate
+    from sosie.api.calibration import Calibration, CalibrationRequest, calibrate
     from sosie.api.impostors import J006
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
@@ -65,14 +65,12 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
         closing(calibrate(opened, CalibrationRequest(whom, recipe, **flags, workflow=workflow))) as events,
     ):
         for event in events:
+            if isinstance(event, Calibration):
+                _report(output, character, event)
+                continue
+            output.event(event, always=isinstance(event, Finding) and event.code == J006.code)
             if isinstance(event, Finding):
                 findings.append(event)
-                output.finding(event, always=event.code == J006.code)
-            elif isinstance(event, Progress):
-                if event.phase == "calibrate":
-                    output.step(f"impostor {event.step} of {event.steps}", event.step, event.steps)
-            else:
-                _report(output, character, event)
     return 2 if has_errors(findings) else 0
 
 

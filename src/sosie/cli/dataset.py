@@ -11,13 +11,13 @@ import click
 
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Finding, Progress
+from sosie.core import Event, Finding
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.core import Character, Recipe
-    from sosie.dataset.build import AddedImage, BuiltSet, Event
+    from sosie.dataset.build import AddedImage, BuiltSet
     from sosie.workspace.session import Session
 
 RECIPE = click.option(
@@ -160,9 +160,7 @@ def _whom(workspace: Workspace, name: str, recipe_name: str | None) -> tuple[Cha
     return character, load_recipe(workspace, chosen) if chosen else None
 
 
-def _events(
-    opened: Session, character: Character, recipe: Recipe | None, flags: dict[str, Any]
-) -> Generator[Event | Progress]:
+def _events(opened: Session, character: Character, recipe: Recipe | None, flags: dict[str, Any]) -> Generator[Event]:
     from sosie.dataset.build import Captioning, from_folder, from_list, from_references
 
     how = Captioning(recipe, flags["caption_command"])
@@ -180,21 +178,17 @@ def _events(
     return from_references(opened, character, how)
 
 
-def _show(output: Output, events: Generator[Event | Progress]) -> tuple[BuiltSet | None, bool]:
+def _show(output: Output, events: Generator[Event]) -> tuple[BuiltSet | None, bool]:
     """Shows what happens; the end, and whether a finding left something out."""
-    from sosie.dataset.build import AddedImage, BuiltSet, Moved, Note
+    from sosie.dataset.build import AddedImage, BuiltSet
 
     built: BuiltSet | None = None
     left = False
     with output.progress(), closing(events):
         for event in events:
+            output.event(event)
             if isinstance(event, Finding):
-                output.finding(event)
                 left = left or event.severity != "info"
-            elif isinstance(event, Note):
-                output.say(event.text)
-            elif isinstance(event, Moved):
-                output.step(event.text, event.done, event.total)
             elif isinstance(event, AddedImage):
                 _added(output, event)
             elif isinstance(event, BuiltSet):

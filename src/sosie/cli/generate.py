@@ -13,7 +13,7 @@ import click
 from sosie.cli.lines import image_line, table
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Finding, Plan, Progress, Scorecard, Verdict
+from sosie.core import Plan, Scorecard, Verdict
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
@@ -105,23 +105,18 @@ def command(
     Every attempt is recorded: the same command again does only what is missing. Exit 1 means
     that some prompt did not get all its images within the budget.
     """
-    from sosie.api.generation import Summary, generate
+    from sosie.api.generation import Delivered, Summary, generate
 
     with session(workspace) as opened:
         order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
         done: list[Delivered] = []
         summary: Summary | None = None
-        shown: set[str] = set()
         with output.progress(), closing(generate(opened, order)) as events:
             for event in events:
-                if isinstance(event, Finding):
-                    output.finding(event)
-                elif isinstance(event, Progress):
-                    _show_prompt(output, event.plan, shown)
-                    _show_progress(output, order, done, event)
-                elif isinstance(event, Summary):
+                output.event(event)
+                if isinstance(event, Summary):
                     summary = event
-                else:
+                elif isinstance(event, Delivered):
                     done.append(event)
                     _show_attempt(output, event)
     return _finish(output, summary, done) if summary else 2
@@ -210,32 +205,6 @@ def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[A
             "the prompt is empty; expected a text, or no PROMPT for the recipe's own", "sosie generate --help"
         )
     return (PromptLine(prompt or "", size=size or ""),)
-
-
-def _show_prompt(output: Output, plan: Plan, shown: set[str]) -> None:
-    """The final prompt, with trigger words and description, once."""
-    if plan.prompt not in shown:
-        shown.add(plan.prompt)
-        output.say(f"prompt: {plan.prompt}")
-
-
-def _show_progress(output: Output, order: Order, done: list[Delivered], event: Progress) -> None:
-    kept = sum(item.attempt.verdict.outcome == "keep" for item in done)
-    wanted = order.n * len(order.prompts)
-    text = f"{kept} of {wanted} kept, attempt {len(done) + 1}: {_step(event)}"
-    output.step(text, kept + (event.step / event.steps if event.phase != "load" else 0) * 0.9, wanted)
-
-
-def _step(event: Progress) -> str:
-    """What an image is at."""
-    if event.phase == "load":
-        return "loading the model"
-    if event.phase == "queue":
-        from sosie.engines.comfy.worker import Queued
-
-        ahead = event.ahead if isinstance(event, Queued) else None
-        return "waiting for the server" + (f", {ahead} before it" if ahead else "")
-    return f"step {event.step} of {event.steps}"
 
 
 def _show_attempt(output: Output, item: Delivered) -> None:

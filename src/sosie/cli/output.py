@@ -8,6 +8,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sosie.core.event import Event, Note, Progress
 from sosie.core.finding import Finding
 
 if TYPE_CHECKING:
@@ -64,13 +65,23 @@ class Output:
         if finding.hint:
             self.console.print(f"  hint: {finding.hint}", markup=False)
 
+    def event(self, event: Event, always: bool = False) -> None:
+        """Shows what any use case yields while it goes on; its results are the command's to show."""
+        if isinstance(event, Finding):
+            self.finding(event, always)
+        elif isinstance(event, Note):
+            self.say(event.text)
+        elif isinstance(event, Progress):
+            self.step(event.what, event.done, event.total or event.done or 1)
+
     @contextmanager
     def progress(self) -> Generator[None]:
         """A progress bar while the block runs, where stderr is a terminal."""
         if self.quiet or not self.console.is_terminal:
             yield
             return
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bars
 
         columns = (
             TextColumn("{task.description}"),
@@ -78,7 +89,7 @@ class Output:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.console, transient=True) as bars:
+        with Bars(*columns, console=self.console, transient=True) as bars:
             bars.add_task("starting", total=1)
             self._bars = bars
             try:

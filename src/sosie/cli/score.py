@@ -37,12 +37,12 @@ def command(
     bad = 0
     with session(workspace) as opened, output.progress():
         for event in score(opened, images, whom, recipe):
+            output.event(event)
             if isinstance(event, Finding):
-                output.finding(event)
                 bad += event.code == F001.code
+            if not isinstance(event, Judged):
                 continue
             judged.append(event)
-            output.step(f"judged {event.image.name}", len(judged), len(images))
             if output.as_json:
                 output.line(image_line(event.image, event.scorecard, event.verdict, UNKNOWN))
             else:

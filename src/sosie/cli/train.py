@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import click
 
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Finding
+from sosie.core import Event, Progress
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
@@ -52,6 +53,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
     Exit 1 if the loss went wrong or the disk was full, 130 if it was interrupted.
     """
     from sosie.api.training import Trained, train
+    from sosie.training.events import Stepped
 
     if flags["only_list"]:
         return _list(output, workspace, characters)
@@ -59,12 +61,17 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
         raise UsageError("no character was named", "sosie train CHARACTER --recipe RECIPE")
     order = _order(workspace, characters, flags)
     done: Trained | None = None
+    cost = ""
     with session(workspace) as opened, output.progress(), closing(train(opened, order)) as events:
         for event in events:
             if isinstance(event, Trained):
                 done = event
+            elif isinstance(event, Stepped):
+                cost = _cost(event, flags["price"])
+            elif isinstance(event, Progress):
+                output.event(replace(event, what=event.what + cost))
             else:
-                _show(output, event, flags["price"])
+                _show(output, event)
     return _finish(output, done) if done is not None else 2
 
 
@@ -90,41 +97,26 @@ def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) 
     )
 
 
-def _show(output: Output, event: object, price: float | None) -> None:
-    from sosie.dataset.build import AddedImage, BuiltSet, Moved, Note
-    from sosie.training.events import Noted, Prepared, RolledBack, Sampled, Stepped
+def _show(output: Output, event: Event) -> None:
+    from sosie.dataset.build import AddedImage, BuiltSet
+    from sosie.training.events import RolledBack, Sampled
 
     match event:
-        case Finding():
-            output.finding(event)
-        case Noted():
-            output.finding(event.finding)
-        case Note():
-            output.say(event.text)
-        case Moved():
-            output.step(event.text, event.done, event.total)
         case AddedImage():
             output.say(f"{event.path.name}: {event.member.caption}") if output.verbose else None
         case BuiltSet():
             output.say(f"training set: {event.total} images in {event.folder}")
-        case Prepared():
-            output.step(f"encoding {event.done} of {event.total}", event.done, event.total)
-        case Stepped():
-            output.step(_progress(event, price), event.step, event.steps)
         case Sampled():
             output.say(_judgement(event))
         case RolledBack():
             output.say(f"back at step {event.step}, with {event.scale:g} times the learning rate")
         case _:
-            pass
+            output.event(event)
 
 
-def _progress(event: Stepped, price: float | None) -> str:
-    """`step 120 of 1500, loss 0.0812, 1.10 s a step, 25 min left (0.83 of 1.02 in money)`."""
-    left = f"{event.left / 60:.0f} min" if event.left >= 90 else f"{event.left:.0f} s"
-    cost = "" if price is None else f", {event.left / 3600 * price:.2f} to pay"
-    speed = f"{event.seconds:.2f} s a step"
-    return f"step {event.step} of {event.steps}, loss {event.loss:.4f}, {speed}, {left} left{cost}"
+def _cost(event: Stepped, price: float | None) -> str:
+    """What the rest of a run will cost at `price` an hour; empty without one."""
+    return "" if price is None else f", {event.left / 3600 * price:.2f} to pay"
 
 
 def _judgement(event: Sampled) -> str:

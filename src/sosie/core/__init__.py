@@ -2,7 +2,8 @@
 
 from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
-from sosie.core.finding import Finding, Severity
+from sosie.core.event import Event, Note, Progress, Result
+from sosie.core.finding import Finding, Rule, Severity
 from sosie.core.plan import Asset, Draw, Plan, Request, derive_seed, plan
 from sosie.core.recipe import (
     Acceptance,
@@ -16,7 +17,7 @@ from sosie.core.recipe import (
     Stage,
     Upscale,
 )
-from sosie.core.render import Engine, Environment, Progress, Render
+from sosie.core.render import Engine, Environment, Render
 from sosie.core.score import Calibrated, CohortRate, Outcome, Score, Scorecard, Verdict
 
 __all__ = [
@@ -30,10 +31,12 @@ __all__ = [
     "Draw",
     "Engine",
     "Environment",
+    "Event",
     "Finding",
     "Guide",
     "Keypoints",
     "LoraUse",
+    "Note",
     "Outcome",
     "Plan",
     "Progress",
@@ -42,6 +45,8 @@ __all__ = [
     "Reference",
     "Render",
     "Request",
+    "Result",
+    "Rule",
     "Sampler",
     "Score",
     "Scorecard",

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from sosie.core.event import Progress
 from sosie.core.finding import Finding
 from sosie.core.plan import Plan
 
@@ -21,16 +22,6 @@ class Environment:
     platform: str
     device: str
     packages: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """`step` of `steps` of one plan's `phase` is done."""
-
-    plan: Plan
-    phase: str
-    step: int
-    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +54,9 @@ class Engine(Protocol):
         ...
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
-        """Renders every plan. One server or device gives them in order; several give them as they are finished.
+        """Renders every plan; progress is of `load`, `queue` or a stage's kind.
+
+        One server or device gives the renders in order; several give them as they are finished.
 
         Raises `EngineError`; what was yielded stays valid.
         """

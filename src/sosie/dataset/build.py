@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.core import Character, Finding, Recipe
+from sosie.core import Character, Event, Note, Progress, Recipe, Result
 from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.schema import digest
 from sosie.dataset import captions, image_set
@@ -63,23 +63,7 @@ class OfferedImage:
 
 
 @dataclass(frozen=True)
-class Note:
-    """Something that is to be said, and is not a finding."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Moved:
-    """How far something is: `done` of `total`, and what is done now."""
-
-    text: str
-    done: float
-    total: float
-
-
-@dataclass(frozen=True)
-class AddedImage:
+class AddedImage(Result):
     """An image that became a part of the set."""
 
     member: Member
@@ -87,16 +71,13 @@ class AddedImage:
 
 
 @dataclass(frozen=True)
-class BuiltSet:
+class BuiltSet(Result):
     """The end: the set's folder, its images, how many came now and how many were left out."""
 
     folder: Path
     total: int
     added: int
     left_out: int
-
-
-Event = Finding | Note | Moved | AddedImage | BuiltSet
 
 
 def trigger_of(character: Character) -> str:
@@ -150,7 +131,7 @@ def from_list(
     waits: list[str] = []
     with Web(Hubs.from_environment(), notice=waits.append) as web:
         for index, item in enumerate(missing):
-            yield Moved(f"downloading {item.source}", index, len(missing))
+            yield Progress(f"downloading {item.source}", index, len(missing))
             try:
                 path = fetch_listed(web, item, place)
                 offers.append(OfferedImage(path, item.source, item.caption))
@@ -174,12 +155,12 @@ def offer(session: Session, character: Character, offers: Sequence[OfferedImage]
     paths = session.reference_paths(character)
     judged = [paths[reference.sha256] for reference in image_set.split(character.references)[1]]
     known = [*judged, *(folder / member.file for member in members)]
-    yield Moved(f"looking at {len(new)} images", 0, 1)
+    yield Progress(f"looking at {len(new)} images", 0, 1)
     kept, findings = image_set.sift([item.path for item in new], known, list(paths.values()), looks(session))
     yield from findings
     by_path = {item.path: item for item in reversed(new)}
     for done, path in enumerate(kept):
-        yield Moved(f"describing {path.name}", done, len(kept))
+        yield Progress(f"describing {path.name}", done, len(kept))
         yield AddedImage(*add(session, character, members, by_path[path], how))
     yield BuiltSet(folder, len(members), len(kept), len(new) - len(kept))
 
@@ -211,7 +192,7 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
     described: list[tuple[captions.Seen, str]] = []
     said = _said([folder / member.file for member in rest], how)
     for done, member in enumerate(rest):
-        yield Moved(f"describing {member.file}", done, len(rest))
+        yield Progress(f"describing {member.file}", done, len(rest))
         path = folder / member.file
         described.append(_described(session, path, sample_of(session, path), next(said, ""), how))
     texts = captions.captions(trigger, [seen for seen, _ in described], taken)

@@ -80,10 +80,10 @@ class DiffusersEngine:
             findings: list[Finding] = []
             measures: list[tuple[str, float]] = []
             for index, stage in enumerate(plan.stages):
-                yield Progress(plan, "load", 0, 1)
+                yield Progress("load", 0, 1)
                 with self._worker.start(partial(self._run_stage, index, plan, image)) as job:
                     for step, steps in job.steps():
-                        yield Progress(plan, stage.kind, step, steps)
+                        yield Progress(stage.kind, step, steps)
                     output = job.result()
                 image = output.image
                 findings += output.findings

@@ -37,7 +37,7 @@ class FakeEngine:
         from PIL import Image, ImageEnhance
 
         for plan in plans:
-            yield Progress(plan, "generate", 1, 2)
+            yield Progress("generate", 1, 2)
             size = (plan.width, plan.height)
             if plan.seed % 4 == 3:
                 image = Image.new("RGB", size, (128, 128, 128))
@@ -46,7 +46,7 @@ class FakeEngine:
                 with Image.open(self._references[reference.sha256]) as source:
                     image = source.convert("RGB").resize(size, Image.Resampling.LANCZOS)
                 image = ImageEnhance.Brightness(image).enhance(0.95 + (plan.seed >> 8) % 100 / 1000)
-            yield Progress(plan, "generate", 2, 2)
+            yield Progress("generate", 2, 2)
             yield Render(image, plan, self.name, Environment(platform.python_version(), "any", "none", ()), 0.0)
 
     def close(self) -> None:

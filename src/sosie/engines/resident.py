@@ -252,7 +252,7 @@ def _understood(link: Link, answer: dict[str, Any], plans: tuple[Plan, ...]) -> 
     index = int(answer.get("plan", 0))
     match answer["say"]:
         case "progress":
-            return Progress(plans[index], str(answer["phase"]), int(answer["step"]), int(answer["steps"]))
+            return Progress(str(answer["phase"]), float(answer["step"]), float(answer["steps"]))
         case "render":
             return receive_render(link, answer, plans[index])
         case "error":

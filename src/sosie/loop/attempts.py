@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sosie.core import Character, Draw, Engine, Plan, Progress, Recipe, Request, Scorecard, Verdict, plan
+from sosie.core import Character, Draw, Engine, Note, Plan, Progress, Recipe, Request, Scorecard, Verdict, plan
 from sosie.files.images import read_image
 from sosie.loop.judge import Judge, Origin
 
@@ -56,8 +56,11 @@ class Bench:
     assets: Mapping[str, str]
 
 
-def run(tasks: Sequence[Task], bench: Bench) -> Generator[Progress | Attempt]:
-    """Works through the tasks in order; every attempt is recorded before it is yielded."""
+def run(tasks: Sequence[Task], bench: Bench) -> Generator[Progress | Note | Attempt]:
+    """Works through the tasks in order; every attempt is recorded before it is yielded.
+
+    A note gives the final prompt, with trigger words and description, before it is drawn.
+    """
     for task in tasks:
         yield from _run_task(task, bench)
 
@@ -67,7 +70,7 @@ def first_plan(task: Task, assets: Mapping[str, str]) -> Plan:
     return plan(task.recipe, task.character, task.request, Draw(), assets)
 
 
-def _run_task(task: Task, bench: Bench) -> Generator[Progress | Attempt]:
+def _run_task(task: Task, bench: Bench) -> Generator[Progress | Note | Attempt]:
     pending = {index: Draw(index) for index in range(task.n)}
     spent = 0
     while pending and spent < task.budget:
@@ -93,7 +96,7 @@ def _following(attempt: Attempt) -> Draw | None:
     return Draw(draw.index, draw.attempt + 1, attempt.plan.id, source)
 
 
-def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progress | Attempt]:
+def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progress | Note | Attempt]:
     missing: list[Plan] = []
     for planned in plans:
         stored = bench.store.find_render(planned.id, bench.engine.name)
@@ -103,6 +106,7 @@ def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progr
             yield _judged(task, planned, stored, bench, None)
     if not missing:
         return
+    yield from (Note(f"prompt: {prompt}") for prompt in dict.fromkeys(planned.prompt for planned in missing))
     for event in bench.engine.run(missing):
         if isinstance(event, Progress):
             yield event

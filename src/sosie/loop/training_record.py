@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sosie.core import Finding
 from sosie.files.digest import file_digest
 from sosie.files.whole import whole_stream
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
 from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords, TrainingView
-from sosie.training.events import Ended, Event, Noted, RolledBack, Sampled, Scores, Stepped
+from sosie.training.events import Ended, Event, RolledBack, Sampled, Scores, Stepped
 from sosie.training.job import TrainingJob
 from sosie.workspace.session import Session
 
@@ -46,8 +47,8 @@ class Recorder:
             self._sampled(event)
         elif isinstance(event, RolledBack):
             self._records.roll_back(self._number, event.step)
-        elif isinstance(event, Noted):
-            self._session.store.add_findings(self._run, [event.finding])
+        elif isinstance(event, Finding):
+            self._session.store.add_findings(self._run, [event])
         elif isinstance(event, Ended):
             self._end(event)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from sosie.core import Finding
+from sosie.core import Finding, Progress, Result
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,15 +69,7 @@ class JudgeSamples(Protocol):
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """`done` of `total` pictures and texts are in the cache."""
-
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Stepped:
+class Stepped(Result):
     """`step` of `steps` updates are done.
 
     `loss` is the batch's, weighted; `gradient` the norm of its gradient before it is clipped. `seconds`
@@ -95,7 +87,7 @@ class Stepped:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampled:
+class Sampled(Result):
     """The samples of a step and their scores; None where no one judges."""
 
     step: int
@@ -104,7 +96,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class Saved:
+class Saved(Result):
     """A file was written whole: a checkpoint, or the run's state."""
 
     step: int
@@ -113,7 +105,7 @@ class Saved:
 
 
 @dataclass(frozen=True)
-class RolledBack:
+class RolledBack(Result):
     """The run went back to the state after `step` updates; the learning rate is now `scale` times the recipe's."""
 
     step: int
@@ -121,14 +113,7 @@ class RolledBack:
 
 
 @dataclass(frozen=True)
-class Noted:
-    """Something that the user should know."""
-
-    finding: Finding
-
-
-@dataclass(frozen=True)
-class Ended:
+class Ended(Result):
     """The last event: why the run ended after `step` updates, and what was delivered (None: nothing yet).
 
     `best` is the step of the delivered checkpoint, `judged` the whole curve. A run whose cause is `loss`,
@@ -145,4 +130,4 @@ class Ended:
     findings: tuple[Finding, ...] = ()
 
 
-Event = Prepared | Stepped | Sampled | Saved | RolledBack | Noted | Ended
+Event = Finding | Progress | Stepped | Sampled | Saved | RolledBack | Ended

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any, TextIO
 
-from sosie.core import Finding
+from sosie.core import Finding, Progress
 from sosie.core.schema import to_table
 from sosie.files.whole import write_whole
-from sosie.training.events import Event, Prepared, Sampled, Stepped
+from sosie.training.events import Event, Sampled, Stepped
 from sosie.training.job import TrainingJob
 from sosie.training.loggers import Loggers
 
@@ -41,7 +41,8 @@ class Log:
         table = _table(event)
         if table is None:
             return
-        self._file.write(json.dumps({"event": type(event).__name__.lower(), **table}, allow_nan=True) + "\n")
+        name = "noted" if isinstance(event, Finding) else type(event).__name__.lower()
+        self._file.write(json.dumps({"event": name, **table}, allow_nan=True) + "\n")
         self._file.flush()
         if isinstance(event, Stepped):
             values = {"loss": event.loss, "gradient": event.gradient, "learning_rate": event.learning_rate}
@@ -60,8 +61,10 @@ class Log:
 
 
 def _table(event: Event) -> dict[str, Any] | None:
-    if isinstance(event, Prepared):
+    if isinstance(event, Progress):
         return None
+    if isinstance(event, Finding):
+        return {"finding": to_table(event)}
     if isinstance(event, Sampled):
         return {"step": event.step, "scores": to_table(event.scores)}
     return to_table(event)

@@ -6,13 +6,12 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sosie.core import Finding
+from sosie.core import Finding, Progress
 from sosie.core.errors import BadImageError
 from sosie.core.finding import Rule
 from sosie.dataset.dataset import TrainingImage
 from sosie.families.contract.trains import Encodes
 from sosie.training.cache import Cache
-from sosie.training.events import Prepared
 from sosie.training.job import TrainingJob
 from sosie.training.order import Entry
 from sosie.training.pictures import load_picture
@@ -52,7 +51,7 @@ class Material:
         return tuple(Entry(index, item.shape, item.part) for index, item in enumerate(self.items))
 
 
-def prepare(job: TrainingJob, base: Encodes) -> Generator[Prepared, None, Material]:
+def prepare(job: TrainingJob, base: Encodes) -> Generator[Progress, None, Material]:
     """Encodes what is not in the cache yet; tells of each picture and text.
 
     SOS-U002 for every picture that cannot be used. Raises `DiskFullError` if the cache cannot be written.
@@ -72,13 +71,14 @@ def prepare(job: TrainingJob, base: Encodes) -> Generator[Prepared, None, Materi
             weight = job.training.regularisation if image.regularisation else 1.0
             part = None if image.regularisation else image.character or image.trigger
             items.append(Item(image.path.name, {**tensors, **text}, weight, part))
-        yield Prepared(done, total)
+        yield Progress(f"encoding {done} of {total}", done, total)
     samples: list[Mapping[str, Any]] = []
     negative = job.samples.negative_prompt
     for prompt in job.samples.prompts:
         key = [model, "prompt", prompt, negative]
         samples.append(cache.get(key, lambda prompt=prompt: base.encode_text(prompt, negative)))
-        yield Prepared(len(job.images) + len(samples), total)
+        done = len(job.images) + len(samples)
+        yield Progress(f"encoding {done} of {total}", done, total)
     return Material(tuple(items), tuple(samples), (*refused, *cache.findings))
 
 

@@ -14,7 +14,7 @@ from sosie.families import trainer_of
 from sosie.training.checks import check_disk, check_job, device_of
 from sosie.training.choice import best, over_trained
 from sosie.training.deterministic import deterministic
-from sosie.training.events import Cause, Ended, Event, JudgeSamples, Noted, RolledBack, Stepped
+from sosie.training.events import Cause, Ended, Event, JudgeSamples, RolledBack, Stepped
 from sosie.training.interrupt import Interrupt
 from sosie.training.job import TrainingJob
 from sosie.training.log import Log
@@ -39,18 +39,18 @@ def train(job: TrainingJob, judge: JudgeSamples | None = None, *, resume: bool =
 
     With `resume` a run that was stopped or killed goes on from its last state, to the same losses bit
     for bit on the same machine; without one in `job.folder` it begins. Raises `CheckFailedError` if
-    findings (each was told as `Noted`) forbid the run, `UsageError` if a run is in the folder and was
+    findings (each was yielded) forbid the run, `UsageError` if a run is in the folder and was
     not to be resumed or was another one, `BadModelError` for a base that cannot be loaded, `EngineError`
     if the GPU's memory does not suffice.
     """
     findings = check_job(job)
-    yield from map(Noted, findings)
+    yield from findings
     _forbid(job, findings)
     job.folder.mkdir(parents=True, exist_ok=True)
     state = job.folder / "state.safetensors"
     if state.exists() and not resume:
         raise UsageError(f"{job.folder} holds a run already", "resume it, or remove the folder")
-    yield from map(Noted, remove_leftovers(job.folder))
+    yield from remove_leftovers(job.folder)
     with deterministic(device_of(job)):
         trainer = yield from _opened(job)
         resumes = state.exists()
@@ -61,11 +61,11 @@ def train(job: TrainingJob, judge: JudgeSamples | None = None, *, resume: bool =
             raise UsageError(message, "give back what was changed, or train in another folder")
         log = Log(job, trainer.standing.step)
         try:
-            yield from map(Noted, log.told())
+            yield from log.told()
             for event in _guarded(job, trainer, judge, resumes):
                 log.write(event)
                 yield event
-                yield from map(Noted, log.told())
+                yield from log.told()
         finally:
             log.close()
 
@@ -91,17 +91,17 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
             adapters.read(job.continue_from, job.base.family)
         except BadModelError as error:
             finding = U004.at(str(job.continue_from), error.message, error.hint)
-            yield Noted(finding)
+            yield finding
             _forbid(job, [finding])
     room = check_disk(job, adapters.count)
-    yield from map(Noted, room)
+    yield from room
     _forbid(job, room)
     try:
         material = yield from prepare(job, base)
     except DiskFullError as error:
-        yield Noted(error.finding)
+        yield error.finding
         raise CheckFailedError(error.finding.message, error.finding.hint) from error
-    yield from map(Noted, material.findings)
+    yield from material.findings
     _forbid(job, material.findings)
     if job.training.base_storage == "fp8":
         importlib.import_module("sosie.training.storage").store_in_8_bits(base.denoiser)
@@ -125,7 +125,7 @@ def _guarded(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None, res
         else:
             yield from _delivered(job, trainer, cause, findings)
     except DiskFullError as error:
-        yield Noted(error.finding)
+        yield error.finding
         curve = trainer.standing.judged
         yield Ended("disk", trainer.standing.step, None, job.triggers, judged=curve, findings=(error.finding,))
 
@@ -142,13 +142,13 @@ def _steps(
             yield outcome
             yield from _pause(job, trainer, judge)
         elif trainer.standing.scale > HALVED:
-            yield Noted(outcome)
+            yield outcome
             scale = trainer.roll_back()
             yield RolledBack(trainer.standing.step, scale)
         else:
             message = f"{outcome.message}; the learning rate had been halved already, so the run stops"
             findings.append(replace(outcome, severity="error", message=message))
-            yield Noted(findings[-1])
+            yield findings[-1]
             return "loss"
         if interrupt.requested:
             yield trainer.save_state()
@@ -169,7 +169,7 @@ def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> It
     while trainer.removed:
         gone = trainer.removed.pop(0)
         message = f"the disk of {job.folder} is nearly full: checkpoint {gone.name} was removed to go on"
-        yield Noted(U021.at(str(job.folder), message, "free some space, or keep fewer"))
+        yield U021.at(str(job.folder), message, "free some space, or keep fewer")
 
 
 def _delivered(job: TrainingJob, trainer: Trainer, cause: Cause, findings: list[Finding]) -> Generator[Event]:
@@ -190,7 +190,7 @@ def _delivered(job: TrainingJob, trainer: Trainer, cause: Cause, findings: list[
     if choice is None and last is not None:
         message = f"no judge measured a likeness, so the last checkpoint (step {last}) is delivered, good or not"
         said.append(U032.at(job.output.name, message, "look at the samples before you use it"))
-    yield from map(Noted, said)
+    yield from said
     step = last if choice is None else choice.step
     path = None if step is None else trainer.deliver(step, choice)
     scores = choice.scores if choice else None

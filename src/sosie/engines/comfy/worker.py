@@ -127,7 +127,7 @@ class ServerWorker:
         findings: list[Finding] = []
         measures: list[tuple[str, float]] = []
         for index, step in enumerate(work.program.steps):
-            host.report(Queued(work.plan, "queue", 0, 1))
+            host.report(Queued("queue", 0, 1))
             output = self._step(work, index, image, host)
             image = output.image
             findings += output.findings
@@ -147,25 +147,25 @@ class ServerWorker:
         if isinstance(compiled, StageOutput):
             return compiled
         try:
-            return self._graph(compiled, step, work.plan, host)
+            return self._graph(compiled, step, host)
         except OutOfMemoryError as error:
             self._forget()
             smaller = host.here(lambda: first_graph(self._compiler(work.plan, smaller=True).steps[index], image))
             if isinstance(smaller, StageOutput):
                 return smaller
             try:
-                output = self._graph(smaller, step, work.plan, host)
+                output = self._graph(smaller, step, host)
             except OutOfMemoryError as again:
                 message = f"{again.message}; memory was freed and a smaller mode tried, which failed as well"
                 raise OutOfMemoryError(Y023, message, again.hint) from None
             message = f"{error.message}; it was freed, and the image drawn in a smaller mode"
             return _with(output, Y023.at(self.name, message, error.hint, severity="warning"))
 
-    def _graph(self, compiled: CompiledGraph, step: Step, plan: Plan, host: MainThread) -> StageOutput:
+    def _graph(self, compiled: CompiledGraph, step: Step, host: MainThread) -> StageOutput:
         """Uploads, names, sends, and looks at what came back and at what the log says of it."""
         self._renew(compiled)
         mark = self._mark()
-        report = _reporter(plan, step.phase, host)
+        report = _reporter(step.phase, host)
         try:
             sent = self._ready(compiled)
             rendered = render(self.link, sent, report)
@@ -287,19 +287,19 @@ def _with(output: StageOutput, *findings: Finding) -> StageOutput:
     return replace(output, findings=(*output.findings, *findings))
 
 
-def _reporter(plan: Plan, phase: str, host: MainThread) -> Callable[[Event], None]:
+def _reporter(phase: str, host: MainThread) -> Callable[[Event], None]:
     """Turns a server's events into Sosie's own progress."""
     at = [0, 1]
 
     def report(event: Event) -> None:
         if isinstance(event, Waiting) and event.ahead is not None:
-            host.report(Queued(plan, "queue", 0, 1, event.ahead))
+            host.report(Queued("queue", 0, 1, event.ahead))
         elif isinstance(event, Started):
-            host.report(Progress(plan, "load", 0, 1))
+            host.report(Progress("load", 0, 1))
         elif isinstance(event, SamplerStepped) and event.steps >= max(1, event.step):
             at[:] = event.step, event.steps
-            host.report(Progress(plan, phase, event.step, event.steps))
+            host.report(Progress(phase, event.step, event.steps))
         elif isinstance(event, Glimpse):
-            host.report(Preview(plan, phase, at[0], at[1], event.data, event.format))
+            host.report(Preview(phase, at[0], at[1], event.data, event.format))
 
     return report
