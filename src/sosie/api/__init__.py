@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sosie.api.generation import Order as Order
     from sosie.api.generation import Summary as Summary
     from sosie.api.generation import generate as generate
+    from sosie.api.lines import json_of as json_of
     from sosie.api.loras import AddedLora as AddedLora
     from sosie.api.loras import LoraReport as LoraReport
     from sosie.api.loras import LoraTerms as LoraTerms
@@ -80,6 +81,7 @@ _HOMES = {
     "sosie.api.doctor": "Checkup examine",
     "sosie.api.fixes": "Fix Fixed apply_fix examine_again propose_fixes",
     "sosie.api.generation": "Delivered Given Order Summary generate",
+    "sosie.api.lines": "json_of",
     "sosie.api.loras": "AddedLora LoraReport LoraTerms add_lora check_merge convert_lora show_lora",
     "sosie.api.models": "Conversion add_variant convert_model list_models show_model strip_model",
     "sosie.api.needs": "Examination",

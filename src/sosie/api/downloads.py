@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -77,12 +78,14 @@ class Listing:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A file that was brought: where it is now, where from, and what the doctor says of it."""
+    """The file of a `row` that was brought: where it is now, where from, and what the doctor says of it."""
 
+    row: FetchRow
     path: Path
     origin: Origin
     received: int
     findings: tuple[Finding, ...]
+    seconds: float
 
 
 def list_files(workspace: Workspace, web: Web, what: str, name: str = "") -> Listing:
@@ -128,7 +131,7 @@ def fetch(
 
     Raises `DownloadError` (see `download`), and what `convert_model` raises: the pickle stays then.
     """
-    source = row.published
+    began, source = time.monotonic(), row.published
     if source is None:
         raise NotFoundError(f"'{row.file.name}' has no source", f"sosie model fetch SOURCE --as {row.file.name}")
     wanted = replace(source.wanted, size=row.bytes, sha256=row.file.sha256)
@@ -154,7 +157,7 @@ def fetch(
         converted="" if converted is None else file_digest(row.path),
     )
     write_origin(row.path, record)
-    return Fetched(row.path, record, done.received, tuple(findings))
+    return Fetched(row, row.path, record, done.received, tuple(findings), time.monotonic() - began)
 
 
 def _recipe(workspace: Workspace, what: str) -> Recipe | None:

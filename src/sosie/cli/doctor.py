@@ -17,10 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sosie.api.doctor import Checkup
-    from sosie.api.fixes import Fix
+    from sosie.api.fixes import Fix, Fixed
     from sosie.api.needs import Examination
-    from sosie.doctor.disk import DiskPlan
-    from sosie.servers.report import ServerReport
 
 
 @click.command("doctor")
@@ -94,7 +92,7 @@ def _examination(flags: dict[str, Any]) -> Examination:
 def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: Examination, yes: bool) -> int:
     """Examines, asks, mends and examines again what was touched; as JSON only the fixes and the end."""
     from sosie.api.doctor import examine
-    from sosie.api.fixes import apply_fix, examine_again, propose_fixes
+    from sosie.api.fixes import Fixed, apply_fix, examine_again, propose_fixes
 
     checkups: list[Checkup] = []
     for checkup in examine(workspace, subjects, how):
@@ -105,12 +103,12 @@ def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: 
     ready = [fix for fix in fixes if not fix.blocked]
     for fix in fixes:
         if fix.blocked:
-            _print_fix(output, fix, False, fix.blocked)
+            _print_fix(output, Fixed(fix, False, fix.blocked))
     if ready and not yes and not _agreed(output, ready):
         ready = []
     done = [apply_fix(fix) for fix in ready]
     for one in done:
-        _print_fix(output, one.fix, one.done, one.message)
+        _print_fix(output, one)
     after = list(examine_again(workspace, checkups, done, how))
     for checkup in after:
         if output.as_json or checkup not in checkups:
@@ -125,14 +123,15 @@ def _agreed(output: Output, fixes: Sequence[Fix]) -> bool:
     return click.confirm("Do this?" if len(fixes) == 1 else f"Do these {len(fixes)}?", err=True)
 
 
-def _print_fix(output: Output, fix: Fix, done: bool, message: str) -> None:
+def _print_fix(output: Output, tried: Fixed) -> None:
     if output.as_json:
-        out = None if fix.out is None else str(fix.out)
-        line = {"kind": "fix", "code": fix.code, "action": fix.action, "path": str(fix.path), "out": out}
-        output.line({**line, "done": done, "message": message})
+        from sosie.api.lines import json_of
+
+        output.line(json_of(tried))
     else:
-        text = message if str(fix.path) in message else f"{fix.path}: {message}"
-        output.say(f"{'✓' if done else '✗'} {fix.action}: {text}", "green" if done else "yellow")
+        path, message = str(tried.fix.path), tried.message
+        text = message if path in message else f"{path}: {message}"
+        output.say(f"{'✓' if tried.done else '✗'} {tried.fix.action}: {text}", "green" if tried.done else "yellow")
 
 
 def _worst(checkup: Checkup) -> int:
@@ -141,41 +140,15 @@ def _worst(checkup: Checkup) -> int:
 
 def _print(output: Output, checkup: Checkup, how: Examination) -> None:
     if output.as_json:
-        output.line(_line(checkup))
+        from sosie.api.lines import json_of
+
+        output.line(json_of(checkup))
     else:
         _show(output, checkup)
         if checkup.disk is not None and (output.verbose or how.purpose.quota or how.purpose.training):
             from sosie.doctor.disk import disk_table
 
             output.say(disk_table(checkup.disk, how.purpose.quota or None))
-
-
-def _line(checkup: Checkup) -> dict[str, Any]:
-    findings = [
-        {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in checkup.findings
-    ]
-    names = ("role", "family", "variant", "layout", "storage", "parameters")
-    return {
-        "subject": checkup.subject,
-        "kind": checkup.kind,
-        "path": checkup.path or None,
-        **{name: getattr(checkup.what, name, None) or None for name in names},
-        "findings": findings,
-        **({} if checkup.disk is None else {"disk": _disk(checkup.disk)}),
-        **({} if checkup.server is None else {"server": _server(checkup.server)}),
-    }
-
-
-def _server(told: ServerReport) -> dict[str, Any]:
-    system = {name: getattr(told.system, name) or None for name in ("version", "python", "torch", "device")}
-    memory = {"memory": told.system.memory or None, "free": told.system.free or None}
-    packs = {pack: {"complete": not lacks, "lacks": list(lacks)} for pack, lacks in told.packs.items()}
-    return {**system, **memory, "classes": told.classes, "packs": packs, "files": dict(told.files)}
-
-
-def _disk(plan: DiskPlan) -> dict[str, Any]:
-    rows = [{"part": row.name, "bytes": row.bytes, "present": row.present, "how": row.how} for row in plan.rows]
-    return {"rows": rows, "bytes": plan.bytes, "to_come": plan.to_come}
 
 
 def _show(output: Output, checkup: Checkup) -> None:

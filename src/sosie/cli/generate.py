@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.lines import image_line, table
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
-from sosie.core import Plan, Scorecard, Verdict
+from sosie.cli.table import table
+from sosie.core import Scorecard, Verdict
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
@@ -210,18 +210,9 @@ def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[A
 def _show_attempt(output: Output, item: Delivered) -> None:
     attempt = item.attempt
     if output.as_json:
-        plan = attempt.plan
-        origin = {
-            "plan": plan.id,
-            "parent": plan.draw.parent or None,
-            "seed": plan.seed,
-            "attempt": plan.draw.attempt,
-            "seconds": round(attempt.stored.seconds, 3),
-            "path": _path(plan),
-            "prompt": plan.prompt,
-            "measures": attempt.stored.notes.measures,
-        }
-        output.line(image_line(item.image, attempt.scorecard, attempt.verdict, origin))
+        from sosie.api.lines import json_of
+
+        output.line(json_of(item))
     elif item.kept:
         output.data(str(item.image))
     for finding in attempt.stored.notes.findings:
@@ -235,11 +226,6 @@ def _show_attempt(output: Output, item: Delivered) -> None:
         )
     elif output.verbose:
         output.say(f"✓ {item.image.name}" + (" (from the store)" if attempt.resumed else ""))
-
-
-def _path(plan: Plan) -> str:
-    """How the image came about: drawn, mended from its parent's, or worked on from a given one."""
-    return "repair" if plan.draw.is_repair else "given" if plan.source else "generate"
 
 
 def _finish(output: Output, summary: Summary, done: list[Delivered]) -> int:

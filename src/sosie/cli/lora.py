@@ -37,6 +37,7 @@ def add(character: str, file: str, output: Output, workspace: Workspace, **terms
 
     Its trigger is put into every prompt that it acts on. Exit 1 if there is a warning or an error.
     """
+    from sosie.api.lines import json_of
     from sosie.api.loras import LoraTerms, add_lora
 
     done = add_lora(workspace, character, file, LoraTerms(**terms))
@@ -44,21 +45,7 @@ def add(character: str, file: str, output: Output, workspace: Workspace, **terms
         output.finding(finding)
     lora = done.lora
     if output.as_json:
-        output.line(
-            {
-                "character": character,
-                "path": str(done.path),
-                "family": lora.family,
-                "weight": lora.weight,
-                "trigger": lora.trigger or None,
-                "trained_on": lora.trained_on or None,
-                "sha256": lora.sha256,
-                "findings": [
-                    {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint}
-                    for f in done.findings
-                ],
-            }
-        )
+        output.line(json_of(done))
     else:
         output.data(str(done.path))
         output.say(f"trigger: {lora.trigger or 'none'}; weight {lora.weight:g}; family {lora.family}")
@@ -83,6 +70,7 @@ def show(
 
     Exit 1 if there is a warning or an error.
     """
+    from sosie.api.lines import json_of
     from sosie.api.loras import show_lora
 
     worst = 0
@@ -90,7 +78,7 @@ def show(
         report = show_lora(workspace, name, base, asked_for, trained_on)
         worst = max(worst, int(any(finding.severity != "info" for finding in report.findings)))
         if output.as_json:
-            output.line(_line(name, report))
+            output.line({"name": name, **json_of(report)})
             continue
         for line in _prose(report):
             output.data(line)
@@ -111,57 +99,24 @@ def convert(name: str, out: Path, output: Output, workspace: Workspace, **option
 
     comfy is read by every current loader. Exit 1 if --merge-check finds a difference.
     """
+    from sosie.api.lines import json_of
     from sosie.api.loras import check_merge, convert_lora
 
     base: str | None = options["base"]
     done = convert_lora(workspace, name, out, options["to"], options["overwrite"])
-    line: dict[str, Any] = {"path": str(done.path), "to": done.to, "tensors": done.tensors, "notes": list(done.notes)}
+    line = json_of(done)
     for note in done.notes:
         output.say(note)
     error = 0.0
     if base is not None:
         merged = check_merge(workspace, done.source, out, base)
         error = merged.error
-        line["merge"] = {"modules": list(merged.modules), "numbers": merged.numbers, "error": error}
+        line["merge"] = json_of(merged)
         output.say(
             f"merged into {', '.join(merged.modules)}: largest difference {error:g} in {merged.numbers:,} numbers"
         )
     output.line(line) if output.as_json else output.data(str(done.path))
     return int(error != 0)
-
-
-def _line(name: str, report: LoraReport) -> dict[str, Any]:
-    lora, cover = report.lora, report.coverage
-    return {
-        "name": name,
-        "path": str(lora.path),
-        "role": "lora",
-        "family": lora.family or None,
-        "variant": lora.variant or None,
-        "nearest": lora.nearest or None,
-        "layout": lora.layout.name,
-        "algorithms": list(lora.algorithms),
-        "ranks": list(lora.ranks),
-        "alpha": {"source": lora.alpha_source, "scales": [_number(scale) for scale in lora.scales]},
-        "trained_on": lora.trained_on,
-        "triggers": list(lora.training.triggers),
-        "software": lora.training.software or None,
-        "coverage": None
-        if cover is None
-        else {"matched": cover.matched, "total": cover.total, "untouched": len(cover.untouched)},
-        "loaders": [
-            {"loader": o.loader, "result": o.result, "dropped": len(o.dropped), "because": o.because}
-            for o in report.outcomes
-        ],
-        "findings": [
-            {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in report.findings
-        ],
-    }
-
-
-def _number(value: float) -> float | None:
-    """A number that JSON can hold; NaN and infinity become null."""
-    return value if value - value == 0 else None
 
 
 def _prose(report: LoraReport) -> list[str]:

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,7 +17,7 @@ from sosie.core.finding import Finding, RuleError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.downloads import Fetched, FetchRow, Listing
+    from sosie.api.downloads import FetchRow, Listing
     from sosie.fetch.web import Web
 
 REFRESH_SECONDS = 0.1
@@ -80,6 +80,7 @@ def _fetch(
 ) -> Sequence[Finding]:
     """One file; what keeps it from coming is a finding, so that the others still come."""
     from sosie.api.downloads import fetch
+    from sosie.api.lines import json_of
     from sosie.core.errors import SosieError
     from sosie.fetch.web import N001
 
@@ -104,15 +105,14 @@ def _fetch(
         finding = error.finding(name) if isinstance(error, RuleError) else N001.at(name, error.message, error.hint)
         output.finding(finding)
         if output.as_json:
-            output.line({**_line(row), "state": "failed", "findings": [_finding(finding)]})
+            output.line({**json_of(row), "state": "failed", "findings": [json_of(finding)]})
         return [finding]
     for finding in done.findings:
         output.finding(finding)
-    seconds = time.monotonic() - start
     if output.as_json:
-        output.line(_fetched_line(row, done, seconds))
+        output.line(json_of(done))
     else:
-        output.say(f"✓ {row.file.name}: {_both(done.received)} in {seconds:.0f} s, SHA-256 {done.origin.sha256}")
+        output.say(f"✓ {row.file.name}: {_both(done.received)} in {done.seconds:.0f} s, SHA-256 {done.origin.sha256}")
         output.data(str(done.path))
     return done.findings
 
@@ -120,9 +120,11 @@ def _fetch(
 def _show(output: Output, listing: Listing, only_list: bool) -> None:
     """The table: data when it was asked for, else prose before the question; with --json one object a file."""
     if output.as_json:
+        from sosie.api.lines import json_of
+
         for row in listing.rows:
             if only_list or row.state == "here" or row.published is None:
-                output.line(_line(row))
+                output.line(json_of(row))
         return
     for line in _table(listing.rows):
         output.data(line) if only_list else output.say(line)
@@ -148,46 +150,6 @@ def _table(rows: Sequence[FetchRow]) -> list[str]:
         more = f"  and {unknown} of unknown size" if unknown else ""
         lines.append(f"{title:<{wide}} {_files(len(chosen)):<14} {total / 1e9:>7.2f} {total / 2**30:>7.2f}{more}")
     return lines
-
-
-def _line(row: FetchRow) -> dict[str, Any]:
-    return {
-        "name": row.file.name,
-        "role": row.file.role or None,
-        "source": row.file.source or None,
-        "title": row.title or None,
-        "state": row.state,
-        "path": str(row.path),
-        "bytes": row.bytes,
-        "have": row.have,
-        "sha256": row.file.sha256 or None,
-        "licence": row.file.licence or None,
-        "commercial": row.file.commercial,
-        "token": row.token or None,
-    }
-
-
-def _fetched_line(row: FetchRow, done: Fetched, seconds: float) -> dict[str, Any]:
-    return {
-        **_line(row),
-        "state": "fetched",
-        "path": str(done.path),
-        "bytes": done.origin.bytes,
-        "sha256": done.origin.sha256,
-        "converted": done.origin.converted or None,
-        "received": done.received,
-        "seconds": round(seconds, 3),
-        "findings": [_finding(finding) for finding in done.findings],
-    }
-
-
-def _finding(finding: Finding) -> dict[str, str]:
-    return {
-        "code": finding.code,
-        "severity": finding.severity,
-        "message": finding.message,
-        "hint": finding.hint,
-    }
 
 
 def _files(count: int) -> str:

@@ -118,6 +118,7 @@ def copy(name: str, new_name: str, output: Output, workspace: Workspace) -> None
 @common
 def check(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
     """Check recipes (all of them by default) without running anything. Exit 1 if something is wrong."""
+    from sosie.api.lines import json_of
     from sosie.api.recipes import check_recipe
     from sosie.workspace.recipes import list_recipes
 
@@ -128,10 +129,7 @@ def check(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
             output.finding(finding)
         worst = max(worst, int(any(finding.severity != "info" for finding in findings)))
         if output.as_json:
-            rows: list[dict[str, Any]] = [
-                {"code": f.code, "severity": f.severity, "message": f.message, "hint": f.hint} for f in findings
-            ]
-            output.line({"recipe": name, "findings": rows})
+            output.line({"recipe": name, "findings": [json_of(finding) for finding in findings]})
         elif all(finding.severity == "info" for finding in findings):
             output.data(f"{name}\tok")
     return worst

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import click
 
-from sosie.cli.lines import image_line, table
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
+from sosie.cli.table import table
 from sosie.core import Finding
 from sosie.workspace.workspace import Workspace
-
-UNKNOWN = {"plan": None, "parent": None, "seed": None, "attempt": None, "seconds": None}
 
 
 @click.command("score")
@@ -27,6 +25,7 @@ def command(
 
     Exit 1 if one does not pass, or is not an image.
     """
+    from sosie.api.lines import json_of
     from sosie.api.scoring import F001, Judged, score
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
@@ -44,7 +43,7 @@ def command(
                 continue
             judged.append(event)
             if output.as_json:
-                output.line(image_line(event.image, event.scorecard, event.verdict, UNKNOWN))
+                output.line(json_of(event))
             else:
                 output.data(f"{event.image}\t{event.verdict.outcome}\t{'; '.join(event.verdict.reasons)}")
     if judged and not output.quiet and not output.as_json:

@@ -130,23 +130,13 @@ def _judgement(event: Sampled) -> str:
 
 
 def _finish(output: Output, done: Trained) -> int:
+    from sosie.api.lines import json_of
     from sosie.loop.training_record import CAUSES
 
     record = done.record
     end = record.end
     if output.as_json:
-        triggers = list(done.triggers)
-        output.line(
-            {
-                "path": str(end.path) if end.path else None,
-                "trigger": triggers[0] if len(triggers) == 1 else triggers,
-                "scores": end.scores,
-                "characters": list(record.start.characters),
-                "given_to": list(done.given_to),
-                "report": str(done.report),
-                **_run_line(record),
-            }
-        )
+        output.line(json_of(done))
     elif end.path is not None:
         output.data(str(end.path))
     output.say(f"{CAUSES.get(end.cause, end.cause)}: {end.step} of {record.start.steps} steps; report: {done.report}")
@@ -161,6 +151,7 @@ def _finish(output: Output, done: Trained) -> int:
 
 
 def _list(output: Output, workspace: Workspace, characters: tuple[str, ...]) -> int:
+    from sosie.api.lines import json_of
     from sosie.api.training import list_runs
 
     with session(workspace) as opened:
@@ -169,41 +160,10 @@ def _list(output: Output, workspace: Workspace, characters: tuple[str, ...]) -> 
         if characters and not set(characters) & set(run.start.characters):
             continue
         if output.as_json:
-            output.line(
-                {
-                    "characters": list(run.start.characters),
-                    "path": str(run.end.path) if run.end.path else None,
-                    "scores": run.end.scores,
-                    **_run_line(run),
-                    "settings": dict(run.start.settings),
-                    "machine": run.start.machine.device,
-                }
-            )
+            output.line(json_of(run))
         else:
             output.data(_run_text(run))
     return 0
-
-
-def _run_line(run: StoredTraining) -> dict[str, Any]:
-    start, end = run.start, run.end
-    return {
-        "id": run.id,
-        "recipe": start.recipe,
-        "base": start.base,
-        "base_sha256": start.base_sha256,
-        "dataset": start.dataset,
-        "images": start.images,
-        "job": start.job,
-        "started": run.started,
-        "finished": run.finished or None,
-        "cause": end.cause or None,
-        "message": end.message or None,
-        "step": end.step,
-        "steps": start.steps,
-        "best": end.best,
-        "sha256": end.sha256 or None,
-        "seconds": round(run.seconds, 3),
-    }
 
 
 def _run_text(run: StoredTraining) -> str:

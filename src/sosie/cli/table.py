@@ -1,68 +1,14 @@
-"""The JSON lines of `generate` and `score`, and the table that people read."""
+"""The table of `generate` and `score` that people read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from sosie.core import Calibrated, Score, Scorecard, Verdict
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from sosie.core import CohortRate
-
-
-def image_line(image: Path, scorecard: Scorecard, verdict: Verdict, origin: dict[str, Any]) -> dict[str, Any]:
-    """One line: `origin` holds plan, parent, seed, attempt and seconds (null where unknown)."""
-    return {
-        "image": str(image),
-        "verdict": verdict.outcome,
-        "reasons": list(verdict.reasons),
-        "scores": {
-            "identity": [_identity(score) for score in scorecard.of("identity")],
-            "defects": [_defect(score) for score in scorecard.of("defect")],
-        },
-        **origin,
-    }
-
-
-def _identity(score: Score) -> dict[str, Any]:
-    evidence = score.evidence or Calibrated()
-    rate = evidence.rate
-    return {
-        "judge": score.name,
-        "value": score.value,
-        "higher_is_better": score.higher_is_better if score.unit else None,
-        "threshold": score.threshold,
-        "fmr": rate.fmr if rate else None,
-        "fmr_upper95": rate.upper95 if rate else None,
-        "n": rate.n if rate else None,
-        "cohort": rate.cohort if rate else None,
-        "pass": score.passed,
-        "reason": score.reason,
-        "joint": _rate(evidence.joint),
-        "others": _rate(evidence.others),
-        "guided_by": list(evidence.guided_by),
-        "threshold_from": evidence.basis or (rate.cohort if rate else None),
-    }
-
-
-def _rate(rate: CohortRate | None) -> dict[str, Any] | None:
-    if rate is None:
-        return None
-    return {"fmr": rate.fmr, "fmr_upper95": rate.upper95, "n": rate.n, "cohort": rate.cohort}
-
-
-def _defect(score: Score) -> dict[str, Any]:
-    return {
-        "name": score.name,
-        "value": score.value,
-        "threshold": score.threshold,
-        "pass": score.passed,
-        "reason": score.reason,
-    }
+    from sosie.core import Score, Scorecard, Verdict
 
 
 def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table:
