@@ -18,9 +18,10 @@ from typing import NamedTuple
 import pytest
 from hostile import Hostile, Served, hostile
 
+from sosie.core import Progress
 from sosie.core.errors import UsageError
 from sosie.fetch import part_file
-from sosie.fetch.download import Downloaded, Wanted, download
+from sosie.fetch.download import Downloaded, Wanted, download, downloading
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.part_file import part_path, partial_bytes, sidecar_path
 from sosie.fetch.web import DownloadError, RetryPolicy, Web
@@ -95,13 +96,20 @@ def test_a_file_arrives_whole_with_nothing_left_beside_it(fetch: Fetch) -> None:
 
 
 def test_progress_counts_up_to_the_size(fetch: Fetch) -> None:
-    told: list[tuple[int, int | None]] = []
     with Web(Hubs(), QUICK) as web:
-        download(
-            web, Wanted(f"{fetch.server.url}/model", "x"), fetch.path, lambda done, size: told.append((done, size))
-        )
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    assert told[-1] == (len(DATA), len(DATA))
+        steps = list(downloading(web, Wanted(f"{fetch.server.url}/model", "x"), fetch.path))
+    assert [step.done for step in steps] == sorted(step.done for step in steps)
+    assert steps[-1] == Progress("x", len(DATA), len(DATA))
+
+
+def test_a_download_that_is_closed_goes_on_where_it_was(fetch: Fetch) -> None:
+    with Web(Hubs(), QUICK) as web:
+        steps = downloading(web, Wanted(f"{fetch.server.url}/model", "the model", len(DATA), SHA), fetch.path)
+        there = next(steps).done
+        steps.close()
+    assert not fetch.path.exists()
+    assert fetch().bytes == len(DATA)
+    assert fetch.ranges() == ["", f"bytes={there:.0f}-"]
 
 
 def test_a_line_that_drops_many_times_goes_on_where_it_was(fetch: Fetch) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save
 
-from sosie.api.downloads import fetch, list_files
+from sosie.api.downloads import Fetched, fetch, list_files
+from sosie.core import Progress
 from sosie.core.errors import UsageError
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.resolve import resolve
@@ -433,9 +434,25 @@ def test_a_partial_download_is_listed_as_such(sosie: Sosie, hub: Hostile, recipe
     with Web(Hubs.from_environment(), QUICK) as web:
         listing = list_files(workspace, web, "tiny")
         with pytest.raises(DownloadError):
-            fetch(workspace, web, listing.to_fetch[0], listing.families)
+            list(fetch(workspace, web, listing.to_fetch[0], listing.families))
         row = list_files(workspace, web, "tiny").rows[0]
     assert (row.state, row.have, row.bytes) == ("partial", 400, len(UPSCALER))
+
+
+def test_a_fetch_yields_its_progress_and_then_the_file(
+    hub: Hostile, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sosie.api.downloads.REFRESH_SECONDS", 0.0)
+    workspace = open_workspace(recipe)
+    with Web(Hubs.from_environment(), QUICK) as web:
+        listing = list_files(workspace, web, "tiny")
+        *moved, done = fetch(workspace, web, listing.to_fetch[0], listing.families)
+    assert isinstance(done, Fetched)
+    assert (done.row, done.path.stat().st_size) == (listing.to_fetch[0], len(UPSCALER))
+    steps = [event for event in moved if isinstance(event, Progress)]
+    assert steps == moved
+    assert (steps[-1].done, steps[-1].total) == (len(UPSCALER), len(UPSCALER))
+    assert steps[-1].what.startswith(f"{done.row.file.name}  0.00 of 0.00 GB  ")
 
 
 def test_one_source_is_fetched_under_a_name(sosie: Sosie, site: Hostile, tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_of_several_servers_each_is_told_and_a_dead_one_is_an_error(
         (("zimage", "--recipe", "zimage"), "--recipe says what a ComfyUI server shall run"),
         (("--recipe", "zimage"), "--recipe says what a ComfyUI server shall run"),
         (("comfy:http://127.0.0.1:1", "--fix", "--yes"), "--fix mends what is on this machine"),
-        (("comfy:ftp://h",), "no address of a ComfyUI server"),
+        (("comfy:ftp://h",), "not an address of a ComfyUI server"),
         (("comfy:http://me:s3cret@h",), "holds a name or password"),
         (("comfy:http://127.0.0.1:1", "--recipe", "zimagee"), "did you mean 'zimage'"),
     ],

@@ -5,19 +5,20 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 from sosie.api.models import convert_model
-from sosie.core import Finding, Recipe, RecipeFile
+from sosie.core import Event, Finding, Progress, Recipe, RecipeFile, Result
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
 from sosie.doctor.downloads import check_fetched
-from sosie.fetch.download import N005, RESERVE, Downloaded, Progress, copy_in, download
+from sosie.fetch.download import N005, RESERVE, Downloaded, copying, downloading
 from sosie.fetch.hubs import origin
 from sosie.fetch.part_file import partial_bytes
 from sosie.fetch.resolve import resolve as published
@@ -34,6 +35,8 @@ from sosie.workspace.workspace import Workspace
 N007 = Rule("SOS-N007", "error", "The publisher has another file than the recipe names")
 N009 = Rule("SOS-N009", "warning", "Nothing says what a fetched file must be")
 N010 = Rule("SOS-N010", "warning", "A recipe does not say where a file comes from")
+
+REFRESH_SECONDS = 0.1
 
 State = Literal["here", "missing", "partial", "unknown source"]
 
@@ -77,7 +80,7 @@ class Listing:
 
 
 @dataclass(frozen=True)
-class Fetched:
+class Fetched(Result):
     """The file of a `row` that was brought: where it is now, where from, and what the doctor says of it."""
 
     row: FetchRow
@@ -120,14 +123,8 @@ def check_room(workspace: Workspace, rows: Sequence[FetchRow]) -> list[Finding]:
     return [N005.at(str(workspace.root), message, hint)]
 
 
-def fetch(
-    workspace: Workspace,
-    web: Web,
-    row: FetchRow,
-    families: frozenset[str],
-    progress: Progress = lambda _done, _size: None,
-) -> Fetched:
-    """Brings the file of a row of `to_fetch`, checked; a pickle is converted, and only then goes.
+def fetch(workspace: Workspace, web: Web, row: FetchRow, families: frozenset[str]) -> Generator[Event]:
+    """Brings the file of a row of `to_fetch`, checked; a pickle is converted, and only then goes. `Fetched` is last.
 
     Raises `DownloadError` (see `download`), and what `convert_model` raises: the pickle stays then.
     """
@@ -136,9 +133,8 @@ def fetch(
         raise NotFoundError(f"'{row.file.name}' has no source", f"sosie model fetch SOURCE --as {row.file.name}")
     wanted = replace(source.wanted, size=row.bytes, sha256=row.file.sha256)
     raw = _raw_path(row.path, source)
-    done = (
-        copy_in(Path(source.url), wanted, raw, progress) if _is_local(source) else download(web, wanted, raw, progress)
-    )
+    steps = copying(Path(source.url), wanted, raw) if _is_local(source) else downloading(web, wanted, raw)
+    done = yield from _described(row.file.name, steps)
     findings: list[Finding] = []
     if not row.file.sha256:
         message = f"{row.file.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
@@ -157,7 +153,26 @@ def fetch(
         converted="" if converted is None else file_digest(row.path),
     )
     write_origin(row.path, record)
-    return Fetched(row, row.path, record, done.received, tuple(findings), time.monotonic() - began)
+    yield Fetched(row, row.path, record, done.received, tuple(findings), time.monotonic() - began)
+
+
+def _described(name: str, steps: Generator[Progress, None, Downloaded]) -> Generator[Progress, None, Downloaded]:
+    """Progress ten times a second, with gigabytes and speed."""
+    start = shown = time.monotonic()
+    first: float | None = None
+    with closing(steps):
+        while True:
+            try:
+                at = next(steps)
+            except StopIteration as end:
+                return end.value
+            now = time.monotonic()
+            first = at.done if first is None else first
+            if now - shown >= REFRESH_SECONDS:
+                shown = now
+                rate = (at.done - first) / (now - start) / 1e6
+                of = f" of {at.total / 1e9:.2f}" if at.total else ""
+                yield replace(at, what=f"{name}  {at.done / 1e9:.2f}{of} GB  {rate:.0f} MB/s")
 
 
 def _recipe(workspace: Workspace, what: str) -> Recipe | None:

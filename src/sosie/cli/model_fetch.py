@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
-import time
 from collections.abc import Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
@@ -17,10 +17,8 @@ from sosie.core.finding import Finding, RuleError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.downloads import FetchRow, Listing
+    from sosie.api.downloads import Fetched, FetchRow, Listing
     from sosie.fetch.web import Web
-
-REFRESH_SECONDS = 0.1
 
 
 @click.command("fetch")
@@ -79,27 +77,18 @@ def _fetch(
     output: Output, workspace: Workspace, web: Web, row: FetchRow, families: frozenset[str]
 ) -> Sequence[Finding]:
     """One file; what keeps it from coming is a finding, so that the others still come."""
-    from sosie.api.downloads import fetch
+    from sosie.api.downloads import Fetched, fetch
     from sosie.api.lines import json_of
     from sosie.core.errors import SosieError
     from sosie.fetch.web import N001
 
-    start = shown = time.monotonic()
-    first: int | None = None
-
-    def progress(done: int, size: int | None) -> None:
-        nonlocal shown, first
-        now = time.monotonic()
-        first = done if first is None else first
-        if now - shown >= REFRESH_SECONDS:
-            shown = now
-            rate = (done - first) / (now - start) / 1e6
-            of = f" of {size / 1e9:.2f}" if size else ""
-            output.step(f"{row.file.name}  {done / 1e9:.2f}{of} GB  {rate:.0f} MB/s", done, size or done)
-
+    done: Fetched | None = None
     try:
-        with output.progress():
-            done = fetch(workspace, web, row, families, progress)
+        with output.progress(), closing(fetch(workspace, web, row, families)) as events:
+            for event in events:
+                output.event(event)
+                if isinstance(event, Fetched):
+                    done = event
     except SosieError as error:
         name = row.file.name
         finding = error.finding(name) if isinstance(error, RuleError) else N001.at(name, error.message, error.hint)
@@ -107,12 +96,19 @@ def _fetch(
         if output.as_json:
             output.line({**json_of(row), "state": "failed", "findings": [json_of(finding)]})
         return [finding]
+    return _fetched(output, done) if done is not None else []
+
+
+def _fetched(output: Output, done: Fetched) -> Sequence[Finding]:
+    from sosie.api.lines import json_of
+
     for finding in done.findings:
         output.finding(finding)
     if output.as_json:
         output.line(json_of(done))
     else:
-        output.say(f"✓ {row.file.name}: {_both(done.received)} in {done.seconds:.0f} s, SHA-256 {done.origin.sha256}")
+        name, size = done.row.file.name, _both(done.received)
+        output.say(f"✓ {name}: {size} in {done.seconds:.0f} s, SHA-256 {done.origin.sha256}")
         output.data(str(done.path))
     return done.findings
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 import errno
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from sosie.core.event import Progress
 from sosie.core.finding import Rule
 from sosie.fetch.hubs import shown
 from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
-from sosie.fetch.web import N003, BrokenOffError, DownloadError, Web, WebResponse, described, is_page
+from sosie.fetch.web import N003, BrokenOffError, DownloadError, Retries, Web, WebResponse, described, is_page
 from sosie.files.digest import file_digest
 
 N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
@@ -30,9 +31,6 @@ PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 HEAD = 4096
 """Bytes at the beginning by which an answer that is no model is recognised and described."""
-
-Progress = Callable[[int, int | None], None]
-"""Told the bytes that are there and the bytes of the whole, where they are known."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,18 @@ class Downloaded:
     received: int
 
 
-def download(web: Web, wanted: Wanted, path: Path, progress: Progress = lambda _done, _size: None) -> Downloaded:
-    """Downloads `wanted` to `path`, which appears whole and checked or not at all.
+def download(web: Web, wanted: Wanted, path: Path) -> Downloaded:
+    """All of `downloading`."""
+    steps = downloading(web, wanted, path)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def downloading(web: Web, wanted: Wanted, path: Path) -> Generator[Progress, None, Downloaded]:
+    """Downloads `wanted` to `path`, which appears whole and checked or not at all; progress is in bytes.
 
     A `path` that is there is kept if it is what is wanted. Raises `DownloadError`: SOS-N001 the line
     or the server fails, N002 a token is missing, N003 something else was sent, N004 there is no such
@@ -70,10 +78,10 @@ def download(web: Web, wanted: Wanted, path: Path, progress: Progress = lambda _
         with closing(PartFile(path)) as part:
             if path.exists():
                 return _there(wanted, path)
-            transfer = _Transfer(web, wanted, part, progress)
+            transfer = _Transfer(web, wanted, part)
             transfer.begin()
             while True:
-                web.retry(wanted.title, transfer.go_on, lambda: transfer.reached)
+                yield from transfer.persist()
                 if transfer.is_right():
                     part.finish()
                     return Downloaded(path, part.done, part.sha256, transfer.received)
@@ -83,7 +91,7 @@ def download(web: Web, wanted: Wanted, path: Path, progress: Progress = lambda _
         raise _disk_error(path, error) from None
 
 
-def copy_in(source: Path, wanted: Wanted, path: Path, progress: Progress = lambda _done, _size: None) -> Downloaded:
+def copying(source: Path, wanted: Wanted, path: Path) -> Generator[Progress, None, Downloaded]:
     """Copies a file of this machine to `path`, checked as a download is. Raises `DownloadError` likewise."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +102,7 @@ def copy_in(source: Path, wanted: Wanted, path: Path, progress: Progress = lambd
             _check_room(path.parent, wanted.title, size)
             while chunk := stream.read(2**20):
                 part.append(chunk)
-                progress(part.done, size)
+                yield Progress(wanted.title, part.done, size)
             if wanted.size not in (None, part.done) or wanted.sha256 not in ("", part.sha256):
                 message = f"{source} is not {wanted.title}: {_is(part.done, part.sha256)}, expected {_expected(wanted)}"
                 part.restart()
@@ -141,11 +149,10 @@ def _there(wanted: Wanted, path: Path) -> Downloaded:
 class _Transfer:
     """One file's way into its part. `reached` is the most bytes that were ever there, `received` what came."""
 
-    def __init__(self, web: Web, wanted: Wanted, part: PartFile, progress: Progress) -> None:
+    def __init__(self, web: Web, wanted: Wanted, part: PartFile) -> None:
         self._web = web
         self._wanted = wanted
         self._part = part
-        self._progress = progress
         self._head = b""
         self._doubted = False
         self.reached = 0
@@ -171,8 +178,17 @@ class _Transfer:
         self.reached = self._part.done
         self._check_room()
 
-    def go_on(self) -> None:
-        """One request for what is missing; returns when the body ended where it should."""
+    def persist(self) -> Generator[Progress]:
+        """Requests until the body ended where it should. Raises `DownloadError` (SOS-N001) when patience ends."""
+        retries = Retries(self._wanted.title, self._web.patience, self._web.notice, self.reached)
+        while True:
+            try:
+                return (yield from self._go_on())
+            except BrokenOffError as error:
+                retries.wait(error, self.reached)
+
+    def _go_on(self) -> Generator[Progress]:
+        """One request for what is missing."""
         part = self._part
         if part.done and part.done == self.size:
             return
@@ -185,6 +201,7 @@ class _Transfer:
             self._accept(answer)
             for chunk in answer.chunks():
                 self._write(chunk, answer)
+                yield Progress(self._wanted.title, part.done, self.size or 0)
         if part.done <= HEAD:
             self._check_start(answer)
         if self.size is not None and part.done < self.size:
@@ -258,7 +275,6 @@ class _Transfer:
         self.reached = max(self.reached, part.done)
         if before <= HEAD < part.done:
             self._check_start(answer)
-        self._progress(part.done, self.size)
 
     def _check_start(self, answer: WebResponse) -> None:
         """Refuses a body that begins as no model does, whatever its declared kind is."""

@@ -108,6 +108,37 @@ class WebResponse:
         return found[:limit]
 
 
+class Retries:
+    """The waits between the tries of one thing, which `what` names in messages; `reached` bytes of it are there."""
+
+    def __init__(self, what: str, patience: RetryPolicy, notice: Callable[[str], None], reached: int = 0) -> None:
+        self._what = what
+        self._patience = patience
+        self._notice = notice
+        self._failures = 0
+        self._mark = reached
+
+    def wait(self, error: BrokenOffError, reached: int = 0) -> None:
+        """Sleeps before the next try; `reached` bytes are there, and enough new ones make it a first failure.
+
+        Raises `DownloadError` (SOS-N001) when patience ends.
+        """
+        patience = self._patience
+        if reached - self._mark >= PROGRESS:
+            self._failures, self._mark = 0, reached
+        self._failures += 1
+        wait = min(patience.wait * 2 ** (self._failures - 1), patience.longest)
+        asked = error.wait or 0.0
+        if self._failures >= patience.tries or asked > patience.longest_asked:
+            times = f"tried {self._failures} times" if self._failures > 1 else "not tried again"
+            hint = "run the same command again to go on where it broke off"
+            if asked > patience.longest_asked:
+                hint = f"the server asks to wait for {asked:,.0f} s; run the same command again then"
+            raise DownloadError(N001, f"{self._what}: {error.why}; {times}", hint) from None
+        self._notice(f"{self._what}: {error.why}; the next try is in {max(wait, asked):,.0f} s")
+        time.sleep(max(wait, asked))
+
+
 class Web:
     """A client for downloads. A context manager; closes its connections at the end.
 
@@ -121,7 +152,7 @@ class Web:
 
         self.hubs = hubs
         self.patience = patience or RetryPolicy()
-        self._notice = notice
+        self.notice = notice
         self._client = httpx2.Client(
             headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity"},
             timeout=httpx2.Timeout(self.patience.stall, connect=min(15.0, self.patience.stall)),
@@ -189,29 +220,17 @@ class Web:
         except NotThereError:
             return missing
 
-    def retry(self, what: str, attempt: Callable[[], T], reached: Callable[[], int] = lambda: 0) -> T:
-        """What `attempt` returns, tried again while it raises `BrokenOffError`; `reached` tells its progress in bytes.
+    def retry(self, what: str, attempt: Callable[[], T]) -> T:
+        """What `attempt` returns, tried again while it raises `BrokenOffError`.
 
         Raises `DownloadError` (SOS-N001) when patience ends.
         """
-        failures, mark = 0, reached()
+        retries = Retries(what, self.patience, self.notice)
         while True:
             try:
                 return attempt()
             except BrokenOffError as error:
-                if reached() - mark >= PROGRESS:
-                    failures, mark = 0, reached()
-                failures += 1
-                wait = min(self.patience.wait * 2 ** (failures - 1), self.patience.longest)
-                asked = error.wait or 0.0
-                if failures >= self.patience.tries or asked > self.patience.longest_asked:
-                    times = f"tried {failures} times" if failures > 1 else "not tried again"
-                    hint = "run the same command again to go on where it broke off"
-                    if asked > self.patience.longest_asked:
-                        hint = f"the server asks to wait for {asked:,.0f} s; run the same command again then"
-                    raise DownloadError(N001, f"{what}: {error.why}; {times}", hint) from None
-                self._notice(f"{what}: {error.why}; the next try is in {max(wait, asked):,.0f} s")
-                time.sleep(max(wait, asked))
+                retries.wait(error)
 
     def _authorisation(self, url: str) -> dict[str, str]:
         name, token = self.hubs.token(url)
