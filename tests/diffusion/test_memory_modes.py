@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -198,6 +200,26 @@ def test_a_model_that_rested_in_main_memory_draws_the_same_picture(stack: Any) -
         to_main_memory(stack)
         place(stack, mode, "cpu")
         assert float((draw(stack) - before).abs().max()) < 1e-5, mode
+
+
+@pytest.mark.local
+def test_a_closed_model_is_gone_at_once() -> None:
+    """Its parts name each other in circles: left to the collector, they would hold the GPU beside what comes next."""
+    import sdxl_parts as parts
+
+    from sosie.families.contract.draws import Settings
+    from sosie.families.sdxl.diffusers import pipeline as module
+
+    made = parts.pipeline(parts.Place(parts.TINY))
+    made.loop = SimpleNamespace(pipeline=made)
+    gone = weakref.ref(made.unet)
+    model = module.Model(("tiny",), made, module.Guides(made), module.Loras(made), dict(made.scheduler.config))
+    pipelines = module.Pipelines("cpu", Settings())
+    pipelines._model = model
+    del made, model
+    assert gone() is not None
+    pipelines.close()
+    assert gone() is None
 
 
 @pytest.mark.local

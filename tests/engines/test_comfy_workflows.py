@@ -79,7 +79,7 @@ def test_a_setting_is_typed_by_the_schema_and_finds_its_node_by_id_title_or_clas
 @pytest.mark.parametrize(
     ("setting", "error", "said"),
     [
-        ("draw.steps", UsageError, "no setting"),
+        ("draw.steps", UsageError, "not a setting"),
         ("steps=3", UsageError, "names no input"),
         ("drow.steps=3", NotFoundError, "did you mean 'draw'"),
         ("draw.stpes=3", NotFoundError, "no input 'stpes'; did you mean 'steps'"),

@@ -353,7 +353,7 @@ def test_models_are_not_kept_loaded_here_for_a_server(here: Workspace) -> None:
         (("--workflow", "x.json"), "runs no ComfyUI workflows"),
         (("--workflow", "x.json", "--recipe", "mini", "--engine", "comfy:http://h"), "--recipe is for recipes"),
         (("--engine", "comfy"), "needs an address"),
-        (("--recipe", "zimage", "--engine", "comfy:ftp://h"), "no address of a ComfyUI server"),
+        (("--recipe", "zimage", "--engine", "comfy:ftp://h"), "not an address of a ComfyUI server"),
         (("--engine", "comfi:http://h"), "engine 'comfi:http://h' is not known"),
         (("--recipe", "zimage", "--engine", "comfy+ssh://root:s3cret@h"), "holds a password"),
     ],

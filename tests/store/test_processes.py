@@ -107,4 +107,4 @@ def test_processes_that_open_a_new_store_at_once_migrate_it_once(folder: Path) -
             worker.finished()
         assert [worker.process.exitcode for worker in workers] == [0] * 4
         with raw(here) as database:
-            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,)]
+            assert database.execute("SELECT version FROM migrations").fetchall() == [(1,), (2,), (3,), (4,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -152,7 +153,11 @@ class Pipelines:
 
     def close(self) -> None:
         """Frees the weights."""
+        if self._model is None:
+            return
+        self._model.restore()
         self._model = None
+        gc.collect()  # pipeline, guides and what was made fast name each other
         if self._device != "cpu":
             torch.cuda.empty_cache()
 
