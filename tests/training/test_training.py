@@ -487,8 +487,8 @@ def test_the_cache_is_used_again_and_gives_the_same_losses(
     def encoded_again(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(sdxl.Base, "encode_picture", encoded_again)
-    monkeypatch.setattr(sdxl.Base, "encode_text", encoded_again)
+    monkeypatch.setattr(sdxl.SdxlBase, "encode_picture", encoded_again)
+    monkeypatch.setattr(sdxl.SdxlBase, "encode_text", encoded_again)
     assert losses(run(job)) == whole.losses
 
 
@@ -613,12 +613,12 @@ def breaking(monkeypatch: pytest.MonkeyPatch, at: int, change: Callable[[Any], A
     def step(self: Any) -> Any:
         if self.standing.step + 1 == at and not (once and done[0]):
             done[0] = True
-            errors = self._base.errors
-            self._base.errors = lambda given: (change(errors(given)[0]), given["weights"])
+            errors = self._base.unreduced_loss
+            self._base.unreduced_loss = lambda given: (change(errors(given)[0]), given["weights"])
             try:
                 return real(self)
             finally:
-                del self._base.errors
+                del self._base.unreduced_loss
         return real(self)
 
     monkeypatch.setattr(Trainer, "step", step)

@@ -3,7 +3,7 @@
 from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
 from sosie.core.event import Event, Note, Progress, Result
-from sosie.core.finding import Finding, Rule, Severity
+from sosie.core.finding import Finding, Severity
 from sosie.core.plan import Asset, Draw, Plan, Request, derive_seed, plan
 from sosie.core.recipe import (
     Acceptance,
@@ -46,7 +46,6 @@ __all__ = [
     "Render",
     "Request",
     "Result",
-    "Rule",
     "Sampler",
     "Score",
     "Scorecard",
