@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Calibrated
+from sosie.core.schema import to_table
 
 if TYPE_CHECKING:
+    from sosie.api.characters import NewCharacter
     from sosie.api.doctor import Checkup
     from sosie.api.downloads import Fetched, FetchRow
     from sosie.api.fixes import Fixed
@@ -16,11 +18,14 @@ if TYPE_CHECKING:
     from sosie.api.scoring import Judged
     from sosie.api.training import Trained
     from sosie.core import CohortRate, Finding, Plan, Score, Scorecard, Verdict
+    from sosie.dataset.build import AddedImage
+    from sosie.dataset.check.report import DatasetReport
     from sosie.doctor.disk import DiskPlan
     from sosie.lora.convert import Converted
     from sosie.lora.merging import Merged
     from sosie.servers.report import ServerReport
     from sosie.store.training import StoredTraining
+    from sosie.workspace.library import InstalledModel
 
 JSON = dict[str, Any]
 
@@ -278,7 +283,44 @@ def _run(run: StoredTraining) -> JSON:
     }
 
 
+def _new_character(made: NewCharacter) -> JSON:
+    left_out = [{"code": f.code, "image": f.subject, "message": f.message} for f in made.report.findings]
+    return {
+        "character": made.character.name,
+        "folder": str(made.folder),
+        "references": len(made.character.references),
+        "findings": left_out,
+    }
+
+
+def _added_image(added: AddedImage) -> JSON:
+    member = added.member
+    return {
+        "image": str(added.path),
+        "caption": member.caption,
+        "by": member.by,
+        "source": member.source or None,
+        "scores": dict(member.scores),
+        "sha256": member.sha256,
+    }
+
+
+def _dataset_report(report: DatasetReport) -> JSON:
+    return {
+        "balance": to_table(report.balance),
+        "findings": [
+            {"code": f.code, "severity": f.severity, "subject": f.subject, "message": f.message, "hint": f.hint}
+            for f in report.findings
+        ],
+    }
+
+
+def _installed_model(model: InstalledModel) -> JSON:
+    return {"name": model.name, "source": model.source, "licence": model.licence or None, "summary": model.summary}
+
+
 WRITERS: dict[str, Callable[[Any], JSON]] = {
+    "sosie.api.characters.NewCharacter": _new_character,
     "sosie.api.doctor.Checkup": _checkup,
     "sosie.api.downloads.FetchRow": _fetch_row,
     "sosie.api.downloads.Fetched": _fetched,
@@ -289,8 +331,11 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.scoring.Judged": _judged,
     "sosie.api.training.Trained": _trained,
     "sosie.core.finding.Finding": _finding,
+    "sosie.dataset.build.AddedImage": _added_image,
+    "sosie.dataset.check.report.DatasetReport": _dataset_report,
     "sosie.lora.convert.Converted": _converted,
     "sosie.lora.merging.Merged": _merged,
     "sosie.store.training.StoredTraining": _stored_training,
+    "sosie.workspace.library.InstalledModel": _installed_model,
 }
 """By the noun's full name, so that none of their modules is loaded before it is needed."""

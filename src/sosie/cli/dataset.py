@@ -127,17 +127,15 @@ def check(character: str, recipe_name: str | None, output: Output, workspace: Wo
         output.finding(finding, always=True)
     balance = report.balance
     if output.as_json:
+        from sosie.api.lines import json_of
+
         output.line(
             {
                 "character": character,
                 "path": str(folder),
                 "images": len(report.images),
                 "judging_references": judging,
-                "balance": {name: getattr(balance, name) for name in type(balance).__dataclass_fields__},
-                "findings": [
-                    {"code": f.code, "severity": f.severity, "subject": f.subject, "message": f.message, "hint": f.hint}
-                    for f in report.findings
-                ],
+                **json_of(report),
             }
         )
     else:
@@ -199,17 +197,9 @@ def _show(output: Output, events: Generator[Event]) -> tuple[BuiltSet | None, bo
 
 
 def _added(output: Output, event: AddedImage) -> None:
-    member = event.member
     if output.as_json:
-        output.line(
-            {
-                "image": str(event.path),
-                "caption": member.caption,
-                "by": member.by,
-                "source": member.source or None,
-                "scores": dict(member.scores),
-                "sha256": member.sha256,
-            }
-        )
+        from sosie.api.lines import json_of
+
+        output.line(json_of(event))
     else:
-        output.data(f"{event.path}\t{member.caption}")
+        output.data(f"{event.path}\t{event.member.caption}")

@@ -26,9 +26,9 @@ def list_(output: Output, workspace: Workspace) -> None:
 
     for model in list_models(workspace):
         if output.as_json:
-            output.line(
-                {"name": model.name, "source": model.source, "licence": model.licence or None, "summary": model.summary}
-            )
+            from sosie.api.lines import json_of
+
+            output.line(json_of(model))
         else:
             output.data(f"{model.name}\t{model.source}\t{model.licence or 'licence unknown'}\t{model.summary}")
 

@@ -56,8 +56,9 @@ def command(
         output.finding(finding)
     kept = len(made.character.references)
     if output.as_json:
-        left_out = [{"code": f.code, "image": f.subject, "message": f.message} for f in made.report.findings]
-        output.line({"character": character, "folder": str(made.folder), "references": kept, "findings": left_out})
+        from sosie.api.lines import json_of
+
+        output.line(json_of(made))
     else:
         output.say(f"✓ {character}: {kept} of {len(images)} images became references")
         output.data(str(made.folder))
