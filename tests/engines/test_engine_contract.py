@@ -39,7 +39,7 @@ class Toy:
 
     def run(self, plans):
         for plan in plans:
-            yield Progress(plan, "generate", 1, 1)
+            yield Progress("generate", 1, 1)
             reference = plan.character.references[plan.seed % len(plan.character.references)]
             with Image.open(self.paths[reference.sha256]) as source:
                 image = source.convert("RGB").resize((plan.width, plan.height))
