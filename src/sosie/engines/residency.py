@@ -116,9 +116,11 @@ def available_memory() -> int:
                 return int(line.split()[1]) * 1024
     except (OSError, ValueError):
         pass
+    if sys.platform == "win32":
+        return sys.maxsize
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
+    except (OSError, ValueError):
         return sys.maxsize
 
 
