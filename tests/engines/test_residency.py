@@ -140,6 +140,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch, card: Card, images: int = 2) -> list[
     return renders
 
 
+@pytest.mark.local
 def test_two_families_take_turns_on_24_gigabytes_and_that_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Card(24 * GB, 64 * GB)
     first, second = drawn(monkeypatch, card)
@@ -151,6 +152,7 @@ def test_two_families_take_turns_on_24_gigabytes_and_that_is_told_once(monkeypat
     assert ["'face' rests" in finding.message for finding in second.findings] == [True]
 
 
+@pytest.mark.local
 def test_both_families_stay_on_80_gigabytes_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Card(80 * GB, 64 * GB)
     renders = drawn(monkeypatch, card)
@@ -158,6 +160,7 @@ def test_both_families_stay_on_80_gigabytes_without_a_word(monkeypatch: pytest.M
     assert not any(render.findings for render in renders)
 
 
+@pytest.mark.local
 def test_what_main_memory_does_not_hold_is_closed_and_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     card = Card(24 * GB, 8 * GB)
     first, _ = drawn(monkeypatch, card)

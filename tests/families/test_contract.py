@@ -138,6 +138,7 @@ def test_the_doctor_knows_a_file_and_a_recipe_of_the_toy(sosie: Sosie, toys: Pat
     assert codes(known["findings"]) | codes(recipe["findings"]) == set()
 
 
+@pytest.mark.local
 def test_the_toy_draws_and_its_image_is_judged_and_recorded(
     sosie: Sosie, toys: Path, tmp_path: Path, install: Install
 ) -> None:
@@ -169,6 +170,7 @@ def test_the_toy_is_drawn_by_a_comfyui_that_has_its_nodes(
     assert "install https://example.org/toys" in done.err
 
 
+@pytest.mark.local
 def test_a_lora_of_the_toy_is_shown_converted_and_added(
     sosie: Sosie, toys: Path, tmp_path: Path, install: Install
 ) -> None:
