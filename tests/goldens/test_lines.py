@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import lines
@@ -27,7 +29,12 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Printed]:
 
 @pytest.fixture(scope="module")
 def helps() -> dict[str, str]:
-    return lines.helps()
+    # In a process of its own: click keeps a command's help option from whoever called it first.
+    code = "import json, lines; print(json.dumps(lines.helps()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=lines.FILE.parent, capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
 
 
 def differences(expected: Any, found: Any, where: str) -> list[str]:
