@@ -306,13 +306,7 @@ def _added_image(added: AddedImage) -> JSON:
 
 
 def _dataset_report(report: DatasetReport) -> JSON:
-    return {
-        "balance": to_table(report.balance),
-        "findings": [
-            {"code": f.code, "severity": f.severity, "subject": f.subject, "message": f.message, "hint": f.hint}
-            for f in report.findings
-        ],
-    }
+    return {"balance": to_table(report.balance), "findings": to_table(report.findings)}
 
 
 def _installed_model(model: InstalledModel) -> JSON:
