@@ -58,7 +58,11 @@ def test_right_values_are_given_as_they_are() -> None:
     assert (as_count(7), as_count(7.0), as_count(2**53 + 1), as_count(-1)) == (7, 7, 0, 0)
 
 
-@pytest.mark.parametrize("text", [DEEP, LONG, "{", "", b"\xff"], ids=["deep", "long", "half", "empty", "bytes"])
+@pytest.mark.parametrize(
+    "text",
+    [DEEP, LONG, "[" * 101 + "]" * 101, "9" * 41, "[" + "{}," * 1_000_000 + "{}]", "{", "", b"\xff", b'"\xed\xa0\x80"'],
+    ids=["deep", "long", "levels", "digits", "structure", "half", "empty", "bytes", "surrogate"],
+)
 def test_what_is_no_json_is_one_exception(text: str | bytes, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_json(text)
@@ -84,3 +88,30 @@ def test_numbers_that_are_none_are_none() -> None:
     assert found is not None
     assert [as_number(value) for value in found.values()] == [None] * 4
     assert [as_count(value) for value in found.values()] == [0] * 4
+
+
+@pytest.mark.parametrize(
+    "text", ["NaN", "-Infinity", "1e999", "[1, 1e+0400]", "9" * 400 + ".0", r'{"a\ud800": 1}', r'"\udc00x"']
+)
+def test_what_json_cannot_say_is_told_where_a_person_wrote_it(text: str) -> None:
+    with pytest.raises(ValueError, match=r"number|surrogate"):
+        parse_json(text, strict=True)
+
+
+def test_what_json_cannot_say_is_nothing_where_a_program_wrote_it() -> None:
+    assert parse_json(r'{"a": [NaN, 1e999, 1E2], "b\ud800": "\ud83d\ude00 \udc00"}') == {
+        "a": [None, None, 100.0],
+        "b\ufffd": "\U0001f600 \ufffd",
+    }
+
+
+def test_structure_in_texts_is_no_structure() -> None:
+    text = '["' + r"\\\"[[{{" * 5_000 + '", ' + "[" * 98 + "]" * 98 + "]"
+    assert parse_json(text)[0] == r"\"[[{{" * 5_000
+
+
+@given(VALUES)
+def test_all_that_json_can_say_is_read_as_it_is(value: Any) -> None:
+    text = json.dumps(value)
+    if "NaN" not in text and "Infinity" not in text and r"\ud" not in text:
+        assert parse_json(text, strict=True) == parse_json(text) == value

@@ -228,7 +228,7 @@ def test_what_is_no_workflow_is_one_error(tmp_path: Path) -> None:
         with pytest.raises(BadModelError):
             read_workflow(tmp_path / "w.json")
     (tmp_path / "big.json").write_bytes(b" " * (MAX_BYTES + 1))
-    with pytest.raises(BadModelError, match=r"8,000,001 bytes"):
+    with pytest.raises(BadModelError, match=r"more than 8,000,000 bytes"):
         read_workflow(tmp_path / "big.json")
     with pytest.raises(NotFoundError):
         read_workflow(tmp_path / "none.json")

@@ -21,8 +21,8 @@ from sosie.core import Finding
 from sosie.core.errors import BadImageError, CheckFailedError, ConfigError, UsageError
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
-from sosie.core.schema import load_toml
 from sosie.dataset.dataset import TrainingImage, dataset_digest, read_folder
+from sosie.files.toml import load_toml
 from sosie.training.choice import best, over_trained
 from sosie.training.events import Ended, Event, Judged, Likeness, RolledBack, Sampled, Saved, Scores, Stepped
 from sosie.training.job import BaseModel, Samples, TrainingJob

@@ -13,10 +13,10 @@ from pathlib import Path
 from sosie.core import CharacterLora, Finding
 from sosie.core.errors import DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import Rule
-from sosie.core.schema import load_toml
 from sosie.doctor.loras import check_lora, check_read_lora, covered, with_tables
 from sosie.families import families
 from sosie.files.digest import asset_digest
+from sosie.files.toml import load_toml
 from sosie.files.whole import whole_draft, write_whole
 from sosie.lora import Coverage, Lora, Outcome, outcomes, read_lora
 from sosie.lora.convert import Converted, convert

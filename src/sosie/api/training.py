@@ -14,13 +14,14 @@ from sosie.core import Character, CharacterLora, Event, Finding, Note, Progress,
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
-from sosie.core.schema import from_table, read_toml
+from sosie.core.schema import from_table
 from sosie.dataset import build as datasets
 from sosie.dataset.image_set import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
 from sosie.families import families
+from sosie.files.toml import read_toml
 from sosie.files.whole import whole_draft
 from sosie.loop.sample_judge import SampleJudge, Taught
 from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of

@@ -2,7 +2,8 @@
 
 SosieError                      shown to the user as "error: ..." and "hint: ..."; exit code 2
 ├── UsageError                  a flag or an argument is wrong or missing
-├── ConfigError                 a TOML file says something that Sosie does not know
+├── ConfigError                 a file that a person wrote says something that Sosie does not know
+│   └── BadFileError            or cannot be read at all: a folder, a device, too long, no UTF-8, no TOML
 ├── NotFoundError               a named thing (recipe, character, model, file) does not exist
 │   └── MissingPartError        a family does not have what was asked of it
 ├── CheckFailedError             the checks before a run found errors
@@ -39,7 +40,11 @@ class UsageError(SosieError):
 
 
 class ConfigError(SosieError):
-    """A TOML file says something that Sosie does not know."""
+    """A file that a person wrote says something that Sosie does not know."""
+
+
+class BadFileError(ConfigError):
+    """A file cannot be read as what is expected there: a folder, a device, too long, no UTF-8, no TOML or JSON."""
 
 
 class NotFoundError(SosieError):
@@ -85,7 +90,7 @@ class MissingExtraError(SosieError):
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"`, or the whole list if nothing is near, or nothing if it is empty."""
     names = sorted(known)
-    matches = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    matches = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     if matches:
         return f"; did you mean '{matches[0]}'?"
     return f"; known: {', '.join(names)}" if names else ""

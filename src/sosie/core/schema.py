@@ -10,31 +10,19 @@ import dataclasses
 import functools
 import hashlib
 import json
-import tomllib
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin
 
-from sosie.core.errors import ConfigError, NotFoundError, nearest
+from sosie.core.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
-
-def load_toml(cls: type[T], path: Path) -> T:
-    """Reads `path` strictly as `cls`; every complaint names the file."""
-    return from_table(cls, read_toml(path), str(path))
-
-
-def read_toml(path: Path) -> dict[str, Any]:
-    """The parsed table of a TOML file, or an error that names file, line and column."""
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} does not exist") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "") -> T:
@@ -44,7 +32,7 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "")
     for key in table:
         if key not in fields:
             place = f" in [{at}]" if at else ""
-            raise ConfigError(f"{where}: unknown key '{key}'{place}{nearest(key, fields)}")
+            raise ConfigError(f"{where}: unknown key '{key[:80]}'{place}{nearest(key, fields)}")
     values: dict[str, Any] = {}
     for name, spec in fields.items():
         place = f"{at}.{name}" if at else name
@@ -69,7 +57,7 @@ def _value(hint: Any, value: Any, where: str, at: str) -> Any:
         return _value(options[0], value, where, at)
     if origin is Literal:
         if value not in args:
-            raise ConfigError(f"{where}: {at} = {value!r} is not allowed{nearest(str(value), map(str, args))}")
+            raise ConfigError(f"{where}: {at} = {shown(value)} is not allowed{nearest(str(value), map(str, args))}")
         return value
     if origin is tuple:
         _expect(isinstance(value, list | tuple), where, at, "a list", value)
@@ -93,9 +81,14 @@ def _scalar(hint: Any, value: Any, where: str, at: str) -> Any:
     return value
 
 
+def shown(value: object) -> str:
+    """A value as errors show it: as Python writes it, cut where it is long or deep."""
+    return _SHORT.repr(value)
+
+
 def _expect(right: bool, where: str, at: str, expected: str, value: Any) -> None:
     if not right:
-        raise ConfigError(f"{where}: {at} = {value!r} is not {expected}")
+        raise ConfigError(f"{where}: {at} = {shown(value)} is not {expected}")
 
 
 def to_table(value: Any) -> Any:

@@ -22,6 +22,7 @@ from sosie.faces.encoders import similarity
 from sosie.faces.references import C006, C007, MIN_RELATIVE_SIMILARITY, check_references
 from sosie.files.foreign import object_or_none, parse_object
 from sosie.files.images import image_digest, is_image_name, read_image
+from sosie.files.regular import read_text
 from sosie.files.whole import write_whole
 
 if TYPE_CHECKING:
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from sosie.faces.encoders import Encoder, Vector
 
 TABLE = "captions.jsonl"
+
+MAX_TABLE = 50_000_000
+"""Bytes of the longest table that is read."""
 
 JUDGED = 3
 """One reference in so many, rounded up, is left to the judge."""
@@ -76,7 +80,7 @@ def read_members(folder: Path) -> tuple[Member, ...]:
     files = {path.name: path for path in image_files(folder)}
     members: dict[str, Member] = {}
     table = folder / TABLE
-    text = table.read_text(encoding="utf-8") if table.is_file() else ""
+    text = read_text(table, MAX_TABLE) if table.exists() else ""
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip():
             row = _row(line, f"{table}:{number}")

@@ -25,8 +25,9 @@ from sosie.fetch.hubs import shown
 from sosie.fetch.web import Web
 from sosie.files.foreign import as_list, as_object, list_or_none, object_or_none, parse_json
 from sosie.files.images import is_image_name
+from sosie.files.regular import read_text
 
-MAX_BYTES = 50_000_000
+MAX_BYTES = 20_000_000
 """Bytes of the longest list that is read."""
 
 SIGNED = re.compile(
@@ -75,12 +76,7 @@ def read_listing(path: Path, base_url: str = "") -> ImageList:
     ConfigError for a file that is none of the forms, UsageError for an address that cannot be fetched or a
     listing that names no bucket.
     """
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{path} has more than {MAX_BYTES // 10**6} MB; expected {FORMATS}")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); expected {FORMATS}") from None
+    text = read_text(path, MAX_BYTES, "the list of images")
     notes: list[str] = []
     if text.lstrip()[:1] in ("[", "{"):
         found = _from_json(text, path, base_url, notes)
@@ -100,7 +96,7 @@ def fetch_listed(web: Web, item: Listed, folder: Path) -> Path:
 
 def _from_json(text: str, path: Path, base_url: str, notes: list[str]) -> list[Listed]:
     try:
-        found = parse_json(text)
+        found = parse_json(text, strict=True)
     except ValueError as error:
         raise ConfigError(f"{path} is not JSON ({str(error)[:100]}); expected {FORMATS}") from None
     items, table = list_or_none(found), as_object(found)

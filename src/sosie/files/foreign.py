@@ -1,28 +1,30 @@
 """JSON that others wrote, in a file or an answer, narrowed to what is expected.
 
 Nothing in it is trusted: a value of another kind is an empty one or None, never an exception. `parse_json` and what
-builds on it raise for text that is no JSON; `NaN` and `Infinity`, which Python's parser takes, are no numbers here.
+builds on it raise for text that is no JSON, too deep or too much; what JSON has no word for (`NaN`, `Infinity`, 1e999,
+half a surrogate pair), which Python's parser takes, is None or a mark here, and an error where it is `strict`.
 """
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any, cast
 
-from sosie.core.errors import BadModelError
+from sosie.core.errors import BadFileError, BadModelError
+from sosie.files.json_bounds import ROOM, parse
+from sosie.files.regular import MOST, read_bytes
 
 LARGEST = 2**53
 """The largest whole number that every JSON program reads exactly."""
 
 
-def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises `ValueError`, also for nesting too deep and for a number too long."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise ValueError(str(error)) from None
+def parse_json(text: str | bytes, room: int = ROOM, strict: bool = False) -> Any:
+    """The value of a JSON text. Raises `ValueError`, also for more than takes `room` bytes of memory.
+
+    `strict` is for what a person wrote: a number that is none is told, not passed over.
+    """
+    return parse(text, room, strict)
 
 
 def parse_object(text: str | bytes, most: int | None = None) -> dict[str, Any] | None:
@@ -33,13 +35,23 @@ def parse_object(text: str | bytes, most: int | None = None) -> dict[str, Any] |
         return None
 
 
-def read_object(path: Path, hint: str = "") -> dict[str, Any]:
-    """The object in a JSON file. Raises `BadModelError` for anything else, `OSError` as the system does."""
+def read_json(path: Path, most: int = MOST, strict: bool = False, what: str = "") -> Any:
+    """The value in a JSON file. Raises `NotFoundError` where there is none, `BadFileError` for all else.
+
+    `most` is its length in bytes; `what` says in errors what it is to be.
+    """
     try:
-        value = parse_json(path.read_bytes())
+        return parse_json(read_bytes(path, most, what), strict=strict)
     except ValueError as error:
-        raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", hint) from None
-    found = object_or_none(value)
+        raise BadFileError(f"{f'{what} {path}'.lstrip()} is not valid JSON: {str(error)[:200]}") from None
+
+
+def read_object(path: Path, hint: str = "") -> dict[str, Any]:
+    """The object in a model's JSON file. Raises `NotFoundError`, or `BadModelError` for anything else."""
+    try:
+        found = object_or_none(read_json(path))
+    except BadFileError as error:
+        raise BadModelError(error.message, hint) from None
     if found is None:
         raise BadModelError(f"{path} is not a JSON object", hint)
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sosie.core.errors import BadModelError, NotFoundError
-from sosie.files.foreign import as_object, parse_json
+from sosie.core.errors import BadFileError, BadModelError
+from sosie.files.foreign import as_object, read_json
 from sosie.graph.api_format import from_api, is_api
 from sosie.graph.graph import Graph
 from sosie.graph.ui_format import from_ui, is_ui
@@ -18,16 +18,9 @@ MAX_BYTES = 8_000_000
 def read_workflow(path: Path) -> Graph:
     """The graph of a workflow file. Raises `NotFoundError`, or `BadModelError` for what is not a whole workflow."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadModelError(f"{path} has {size:,} bytes; a workflow has at most {MAX_BYTES:,}", "is it a workflow?")
-        table = parse_json(path.read_bytes())
-    except FileNotFoundError:
-        raise NotFoundError(f"{path} does not exist") from None
-    except OSError as error:
-        raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise BadModelError(f"{path} is not valid JSON: {str(error)[:200]}", _SAVE) from None
+        table = read_json(path, MAX_BYTES)
+    except BadFileError as error:
+        raise BadModelError(error.message, _SAVE) from None
     return read_table(table, str(path))
 
 

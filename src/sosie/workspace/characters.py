@@ -12,9 +12,9 @@ from pathlib import Path
 from sosie.core import Character, CharacterLora, Reference
 from sosie.core.character import Likeness
 from sosie.core.errors import ConfigError, UsageError
-from sosie.core.schema import load_toml
 from sosie.files.digest import asset_digest
 from sosie.files.images import image_digest, is_image_name
+from sosie.files.toml import load_toml
 from sosie.workspace.workspace import Workspace
 
 

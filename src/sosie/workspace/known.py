@@ -11,8 +11,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from sosie.core.errors import BadModelError, ConfigError
-from sosie.files.foreign import object_or_none, parse_json
+from sosie.core.errors import BadModelError, ConfigError, NotFoundError
+from sosie.files.foreign import object_or_none, read_json
 from sosie.files.safetensors import Header
 from sosie.files.whole import write_json
 
@@ -53,13 +53,9 @@ def read_tensor(path: Path, offsets: tuple[int, int], limit: int) -> bytes:
 def read_known(table: Path) -> Table:
     """The table in the file `table`; a missing file is an empty one. Raises `ConfigError` for a damaged one."""
     try:
-        with table.open("rb") as stream:
-            text = stream.read(MAX_TABLE + 1)
-        found = object_or_none(parse_json(text)) if len(text) <= MAX_TABLE else None
-    except FileNotFoundError:
+        found = object_or_none(read_json(table, MAX_TABLE, strict=True))
+    except NotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{table} cannot be read as JSON: {str(error)[:200]}") from None
     if found is None or not all(map(_is_texts, found.values())):
         raise ConfigError(f"{table} is not a table of families, each with digests and variants")
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from sosie.core.errors import BadModelError, ConfigError
+from sosie.core.errors import SosieError
 from sosie.core.recipe import Commercial
 from sosie.core.schema import from_table
 from sosie.files.foreign import read_object
@@ -43,7 +43,7 @@ def read_origin(model: Path) -> Origin | None:
     path = origin_path(model)
     try:
         return from_table(Origin, read_object(path), str(path))
-    except (OSError, BadModelError, ConfigError):
+    except SosieError:
         return None
 
 

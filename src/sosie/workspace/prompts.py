@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from sosie.core.errors import ConfigError, NotFoundError, SosieError, nearest
+from sosie.core.errors import ConfigError, SosieError, nearest
+from sosie.files.foreign import object_or_none, parse_json
+from sosie.files.regular import read_text
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,7 @@ def read_prompts(path: Path) -> tuple[PromptLine, ...]:
 
     Names are unique: a line without one gets its number. Raises `ConfigError` naming the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise NotFoundError(f"the prompt file {path} does not exist") from None
-    except (UnicodeDecodeError, OSError) as error:
-        raise ConfigError(f"the prompt file {path} cannot be read as UTF-8 text: {error}") from None
+    text = read_text(path, what="the prompt file")
     readers = {".txt": _from_txt, ".csv": _from_csv, ".jsonl": _from_jsonl}
     if path.suffix.lower() not in readers:
         raise ConfigError(f"{path} is not a prompt file{nearest(path.suffix.lower(), readers)}")
@@ -84,12 +80,12 @@ def _from_jsonl(text: str, path: Path) -> list[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            row = object_or_none(parse_json(line, strict=True))
+        except ValueError as error:
             raise ConfigError(f"{path}:{number}: not a JSON object: {error}") from None
-        if not isinstance(row, dict):
+        if row is None:
             raise ConfigError(f"{path}:{number}: not a JSON object")
-        rows.append((number, dict(row)))  # pyright: ignore[reportUnknownArgumentType]
+        rows.append((number, row))
     return rows
 
 

@@ -13,8 +13,10 @@ from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe_table import with_files, written_out
-from sosie.core.schema import from_table, read_toml
+from sosie.core.schema import from_table
 from sosie.families import families
+from sosie.files.regular import read_text
+from sosie.files.toml import read_toml
 from sosie.workspace.workspace import Workspace
 
 
@@ -81,7 +83,7 @@ def read_recipe(path: Path) -> Recipe:
 
 def recipe_text(path: Path) -> str:
     """The text of a recipe that needs no other file: with the entries of the shared files that it names."""
-    return with_files(path.read_text(encoding="utf-8"), _shared_path().read_text(encoding="utf-8"))
+    return with_files(read_text(path), read_text(_shared_path()))
 
 
 def _shared_path() -> Path:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sosie.core.errors import NotFoundError, UsageError, nearest
-from sosie.core.schema import load_toml
+from sosie.files.toml import load_toml
 
 
 @dataclass(frozen=True)

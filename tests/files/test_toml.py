@@ -8,8 +8,8 @@ import pytest
 
 from sosie.api.recipes import copy_recipe
 from sosie.core import Recipe
-from sosie.core.errors import ConfigError, NotFoundError, UsageError
-from sosie.core.schema import load_toml
+from sosie.core.errors import BadFileError, ConfigError, NotFoundError, UsageError
+from sosie.files.toml import load_toml, read_toml
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Config, open_workspace
 
@@ -104,3 +104,37 @@ def test_the_workspace_file_is_strict_too(tmp_path: Path) -> None:
     config: Config = open_workspace(tmp_path).config
     assert config.judges["aura"].onnx == "x.onnx"
     assert config.models == {"big": "~/big.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "9" * 5000, "4300 digits"),
+        ("a = 0x" + "f" * 5000, "a is a whole number of more than 64 bits"),
+        ("a.b = [1e999]", r"a\.b\[0\] = inf is not a number"),
+        ("a = nan", "a = nan is not a number"),
+        ('a = "\\u0000"', "a holds a NUL"),
+        ("a = " + "[" * 1000 + "]" * 1000, "nested 1,000 deep"),
+        ("a = " + "{b=" * 1000 + "1" + "}" * 1000, "nested 1,000 deep"),
+        ("a" + ' . "b"' * 1000 + " = 1", "nested 1,000 deep"),
+        ('a = """' + "x" * 100, "not valid TOML"),
+        ('a = "' + '\\"' * 200_000, "not valid TOML"),
+        ("a = '\\ud800", "not valid TOML"),
+        ('a = "\\ud800"', "not valid TOML"),
+    ],
+)
+def test_what_would_fell_the_parser_or_what_comes_later_is_one_error(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(BadFileError, match=message):
+        read_toml(write(tmp_path / "a.toml", text))
+
+
+def test_brackets_and_dots_in_texts_and_comments_are_no_depth(tmp_path: Path) -> None:
+    one, two, three = "[." * 99, '\\"{.' * 99, '\n"[["{{.' * 99
+    text = f'# {one}\na = \'{one}\'\nb = "{two}"\nc = """{three}"""\n[[d]]\n'
+    assert list(read_toml(write(tmp_path / "a.toml", text))) == ["a", "b", "c", "d"]
+
+
+def test_a_value_is_shown_cut(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_toml(Recipe, write(tmp_path / "good.toml", GOOD.replace("width = 256", f"width = '{'x' * 99999}'")))
+    assert len(caught.value.message) < 400
