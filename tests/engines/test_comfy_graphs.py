@@ -36,6 +36,7 @@ from recipe_graphs import (
 from sosie.api.comfy_graphs import MARGIN, PORTRAIT, Portraits, Sight, show_graph
 from sosie.core import Finding, Stage
 from sosie.core.character import CharacterLora
+from sosie.core.notation import parse
 from sosie.core.recipe import Guide, Keypoints, LoraUse, Sampler, Upscale
 from sosie.doctor.workflows import check_graph
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies, check_plan, parts_of
@@ -47,7 +48,6 @@ from sosie.families.contract.draws import StageOutput
 from sosie.families.contract.graphs import GraphChoices
 from sosie.families.esrgan.on_comfy import passes, scale_of
 from sosie.families.sdxl.on_comfy import comfy_text
-from sosie.families.sdxl.prompts import parse
 from sosie.graph import Graph, node_types
 from sosie.graph.build import Builder, GraphPicture, wanted
 from sosie.graph.read import read_table

@@ -7,53 +7,9 @@ from typing import Any
 import pytest
 
 from sosie.core.errors import EngineError
-from sosie.families.sdxl.prompts import Span, complaint, parse
 
 local = pytest.mark.local
 LONG = ", ".join(["portrait of a young woman, auburn braided hair, brown eyes, smiling, soft daylight"] * 12)
-
-
-def spans(prompt: str) -> list[tuple[str, float]]:
-    (section,) = parse(prompt)
-    return [(span.text, round(span.weight, 6)) for span in section]
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("a woman", [("a woman", 1)]),
-        ("a (red:1.2) coat", [("a ", 1), ("red", 1.2), (" coat", 1)]),
-        ("a (red) coat", [("a ", 1), ("red", 1.1), (" coat", 1)]),
-        ("a [red] coat", [("a ", 1), ("red", 0.909091), (" coat", 1)]),
-        ("((red))", [("red", 1.21)]),
-        ("([red])", [("red", 1)]),
-        ("(a (red:1.5) coat:0.5)", [("a ", 0.5), ("red", 0.75), (" coat", 0.5)]),
-        ("(red: .5 )", [("red", 0.5)]),
-        ("(ratio 4:3:1.2)", [("ratio 4:3", 1.2)]),
-        (r"a \(red\) coat \[1\]", [("a (red) coat [1]", 1)]),
-        (r"a (red\:1.2)", [("a ", 1), ("red:1.2", 1.1)]),
-        ("smiling :) (a", [("smiling :) (a", 1)]),
-        ("a] b:1.2) c[", [("a] b:1.2) c[", 1)]),
-        ("a back\\slash", [("a back\\slash", 1)]),
-        ("(red)(coat)", [("red", 1.1), ("coat", 1.1)]),
-        ("(red:1)coat", [("red", 1), ("coat", 1)]),
-        ("BREAKFAST", [("BREAKFAST", 1)]),
-        ("", []),
-    ],
-)
-def test_a_prompt_is_read_as_spans_of_one_weight(prompt: str, expected: list[tuple[str, float]]) -> None:
-    assert spans(prompt) == expected
-
-
-def test_break_parts_a_prompt_and_weights_reach_over_it() -> None:
-    one, two = parse("(a BREAK b:1.5)")
-    assert (one, two) == ((Span("a ", 1.5),), (Span(" b", 1.5),))
-
-
-def test_a_weight_that_was_a_time_or_a_slip_is_said() -> None:
-    assert "weighs 'at 10' 30; expected 0 to 4" in complaint("(at 10:30)")
-    assert "weighs 'coat' -1" in complaint("a (coat:-1)")
-    assert complaint(r"(at 10\:30), (coat:0), ((hat:2):2)") == ""
 
 
 @pytest.fixture(scope="module")

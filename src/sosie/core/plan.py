@@ -10,7 +10,7 @@ from typing import Any
 
 from sosie.core.character import Character
 from sosie.core.errors import NotFoundError, UsageError, nearest
-from sosie.core.prompt import fill, with_trigger
+from sosie.core.prompt import final
 from sosie.core.recipe import CHARACTER_LORA, MAX_SIDE, Acceptance, LoraUse, Recipe, Stage
 from sosie.core.schema import digest, from_table, to_table
 
@@ -251,13 +251,8 @@ def _lora(asked: LoraUse, stage: Stage, character: Character) -> tuple[LoraUse, 
 
 
 def _prompt(template: str, character: Character, prompt: str, stages: tuple[Stage, ...]) -> str:
-    triggers = tuple(dict.fromkeys(use.trigger for stage in stages for use in stage.loras if use.trigger))
-    values = {
-        "description": character.prompt_description,
-        "trigger": ", ".join(triggers),
-        "prompt": prompt.strip(),
-    }
-    return with_trigger(fill(template, values), triggers)
+    triggers = dict.fromkeys(use.trigger for stage in stages for use in stage.loras if use.trigger)
+    return final(template, character, prompt, tuple(triggers))
 
 
 def _check_size(width: int, height: int, source: str) -> None:

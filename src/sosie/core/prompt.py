@@ -6,7 +6,9 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 
+from sosie.core.character import Character
 from sosie.core.errors import ConfigError, nearest
+from sosie.core.notation import literal, with_literals
 
 FIELDS = ("description", "trigger", "prompt")
 
@@ -29,6 +31,20 @@ def fill(template: str, values: Mapping[str, str]) -> str:
             continue
         parts.append(_replace(part, values).strip())
     return ", ".join(part for part in parts if part)
+
+
+def final(template: str, character: Character, prompt: str, triggers: Sequence[str]) -> str:
+    """The final prompt: the template filled, in `core.notation`, with the triggers in front that it does not hold.
+
+    Triggers and description are data, so their brackets are characters; `prompt` is in the notation already.
+    """
+    words = [literal(trigger) for trigger in triggers]
+    values = {
+        "description": literal(character.prompt_description),
+        "trigger": ", ".join(words),
+        "prompt": with_literals(prompt.strip(), [*triggers, character.trigger]),
+    }
+    return with_trigger(fill(template, values), words)
 
 
 def with_trigger(text: str, triggers: Sequence[str]) -> str:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from sosie.core.finding import Rule
+from collections.abc import Iterable, Iterator
+
+from sosie.core import notation
+from sosie.core.finding import Finding, Rule
+from sosie.core.plan import Plan
+from sosie.core.recipe import Stage
 
 E001 = Rule("SOS-E001", "error", "A family has no stage of this kind")
 E002 = Rule("SOS-E002", "error", "A sampler is not known")
@@ -10,7 +15,30 @@ E004 = Rule("SOS-E004", "error", "Packages that generate on this machine are not
 E006 = Rule("SOS-E006", "error", "A guide with key points has no face to take them from")
 E007 = Rule("SOS-E007", "error", "The working square of a face pass has an odd size")
 E008 = Rule("SOS-E008", "error", "An identity guide is incomplete")
+E009 = Rule("SOS-E009", "error", "A prompt weighs words out of range")
 E010 = Rule("SOS-E010", "error", "A stage lacks a file that ComfyUI loads separately")
 E011 = Rule("SOS-E011", "error", "A stage names a file that the family does not take")
 E012 = Rule("SOS-E012", "error", "A family has no node for an identity guide")
 E014 = Rule("SOS-E014", "error", "A precision overflows in a family")
+E016 = Rule("SOS-E016", "warning", "A family weighs no words")
+
+
+def check_weights(stage: Stage, plan: Plan) -> Iterator[Finding]:
+    """SOS-E009 for each text of a stage whose family weighs words."""
+    return weights_out_of_range((stage.prompt or plan.prompt, plan.negative_prompt), plan.recipe)
+
+
+def weights_out_of_range(prompts: Iterable[str], subject: str) -> Iterator[Finding]:
+    """SOS-E009 for each final prompt that weighs words out of range: before a drawing as before a training."""
+    for prompt in dict.fromkeys(prompts):
+        if unfit := notation.complaint(prompt):
+            hint = f"write the prompt with a weight of 0 to {notation.LARGEST:g}, or \\( and \\: for the characters"
+            yield E009.at(subject, unfit, hint)
+
+
+def check_no_weights(stage: Stage, plan: Plan, title: str) -> Iterator[Finding]:
+    """SOS-E016 for each text of a stage whose family reads words alone."""
+    for prompt in dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt)):
+        if notation.has_weights(prompt):
+            message = f"{title} weighs no words: '{notation.plain(prompt)}' is drawn, without the numbers"
+            yield E016.at(plan.recipe, message, "say it in words in the prompt")

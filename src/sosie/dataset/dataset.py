@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.core.errors import NotFoundError
+from sosie.core.notation import literal
 from sosie.core.prompt import with_trigger
 from sosie.core.schema import digest
 
@@ -19,8 +20,9 @@ if TYPE_CHECKING:
 class TrainingImage:
     """One picture: its file and SHA-256, caption (None: it has none), trigger and face, in the file's upright pixels.
 
-    Without a face every pixel counts alike. `regularisation` pictures show what the class of the
-    character looks like without the trigger; they have none.
+    Without a face every pixel counts alike. `prompt`, in `core.notation`, is read in place of the caption, if
+    there is one. `regularisation` pictures show what the class of the character looks like without the trigger;
+    they have none.
     """
 
     path: Path
@@ -30,11 +32,14 @@ class TrainingImage:
     face: Face | None = None
     character: str = ""
     regularisation: bool = False
+    prompt: str = ""
 
     @property
     def text(self) -> str:
-        """What the text encoders read: the caption, with the trigger in front if it does not hold it."""
-        return with_trigger(self.caption or "", [self.trigger] if self.trigger else [])
+        """What the text encoders read, in `core.notation`: the caption word for word, the trigger in front."""
+        if self.prompt:
+            return self.prompt
+        return with_trigger(literal(self.caption or ""), [literal(self.trigger)] if self.trigger else [])
 
 
 def read_folder(folder: Path, trigger: str, character: str = "") -> tuple[TrainingImage, ...]:

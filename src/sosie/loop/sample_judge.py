@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.core import Character
+from sosie.core.notation import literal
 from sosie.dataset.build import templates
 from sosie.faces.encoders import similarity
 from sosie.files.images import read_image
@@ -57,7 +58,7 @@ class SampleJudge:
         self._detector = session.detector
         self._adherence = PromptAdherence(classifier)
         self._sface = session.judges[0]["sface"]
-        self._people = {one.trigger: self._person(session, one) for one in people}
+        self._people = {literal(one.trigger): self._person(session, one) for one in people}
 
     def __call__(self, samples: Sequence[Sample]) -> Scores:
         """The means over the pictures in which something could be measured."""

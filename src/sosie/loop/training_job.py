@@ -12,8 +12,9 @@ import numpy as np
 
 from sosie.core import Character, Environment, Recipe, Stage
 from sosie.core.errors import ConfigError, SosieError, UsageError
+from sosie.core.notation import literal
 from sosie.core.plan import without_guides
-from sosie.core.prompt import fill, with_trigger
+from sosie.core.prompt import final
 from sosie.core.recipe import Training
 from sosie.core.schema import to_table
 from sosie.dataset.build import dataset_folder, trigger_of
@@ -136,14 +137,12 @@ def _as_read(recipe: Recipe, character: Character, image: TrainingImage) -> Trai
     if recipe.training is None or recipe.training.texts == "captions" or image.caption is None:
         return image
     about = lead(image.trigger, image.caption).removeprefix(image.trigger).removeprefix(", ")
-    return replace(image, caption=_prompt(recipe, character, about))
+    return replace(image, prompt=_prompt(recipe, character, literal(about)))
 
 
 def _prompt(recipe: Recipe, character: Character, about: str) -> str:
     """What `generate` would ask of the character's LoRA: the recipe's prompt, the trigger in front."""
-    trigger = trigger_of(character)
-    values = {"description": character.prompt_description, "trigger": trigger, "prompt": about}
-    return with_trigger(fill(recipe.stages[0].prompt or recipe.prompt, values), [trigger])
+    return final(recipe.stages[0].prompt or recipe.prompt, character, about, [trigger_of(character)])
 
 
 def _with_face(session: Session, image: TrainingImage) -> TrainingImage:

@@ -10,10 +10,10 @@ from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.ranges import out_of_range
-from sosie.core.stage_rules import E004
+from sosie.core.stage_rules import E004, weights_out_of_range
 from sosie.dataset.check import check_precision
 from sosie.doctor.disk import DiskNeeds, TrainingRun, check_free, plan_disk
-from sosie.families import expect_trainer, families
+from sosie.families import expect_trainer, families, find_family
 from sosie.files.model_file import Broken, Known, identify
 from sosie.training import loggers
 from sosie.training.job import TrainingJob
@@ -42,6 +42,7 @@ def check_job(job: TrainingJob) -> list[Finding]:
         *_family(job),
         *check_precision(job.base.family, job.training.precision),
         *_captions(job),
+        *_weights(job),
         *_optimiser(job),
         *_loggers(job),
     ]
@@ -90,6 +91,13 @@ def _captions(job: TrainingJob) -> Iterator[Finding]:
     if any(not image.trigger for image in own):
         message = "there are images without a trigger: nothing in a prompt could call the character"
         yield U003.at("dataset", message, "give the character a trigger in character.toml")
+
+
+def _weights(job: TrainingJob) -> Iterator[Finding]:
+    """Captions weigh nothing: they are read as they are. What is drawn at a judgement may."""
+    family = find_family(job.base.family)
+    if family is not None and family.weighs:
+        yield from weights_out_of_range((*job.samples.prompts, job.samples.negative_prompt), job.base.name)
 
 
 def _optimiser(job: TrainingJob) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ class Family:
     """A family of models: its name in recipes, its title for people, and what it brings.
 
     `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
+    With `weighs` its encoders read weights and breaks of prompts (`core.notation`); without, words alone.
     `partners` are what its models are put together with, `adapters` what it brings for its LoRAs, and
     `nodes` classes of ComfyUI's custom nodes that its graphs use and Sosie does not know otherwise.
     `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
@@ -38,3 +39,4 @@ class Family:
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None
+    weighs: bool = False

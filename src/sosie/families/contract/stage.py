@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sosie.core import Plan, Stage
+from sosie.core.notation import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,8 +18,13 @@ class PlannedStage:
 
     @property
     def prompt(self) -> str:
-        """The stage's own text, or the plan's."""
+        """The stage's own text, or the plan's, in the notation of `core.notation`."""
         return self.stage.prompt or self.plan.prompt
+
+    @property
+    def words(self) -> str:
+        """The same for a family that weighs no words."""
+        return plain(self.prompt)
 
     @property
     def seed(self) -> int:

@@ -42,4 +42,5 @@ FAMILY = Family(
     on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,
     trains=_trains,
+    weighs=True,
 )

@@ -11,11 +11,11 @@ from dataclasses import replace
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E006, E007, E011
+from sosie.core.notation import Span, parse
+from sosie.core.stage_rules import E001, E002, E006, E007, E011, check_weights
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.sdxl import comfy_guides
-from sosie.families.sdxl.prompts import Span, parse
 from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
@@ -57,7 +57,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
     if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
         wrong.append((E015, "FaceDetailer has no face-parsing model; expected no detail.parser"))
-    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 from sosie.core import Finding, Guide, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E006, E007, E008
+from sosie.core.stage_rules import E001, E002, E006, E007, E008, check_weights
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
-from sosie.families.sdxl import prompts
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from sosie.diffusion.face_pass import Square
 
 E003 = Rule("SOS-E003", "error", "A sampler does not take this schedule, step count or shift")
-E009 = Rule("SOS-E009", "error", "A prompt weighs words out of range")
 E026 = Rule("SOS-E026", "warning", "The VAE was used again in fp32")
 
 KINDS = ("generate", "refine", "detail")
@@ -113,15 +111,13 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
         wrong.append((E001, f"SDXL has no stage '{stage.kind}'; expected {', '.join(KINDS)}"))
     if unfit := complaint(stage.sampler, "SDXL"):
         wrong.append((E003 if stage.sampler.name in SAMPLERS else E002, unfit))
-    texts = dict.fromkeys((stage.prompt or plan.prompt, plan.negative_prompt))
-    wrong += [(E009, unfit) for text in texts if (unfit := prompts.complaint(text))]
     if stage.kind == "generate" and any(guide.keypoints for guide in stage.guides):
         wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     wrong += [(E008, text) for guide in stage.guides if (text := _incomplete(guide))]
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
-    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
 
 
 def _incomplete(guide: Guide) -> str:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E010, E012, E014
+from sosie.core.notation import plain
+from sosie.core.stage_rules import E001, E002, E010, E012, E014, check_no_weights
 from sosie.families.contract.graphs import GraphChoices, GraphStage
 from sosie.families.zimage.guides import GUIDES
 from sosie.families.zimage.partners import PARTNERS
@@ -46,7 +47,8 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
         wrong.append((E012, f"guide '{kinds}' has no node for Z-Image: {GUIDES.none}"))
     if stage.precision == "fp16":
         wrong.append((E014, "fp16 overflows in Z-Image; its activations reach 344,064"))
-    return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    return [*findings, *check_no_weights(stage, plan, "Z-Image")]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:
@@ -71,11 +73,11 @@ def draw(build: Builder, given: GraphStage) -> Link:
     if stage.precision == "fp32":
         (model,) = build.add("ModelComputeDtype", model=model, dtype="fp32")
     (model,) = build.add("ModelSamplingAuraFlow", model=model, shift=sampler.shift or PARTNERS.shift)
-    (positive,) = build.add("CLIPTextEncode", "Positive prompt", text=given.prompt, clip=clip)
+    (positive,) = build.add("CLIPTextEncode", "Positive prompt", text=given.words, clip=clip)
     if sampler.cfg == 1:
         (negative,) = build.add("ConditioningZeroOut", "No guidance", conditioning=positive)
     else:
-        (negative,) = build.add("CLIPTextEncode", "Negative prompt", text=given.plan.negative_prompt, clip=clip)
+        (negative,) = build.add("CLIPTextEncode", "Negative prompt", text=plain(given.plan.negative_prompt), clip=clip)
     tiled = "Tiled" if given.choices.smaller else ""
     if given.source is None:
         (latent,) = build.add("EmptySD3LatentImage", width=given.size[0], height=given.size[1], batch_size=1)

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from sosie.core.errors import EngineError
+from sosie.core.notation import Span, parse
 from sosie.diffusion.offload import device_of
-from sosie.families.sdxl.prompts import Span, parse
 
 if TYPE_CHECKING:
     from sosie.families.sdxl.diffusers.parts import SdxlPipeline, TextEncoder, Tokenizer
