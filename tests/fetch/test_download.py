@@ -24,7 +24,8 @@ from sosie.fetch import part_file
 from sosie.fetch.download import Downloaded, Wanted, download, downloading
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.part_file import part_path, partial_bytes, sidecar_path
-from sosie.fetch.web import DownloadError, RetryPolicy, Web
+from sosie.fetch.retries import DownloadError, RetryPolicy
+from sosie.fetch.web import Web
 
 pytestmark = pytest.mark.once
 
@@ -476,7 +477,8 @@ import sys
 from pathlib import Path
 from sosie.fetch.download import Wanted, download
 from sosie.fetch.hubs import Hubs
-from sosie.fetch.web import RetryPolicy, Web
+from sosie.fetch.retries import RetryPolicy
+from sosie.fetch.web import Web
 with Web(Hubs(), RetryPolicy(tries=2, wait=0.01)) as web:
     download(web, Wanted(sys.argv[1], "x", int(sys.argv[2]), sys.argv[3]), Path(sys.argv[4]))
 """

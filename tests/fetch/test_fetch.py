@@ -21,8 +21,9 @@ from sosie.core import Progress
 from sosie.core.errors import UsageError
 from sosie.fetch.hubs import Hubs
 from sosie.fetch.resolve import resolve
+from sosie.fetch.retries import DownloadError, RetryPolicy
 from sosie.fetch.sources import CivitaiFile, HuggingFaceFile, LocalFile, Source, WebFile, parse_source, safe_name
-from sosie.fetch.web import DownloadError, RetryPolicy, Web
+from sosie.fetch.web import Web
 from sosie.workspace.origin import origin_path, read_origin
 from sosie.workspace.workspace import open_workspace
 

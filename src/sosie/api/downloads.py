@@ -22,8 +22,9 @@ from sosie.fetch.download import N005, RESERVE, Downloaded, copying, downloading
 from sosie.fetch.hubs import origin
 from sosie.fetch.part_file import partial_bytes
 from sosie.fetch.resolve import resolve as published
+from sosie.fetch.retries import N001, DownloadError
 from sosie.fetch.sources import LocalFile, Source, is_source, parse_source, safe_name
-from sosie.fetch.web import N001, N002, N004, DownloadError, Web
+from sosie.fetch.web import N002, N004, Web
 from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled

@@ -80,7 +80,7 @@ def _fetch(
     from sosie.api.downloads import Fetched, fetch
     from sosie.api.lines import json_of
     from sosie.core.errors import SosieError
-    from sosie.fetch.web import N001
+    from sosie.fetch.retries import N001
 
     done: Fetched | None = None
     try:

@@ -24,7 +24,8 @@ from sosie.dataset.listing import fetch_listed, read_listing
 from sosie.faces.encoders import similarity
 from sosie.faces.templates import judge_templates
 from sosie.fetch.hubs import Hubs
-from sosie.fetch.web import DownloadError, Web
+from sosie.fetch.retries import DownloadError
+from sosie.fetch.web import Web
 from sosie.files.images import image_digest, read_image
 from sosie.files.whole import write_json
 from sosie.scorers.sample import Sample

@@ -18,7 +18,8 @@ from sosie.core.event import Progress
 from sosie.core.finding import Rule
 from sosie.fetch.hubs import shown
 from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
-from sosie.fetch.web import N003, BrokenOffError, DownloadError, Retries, Web, WebResponse, described, is_page
+from sosie.fetch.retries import BrokenOffError, DownloadError, Retries
+from sosie.fetch.web import N003, Web, WebResponse, described, is_page
 from sosie.files.digest import file_digest
 
 N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
@@ -26,6 +27,9 @@ N006 = Rule("SOS-N006", "error", "Another process downloads the same file")
 
 RESERVE = 1_000_000_000
 """Bytes that a download leaves free on the disk."""
+
+MOST_UNKNOWN = 8_000_000_000
+"""Bytes that are taken of a file whose length is told by nobody; publishers of larger ones tell it."""
 
 PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/json")
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
@@ -269,6 +273,9 @@ class _Transfer:
             raise self._wrong(f"{answer.host} sends more than the {self.size:,} bytes that it should have")
         if before < HEAD and before == len(self._head):
             self._head = (self._head + chunk)[:HEAD]
+        if self.size is None and before + len(chunk) > MOST_UNKNOWN:
+            hint = "download it with a browser, then: sosie model fetch FILE"
+            raise self._wrong(f"{answer.host} does not say how long it is, and it is over {MOST_UNKNOWN:,} bytes", hint)
         self.received += len(chunk)
         if part.append(chunk):
             self._check_room()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass, field
@@ -10,6 +11,9 @@ from urllib.parse import urlsplit
 from sosie.core.errors import UsageError
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
+
+PUBLIC, PRIVATE, OWN = range(3)
+"""How near an address is: the internet, a network that is somebody's own, this machine."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,21 @@ def shown(url: str) -> str:
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"[:300]
+
+
+def zone(address: str) -> int:
+    """How near an IP address is: `PUBLIC`, `PRIVATE` or `OWN`, where link-local ones count as own.
+
+    Clouds answer there with the machine's own secrets. What is no IP address is public.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return PUBLIC
+    found = getattr(found, "ipv4_mapped", None) or found
+    if found.is_loopback or found.is_unspecified or found.is_link_local:
+        return OWN
+    return PUBLIC if found.is_global else PRIVATE
 
 
 def _endpoint(name: str, default: str) -> str:

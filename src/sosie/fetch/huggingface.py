@@ -12,8 +12,9 @@ from typing import Any
 from urllib.parse import quote
 
 from sosie.core.recipe import Commercial
+from sosie.fetch.retries import DownloadError
 from sosie.fetch.sources import HuggingFaceFile, Source, safe_name
-from sosie.fetch.web import DownloadError, Web
+from sosie.fetch.web import Web
 from sosie.files.foreign import as_list, as_object, as_text
 
 FREE = ("apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-4.0", "openrail", "openrail++", "creativeml-openrail-m")

@@ -10,20 +10,20 @@ import email.utils
 import re
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from sosie import __version__
 from sosie.core.errors import UsageError
-from sosie.core.finding import Rule, RuleError
-from sosie.fetch.hubs import LOCAL, Hubs, origin, shown
+from sosie.core.finding import Rule
+from sosie.fetch.exchange import TLS_HINT, Exchange, LateError, Line, tls_trouble
+from sosie.fetch.hubs import LOCAL, OWN, PUBLIC, Hubs, origin, shown, zone
+from sosie.fetch.retries import N001, BrokenOffError, DownloadError, Retries, RetryPolicy
 
 if TYPE_CHECKING:
     import httpx2
 
-N001 = Rule("SOS-N001", "error", "A download failed")
 N002 = Rule("SOS-N002", "error", "A server wants to know who asks")
 N003 = Rule("SOS-N003", "error", "A server sent something else than the file")
 N004 = Rule("SOS-N004", "error", "A source has no such file")
@@ -34,43 +34,14 @@ MAX_HOPS = 8
 MAX_JSON = 16_000_000
 """Bytes of the longest answer that is read as JSON; the longest model pages of CivitAI have about 1 MB."""
 
-PROGRESS = 2**20
-"""Bytes that a try must bring for the count of failures to start anew."""
-
-
-class DownloadError(RuleError):
-    """A download that cannot be done."""
-
-
-class BrokenOffError(Exception):
-    """A try that failed in a way that another try may not: why, and in how many seconds the server wants it."""
-
-    def __init__(self, why: str, wait: float | None = None) -> None:
-        super().__init__(why)
-        self.why = why
-        self.wait = wait
-
-
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long bad lines are borne. Seconds: `wait` before the second try, then doubled up to `longest`.
-
-    A server that asks for more than `longest_asked` is not waited for. `stall` is how long nothing
-    may come. `tries` in a row may fail; one that brought `PROGRESS` bytes starts the count anew.
-    """
-
-    tries: int = 6
-    wait: float = 1.0
-    longest: float = 30.0
-    longest_asked: float = 300.0
-    stall: float = 60.0
-
 
 class WebResponse:
     """What a server answered: status, headers (names in lower case) and, once, the body."""
 
-    def __init__(self, response: httpx2.Response) -> None:
-        self._response = response
+    def __init__(self, exchange: Exchange, patience: RetryPolicy) -> None:
+        response = exchange.response
+        self._exchange = exchange
+        self._patience = patience
         self.status = response.status_code
         self.url = str(response.url)
         self.headers: Mapping[str, str] = response.headers
@@ -87,56 +58,45 @@ class WebResponse:
         return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
     def chunks(self) -> Iterator[bytes]:
-        """The body as it comes over the line, undecoded; raises `BrokenOffError` when it breaks off."""
+        """The body as it comes over the line, undecoded; raises `BrokenOffError` when it breaks off or crawls."""
         import httpx2
 
+        patience, since, count = self._patience, time.monotonic(), 0
         try:
-            yield from self._response.iter_raw()
-        except httpx2.HTTPError as error:
+            for piece in self._exchange.pieces(patience.stall, each=True):
+                count += len(piece)
+                spent = time.monotonic() - since
+                if spent >= patience.stall:
+                    if count < patience.rate * spent:
+                        raise BrokenOffError(f"only {count:,} bytes came in {spent:,.0f} s")
+                    since, count = since + spent, 0
+                yield piece
+        except (LateError, httpx2.HTTPError) as error:
             raise BrokenOffError(_why(error)) from None
+
+    def whole(self, limit: int) -> bytes:
+        """The body, or the beginning of one that is longer than `limit` bytes; raises `BrokenOffError`."""
+        import httpx2
+
+        found = bytearray()
+        try:
+            for piece in self._exchange.pieces(self._patience.stall):
+                found += piece
+                if len(found) > limit:
+                    break
+        except (LateError, httpx2.HTTPError) as error:
+            raise BrokenOffError(_why(error)) from None
+        return bytes(found)
 
     def start(self, limit: int) -> bytes:
         """At most the first `limit` bytes of the body, or as many as come before it breaks off."""
-        found = b""
-        try:
+        found = bytearray()
+        with suppress(BrokenOffError):
             for chunk in self.chunks():
                 found += chunk
                 if len(found) >= limit:
                     break
-        except BrokenOffError:
-            pass
-        return found[:limit]
-
-
-class Retries:
-    """The waits between the tries of one thing, which `what` names in messages; `reached` bytes of it are there."""
-
-    def __init__(self, what: str, patience: RetryPolicy, notice: Callable[[str], None], reached: int = 0) -> None:
-        self._what = what
-        self._patience = patience
-        self._notice = notice
-        self._failures = 0
-        self._mark = reached
-
-    def wait(self, error: BrokenOffError, reached: int = 0) -> None:
-        """Sleeps before the next try; `reached` bytes are there, and enough new ones make it a first failure.
-
-        Raises `DownloadError` (SOS-N001) when patience ends.
-        """
-        patience = self._patience
-        if reached - self._mark >= PROGRESS:
-            self._failures, self._mark = 0, reached
-        self._failures += 1
-        wait = min(patience.wait * 2 ** (self._failures - 1), patience.longest)
-        asked = error.wait or 0.0
-        if self._failures >= patience.tries or asked > patience.longest_asked:
-            times = f"tried {self._failures} times" if self._failures > 1 else "not tried again"
-            hint = "run the same command again to go on where it broke off"
-            if asked > patience.longest_asked:
-                hint = f"the server asks to wait for {asked:,.0f} s; run the same command again then"
-            raise DownloadError(N001, f"{self._what}: {error.why}; {times}", hint) from None
-        self._notice(f"{self._what}: {error.why}; the next try is in {max(wait, asked):,.0f} s")
-        time.sleep(max(wait, asked))
+        return bytes(found[:limit])
 
 
 class Web:
@@ -153,17 +113,19 @@ class Web:
         self.hubs = hubs
         self.patience = patience or RetryPolicy()
         self.notice = notice
-        self._client = httpx2.Client(
-            headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity"},
-            timeout=httpx2.Timeout(self.patience.stall, connect=min(15.0, self.patience.stall)),
-            follow_redirects=False,
+        self._line = Line(
+            httpx2.Client(
+                headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity"},
+                timeout=httpx2.Timeout(self.patience.stall, connect=min(15.0, self.patience.stall)),
+            )
         )
+        self._zones: dict[tuple[str, str, int | None], int] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.close()
+        self._line.close()
 
     @contextmanager
     def ask(
@@ -176,23 +138,52 @@ class Web:
         """
         import httpx2
 
-        for _ in range(MAX_HOPS):
-            request = self._client.build_request(method, url, headers={**(headers or {}), **self._authorisation(url)})
+        nearest = PUBLIC
+        for hop in range(MAX_HOPS):
             try:
-                response = self._client.send(request, stream=True)
-            except httpx2.HTTPError as error:
+                with self._exchange(url, method, headers, nearest if hop else None) as exchange:
+                    following = self._redirect(exchange.response)
+                    if not following or (same_host and origin(following) != origin(url)):
+                        answer = WebResponse(exchange, self.patience)
+                        self._check_status(answer)
+                        yield answer
+                        return
+            except (LateError, httpx2.HTTPError) as error:
                 raise BrokenOffError(f"{urlsplit(url).hostname}: {_why(error)}") from None
-            try:
-                following = self._redirect(response)
-                if not following or (same_host and origin(following) != origin(url)):
-                    answer = WebResponse(response)
-                    self._check_status(answer)
-                    yield answer
-                    return
-            finally:
-                response.close()
+            if not hop:
+                nearest = self._zones.get(origin(url), PUBLIC)
             url = following
         raise DownloadError(N001, f"{urlsplit(url).hostname} redirects more than {MAX_HOPS} times")
+
+    @contextmanager
+    def _exchange(
+        self, url: str, method: str, headers: Mapping[str, str] | None, nearest: int | None
+    ) -> Generator[Exchange]:
+        """One request. A redirect must not lead to a machine that is nearer than the zone `nearest`."""
+        import httpx2
+
+        def check(found: int) -> None:
+            if nearest is not None and found > nearest:
+                where = "this machine" if found == OWN else "a machine of this network"
+                message = f"a redirect leads to {shown(url)}, on {where}, and is not followed"
+                raise DownloadError(N001, message, "check the source: no publisher keeps its files there")
+
+        def peer(host: str, address: str) -> None:
+            # Where a proxy answers, which host it reaches is its own business.
+            if host.strip("[]") == urlsplit(url).hostname:
+                self._zones[origin(url)] = zone(address)
+                check(zone(address))
+
+        check(self._zones.get(origin(url), PUBLIC))
+        sent = {**(headers or {}), **self._authorisation(url)}
+        try:
+            with self._line.exchange(method, url, self.patience.answer, peer, headers=sent) as exchange:
+                yield exchange
+        except httpx2.ConnectError as error:
+            if why := tls_trouble(error):
+                message = f"{urlsplit(url).hostname} cannot be trusted: {why}"
+                raise DownloadError(N001, message, TLS_HINT) from None
+            raise
 
     def json(self, url: str, missing: Any = None) -> Any:
         """The JSON that `url` answers, tried again with patience; `missing` where it answers 404.
@@ -204,11 +195,7 @@ class Web:
             import json
 
             with self.ask(url) as answer:
-                text = b""
-                for chunk in answer.chunks():
-                    text += chunk
-                    if len(text) > MAX_JSON:
-                        break
+                text = answer.whole(MAX_JSON)
             try:
                 return json.loads(text)
             except (ValueError, RecursionError):
@@ -340,6 +327,8 @@ def _why(error: Exception) -> str:
     """A sentence for an error of the line; only its kind, since its text may quote what was sent."""
     import httpx2
 
+    if isinstance(error, LateError):
+        return "it sends next to nothing"
     if isinstance(error, httpx2.TimeoutException):
         return "nothing came in time"
     if isinstance(error, httpx2.ConnectError):

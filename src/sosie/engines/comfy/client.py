@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -29,10 +28,11 @@ from sosie.engines.comfy.answers import (
     read_log,
     read_problems,
 )
-from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError, refused, refused_status, too_large
+from sosie.engines.comfy.errors import Y001, ComfyError, LostError, NonsenseError, refused, refused_status, too_large
 from sosie.engines.comfy.program import ApiGraph
 from sosie.engines.comfy.server import Limits, Patience, Server
 from sosie.engines.comfy.uploads import ROOM
+from sosie.fetch.exchange import TLS_HINT, LateError, Line, tls_trouble
 from sosie.files.foreign import as_count, as_line, as_list, as_object
 
 RECENT = 64
@@ -65,17 +65,18 @@ class Client:
         self.limits = limits or Limits()
         self.patience = patience or Patience()
         self._has_jobs = True
-        self._client = httpx2.Client(
-            headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity", **server.headers},
-            timeout=httpx2.Timeout(self.patience.answer, connect=self.patience.connect),
-            follow_redirects=False,
-            verify=_trusted(server),
-            trust_env=not server.is_local,
+        self._line = Line(
+            httpx2.Client(
+                headers={"User-Agent": f"sosie/{__version__}", "Accept-Encoding": "identity", **server.headers},
+                timeout=httpx2.Timeout(self.patience.answer, connect=self.patience.connect),
+                verify=_trusted(server),
+                trust_env=not server.is_local,
+            )
         )
 
     def close(self) -> None:
         """Ends the connection."""
-        self._client.close()
+        self._line.close()
 
     def system(self) -> System:
         """Versions, device and memory."""
@@ -245,26 +246,30 @@ class Client:
             raise refused_status(self.server, what, answer.status, answer.said)
 
     def _send(self, method: str, path: str, limit: int, **content: Any) -> HttpAnswer:
-        """One request and its whole answer, at most `limit` bytes and `limits.seconds`."""
+        """One request and its whole answer, at most `limit` bytes; the body may take `limits.seconds`."""
         import httpx2
 
-        what, started = path.partition("?")[0], time.monotonic()
+        what, url = path.partition("?")[0], self.server.url + path
+        # An image has to go up before its answer can begin.
+        seconds = self.limits.seconds if "files" in content else min(self.patience.answer, self.limits.seconds)
         try:
-            with self._client.stream(method, self.server.url + path, **content) as response:
-                declared = response.headers.get("content-length", "")
+            with self._line.exchange(method, url, seconds, **content) as exchange:
+                declared = exchange.response.headers.get("content-length", "")
                 if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
                     raise self._too_long(what, limit)
                 body = bytearray()
-                for chunk in response.iter_raw():
-                    body += chunk
+                for piece in exchange.pieces(self.limits.seconds):
+                    body += piece
                     if len(body) > limit:
                         raise self._too_long(what, limit)
-                    if time.monotonic() - started > self.limits.seconds:
-                        raise LostError(self.server, f"{what} took longer than {self.limits.seconds:,.0f} s")
-                return HttpAnswer(response.status_code, bytes(body))
+                return HttpAnswer(exchange.response.status_code, bytes(body))
+        except LateError:
+            raise LostError(self.server, f"{what} took longer than {seconds:,.0f} s") from None
         except httpx2.TimeoutException:
             raise LostError(self.server, f"nothing came in time for {what}") from None
-        except httpx2.ConnectError:
+        except httpx2.ConnectError as error:
+            if why := tls_trouble(error):
+                raise ComfyError(Y001, f"server {self.server.name} cannot be trusted: {why}", TLS_HINT) from None
             raise LostError(self.server, "no connection") from None
         except (httpx2.HTTPError, httpx2.StreamError) as error:
             raise LostError(self.server, f"the line broke for {what} ({type(error).__name__})") from None
