@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -51,8 +52,8 @@ def read_prompts(path: Path) -> tuple[PromptLine, ...]:
     lines = tuple(_line(row, path, number, index) for index, (number, row) in enumerate(rows))
     if not lines:
         raise ConfigError(f"the prompt file {path} holds no prompt")
-    names = [line.name for line in lines]
-    if twice := next((name for name in names if names.count(name) > 1), None):
+    names = Counter(line.name for line in lines)
+    if twice := next((name for name, count in names.items() if count > 1), None):
         raise ConfigError(f"{path}: the name '{twice}' is used twice; names must differ")
     return lines
 
