@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import sys
 import zlib
 from pathlib import Path
 
@@ -13,9 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from places import ROOT
 
 from sosie.core.errors import BadImageError
-from sosie.files.images import image_digest, is_image_name, read_image
+from sosie.files.colour import ADOBE_RGB, DISPLAY_P3, profile_of, to_srgb
+from sosie.files.images import image_digest, read_image, read_picture, true_suffix
+from sosie.files.picture_kinds import is_picture, pictures_in
 
 
 def picture(width: int = 40, height: int = 30) -> Image.Image:
@@ -48,7 +52,7 @@ def png_with_header(header: bytes) -> bytes:
         (b'<?xml version="1.0"?><svg/>', "an SVG drawing"),
         (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
         (b"%PDF-1.7", "a PDF document"),
-        (b"\x00\x00\x00\x18ftypheic", "a HEIC image"),
+        (b"\0\0\0\x18ftypmp42", "a video"),
         (b"\x00\x01\x02\x03" * 40, "data of no known image format"),
     ],
 )
@@ -59,7 +63,7 @@ def test_a_file_that_is_no_image_is_named_for_what_it_is(tmp_path: Path, content
         read_image(path)
     assert str(path) in caught.value.message
     assert found in caught.value.message
-    assert "expected a PNG, JPEG, WebP, BMP or TIFF image" in caught.value.message
+    assert "expected a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC image" in caught.value.message
     assert caught.value.hint
 
 
@@ -189,7 +193,7 @@ def test_a_photo_of_thirty_megapixels_is_read(tmp_path: Path) -> None:
     assert (image.mode, image.size) == ("RGB", (6_720, 4_480))
 
 
-@given(st.binary(max_size=60), st.integers(0, 400), st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF"]))
+@given(st.binary(max_size=60), st.integers(0, 400), st.sampled_from(["PNG", "JPEG", "WEBP", "BMP", "TIFF", "AVIF"]))
 @settings(max_examples=150, deadline=None)
 def test_damage_anywhere_is_an_image_or_one_error(
     tmp_path_factory: pytest.TempPathFactory, damage: bytes, place: int, kind: str
@@ -208,12 +212,242 @@ def test_damage_anywhere_is_an_image_or_one_error(
     assert image.width * image.height <= 100_000
 
 
-def test_names_are_told_by_their_suffix() -> None:
-    assert all(is_image_name(Path(name)) for name in ("a.png", "b.JPG", "c.jpeg", "d.webp", "e.bmp", "f.tif", "g.TIFF"))
-    assert not any(is_image_name(Path(name)) for name in ("a.gif", "b.txt", "png", "c.safetensors"))
-
-
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(b"abc")
     assert image_digest(path) == hashlib.sha256(b"abc").hexdigest()
+
+
+# What a file is
+
+
+def written(path: Path, kind: str, image: Image.Image | None = None) -> Path:
+    (image or picture()).save(path, kind)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "suffix"),
+    [
+        ("a.jfif", "JPEG", ".jpg"),
+        ("b.jpe", "JPEG", ".jpg"),
+        ("c", "PNG", ".png"),
+        ("d.png", "WEBP", ".webp"),
+        ("e.txt", "BMP", ".bmp"),
+        ("f.JPG", "AVIF", ".avif"),
+        ("g.data", "TIFF", ".tif"),
+    ],
+)
+def test_a_picture_is_what_its_content_says_and_not_its_name(tmp_path: Path, name: str, kind: str, suffix: str) -> None:
+    path = written(tmp_path / name, kind)
+    assert pictures_in(tmp_path) == [path]
+    assert true_suffix(path) == suffix
+    assert read_image(path).size == (40, 30)
+
+
+def test_a_caption_that_begins_as_a_bitmap_would_is_no_picture(tmp_path: Path) -> None:
+    for name, content in (
+        ("a.txt", b"BMW, red, on a street, parked in the sun"),
+        ("b.txt", b"II* is a film"),
+        ("c", b""),
+    ):
+        (tmp_path / name).write_bytes(content)
+    assert [path.name for path in pictures_in(tmp_path) if path.suffix] == []
+
+
+def test_what_systems_leave_and_what_is_no_file_is_no_picture(tmp_path: Path) -> None:
+    written(tmp_path / "._a.jpg", "JPEG")
+    (tmp_path / "Thumbs.db").write_bytes(b"\x89PNG")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    assert pictures_in(tmp_path) == []
+    assert pictures_in(tmp_path / "none") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "found", "way"),
+    [
+        (b"GIF89a" + bytes(20), "a GIF image", "256 colours"),
+        (b"\xff\x0a" + bytes(20), "a JPEG XL image", "djxl"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(20), "a JPEG XL image", "djxl"),
+        (b"8BPS" + bytes(20), "a Photoshop document", "export"),
+        (b"II*\0\x10\0\0\0CR\x02\0" + bytes(20), "a camera's raw file", "develop"),
+        (b'<?xml version="1.0"?><!-- x --><svg width="3">', "an SVG drawing", "export"),
+    ],
+)
+def test_a_picture_of_a_kind_that_is_not_read_is_named_with_the_way_out(
+    tmp_path: Path, content: bytes, found: str, way: str
+) -> None:
+    path = tmp_path / "picture"
+    path.write_bytes(content)
+    assert is_picture(path)
+    with pytest.raises(BadImageError, match=found) as caught:
+        read_image(path)
+    assert way in caught.value.hint
+
+
+def test_a_raw_file_whose_preview_alone_could_be_read_is_refused(tmp_path: Path) -> None:
+    for name, options in (("a.nef", {}), ("b.tif", {"tiffinfo": {50706: b"\1\4\0\0"}})):
+        path = save(tmp_path / name, picture(), format="TIFF", **options)
+        with pytest.raises(BadImageError, match="a camera's raw file"):
+            read_image(path)
+
+
+def test_heic_is_read_by_its_plugin_or_named_with_the_way_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "phone.heic"
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(30))
+    monkeypatch.setitem(sys.modules, "pi_heif", None)
+    with pytest.raises(BadImageError, match="found a HEIC image") as caught:
+        read_image(path)
+    assert "sosie[heic]" in caught.value.hint
+
+
+# Colours
+
+
+def test_wide_colours_become_those_of_srgb_to_the_eye(tmp_path: Path) -> None:
+    """The numbers were worked out from the matrices of IEC 61966-2-1, SMPTE EG 432-1 and Adobe RGB (1998)."""
+    for space, inside, outside in (
+        (DISPLAY_P3, (200, 60, 60), (217, 42, 52)),
+        (ADOBE_RGB, (200, 100, 50), (227, 100, 42)),
+        (DISPLAY_P3, (128, 128, 128), (128, 128, 128)),
+    ):
+        path = save(tmp_path / "wide.png", Image.new("RGB", (8, 8), inside), icc_profile=profile_of(space))
+        read = read_picture(path)
+        assert np.abs(np.subtract(read.image.getpixel((4, 4)), outside)).max() <= 2, (
+            space,
+            read.image.getpixel((4, 4)),
+        )
+        assert space.name in read.notes[0]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "AVIF"])
+def test_every_format_brings_its_profile(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "wide"
+    Image.new("RGB", (16, 16), (200, 60, 60)).save(path, kind, icc_profile=profile_of(DISPLAY_P3), quality=100)
+    red, green, blue = read_image(path).getpixel((8, 8))
+    assert red > 210
+    assert max(green, blue) < 70
+
+
+def test_the_profile_of_srgb_moves_no_pixel(tmp_path: Path) -> None:
+    from PIL import ImageCms
+
+    rng = np.random.default_rng(1)
+    noise = Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8))
+    own = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    read = read_picture(save(tmp_path / "a.png", noise, icc_profile=own))
+    assert np.array_equal(np.asarray(read.image), np.asarray(noise))
+    assert read.notes == ()
+
+
+def test_a_damaged_profile_or_one_of_another_mode_costs_nothing(tmp_path: Path) -> None:
+    for image, profile in (
+        (picture(), b"nothing"),
+        (picture(), b""),
+        (picture().convert("CMYK"), profile_of(ADOBE_RGB)),
+    ):
+        path = save(tmp_path / "a.tif", image, icc_profile=profile)
+        assert read_image(path).getpixel((5, 15))[0] > 150
+    grey, name = to_srgb(Image.new("L", (4, 4), 128), profile_of(DISPLAY_P3))
+    assert (grey.getpixel((1, 1)), name) == ((128, 128, 128), "Display P3")
+
+
+def test_a_png_says_its_colours_by_numbers_too(tmp_path: Path) -> None:
+    red = Image.new("RGB", (4, 4), (200, 60, 60))
+    plain = save(tmp_path / "plain.png", red).read_bytes()
+    for name, chunk, moved in (
+        ("p3", (b"cICP", bytes((12, 13, 0, 1))), True),
+        ("srgb", (b"cICP", bytes((1, 13, 0, 1))), False),
+        ("wide", (b"cHRM", struct.pack(">8I", 31270, 32900, 68000, 32000, 26500, 69000, 15000, 6000)), True),
+        ("usual", (b"gAMA", struct.pack(">I", 45455)), False),
+        ("linear", (b"gAMA", struct.pack(">I", 100000)), True),
+    ):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(with_chunk(plain, *chunk))
+        assert (read_image(path).getpixel((1, 1)) != (200, 60, 60)) == moved, name
+
+
+def test_a_camera_says_adobe_rgb_in_exif_alone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x8769] = {0xA001: 0xFFFF, 0xA005: {1: "R03"}}
+    path = save(tmp_path / "a.jpg", Image.new("RGB", (16, 16), (200, 100, 50)), exif=exif, quality=100)
+    assert read_image(path).getpixel((8, 8))[0] > 220
+
+
+def test_high_dynamic_range_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "hdr.png"
+    path.write_bytes(with_chunk(save(tmp_path / "a.png", picture()).read_bytes(), b"cICP", bytes((9, 16, 0, 1))))
+    assert any("high dynamic range" in note for note in read_picture(path).notes)
+
+
+def test_a_grey_tiff_whose_zero_is_white_is_not_inverted(tmp_path: Path) -> None:
+    deep = Image.fromarray(np.full((4, 4), 60_000, np.uint16))
+    path = save(tmp_path / "a.tif", deep, tiffinfo={262: 0})
+    with Image.open(path) as stored:
+        assert stored.tag_v2[262] == 0
+    assert read_image(path).getpixel((1, 1))[0] == 255 - 233
+
+
+def test_alpha_is_kept_beside_the_picture_and_said(tmp_path: Path) -> None:
+    half = Image.new("RGBA", (8, 8), (200, 0, 0, 128))
+    read = read_picture(save(tmp_path / "a.png", half))
+    assert read.alpha is not None
+    assert read.alpha.getpixel((1, 1)) == 128
+    assert "on white" in read.notes[0]
+    assert read_picture(save(tmp_path / "b.png", Image.new("RGBA", (8, 8), (200, 0, 0, 255)))).alpha is None
+
+
+# Metadata
+
+
+def with_chunk(png: bytes, kind: bytes, data: bytes) -> bytes:
+    """The PNG with a chunk after its header."""
+    chunk = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    return png[:33] + chunk + png[33:]
+
+
+def test_megabytes_of_text_do_not_cost_a_png_its_pixels(tmp_path: Path) -> None:
+    plain = save(tmp_path / "plain.png", picture()).read_bytes()
+    text = b"x" * 3_000_000
+    noisy = np.random.default_rng(0).integers(32, 127, 2_000_000, dtype=np.uint8).tobytes()
+    for name, kind, data in (
+        ("text", b"tEXt", b"workflow\0" + noisy),
+        ("packed", b"zTXt", b"workflow\0\0" + zlib.compress(text)),
+        ("unicode", b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(noisy)),
+        ("profile", b"iCCP", b"big\0\0" + zlib.compress(noisy)),
+        ("broken", b"zTXt", b"workflow\0\0nothing"),
+    ):
+        path = tmp_path / f"{name}.png"
+        path.write_bytes(with_chunk(plain, kind, data))
+        read = read_picture(path)
+        assert np.array_equal(np.asarray(read.image), np.asarray(picture())), name
+        assert any("MB of text" in note for note in read.notes) == (name in ("text", "unicode")), name
+
+
+def test_a_profile_that_unpacks_without_end_is_passed_over_and_said(tmp_path: Path) -> None:
+    plain = save(tmp_path / "plain.png", picture()).read_bytes()
+    path = tmp_path / "bomb.png"
+    path.write_bytes(with_chunk(plain, b"iCCP", b"big\0\0" + zlib.compress(bytes(40_000_000))))
+    read = read_picture(path)
+    assert read.image.size == (40, 30)
+    assert any("colour profile of more than 16 MB" in note for note in read.notes)
+
+
+def test_how_a_picture_is_turned_is_read_from_text_too(tmp_path: Path) -> None:
+    xmp = b"<x:xmpmeta xmlns:x='adobe:ns:meta/'><a tiff:Orientation=\"6\"/></x:xmpmeta>"
+    plain = save(tmp_path / "plain.png", picture()).read_bytes()
+    path = tmp_path / "turned.png"
+    path.write_bytes(with_chunk(plain, b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp))
+    assert read_image(path).size == (30, 40)
+
+
+def test_heic_is_a_picture_like_any_other() -> None:
+    pytest.importorskip("pi_heif")
+    path = ROOT / "tests" / "fixtures" / "pictures" / "small.heic"
+    image = read_image(path)
+    assert image.size == (64, 48)
+    assert image.getpixel((5, 5))[0] > 150 > image.getpixel((5, 5))[2]
+    assert true_suffix(path) == ".heic"

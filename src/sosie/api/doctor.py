@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sosie.api.needs import Examination, check_here, check_purpose, is_dataset, needs_of_all
+from sosie.api.needs import MODEL_SUFFIXES, Examination, check_here, check_purpose, is_dataset, needs_of_all
 from sosie.api.recipes import R001
 from sosie.core import Draw, Finding, Recipe, Request, Result, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
@@ -34,8 +34,6 @@ Kind = Literal["machine", "server", "model", "lora", "recipe", "workflow", "char
 
 MANY = 64
 """Files from which on a folder is examined by several processes."""
-
-MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt")
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,13 @@ from sosie.core.plan import needed_stages
 from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
 from sosie.families import families
+from sosie.files.picture_kinds import pictures_in
 from sosie.machines.facts import read_machine
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
+
+MODEL_SUFFIXES = (".safetensors", ".sft", ".gguf", ".bin", ".pth", ".pt", ".ckpt")
 
 UNITS = {"MB": 10**6, "GB": 10**9, "TB": 10**12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
@@ -101,15 +104,14 @@ def check_here(folder: Path, recipe: Recipe, bill: Bill, purpose: Purpose) -> li
 
 
 def is_dataset(path: Path) -> bool:
-    """A folder of images with captions: a caption file of the folder, or a text beside an image."""
-    from sosie.files.images import is_image_name
-
+    """A folder of images, with captions or without: if models lie there too, the images are theirs unless captioned."""
     if any((path / name).is_file() for name in ("captions.jsonl", "metadata.jsonl")):
         return True
-    return any(is_image_name(file) and file.with_suffix(".txt").is_file() for file in path.iterdir())
+    pictures = pictures_in(path)
+    if any(file.with_suffix(".txt").is_file() for file in pictures):
+        return True
+    return bool(pictures) and not any(file.suffix.lower() in MODEL_SUFFIXES for file in path.rglob("*"))
 
 
 def _images(folder: Path) -> int:
-    from sosie.files.images import is_image_name
-
-    return sum(is_image_name(file) for file in folder.iterdir())
+    return len(pictures_in(folder))

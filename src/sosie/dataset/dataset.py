@@ -49,11 +49,12 @@ def read_folder(folder: Path, trigger: str, character: str = "") -> tuple[Traini
     `.txt` next to the image, `captions.jsonl` or `metadata.jsonl`. NotFoundError if there are no images.
     """
     from sosie.dataset.check import read_captions
-    from sosie.files.images import image_digest, is_image_name
+    from sosie.files.images import image_digest
+    from sosie.files.picture_kinds import pictures_in
 
     if not folder.is_dir():
         raise NotFoundError(f"{folder} is not a folder; expected one with images and captions")
-    names = sorted(path.name for path in folder.iterdir() if is_image_name(path) and not path.name.startswith("."))
+    names = [path.name for path in pictures_in(folder)]
     if not names:
         raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files with captions")
     texts = read_captions(folder, names).texts

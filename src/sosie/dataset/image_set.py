@@ -21,7 +21,8 @@ from sosie.dataset.check.faces import AS_TRAINING
 from sosie.faces.encoders import similarity
 from sosie.faces.references import C006, C007, MIN_RELATIVE_SIMILARITY, check_references
 from sosie.files.foreign import object_or_none, parse_object
-from sosie.files.images import image_digest, is_image_name, read_image
+from sosie.files.images import image_digest, read_image, true_suffix
+from sosie.files.picture_kinds import pictures_in
 from sosie.files.regular import read_text
 from sosie.files.whole import write_whole
 
@@ -67,9 +68,7 @@ def set_folder(character_folder: Path) -> Path:
 
 def image_files(folder: Path) -> list[Path]:
     """The images directly in a folder, by name; none if there is no folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if is_image_name(path) and not path.name.startswith("."))
+    return pictures_in(folder)
 
 
 def read_members(folder: Path) -> tuple[Member, ...]:
@@ -113,20 +112,10 @@ def write_members(folder: Path, members: Iterable[Member]) -> None:
 
 def add_image(folder: Path, path: Path, sha256: str) -> str:
     """Copies an image into a set under a name made of its digest; returns the name. What is there is kept."""
-    name = f"{sha256[:16]}{_suffix(path)}"
+    name = f"{sha256[:16]}{true_suffix(path)}"
     if not (folder / name).is_file():
         _write(folder / name, path.read_bytes())
     return name
-
-
-def _suffix(path: Path) -> str:
-    """The ending of an image's name, by its content where its own name has none."""
-    if is_image_name(path):
-        return path.suffix.lower()
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return {"JPEG": ".jpg", "WEBP": ".webp", "BMP": ".bmp", "TIFF": ".tif"}.get(image.format or "", ".png")
 
 
 def remove_image(folder: Path, name: str) -> None:

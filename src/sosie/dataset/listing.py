@@ -24,7 +24,7 @@ from sosie.fetch.download import Wanted, download
 from sosie.fetch.hubs import shown
 from sosie.fetch.web import Web
 from sosie.files.foreign import as_list, as_object, list_or_none, object_or_none, parse_json
-from sosie.files.images import is_image_name
+from sosie.files.picture_kinds import is_named_as_picture
 from sosie.files.regular import read_text
 
 MAX_BYTES = 20_000_000
@@ -58,7 +58,7 @@ class Listed:
         parts = urlsplit(self.url)
         query = sorted(pair for pair in parse_qsl(parts.query) if not SIGNED.search(pair[0]))
         suffix = PurePosixPath(parts.path).suffix.lower()
-        ending = suffix if is_image_name(Path(f"x{suffix}")) else ".img"
+        ending = suffix if is_named_as_picture(Path(f"x{suffix}")) else ".img"
         return digest([shown(self.url), query])[:16] + ending
 
 
@@ -158,7 +158,7 @@ def _s3(table: Mapping[str, Any], where: str, base_url: str) -> list[Listed]:
     for index, item in enumerate(as_list(table["Contents"])):
         row = _table(item, f"{where}: Contents[{index}]")
         key, size = row.get("Key"), row.get("Size")
-        if not isinstance(key, str) or not is_image_name(Path(key)):
+        if not isinstance(key, str) or not is_named_as_picture(Path(key)):
             continue
         address = _address(f"{base}/{quote(key)}", f"{where}: Contents[{index}]")
         found.append(Listed(address, size if isinstance(size, int) and size > 0 else None, _checksum(row, where)))

@@ -1,47 +1,54 @@
-"""Reading image files that come from anywhere, safely.
+"""Reading image files that come from anywhere, safely, and as what they show.
 
-Nothing is decoded before the format is one of five and the declared size is within the limit, so
-that a few kilobytes cannot ask for gigabytes. Whatever is wrong with the file, the answer is one
-`BadImageError`.
+What a file is its content says, not its name. Nothing is decoded before the format is one of those that are read and
+the declared size is within the limit, so that a few kilobytes cannot ask for gigabytes. Whatever is wrong with the
+file, the answer is one `BadImageError`.
 """
 
 from __future__ import annotations
 
+import importlib
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from sosie.core.errors import BadImageError
+from sosie.files.colour import ADOBE_RGB, H273, HDR, profile_of, space_of_png, to_srgb
 from sosie.files.digest import file_digest
+from sosie.files.picture_kinds import AS_PNG, AVIF, HEIC, PNG, READ, TIFF, Kind, kind_of
+from sosie.files.png import pixels_of
+from sosie.files.regular import open_regular
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"})
+_EXPECTED = "expected a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC image"
 
-_EXPECTED = "expected a PNG, JPEG, WebP, BMP or TIFF image"
-_RE_EXPORT = "open it in an image program and save it again as PNG"
+MUCH_TEXT = 65_536
+"""Bytes of text in a picture from which on it is said that they were passed over."""
 
-# First bytes of what people pass by mistake: (offset, bytes, what it is).
-_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
-    (0, b"\x89PNG", "a damaged PNG image"),
-    (0, b"\xff\xd8\xff", "a damaged JPEG image"),
-    (8, b"WEBP", "a damaged WebP image"),
-    (0, b"GIF8", "a GIF image"),
-    (4, b"ftypheic", "a HEIC image"),
-    (4, b"ftypavif", "an AVIF image"),
-    (4, b"ftyp", "a video or HEIF file"),
-    (0, b"8BPS", "a Photoshop document"),
-    (0, b"%PDF", "a PDF document"),
-    (0, b"PK\x03\x04", "a ZIP archive"),
-    (0, b"\x1f\x8b", "a gzip archive"),
-    (0, b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
-)
+_EXIF, _INTEROPERABILITY, _COLOUR_SPACE, _INDEX, _WHITE_IS_ZERO, _DNG = 0x8769, 0xA005, 0xA001, 1, 262, 50706
 
 
-def is_image_name(path: Path) -> bool:
-    """True if the suffix of `path` is one that `read_image` can open; the file is not read."""
-    return path.suffix.lower() in SUFFIXES
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a file shows: upright 8-bit RGB in sRGB on white, and how opaque it was (L), None where all of it is.
+
+    `notes` say what was done to read it, each as the end of a sentence that begins with the file's name.
+    """
+
+    image: Image.Image
+    alpha: Image.Image | None = None
+    notes: tuple[str, ...] = ()
+
+
+def true_suffix(path: Path) -> str:
+    """How the name of a picture should end, by its content; what its name says where that is not known.
+
+    Raises BadImageError if it cannot be read.
+    """
+    return _kind(path).suffix or path.suffix.lower()
 
 
 def image_digest(path: Path) -> str:
@@ -53,34 +60,94 @@ def image_digest(path: Path) -> str:
 
 
 def read_image(path: Path, *, max_pixels: int = 100_000_000) -> Image.Image:
-    """The picture in `path` as an upright 8-bit RGB image.
+    """The image of `read_picture`."""
+    return read_picture(path, max_pixels=max_pixels).image
 
-    Of an animation or a multi-page file the first picture is taken; EXIF orientation is applied;
-    16-bit greyscale is scaled to 8 bit; alpha is composited on white; CMYK is converted without
-    colour management. Raises BadImageError for anything that is no such image, is damaged or cut
-    short, has samples of 32 bits or Lab colours, or declares more than `max_pixels` pixels (checked before
-    anything is decoded; Pillow itself refuses above twice its `MAX_IMAGE_PIXELS`, 179 million).
+
+def read_picture(path: Path, *, max_pixels: int = 100_000_000) -> Picture:
+    """The picture in `path`.
+
+    Of an animation or a multi-page file the first picture is taken; EXIF orientation is applied; colours become those
+    of sRGB, by the file's profile or what else it says of them; 16-bit greyscale is scaled to 8 bit; alpha is
+    composited on white; text of any length is passed over. Raises BadImageError for anything that is no such image, is
+    damaged or cut short, has samples of 32 bits or Lab colours, or declares more than `max_pixels` pixels (checked
+    before anything is decoded; Pillow itself refuses above twice its `MAX_IMAGE_PIXELS`, 179 million).
     """
-    if not path.is_file():
-        found = "is a folder or a device" if path.exists() else "does not exist"
-        raise BadImageError(f"{path}: {found}; {_EXPECTED}", "check the path")
+    kind = _kind(path)
+    _expect_readable(path, kind)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=FORMATS) as image:
-                _refuse_large(path, image.size, max_pixels)
-                image.load()
-                return _upright_rgb(path, image)
+            with open_regular(path) as stream:
+                return _decoded(path, kind, stream, max_pixels)
     except BadImageError:
         raise
-    except UnidentifiedImageError as error:
-        raise BadImageError(f"{path}: found {_what_it_is(path)}; {_EXPECTED}", _hint(path)) from error
     except Image.DecompressionBombError as error:
         raise _too_large(path, "more than 179 million pixels", max_pixels) from error
     # Pillow's decoders let a dozen exception types out of hostile files (struct.error, IndexError, zlib.error...).
     except Exception as error:
-        message = f"{path}: the image is damaged or cut short ({error}); expected a complete file"
+        said = "its structure is broken" if isinstance(error, UnidentifiedImageError) else error
+        message = f"{path}: the image is damaged or cut short ({said}); expected a complete file"
         raise BadImageError(message, "copy or download it again") from error
+
+
+def _kind(path: Path) -> Kind:
+    if not path.is_file():
+        found = "is a folder or a device" if path.exists() else "does not exist"
+        raise BadImageError(f"{path}: {found}; {_EXPECTED}", "check the path")
+    try:
+        return kind_of(path)
+    except OSError as error:
+        raise BadImageError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}", "check the path") from error
+
+
+def _expect_readable(path: Path, kind: Kind) -> None:
+    """Raises BadImageError for a kind that is not read, here or at all."""
+    if not kind.format:
+        hint = kind.way or AS_PNG
+        if path.suffix.lower() in READ:
+            hint = f"the name ends in {path.suffix}, its content does not fit: download it again, or {AS_PNG}"
+        raise BadImageError(f"{path}: found {kind.what}; {_EXPECTED}", hint)
+    if kind is HEIC and not _opens_heic():
+        hint = 'pip install "sosie[heic]", or save it again as JPEG (on an iPhone: Settings, Camera, Most Compatible)'
+        raise BadImageError(f"{path}: found {kind.what}, and what reads those is not installed", hint)
+    if kind is AVIF and not features.check("avif"):
+        message = f"{path}: found {kind.what}, and the Pillow that is installed was built without what reads those"
+        raise BadImageError(message, 'pip install --upgrade --only-binary :all: "pillow>=11.3"')
+
+
+def _opens_heic() -> bool:
+    try:
+        plugin: Any = importlib.import_module("pi_heif")
+    except ImportError:
+        return False
+    plugin.register_heif_opener()
+    return True
+
+
+def _decoded(path: Path, kind: Kind, stream: IO[bytes], max_pixels: int) -> Picture:
+    pixels = pixels_of(stream) if kind is PNG else None
+    with Image.open(pixels.stream if pixels else stream, formats=(kind.format,)) as image:
+        _refuse_large(path, image.size, max_pixels)
+        if kind is TIFF and _DNG in getattr(image, "tag_v2", ()):
+            message = f"{path}: found a camera's raw file, in which Sosie could read the preview alone; {_EXPECTED}"
+            raise BadImageError(message, "develop it in a photo program and save the picture as PNG or TIFF")
+        image.load()
+        notes: list[str] = []
+        if pixels and pixels.text > MUCH_TEXT:
+            notes.append(f"has {pixels.text / 1e6:.1f} MB of text beside its pixels, which were not read")
+        if pixels and pixels.large_profile:
+            notes.append("has a colour profile of more than 16 MB, which was not used: its colours may be wrong")
+        primaries, transfer = (pixels.primaries, pixels.transfer) if pixels else _named_space(kind, stream)
+        if transfer in HDR:
+            notes.append("has the colours of a high dynamic range, which are read as those of a usual picture")
+        profile = pixels.profile if pixels else image.info.get("icc_profile")
+        if primaries in H273 and (pixels or not profile):
+            profile = profile_of(H273[primaries])
+        profile = profile or _profile_said(image)
+        upright = _upright(path, image)
+        whole, alpha = _on_white(upright, profile, notes)
+    return Picture(whole, alpha, tuple(notes))
 
 
 def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
@@ -94,7 +161,35 @@ def _too_large(path: Path, found: str, max_pixels: int) -> BadImageError:
     return BadImageError(message, "scale the image down before using it")
 
 
-def _upright_rgb(path: Path, image: Image.Image) -> Image.Image:
+def _named_space(kind: Kind, stream: IO[bytes]) -> tuple[int, int]:
+    """The numbers of primaries and transfer in the `colr` box of an AVIF or HEIC file; 0 where there is none."""
+    if kind not in (AVIF, HEIC):
+        return 0, 0
+    stream.seek(0)
+    box = stream.read(65_536).partition(b"colrnclx")[2]
+    return (int.from_bytes(box[:2], "big"), int.from_bytes(box[2:4], "big")) if len(box) >= 4 else (0, 0)
+
+
+def _profile_said(image: Image.Image) -> bytes | None:
+    """A profile for what a file without one says of its colours: EXIF's Adobe RGB, or a PNG's cHRM and gAMA."""
+    if "srgb" in image.info:
+        return None
+    chromaticity, gamma = image.info.get("chromaticity"), image.info.get("gamma")
+    if image.format == "PNG" and (chromaticity is not None or gamma is not None):
+        space = space_of_png(chromaticity, gamma)
+        return profile_of(space) if space else None
+    try:
+        exif = image.getexif()
+        space_number = exif.get_ifd(_EXIF).get(_COLOUR_SPACE)
+        index = str(exif.get_ifd(_INTEROPERABILITY).get(_INDEX, "")).strip("\0 ")
+    except Exception:  # a damaged EXIF block says nothing
+        return None
+    return profile_of(ADOBE_RGB) if space_number == 2 or (space_number == 0xFFFF and index == "R03") else None
+
+
+def _upright(path: Path, image: Image.Image) -> Image.Image:
+    """The picture as it is to be looked at, of 8 bits."""
+    turned_white = image.mode.startswith("I;16") and getattr(image, "tag_v2", {}).get(_WHITE_IS_ZERO) == 0
     try:
         image = ImageOps.exif_transpose(image)
     except Exception:
@@ -102,36 +197,29 @@ def _upright_rgb(path: Path, image: Image.Image) -> Image.Image:
         image = image.copy()
     if image.mode.startswith("I;16"):
         samples = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((samples * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+        grey = ((samples * 255 + 32767) // 65535).astype(np.uint8)
+        return Image.fromarray(255 - grey if turned_white else grey)
     if image.mode in ("I", "F", "LAB"):
         message = f"{path}: has pixels of mode {image.mode}; expected grey, RGB or CMYK of 8 or 16 bits"
         raise BadImageError(message, "export it as RGB with 8 bits per channel")
+    return image
+
+
+def _on_white(image: Image.Image, profile: bytes | None, notes: list[str]) -> tuple[Image.Image, Image.Image | None]:
+    """The picture in sRGB, on white where it lets something through, and how opaque it is."""
+    alpha: Image.Image | None = None
     if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
-
-
-def _what_it_is(path: Path) -> str:
-    """What the first bytes of a file that is no image say it is."""
-    with path.open("rb") as stream:
-        head = stream.read(512)
-    if not head:
-        return "an empty file"
-    for offset, signature, name in _SIGNATURES:
-        if head[offset:].startswith(signature):
-            return name
-    lowered = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if lowered.startswith((b"<!doctype html", b"<html")):
-        return "an HTML page"
-    if b"<svg" in lowered:
-        return "an SVG drawing"
-    if b"\0" not in head:
-        return "text"
-    return "data of no known image format"
-
-
-def _hint(path: Path) -> str:
-    if is_image_name(path):
-        return f"the name ends in {path.suffix}, its content does not fit: download it again, or {_RE_EXPORT}"
-    return _RE_EXPORT
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+    if profile:
+        colours, name = to_srgb(image if image.mode in ("L", "CMYK") else image.convert("RGB"), profile)
+        if name:
+            notes.append(f"has the colours of '{name[:60]}', which were converted to sRGB")
+    else:
+        colours = image.convert("RGB")
+    if alpha is None or alpha.getextrema() == (255, 255):
+        return colours, None
+    notes.append("has transparent parts, which were put on white")
+    layer = colours.convert("RGBA")
+    layer.putalpha(alpha)
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), alpha

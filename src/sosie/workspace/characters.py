@@ -13,7 +13,8 @@ from sosie.core import Character, CharacterLora, Reference
 from sosie.core.character import Likeness
 from sosie.core.errors import ConfigError, UsageError
 from sosie.files.digest import asset_digest
-from sosie.files.images import image_digest, is_image_name
+from sosie.files.images import image_digest, true_suffix
+from sosie.files.picture_kinds import pictures_in
 from sosie.files.toml import load_toml
 from sosie.workspace.workspace import Workspace
 
@@ -51,7 +52,7 @@ def load_character(workspace: Workspace, name: str) -> Character:
     if file.name != name:
         raise ConfigError(f"{folder / 'character.toml'}: name = '{file.name}', expected '{name}' as its folder")
     require_adult(file.adult, name)
-    images = sorted(path for path in (folder / "references").glob("*") if is_image_name(path))
+    images = pictures_in(folder / "references")
     if not images:
         raise ConfigError(f"character '{name}' has no images in {folder / 'references'}", f"sosie new {name} IMAGES...")
     references = tuple(Reference(f"references/{path.name}", image_digest(path)) for path in images)
@@ -92,7 +93,7 @@ def write_character(details: CharacterFile, images: Sequence[Path], target: Path
     try:
         (part / "references").mkdir(parents=True)
         for index, image in enumerate(images):
-            shutil.copyfile(image, part / "references" / f"{index:02d}{image.suffix.lower()}")
+            shutil.copyfile(image, part / "references" / f"{index:02d}{true_suffix(image)}")
         (part / "character.toml").write_text(_toml(details), encoding="utf-8")
         old = target.with_name(f".{target.name}.{os.getpid()}.old")
         if target.exists():

@@ -13,6 +13,7 @@ from sosie.dataset.check.balance import balance_of, check_balance
 from sosie.dataset.check.buckets import check_sizes, count_buckets
 from sosie.dataset.check.captions import check_captions, read_captions
 from sosie.dataset.check.report import Balance, DatasetReport, listed
+from sosie.files.picture_kinds import pictures_in
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Detector
@@ -71,9 +72,7 @@ def check_dataset(
 
 def _names(folder: Path) -> list[str]:
     """The names of the images directly in the folder, in order."""
-    from sosie.files.images import is_image_name
-
-    return sorted(path.name for path in folder.iterdir() if is_image_name(path) and not path.name.startswith("."))
+    return [path.name for path in pictures_in(folder)]
 
 
 def _number(folder: Path, count: int) -> list[Finding]:
