@@ -21,6 +21,7 @@ from hostile import Hostile, Served, hostile
 from hypothesis import given
 from hypothesis import strategies as st
 from json_lines import lines
+from moments import each_kill
 from PIL import Image, ImageEnhance
 from places import ROOT
 from recipe_graphs import shipped
@@ -29,11 +30,13 @@ from seen_once import look_once
 from sosie.core import Environment, Finding, Plan, Progress, Reference, Render
 from sosie.core.errors import CheckFailedError, ConfigError, UsageError
 from sosie.core.recipe import Calibration
-from sosie.dataset import captions, image_set
+from sosie.dataset import build, captions, image_set
 from sosie.dataset.balance import POSES, Kind, asked, is_wanted
+from sosie.dataset.build import OfferedImage
 from sosie.dataset.captions import Seen, lead, trigger_for
 from sosie.dataset.listing import read_listing
 from sosie.scorers.sample import Sample
+from sosie.workspace.characters import load_character
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 
@@ -559,7 +562,9 @@ def test_with_one_judge_alone_no_set_is_drawn(sosie: Sosie, workspace: Path, mon
     assert "two judges" in done.err
 
 
-def test_a_kill_between_image_and_row_loses_nothing(sosie: Sosie, workspace: Path, pictures: Path) -> None:
+def test_an_image_that_a_user_put_there_gets_its_caption_with_the_others(
+    sosie: Sosie, workspace: Path, pictures: Path
+) -> None:
     dataset(workspace).mkdir()
     shutil.copy(pictures / "picture0.jpg", dataset(workspace) / "left.jpg")
     done = sosie("dataset", "build", "mira", "--from", pictures, "--workspace", workspace)
@@ -568,6 +573,52 @@ def test_a_kill_between_image_and_row_loses_nothing(sosie: Sosie, workspace: Pat
     assert next(row for row in rows(workspace) if row["file"] == "left.jpg")["caption"] == ""
     sosie("dataset", "caption", "mira", "--workspace", workspace)
     assert all(row["caption"].startswith("m1ra, ") for row in rows(workspace))
+
+
+def test_a_build_that_is_killed_at_any_moment_leaves_no_image_without_its_row(
+    workspace: Path, references: list[Path]
+) -> None:
+    folder, item = dataset(workspace), OfferedImage(references[0], "file:a.jpg", "a red coat")
+    with Session(open_workspace(workspace)) as session:
+        who = load_character(session.workspace, "mira")
+
+        def add() -> None:
+            build.add(session, who, list(image_set.read_members(folder)), item, build.Captioning())
+
+        def prepare() -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+        for moment in each_kill(add, prepare):
+            members = image_set.read_members(folder)
+            assert all(member.source == "file:a.jpg" for member in members), moment
+            if not members:
+                add()
+            (member,) = image_set.read_members(folder)
+            assert (member.caption, member.by, set(member.scores)) == ("m1ra, a red coat", "given", {"sface", "dlib"})
+            assert len(list(folder.iterdir())) == 2, moment
+
+
+def test_a_row_whose_image_a_killed_build_did_not_write_is_taken_out_by_the_next_look(
+    sosie: Sosie, workspace: Path
+) -> None:
+    sosie("dataset", "build", "mira", "--workspace", workspace)
+    gone = next(dataset(workspace).glob("*.jpg"))
+    gone.unlink()
+    sosie("dataset", "check", "mira", "--workspace", workspace)
+    assert gone.name not in (dataset(workspace) / "captions.jsonl").read_text()
+    assert len(rows(workspace)) == 7
+
+
+def test_two_builds_at_once_keep_each_others_images(workspace: Path, references: list[Path]) -> None:
+    folder = dataset(workspace)
+    with Session(open_workspace(workspace)) as session:
+        who = load_character(session.workspace, "mira")
+        one, other = list[image_set.Member](), list[image_set.Member]()
+        build.add(session, who, one, OfferedImage(references[0], "file:a"), build.Captioning())
+        build.add(session, who, other, OfferedImage(references[1], "file:b"), build.Captioning())
+        build.add(session, who, one, OfferedImage(references[2], "file:c"), build.Captioning())
+    assert [member.source for member in image_set.read_members(folder)] == ["file:a", "file:b", "file:c"]
+    assert one == list(image_set.read_members(folder))
 
 
 def test_a_full_disk_leaves_the_table_as_it_was(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:

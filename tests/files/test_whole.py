@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from sosie.files.whole import PART, whole_draft, whole_stream, write_json, write_whole
+from sosie.files.whole import DRAFT, PART, change_text, whole_draft, whole_folder, whole_stream, write_json, write_whole
 
 SOURCE = ROOT / "src" / "sosie"
 
@@ -25,10 +25,8 @@ ALLOWED = {
     "files/pickles/convert.py": "what the child says on stderr, in a folder that is removed",
     "families/sdxl/diffusers/single_file.py": "a tokenizer's files, in a folder that is removed",
     "doctor/remote.py": "copies of a remote file's first bytes, in a folder that is removed",
-    "api/training.py": "writes a draft, and reads it before it takes its name",
     "fetch/part_file.py": "a download that goes on in its own part, over days",
     "api/downloads.py": "moves a whole file to another name",
-    "workspace/characters.py": "makes a folder of files, and moves it as a whole",
     "provenance/keys.py": "makes a folder of files, and moves it as a whole",
 }
 """Modules that write or rename files themselves, and why."""
@@ -142,6 +140,93 @@ def test_a_file_that_appears_meanwhile_is_not_overwritten(tmp_path: Path, monkey
             part.write_text("mine", encoding="utf-8")
         assert path.read_text() == "mine"
         assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("saves", ["in place", "by renaming"])
+def test_what_its_owner_saves_while_a_text_is_changed_is_changed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, saves: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("old\n")
+    path.chmod(0o640)
+    saved: list[str] = []
+    replace = os.replace
+
+    def save() -> None:
+        if not saved:
+            saved.append("theirs")
+            target = path if saves == "in place" else tmp_path / "editor"
+            target.write_text("theirs\n")
+            target.chmod(0o640)
+            replace(target, path)
+
+    def replaced(*paths: Path) -> None:
+        if saves == "in place":
+            save()  # at the very last moment
+        replace(*paths)
+
+    def change(text: str) -> str:
+        if saves == "by renaming":
+            save()
+        return text + "mine\n"
+
+    monkeypatch.setattr(os, "replace", replaced)
+    change_text(path, change)
+    assert path.read_text() == "theirs\nmine\n"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.toml"]
+    assert sys.platform == "win32" or path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_text_that_cannot_be_changed_stays_as_its_owner_saved_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, replace = tmp_path / "a.toml", os.replace
+    path.write_text("old")
+
+    def replaced(*paths: Path) -> None:
+        if path.read_text() == "old":
+            path.write_text("broken")
+        replace(*paths)
+
+    def change(text: str) -> str:
+        if text == "broken":
+            raise ValueError(text)
+        return text + "!"
+
+    monkeypatch.setattr(os, "replace", replaced)
+    with pytest.raises(ValueError, match="broken"):
+        change_text(path, change)
+    assert path.read_text() == "broken"
+
+
+def test_dead_drafts_are_removed_and_living_ones_and_other_files_are_not(tmp_path: Path) -> None:
+    from sosie.files.whole import sweep
+
+    others = (".gitignore", "a.part", ".a.part", ".a.0123456.part")
+    for name in (*others, ".a.01234567.part"):
+        (tmp_path / name).touch()
+    (tmp_path / ".dead.89abcdef.part").mkdir()
+    (tmp_path / ".dead.89abcdef.part/file").touch()
+    with whole_draft(tmp_path / "file"), whole_folder(tmp_path / "folder"):
+        sweep(tmp_path)
+        drafts = [entry.name for entry in tmp_path.iterdir() if DRAFT.fullmatch(entry.name)]
+        assert sorted(name.split(".")[1] for name in drafts) == ["file", "folder"]
+    assert {entry.name for entry in tmp_path.iterdir()} == {*others, "file", "folder"}
+
+
+def test_a_folder_appears_whole_and_replaces_nothing(tmp_path: Path) -> None:
+    with whole_folder(tmp_path / "a") as part:
+        write_whole(part / "x", "1")
+        assert not (tmp_path / "a").exists()
+    assert (tmp_path / "a/x").read_text() == "1"
+
+    def again() -> None:
+        with whole_folder(tmp_path / "a"):
+            pass
+
+    with pytest.raises(FileExistsError):
+        again()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a"]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")

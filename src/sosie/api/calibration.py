@@ -17,6 +17,7 @@ from sosie.engines import DEFAULT
 from sosie.files.images import read_image
 from sosie.scorers.cohort import Cohort, save_cohort
 from sosie.workspace.session import Session
+from sosie.workspace.writing import writing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -129,5 +130,6 @@ def _save(
         "",
         tuple((change.node, change.input, change.value) for change in drawn.changes),
     )
-    save_cohort(cohort, drawn.path)
+    with writing(session.workspace, request.character.name):
+        save_cohort(cohort, drawn.path)
     return Calibration(drawn.path, drawn.name, n, request.n - n)

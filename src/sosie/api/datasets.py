@@ -32,6 +32,7 @@ from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
+from sosie.workspace.writing import writing
 
 MAX_IMAGES = 1000
 JUDGES = 2
@@ -178,9 +179,10 @@ def _without_copies(session: Session, order: Bootstrap, state: _State) -> Genera
     for member in gone:
         yield from (finding for finding in findings if finding.subject == str(folder / member.file))
         state.refused.add(member.source)
-        state.members.remove(member)
-        image_set.write_members(folder, state.members)
-        image_set.remove_image(folder, member.file)
+        with writing(session.workspace, order.character.name):
+            image_set.remove_image(folder, member.file)
+            image_set.refresh(folder, state.members)
+            image_set.write_members(folder, state.members)
     if gone:
         state.taken = [kind for one in state.members if (kind := kind_of(sample_of(session, folder / one.file)))]
 

@@ -6,7 +6,6 @@ A character's LoRA is copied into its folder; its terms go into `character.toml`
 from __future__ import annotations
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,13 +16,14 @@ from sosie.doctor.loras import check_lora, check_read_lora, covered, with_tables
 from sosie.families import families
 from sosie.files.digest import asset_digest
 from sosie.files.toml import load_toml
-from sosie.files.whole import whole_draft, write_whole
+from sosie.files.whole import change_text, copy_whole, make_folder
 from sosie.lora import Coverage, Lora, Outcome, outcomes, read_lora
 from sosie.lora.convert import Converted, convert
 from sosie.lora.merging import Merged, merge_check
-from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, lora_toml
+from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, with_lora
 from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
+from sosie.workspace.writing import writing
 
 L023 = Rule("SOS-L023", "warning", "A character's LoRA has no trigger word")
 
@@ -121,8 +121,8 @@ def add_lora(workspace: Workspace, name: str, file: str, terms: LoraTerms) -> Ad
         terms.trained_on or ("" if lora.trained_on == "unknown" else lora.trained_on),
         terms.model,
     )
-    folder = workspace.character_folder(name)
-    _write(folder, source, entry)
+    with writing(workspace, name) as folder:
+        _write(folder, source, entry)
     kept = next(own for own in load_character(workspace, name).loras if own.file == entry.file)
     findings = tuple(check_lora(folder / entry.file, None, None, terms.trained_on))
     return AddedLora(name, kept, folder / entry.file, (*findings, *_silent(name, kept)))
@@ -148,12 +148,11 @@ def _write(folder: Path, source: Path, entry: LoraEntry) -> None:
             f"edit [[loras]] in {toml}",
         )
     try:
-        target.parent.mkdir(exist_ok=True)
+        make_folder(target.parent)
         if not target.exists():
-            with whole_draft(target) as part:
-                shutil.copyfile(source, part)
+            copy_whole(source, target)
         if same is None:
-            write_whole(toml, toml.read_text(encoding="utf-8").rstrip("\n") + "\n" + lora_toml(entry))
+            change_text(toml, lambda text: with_lora(text, entry, toml))
     except OSError as error:
         raise DeliveryError(f"{target} could not be written: {error.strerror}", "free some space") from None
 

@@ -14,15 +14,13 @@ from sosie.core import Character, CharacterLora, Event, Finding, Note, Progress,
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
-from sosie.core.schema import from_table
 from sosie.dataset import build as datasets
 from sosie.dataset.image_set import image_files
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
 from sosie.families import families
-from sosie.files.toml import read_toml
-from sosie.files.whole import whole_draft
+from sosie.files.whole import change_text
 from sosie.loop.sample_judge import SampleJudge, Taught
 from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of
 from sosie.loop.training_record import Recorder, write_report
@@ -32,8 +30,10 @@ from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Stepped
 from sosie.training.job import TrainingJob
 from sosie.workspace.bill import Bill, resolve
-from sosie.workspace.characters import CharacterFile, load_character
+from sosie.workspace.characters import load_character, without_lora
 from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace
+from sosie.workspace.writing import writing
 
 
 @dataclass(frozen=True)
@@ -180,22 +180,20 @@ def _give(
         if own.file == added.lora.file or (own.family, own.model) != (added.lora.family, added.lora.model):
             continue
         if earlier.fullmatch(own.file):
-            _take_back(workspace.character_folder(character.name) / "character.toml", own)
+            _take_back(workspace, character.name, own)
             yield Note(f"it is used in place of {own.file}, which stays in the character's folder")
         else:
             yield Note(f"{own.file} acts beside it, at {own.weight:g}; two LoRAs of one face are too much")
 
 
-def _take_back(toml: Path, lora: CharacterLora) -> None:
+def _take_back(workspace: Workspace, name: str, lora: CharacterLora) -> None:
     """Takes the entry of a LoRA out of `character.toml`; the rest of the text stays as it is."""
-    head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml.read_text(encoding="utf-8"))
-    kept = [table for table in tables if f'"{lora.file}"' not in table]
-    try:
-        with whole_draft(toml) as part:
-            part.write_text(head + "".join(kept), encoding="utf-8")
-            from_table(CharacterFile, read_toml(part), str(toml))
-    except OSError as error:
-        raise DeliveryError(f"{toml} could not be written: {error.strerror}", "free some space") from None
+    with writing(workspace, name) as folder:
+        toml = folder / "character.toml"
+        try:
+            change_text(toml, lambda text: without_lora(text, lora.file, toml))
+        except OSError as error:
+            raise DeliveryError(f"{toml} could not be written: {error.strerror}", "free some space") from None
 
 
 def _arguments(order: TrainOrder) -> dict[str, object]:

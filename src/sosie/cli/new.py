@@ -27,7 +27,9 @@ from sosie.workspace.workspace import Workspace
 @click.option("--trigger", default="", help="The token that a character LoRA was trained on.")
 @click.option("--mark", "marks", multiple=True, help="A distinguishing mark; may be given several times.")
 @click.option("--recipe", default="", help="The character's default recipe.")
-@click.option("--replace", is_flag=True, help="Replace a character of that name; its calibration stays.")
+@click.option(
+    "--replace", is_flag=True, help="Replace a character of that name; its LoRAs, calibration and dataset stay."
+)
 @common
 def command(
     character: str, images: tuple[Path, ...], output: Output, workspace: Workspace, replace: bool, **details: Any

@@ -27,10 +27,11 @@ from sosie.fetch.hubs import Hubs
 from sosie.fetch.retries import DownloadError
 from sosie.fetch.web import Web
 from sosie.files.images import image_digest, read_image
-from sosie.files.whole import write_json
+from sosie.files.whole import make_folder, write_json
 from sosie.scorers.sample import Sample
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
+from sosie.workspace.writing import writing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -149,37 +150,44 @@ def from_list(
 
 def offer(session: Session, character: Character, offers: Sequence[OfferedImage], how: Captioning) -> Generator[Event]:
     """Looks at the offered images and takes those that are good, each with caption, source and scores."""
-    folder = dataset_folder(session, character)
-    members = list(image_set.read_members(folder))
-    inside = {member.sha256 for member in members}
-    new = [item for item in offers if image_digest_or_none(item.path) not in inside]
-    paths = session.reference_paths(character)
-    judged = [paths[reference.sha256] for reference in image_set.split(character.references)[1]]
-    known = [*judged, *(folder / member.file for member in members)]
-    yield Progress(f"looking at {len(new)} images", 0, 1)
-    kept, findings = image_set.sift([item.path for item in new], known, list(paths.values()), looks(session))
-    yield from findings
-    by_path = {item.path: item for item in reversed(new)}
-    for done, path in enumerate(kept):
-        yield Progress(f"describing {path.name}", done, len(kept))
-        yield AddedImage(*add(session, character, members, by_path[path], how))
+    with writing(session.workspace, character.name) as place:
+        folder = image_set.set_folder(place)
+        image_set.settle(folder)
+        members = list(image_set.read_members(folder))
+        lost = image_set.without_row(folder, members)
+        members = [member for member in members if member.file not in lost]
+        inside = {member.sha256 for member in members}
+        new = [item for item in offers if image_digest_or_none(item.path) not in inside]
+        paths = session.reference_paths(character)
+        judged = [paths[reference.sha256] for reference in image_set.split(character.references)[1]]
+        known = [*judged, *(folder / member.file for member in members)]
+        yield Progress(f"looking at {len(new)} images", 0, 1)
+        kept, findings = image_set.sift([item.path for item in new], known, list(paths.values()), looks(session))
+        yield from findings
+        by_path = {item.path: item for item in reversed(new)}
+        for done, path in enumerate(kept):
+            yield Progress(f"describing {path.name}", done, len(kept))
+            yield AddedImage(*add(session, character, members, by_path[path], how))
     yield BuiltSet(folder, len(members), len(kept), len(new) - len(kept))
 
 
 def add(
     session: Session, character: Character, members: list[Member], item: OfferedImage, how: Captioning
 ) -> tuple[Member, Path]:
-    """Makes an image a part of the set: the file, then its row; `members` gets it too."""
-    folder = dataset_folder(session, character)
+    """Makes an image a part of the set: its row, then the file, so that none is ever without; `members` gets it too."""
     sha256 = image_digest(item.path)
     sample = sample_of(session, item.path)
     seen, by = _described(session, item.path, sample, item.caption, how)
-    caption = captions.captions(trigger_of(character), [seen], [member.caption for member in members])[0]
-    name = image_set.add_image(folder, item.path, sha256)
-    member = Member(name, sha256, caption, by, item.source, judged_scores(session, character, sample))
-    members.append(member)
-    image_set.write_members(folder, members)
-    return member, folder / name
+    scores = judged_scores(session, character, sample)
+    with writing(session.workspace, character.name) as place:
+        folder = image_set.set_folder(place)
+        image_set.refresh(folder, members)
+        caption = captions.captions(trigger_of(character), [seen], [member.caption for member in members])[0]
+        member = Member(image_set.name_in_set(item.path, sha256), sha256, caption, by, item.source, scores)
+        members[:] = [*(other for other in members if other.file != member.file), member]
+        image_set.write_members(folder, members)
+        image_set.add_image(folder, item.path, member.file)
+    return member, folder / member.file
 
 
 def recaption(session: Session, character: Character, how: Captioning) -> Generator[Event]:
@@ -197,14 +205,17 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
         path = folder / member.file
         described.append(_described(session, path, sample_of(session, path), next(said, ""), how))
     texts = captions.captions(trigger, [seen for seen, _ in described], taken)
-    new = {
-        member.file: replace(member, caption=text, by=by)
-        for member, text, (_, by) in zip(rest, texts, described, strict=True)
-    }
-    new |= {member.file: replace(member, caption=text) for member, text in zip(own, taken, strict=True)}
-    image_set.write_members(folder, [new[member.file] for member in members])
+    new = {member.file: (text, by) for member, text, (_, by) in zip(rest, texts, described, strict=True)}
+    new |= {member.file: (text, member.by) for member, text in zip(own, taken, strict=True)}
+    with writing(session.workspace, character.name):
+        members = list(_members(session, character))
+        for place, member in enumerate(members):
+            if member.file in new:
+                text, by = new[member.file]
+                members[place] = replace(member, caption=text, by=by)
+        image_set.write_members(folder, members)
     for member in members:
-        yield AddedImage(new[member.file], folder / member.file)
+        yield AddedImage(member, folder / member.file)
     yield BuiltSet(folder, len(members), len(rest), 0)
 
 
@@ -215,6 +226,9 @@ def check(session: Session, character: Character, recipe: Recipe | None = None) 
     """
     folder = dataset_folder(session, character)
     _members(session, character)
+    if image_set.unwritten(folder):
+        with writing(session.workspace, character.name):
+            image_set.settle(folder)
     models = looks(session)
     report = check_dataset(folder, trigger_of(character), models.detector, models.encoder)
     findings = [finding for finding in report.findings if finding.code not in (T020.code, T021.code)]
@@ -245,7 +259,7 @@ def judging_character(session: Session, character: Character) -> Character:
         found = image_set.held_out(character, session.reference_paths(character), images, looks(session))
         left = {reference.sha256 for reference in found.references}
         with suppress(OSError):
-            kept.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(kept.parent)
             write_json(kept, sorted(left))
     return replace(character, references=tuple(one for one in character.references if one.sha256 in left))
 

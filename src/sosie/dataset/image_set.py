@@ -24,7 +24,7 @@ from sosie.files.foreign import object_or_none, parse_object
 from sosie.files.images import image_digest, read_image, true_suffix
 from sosie.files.picture_kinds import pictures_in
 from sosie.files.regular import read_text
-from sosie.files.whole import write_whole
+from sosie.files.whole import copy_whole, make_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -78,17 +78,61 @@ def read_members(folder: Path) -> tuple[Member, ...]:
     """
     files = {path.name: path for path in image_files(folder)}
     members: dict[str, Member] = {}
-    table = folder / TABLE
-    text = read_text(table, MAX_TABLE) if table.exists() else ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip():
-            row = _row(line, f"{table}:{number}")
-            name = str(row.get("file", ""))
-            if name in files:
-                members[name] = _member(row, files[name], f"{table}:{number}")
+    for name, (row, where) in _rows(folder).items():
+        if name in files:
+            members[name] = _member(row, files[name], where)
     for name, path in files.items():
         members.setdefault(name, Member(name, image_digest(path)))
     return tuple(members.values())
+
+
+def refresh(folder: Path, members: list[Member]) -> None:
+    """Brings `members` up to date: another process may have added images, or taken some out.
+
+    Only images that are not among them are read. ConfigError as by `read_members`.
+    """
+    files = {path.name: path for path in image_files(folder)}
+    members[:] = [member for member in members if member.file in files]
+    known = {member.file for member in members}
+    members += [
+        _member(row, files[name], where)
+        for name, (row, where) in _rows(folder).items()
+        if name in files and name not in known
+    ]
+
+
+def settle(folder: Path) -> None:
+    """Takes the rows of images that a killed process did not come to write out of the table."""
+    if unwritten(folder):
+        rows = _rows(folder)
+        write_members(folder, [member for member in read_members(folder) if member.file in rows])
+
+
+def unwritten(folder: Path) -> set[str]:
+    """The names of images that have a row, but were not written before the process was killed."""
+    files = {path.name for path in image_files(folder)}
+    rows = _rows(folder).items()
+    return {name for name, (row, _) in rows if name not in files and _is_own_name(name, str(row.get("sha256", "")))}
+
+
+def without_row(folder: Path, members: Iterable[Member]) -> set[str]:
+    """The names of those images that a killed process wrote without a row, as earlier versions could."""
+    rows = _rows(folder)
+    return {one.file for one in members if one.file not in rows and _is_own_name(one.file, one.sha256)}
+
+
+def _is_own_name(name: str, sha256: str) -> bool:
+    """Whether `add_image` gives such a name to an image with this digest."""
+    return bool(sha256) and Path(name).stem == sha256[:16]
+
+
+def _rows(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
+    """Each row of `captions.jsonl` by its image's name, the last one counts, with its place in the file."""
+    table = folder / TABLE
+    text = read_text(table, MAX_TABLE) if table.exists() else ""
+    lines = ((f"{table}:{number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    rows = ((_row(line, where), where) for where, line in lines)
+    return {str(row.get("file", "")): (row, where) for row, where in rows}
 
 
 def write_members(folder: Path, members: Iterable[Member]) -> None:
@@ -110,12 +154,16 @@ def write_members(folder: Path, members: Iterable[Member]) -> None:
     _write(folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
 
 
-def add_image(folder: Path, path: Path, sha256: str) -> str:
-    """Copies an image into a set under a name made of its digest; returns the name. What is there is kept."""
-    name = f"{sha256[:16]}{true_suffix(path)}"
+def name_in_set(path: Path, sha256: str) -> str:
+    """What an image is called in a set: by its digest."""
+    return f"{sha256[:16]}{true_suffix(path)}"
+
+
+def add_image(folder: Path, path: Path, name: str) -> None:
+    """Copies an image into a set. What is there is kept."""
     if not (folder / name).is_file():
-        _write(folder / name, path.read_bytes())
-    return name
+        with _disk(folder / name):
+            copy_whole(path, folder / name)
 
 
 def remove_image(folder: Path, name: str) -> None:
@@ -268,7 +316,7 @@ def _member(row: Mapping[str, Any], path: Path, where: str) -> Member:
 
 def _write(path: Path, data: bytes) -> None:
     with _disk(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, data)
 
 

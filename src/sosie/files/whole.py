@@ -1,7 +1,9 @@
-"""Files written whole or not at all.
+"""Files and folders written whole or not at all: the one writer of this project.
 
-The bytes go to a hidden file in the folder of the target, reach the disk, and are then renamed: at every moment, and
-after any crash, the target is the old file or the new one. Nothing half-written stays but after a kill.
+The bytes go to a draft, a hidden file in the folder of the target, reach the disk, and are then renamed: at every
+moment, and after any crash, the target is the old file or the new one. A draft is locked while its process lives, so
+that what a killed one left is known, and is removed when something is written beside it.
+Below a folder `.sosie`, the state of a workspace, everything belongs to its owner alone (700, 600).
 Everything raises `OSError` as the system does; what it means for the user is the caller's to say.
 """
 
@@ -10,18 +12,39 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
+import shutil
+import stat
 import sys
-from collections.abc import Generator
+import time
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from sosie.files.lock import try_lock
+
 PART = ".part"
 """How the names of unfinished files end."""
 
+PRIVATE = ".sosie"
+"""What lies below a folder of this name is its owner's alone."""
+
+DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
+"""The name of a draft."""
+
+_UNKNOWN_SECONDS = 86400.0
+"""How old a draft must be to be removed where no lock says that nobody writes it."""
+
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 """What systems answer where a folder cannot be opened or synced at all; the disk's own failures are others."""
+
+_SAVING_SECONDS = 0.2
+"""How long a text must stay as it is to count as saved."""
+
+_swept: set[str] = set()
+"""The folders in which this process has looked for dead drafts."""
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -34,6 +57,62 @@ def write_json(path: Path, value: object, sort_keys: bool = False) -> None:
     """Makes or replaces the file `path` with `value` as readable JSON."""
     text = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=sort_keys) + "\n"
     write_whole(path, text.encode(errors="backslashreplace"))  # half a surrogate pair becomes JSON's own \uXXXX
+
+
+def copy_whole(source: Path, path: Path, overwrite: bool = True) -> None:
+    """Makes or replaces the file `path` with the bytes of another."""
+    with whole_draft(path, overwrite) as part:
+        shutil.copyfile(source, part)
+
+
+def change_text(path: Path, change: Callable[[str], str]) -> None:
+    """Gives the file `path` the text that `change` makes of its own; its mode stays.
+
+    Its owner may be editing it, and takes no lock: what is saved while this writes is changed and written too, or
+    put back as it is if `change` raises.
+    """
+    while True:
+        with suppress(_ReplacedError):
+            if _changed(path, change):
+                return
+
+
+class _ReplacedError(Exception):
+    """Somebody else replaced a file while its new text was made."""
+
+
+def _changed(path: Path, change: Callable[[str], str]) -> bool:
+    """Gives the file its new text; False if another was saved into it meanwhile, which is its text now."""
+    with path.open("rb") as old:
+        text = old.read()
+        with whole_draft(path) as part:
+            part.write_bytes(change(text.decode()).encode())
+            part.chmod(stat.S_IMODE(os.fstat(old.fileno()).st_mode))
+            if not os.path.samestat(os.fstat(old.fileno()), path.stat()):
+                raise _ReplacedError
+            if sys.platform == "win32":  # an open file cannot be replaced there, nor does it live on without a name
+                old.close()
+        return sys.platform == "win32" or _taken_over(path, old, text, change)
+
+
+def _taken_over(path: Path, old: IO[bytes], text: bytes, change: Callable[[str], str]) -> bool:
+    """Whether the replaced file `old` still has its `text`; else what was saved into it is put back, to be changed."""
+    saved = b""
+    while (now := _content(old)) != text and now != saved:
+        saved = now
+        time.sleep(_SAVING_SECONDS)  # it may be written this very moment
+    if now == text:
+        return True
+    with whole_draft(path) as part:
+        part.write_bytes(now)
+        part.chmod(stat.S_IMODE(os.fstat(old.fileno()).st_mode))
+    change(now.decode())
+    return False
+
+
+def _content(stream: IO[bytes]) -> bytes:
+    stream.seek(0)
+    return stream.read()
 
 
 @contextmanager
@@ -50,20 +129,116 @@ def whole_stream(path: Path, overwrite: bool = True, mode: int = 0o666) -> Gener
 @contextmanager
 def whole_draft(path: Path, overwrite: bool = True, mode: int = 0o666) -> Generator[Path]:
     """An empty file in the folder of `path`, for what writes by name; else as `whole_stream`."""
-    if not overwrite and os.path.lexists(path):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-    # 60 letters have at most 240 bytes, and a name 255.
-    part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{PART}")
-    os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode))
+    if not overwrite:
+        _expect_free(path)
+    _sweep_once(path.parent)
+    part, descriptor = _new_draft(path, lambda part: _make_file(part, mode & 0o600 if is_private(path) else mode))
     try:
-        yield part
-        with part.open("r+b") as stream:
-            os.fsync(stream.fileno())
-        _take_name(part, path, overwrite)
+        try:
+            yield part
+            os.fsync(descriptor)
+            if sys.platform == "win32":  # an open file cannot be renamed there
+                os.close(descriptor)
+                descriptor = -1
+            _take_name(part, path, overwrite)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
     finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        if descriptor >= 0:
+            os.close(descriptor)
     sync_folder(path.parent)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Generator[Path]:
+    """An empty folder beside `path` that becomes `path` when the block ends without an exception.
+
+    FileExistsError if `path` is there, also if it appears meanwhile.
+    """
+    _expect_free(path)
+    _sweep_once(path.parent)
+    part, descriptor = _new_draft(path, lambda part: _make_folder_draft(part, is_private(path)))
+    try:
+        try:
+            yield part
+            _sync_below(part)
+            if sys.platform == "win32":
+                os.close(descriptor)
+                descriptor = -1
+            try:
+                part.rename(path)
+            except OSError:
+                _expect_free(path)
+                raise
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
+    sync_folder(path.parent)
+
+
+def give_name(part: Path, path: Path, overwrite: bool = True) -> None:
+    """Renames a file whose content is on the disk, for good."""
+    _take_name(part, path, overwrite)
+    if not overwrite:
+        part.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def swap_folders(ready: Path, path: Path) -> None:
+    """Puts the folder `ready` in the place of `path`, which may be missing; what was there is gone or is `ready` now.
+
+    In one step where the system can; else there is no `path` for a moment, and after a crash then.
+    """
+    if not (path.exists() and _exchange(ready, path)):
+        if path.exists():
+            old = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{PART}")
+            path.rename(old)
+            ready.rename(path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            ready.rename(path)
+    sync_folder(path.parent)
+    sync_folder(ready.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Whether two names were exchanged in one step, which Linux and most of its file systems can."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    exchange = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, flag = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return exchange is not None and exchange(here, os.fsencode(one), here, os.fsencode(other), flag) == 0
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder, and those above it, for good; one that is there is no error."""
+    if path.is_dir():
+        return
+    if not path.parent.is_dir():
+        make_folder(path.parent)
+    path.mkdir(mode=0o700 if is_private(path) else 0o777, exist_ok=True)
+    sync_folder(path.parent)
+
+
+def is_private(path: Path) -> bool:
+    """Whether a path is, or lies below, the state of a workspace."""
+    return PRIVATE in path.parts
+
+
+def sweep(folder: Path) -> None:
+    """Removes the drafts in a folder that no process holds; what cannot be removed stays."""
+    try:
+        drafts = [entry for entry in os.scandir(folder) if DRAFT.fullmatch(entry.name)]
+    except OSError:
+        return
+    for entry in drafts:
+        with suppress(OSError):
+            _remove_dead(Path(entry.path), entry.is_dir(follow_symlinks=False))
 
 
 def sync_folder(folder: Path) -> None:
@@ -81,6 +256,72 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
+def _sweep_once(folder: Path) -> None:
+    if (key := os.path.abspath(folder)) not in _swept:  # noqa: PTH100
+        _swept.add(key)
+        sweep(folder)
+
+
+def _remove_dead(part: Path, is_folder: bool) -> None:
+    """Removes a draft that nobody holds. On Windows a file that is open cannot be removed, which is its lock."""
+    descriptor = None
+    try:
+        old = time.time() - part.lstat().st_mtime > _UNKNOWN_SECONDS
+        if sys.platform != "win32":
+            descriptor = os.open(part, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
+            ours = try_lock(descriptor)
+            if ours is False or (ours is None and not old):
+                return
+        elif is_folder and not old:
+            return
+        if is_folder:
+            shutil.rmtree(part)
+        else:
+            part.unlink()
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _new_draft(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
+    """A new draft of `path` and its open, locked descriptor."""
+    for _ in range(10):
+        # 60 letters have at most 240 bytes, and a name 255.
+        part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{PART}")
+        descriptor = make(part)
+        if descriptor < 0 or sys.platform == "win32":
+            return part, descriptor
+        # Another process may have taken it for dead between the making and the lock.
+        with suppress(OSError):
+            if try_lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), part.lstat()):
+                return part, descriptor
+        os.close(descriptor)
+    raise FileNotFoundError(errno.ENOENT, "drafts vanish as soon as they are made", str(path))
+
+
+def _make_file(part: Path, mode: int) -> int:
+    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+
+
+def _make_folder_draft(part: Path, private: bool) -> int:
+    part.mkdir(mode=0o700 if private else 0o777)
+    return -1 if sys.platform == "win32" else os.open(part, os.O_RDONLY)
+
+
+def _sync_below(folder: Path) -> None:
+    """Makes the content of every file and folder below `folder` durable."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with (Path(place) / name).open("r+b") as stream:
+                os.fsync(stream.fileno())
+        sync_folder(Path(place))
+
+
+def _expect_free(path: Path) -> None:
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+
+
 def _take_name(part: Path, path: Path, overwrite: bool) -> None:
     if not overwrite:
         try:
@@ -88,8 +329,7 @@ def _take_name(part: Path, path: Path, overwrite: bool) -> None:
         except FileExistsError:
             raise
         except OSError:  # a file system without hard links
-            if os.path.lexists(path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+            _expect_free(path)
         else:
             return
     part.replace(path)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Character, CharacterLora, Reference
 from sosie.core.character import Likeness
-from sosie.core.errors import ConfigError, UsageError
+from sosie.core.errors import ConfigError, SosieError, UsageError
+from sosie.core.schema import from_table
 from sosie.files.digest import asset_digest
 from sosie.files.images import image_digest, true_suffix
 from sosie.files.picture_kinds import pictures_in
-from sosie.files.toml import load_toml
+from sosie.files.toml import load_toml, parse_toml
+from sosie.files.whole import copy_whole, make_folder, whole_folder, write_whole
 from sosie.workspace.workspace import Workspace
+from sosie.workspace.writing import NEW, REPLACEMENT, finish_replacement, is_being_replaced, writing
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,29 @@ class CharacterFile:
 def load_character(workspace: Workspace, name: str) -> Character:
     """Reads `characters/NAME`; strict, and never without consent, adulthood and references."""
     folder = workspace.character_folder(name)
+    while True:
+        if is_being_replaced(folder):
+            with writing(workspace, name):
+                pass  # this puts the new files into their places
+        before = _version(folder)
+        try:
+            character = _read(folder)
+        except (OSError, SosieError):
+            if _version(folder) == before and not is_being_replaced(folder):
+                raise
+            continue
+        if _version(folder) == before and not is_being_replaced(folder):
+            return character
+
+
+def _version(folder: Path) -> tuple[int, int]:
+    """What changes whenever `character.toml` is written; it is, after the references, when a character is replaced."""
+    status = (folder / "character.toml").stat()
+    return status.st_ino, status.st_ctime_ns
+
+
+def _read(folder: Path) -> Character:
+    name = folder.name
     file = load_toml(CharacterFile, folder / "character.toml")
     if file.name != name:
         raise ConfigError(f"{folder / 'character.toml'}: name = '{file.name}', expected '{name}' as its folder")
@@ -84,27 +109,21 @@ def require_adult(adult: bool, name: str) -> None:
 
 
 def write_character(details: CharacterFile, images: Sequence[Path], target: Path) -> None:
-    """Builds the folder beside `target` and moves it in place; its calibration, dataset and LoRAs are kept.
+    """Makes the folder of a character, or replaces its `character.toml` and its references; all else in it stays.
 
-    `images` become the references. Raises `OSError`.
+    `images` become the references. Whoever calls it holds the character's lock. At every moment the character is
+    the old one or the new one, whole. Raises `OSError`.
     """
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        (part / "references").mkdir(parents=True)
+    replaces = target.exists()
+    make_folder(target.parent)
+    with whole_folder(target / REPLACEMENT if replaces else target) as part:
+        make_folder(part / "references")
         for index, image in enumerate(images):
-            shutil.copyfile(image, part / "references" / f"{index:02d}{true_suffix(image)}")
-        (part / "character.toml").write_text(_toml(details), encoding="utf-8")
-        old = target.with_name(f".{target.name}.{os.getpid()}.old")
-        if target.exists():
-            for kept in ("calibration", "dataset", "loras"):
-                if (target / kept).exists():
-                    shutil.copytree(target / kept, part / kept)
-            target.rename(old)
-        part.rename(target)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+            copy_whole(image, part / "references" / f"{index:02d}{true_suffix(image)}")
+        write_whole(part / "character.toml", _toml(details))
+        if replaces:
+            write_whole(part / "references" / NEW, b"")
+    finish_replacement(target)
 
 
 def _toml(details: CharacterFile) -> str:
@@ -118,11 +137,26 @@ def _toml(details: CharacterFile) -> str:
     ]
     if details.recipe:
         lines.append(f"recipe = {text(details.recipe)}")
-    return "\n".join(lines) + "\n" + "".join(lora_toml(entry) for entry in details.loras)
+    return "\n".join(lines) + "\n" + "".join(_lora_toml(entry) for entry in details.loras)
 
 
-def lora_toml(entry: LoraEntry) -> str:
-    """The entry as a `[[loras]]` table, to be put at the end of `character.toml`."""
+def with_lora(toml: str, entry: LoraEntry, where: Path) -> str:
+    """The text of `character.toml` with one more LoRA. Raises `ConfigError` if that is none."""
+    return _checked(toml.rstrip("\n") + "\n" + _lora_toml(entry), where)
+
+
+def without_lora(toml: str, file: str, where: Path) -> str:
+    """The text of `character.toml` without the entry of a LoRA; the rest stays as it is."""
+    head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml)
+    return _checked(head + "".join(table for table in tables if f'"{file}"' not in table), where)
+
+
+def _checked(toml: str, where: Path) -> str:
+    from_table(CharacterFile, parse_toml(toml, str(where)), str(where))
+    return toml
+
+
+def _lora_toml(entry: LoraEntry) -> str:
     lines = ["", "[[loras]]", f"file = {text(entry.file)}", f"family = {text(entry.family)}"]
     lines += [f"weight = {entry.weight!r}", f"trigger = {text(entry.trigger)}"]
     lines += [f"{key} = {text(value)}" for key in ("trained_on", "model") if (value := getattr(entry, key))]
