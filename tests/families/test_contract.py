@@ -154,7 +154,7 @@ def test_the_toy_is_drawn_as_nodes_of_its_own(sosie: Sosie, toys: Path, install:
     done = sosie("recipe", "show", "toys", "--as", "comfy", "--character", "mira", "--workspace", toys)
     assert done.code == 0, done.err
     kinds = [node["class_type"] for node in json.loads(done.out).values()]
-    assert kinds == ["ToyLoader", "LoadImage", "ToySampler", "SaveImage"]
+    assert kinds == ["ToyLoader", "LoadImage", "ToyFace", "ToySampler", "SaveImage"]
 
 
 def test_the_toy_is_drawn_by_a_comfyui_that_has_its_nodes(

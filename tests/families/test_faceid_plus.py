@@ -91,7 +91,7 @@ def test_faceid_plus_tokens_equal_the_published_projection(
 
     from sosie.families.sdxl.diffusers.guidance import Guides
 
-    with Guides(pipeline).condition(pipeline, tiny.given([PLUS], paths, faces, cfg), None, images) as arguments:
+    with tiny.conditioned(Guides(pipeline), pipeline, tiny.given([PLUS], paths, faces, cfg), None, images) as arguments:
         embeds = pipeline.prepare_ip_adapter_image_embeds(
             None, arguments["ip_adapter_image_embeds"], "cpu", images, cfg > 1
         )
@@ -110,7 +110,7 @@ def test_three_guides_at_once_add_up_in_every_attention(adapters: Any, paths: An
     guides = (INSTANTID, PLUS, FACEID)
     seen, time, text = tiny.random(51, 2, 4, 8, 8), torch.tensor(500.0), tiny.random(52, 2, 7, tiny.CONTEXT)
     added = {"text_embeds": tiny.random(53, 2, tiny.POOLED), "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)}
-    with Guides(pipeline).condition(pipeline, tiny.given(guides, paths, faces)) as arguments, torch.no_grad():
+    with tiny.conditioned(Guides(pipeline), pipeline, tiny.given(guides, paths, faces)) as arguments, torch.no_grad():
         images = {**added, "image_embeds": arguments["ip_adapter_image_embeds"]}
         found = pipeline.unet(seen, time, text, added_cond_kwargs=images).sample
     papers = tiny.unet(**SHALLOW)
@@ -142,7 +142,7 @@ def test_guides_are_replaced_and_taken_out_without_a_trace(paths: Any, faces: An
     before = {name: tensor.clone() for name, tensor in pipeline.unet.state_dict().items()}
     for chosen in ([], [FACEID], [PLUS, INSTANTID], [FACEID], []):
         guides.load(chosen, paths)
-        with guides.condition(pipeline, tiny.given(chosen, paths, faces)) as arguments:
+        with tiny.conditioned(guides, pipeline, tiny.given(chosen, paths, faces)) as arguments:
             drawn.append(draw())
     assert torch.equal(drawn[0], drawn[4])
     assert torch.equal(drawn[1], drawn[3])
@@ -160,7 +160,7 @@ def test_guides_of_other_stages_that_are_loaded_too_change_nothing(paths: Any, f
 
     def draw(chosen: list[Guide]) -> Any:
         call = {"guidance_scale": 3.0, "num_inference_steps": 1, "output_type": "latent", "width": 64, "height": 64}
-        with guides.condition(pipeline, tiny.given(chosen, paths, faces)) as arguments:
+        with tiny.conditioned(guides, pipeline, tiny.given(chosen, paths, faces)) as arguments:
             generator = torch.Generator().manual_seed(0)
             return pipeline(**tiny.prompt(), **call, **arguments, generator=generator).images
 
@@ -186,7 +186,7 @@ def test_the_same_guides_at_another_scale_are_not_loaded_again(paths: Any, faces
     guides.load([FACEID], paths)
     loaded = pipeline.unet.encoder_hid_proj
     stronger = dataclasses.replace(FACEID, scale=1.0)
-    with guides.condition(pipeline, tiny.given([stronger], paths, faces)):
+    with tiny.conditioned(guides, pipeline, tiny.given([stronger], paths, faces)):
         scales = [p.scale for name, p in pipeline.unet.attn_processors.items() if name.endswith("attn2.processor")]
     assert pipeline.unet.encoder_hid_proj is loaded
     assert all(scale == [1.0] for scale in scales)
@@ -198,7 +198,8 @@ def test_guides_act_the_same_while_the_weights_are_offloaded(paths: Any, faces: 
     import accelerate
     import torch
 
-    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
+    from sosie.families.contract.guides import Pose
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     net = tiny.unet(**SHALLOW)
     pipeline = tiny.pipeline("StableDiffusionXLControlNetPipeline", net, tiny.controlnet(**SHALLOW))
@@ -207,7 +208,7 @@ def test_guides_act_the_same_while_the_weights_are_offloaded(paths: Any, faces: 
     pose = Pose(np.array([[22, 26], [42, 25], [31, 36], [24, 46], [40, 45]], dtype=np.float32), 64, 64)
 
     def draw() -> Any:
-        with guides.condition(pipeline, tiny.given([fed, INSTANTID], paths, faces), pose) as arguments:
+        with tiny.conditioned(guides, pipeline, tiny.given([fed, INSTANTID], paths, faces), pose) as arguments:
             call = {"guidance_scale": 3.0, "num_inference_steps": 1, "output_type": "latent"}
             return pipeline(**tiny.prompt(), **call, **arguments, generator=torch.Generator().manual_seed(0)).images
 
@@ -288,7 +289,7 @@ def test_faceids_own_lora_and_the_characters_act_together_each_at_its_weight(
 
     guides, loras = Guides(pipeline), Loras(pipeline)
     loras.set((LoraUse("elena", 0.7),), files)
-    with guides.condition(pipeline, tiny.given([FACEID], files, faces)) as arguments:
+    with tiny.conditioned(guides, pipeline, tiny.given([FACEID], files, faces)) as arguments:
         loras.set((LoraUse("elena", 0.7), *own), files)
         assert apart(noise_of(pipeline.unet, arguments), wanted) < 1e-5
         loras.set(own, files)
@@ -378,7 +379,7 @@ def test_encoders_that_do_not_fit_their_adapter_are_refused(
     other = tiny.FakeFaces({"own": tiny.random(1, 128)})
     with (
         pytest.raises(BadModelError, match=r"own\.onnx gives 128 numbers a face; .*faceid\.safetensors takes 256"),
-        guides.condition(pipeline, tiny.given([FACEID], paths, other)),
+        tiny.conditioned(guides, pipeline, tiny.given([FACEID], paths, other)),
     ):
         pass
     wide = tiny.saved(tmp_path / "wide.safetensors", tiny.faceid_plus(pipeline.unet, clip=96))
@@ -391,7 +392,7 @@ def test_encoders_that_do_not_fit_their_adapter_are_refused(
     none = tiny.FakeFaces({"buffalo": tiny.random(1, 512)})
     with (
         pytest.raises(EngineError, match="was given no face to look at"),
-        guides.condition(pipeline, tiny.given([PLUS], paths, none)),
+        tiny.conditioned(guides, pipeline, tiny.given([PLUS], paths, none)),
     ):
         pass
 

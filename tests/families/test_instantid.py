@@ -95,7 +95,8 @@ def ours(world: World, run: Run) -> Any:
 def drawn(world: World, run: Run) -> Any:
     import torch
 
-    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
+    from sosie.families.contract.guides import Pose
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     pipeline = tiny.pipeline(KINDS[run.kind], world.ours, world.controlnet)
     guides = world.made.setdefault("guides", Guides(pipeline))
@@ -106,7 +107,7 @@ def drawn(world: World, run: Run) -> Any:
         extra["mask_image"] = world.mask
     given = tiny.given([run.guide], world.paths, world.faces(), run.cfg)
     pose = Pose(POINTS, tiny.SIZE, tiny.SIZE)
-    with guides.condition(pipeline, given, pose, run.images) as arguments:
+    with tiny.conditioned(guides, pipeline, given, pose, run.images) as arguments:
         return pipeline(
             **tiny.prompt(run.images), **extra, **arguments, guidance_scale=run.cfg, num_inference_steps=STEPS,
             generator=torch.Generator().manual_seed(SEED), output_type="latent",
@@ -292,8 +293,9 @@ def test_the_embedded_models_face_comes_where_the_key_points_are() -> None:
     import torch
 
     from sosie.faces.detect import Detector
+    from sosie.families.contract.guides import Pose
     from sosie.families.sdxl.diffusers.controlnet import load_controlnet
-    from sosie.families.sdxl.diffusers.guidance import Guides, Pose
+    from sosie.families.sdxl.diffusers.guidance import Guides
 
     model = sosie_mini.folder()
     base = diffusers.StableDiffusionXLPipeline.from_pretrained(
@@ -310,7 +312,7 @@ def test_the_embedded_models_face_comes_where_the_key_points_are() -> None:
     }
     given = tiny.given([guide], paths, tiny.FakeFaces({"encoder": face / face.norm()}), 3.5)
     points = np.array([[124, 110], [168, 108], [147, 134], [130, 158], [166, 156]], dtype=np.float32)
-    with Guides(base).condition(pipeline, given, Pose(points, 256, 256)) as arguments:
+    with tiny.conditioned(Guides(base), pipeline, given, Pose(points, 256, 256)) as arguments:
         image = pipeline(
             "portrait of a woman, neutral, studio light", width=256, height=256, num_inference_steps=8,
             guidance_scale=3.5, generator=torch.Generator().manual_seed(1), **arguments,

@@ -10,7 +10,9 @@ import numpy as np
 
 from sosie.core import Character, Guide, Plan, Recipe, Request, Sampler, Stage, plan
 from sosie.core.plan import Draw, asset_names
+from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput
+from sosie.families.contract.guides import Pose, conditionings
 
 CONTEXT, POOLED, SIZE = 32, 16, 64
 WIDTHS = (32, 64, 64)
@@ -217,6 +219,11 @@ def given(guides: Sequence[Guide], paths: Mapping[str, Path], faces: FakeFaces, 
     names = asset_names(recipe.stages)
     made = plan(recipe, character, Request("tiny", "nobody", "a face"), Draw(), dict.fromkeys(names, ""))
     return StageInput(stage, made, 0, None, paths, faces, lambda _done, _steps: None)
+
+
+def conditioned(guides: Any, pipeline: Any, given: StageInput, pose: Pose | None = None, images: int = 1) -> Any:
+    """The context in which a call of a pipeline is guided, by the kinds of guide that SDXL knows."""
+    return guides.condition(pipeline, given, conditionings(guides_of("sdxl"), given, pose), images)
 
 
 def prompt(images: int = 1) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, PlacedFile, Sam
 from sosie.doctor.graph_files import GraphFiles
 from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value, node_type
+from sosie.graph.guides import Loaded, guide_node
 
 SAMPLERS = (
     "KSampler",
@@ -23,22 +24,6 @@ SAMPLERS = (
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
 LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
 SHIFTS = ("ModelSamplingAuraFlow", "ModelSamplingSD3")
-
-INSTANTID = {"ApplyInstantID": "weight", "ApplyInstantIDAdvanced": "ip_weight", "InstantIDAttentionPatch": "weight"}
-"""InstantID's nodes, and the input that is their scale."""
-
-ADAPTERS = {
-    "IPAdapterFaceID": "faceid",
-    "IPAdapterMS": "ip-adapter",
-    "IPAdapter": "ip-adapter",
-    "IPAdapterAdvanced": "ip-adapter",
-    "IPAdapterBatch": "ip-adapter",
-    "IPAdapterTiled": "ip-adapter",
-    "IPAdapterEmbeds": "ip-adapter",
-}
-"""The nodes of IP-Adapters, and the kind of guide that they are."""
-
-IMAGES = ("image1", "image2", "image3")
 
 
 def graph_stages(graph: Graph, files: GraphFiles, subject: str) -> Iterator[Assembly]:
@@ -149,8 +134,9 @@ class Walk:
     def references(self, sampler: Node) -> Literal["", "with a VAE", "without a VAE"]:
         """Whether reference images are encoded for the model."""
         text = self._text(sampler)
-        nodes = {family.guides.references.node for family in families() if family.guides.references}
-        if text is None or text.kind not in nodes or not any(text.link(name) for name in IMAGES):
+        takes = (family.guides.references for family in families())
+        nodes = {one.node.kind: one.node for one in takes if one}
+        if text is None or text.kind not in nodes or not any(text.link(name) for name, _ in nodes[text.kind].off):
             return ""
         return "with a VAE" if text.link("vae") else "without a VAE"
 
@@ -178,26 +164,25 @@ class Walk:
     def guides(self, chain: list[Node]) -> Iterator[GuidePart]:
         """The identity guides on the model's way that have an effect."""
         for node in chain:
-            name = INSTANTID.get(node.kind, "weight" if node.kind in ADAPTERS else "")
-            scale = (self.number(node, name) if name else 0) or 0
-            if scale <= 0:
+            guide = guide_node(node.kind)
+            scale = (self.number(node, guide.scale) if guide and guide.scale else 0) or 0
+            if guide is None or scale <= 0:
                 continue
-            if node.kind in INSTANTID:
-                weights = self._loaded(node, "instantid", "instantid_file")
-                yield GuidePart(
-                    "instantid", scale, weights, "", None, self._loaded(node, "control_net", "control_net_name")
-                )
-            else:
-                faces = self._graph.source(node, "insightface")
-                encoder = str(self.value(faces[0], "model_name") or "") if faces else ""
-                weights = self._loaded(node, "ipadapter", "ipadapter_file")
-                image_encoder = self._loaded(node, "clip_vision", "clip_name")
-                yield GuidePart(ADAPTERS[node.kind], scale, weights, encoder, image_encoder)
+            encoder, of = guide.encoder or ("", "")
+            faces = self._graph.source(node, encoder)
+            yield GuidePart(
+                guide.guide,
+                scale,
+                self._loaded(node, guide.weights),
+                str(self.value(faces[0], of) or "") if faces else "",
+                self._loaded(node, guide.image_encoder),
+                self._loaded(node, guide.controlnet),
+            )
 
-    def _loaded(self, node: Node, name: str, file: str) -> PlacedFile | None:
+    def _loaded(self, node: Node, by: Loaded | None) -> PlacedFile | None:
         """The file that feeds an input, if the node at its other end names one."""
-        found = self._graph.source(node, name)
-        return self._files.part(found[0], file) if found else None
+        found = self._graph.source(node, by[0]) if by else None
+        return self._files.part(found[0], by[1]) if found and by else None
 
     def settings(self, sampler: Node, chain: list[Node]) -> SamplingSettings:
         """Steps, CFG, denoise, shift and precision; the node nearest to the sampler wins."""

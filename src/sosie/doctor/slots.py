@@ -52,16 +52,12 @@ def _places(a: Assembly) -> Iterator[Finding]:
     for encoder in a.encoders:
         yield from misplaced(a, encoder, ("text-encoder",))
     for guide in a.guides:
-        if not _is_reduced(guide.weights):
-            kind = a.known_guides.kind(guide.kind)
-            yield from misplaced(a, guide.weights, (kind.role if kind else "ip-adapter",), a.family)
+        kind = a.known_guides.kind(guide.kind)
+        model = guide.weights.model if guide.weights else None
+        if kind and kind.role and not (model and model.variant in kind.stand_ins):
+            yield from misplaced(a, guide.weights, (kind.role,), a.family)
         yield from misplaced(a, guide.image_encoder, ("image-encoder",))
         yield from misplaced(a, guide.controlnet, ("controlnet",), a.family)
-
-
-def _is_reduced(part: PlacedFile | None) -> bool:
-    """Whether an adapter is one of a reduced model, which has one for every kind of guide."""
-    return part is not None and part.model is not None and part.model.variant == "faceid, reduced"
 
 
 def _encoders(a: Assembly) -> Iterator[Finding]:

@@ -17,6 +17,7 @@ from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, MissingPartError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E004
+from sosie.engines.guide_checks import check_guides
 from sosie.engines.residency import CardMemory, MainMemory, Memory, Residency
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.engines.worker import Worker
@@ -70,7 +71,11 @@ class DiffusersEngine:
                 f"recipe '{plan.recipe}' runs on this machine with torch and diffusers; missing: {', '.join(missing)}"
             )
             return [E004.at("diffusers", message, 'pip install "sosie[local]"')]
-        return [finding for stage in plan.stages for finding in drawer_of(stage.family).check(stage, plan)]
+        findings: list[Finding] = []
+        for stage in plan.stages:
+            findings += drawer_of(stage.family).check(stage, plan)
+            findings += check_guides(stage, plan, "in process")
+        return findings
 
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order."""

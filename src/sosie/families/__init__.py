@@ -2,7 +2,8 @@
 
 A family is a subpackage here with a `FAMILY`, or an object that another distribution names in the
 entry point group `sosie.families`. What it may bring stands in `contract`. Finding families imports no torch:
-what runs one is imported by `drawer`, `grapher` or `trainer`.
+what runs one is imported by `drawer_of`, `grapher_of` or `trainer_of`. Guides that others bring (`plugged`) are
+among those of the families that they are for.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from typing import TypeVar
 
@@ -19,9 +21,11 @@ from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.figures import Figures
 from sosie.families.contract.graphs import OnComfy
-from sosie.families.contract.guides import Guides
+from sosie.families.contract.guides import GuideKind, Guides
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
+from sosie.families.plugged import plugged_guides
+from sosie.graph.guides import GuideNode, bring_guides
 from sosie.graph.nodes import bring
 
 GROUP = "sosie.families"
@@ -41,7 +45,40 @@ def families() -> tuple[Family, ...]:
         if family.name in found:
             raise ConfigError(f"{source} brings family '{family.name}', which is there already", "uninstall one")
         found[family.name] = family
-    return tuple(found[name] for name in sorted(found))
+    return tuple(_with_plugged_guides(found[name]) for name in sorted(found))
+
+
+def _with_plugged_guides(family: Family) -> Family:
+    """The family with the guides that others bring for it; its own go first, and a name is there once."""
+    own = {kind.name for kind in family.guides.kinds}
+    more = [
+        one
+        for one in plugged_guides()
+        if isinstance(one, GuideKind) and family.name in one.families and one.name not in own
+    ]
+    if not more:
+        return family
+    return replace(
+        family,
+        guides=replace(family.guides, kinds=(*family.guides.kinds, *more)),
+        nodes=(*family.nodes, *(pack for one in more for pack in one.packs)),
+        parts=(*(part for one in more for part in one.parts), *family.parts),
+    )
+
+
+def _guide_nodes() -> Iterator[GuideNode]:
+    """The nodes of every guide, and those that take references."""
+    for family in families():
+        for kind in family.guides.kinds:
+            yield from kind.nodes
+        if family.guides.references:
+            yield family.guides.references.node
+    for one in plugged_guides():
+        if isinstance(one, GuideKind):
+            yield from one.nodes
+
+
+bring_guides(_guide_nodes)
 
 
 def find_family(name: str) -> Family | None:
@@ -118,7 +155,7 @@ def _expect(
 def _discovered() -> Iterator[tuple[object, str]]:
     """Each family with a text that says where it comes from."""
     for module in pkgutil.iter_modules(__path__):
-        if module.ispkg and module.name != "contract":
+        if module.ispkg and module.name not in ("contract", "guides"):
             yield importlib.import_module(f"{__name__}.{module.name}").FAMILY, f"{__name__}.{module.name}"
     for entry in importlib.metadata.entry_points(group=GROUP):
         source = f"entry point '{entry.name} = {entry.value}' of {entry.dist.name if entry.dist else 'a package'}"

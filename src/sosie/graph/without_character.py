@@ -1,15 +1,14 @@
 """A user's graph with its character taken out of it: what draws the impostors of a calibration.
 
 Known face guides are put to weight 0, face swaps off, reference images are unplugged, LoRAs of the character get
-strength 0. Inputs of cubiq's packs as in `pack_nodes`; those of PuLID (cubiq/PuLID_ComfyUI and its ports to Flux) and
-ReActor are known by the names of their classes and inputs alone.
+strength 0. Which nodes are guides, and what turns each off, the guides say (`graph.guides`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -17,33 +16,9 @@ from typing import Any
 from sosie.core.errors import NotFoundError
 from sosie.files.foreign import as_object
 from sosie.graph.graph import Graph, Link, Node
+from sosie.graph.guides import guide_node
 from sosie.graph.nodes import node_type
 from sosie.graph.settings import PINS, find_input, read_value
-
-GUIDES: Mapping[str, Mapping[str, float | bool | None]] = MappingProxyType(
-    {
-        "ApplyInstantID": {"weight": 0.0},
-        "ApplyInstantIDAdvanced": {"ip_weight": 0.0, "cn_strength": 0.0},
-        "InstantIDAttentionPatch": {"weight": 0.0},
-        "ApplyInstantIDControlNet": {"strength": 0.0},
-        "IPAdapterFaceID": {"weight": 0.0, "weight_faceidv2": 0.0},
-        "IPAdapterFaceIDKolors": {"weight": 0.0, "weight_faceidv2": 0.0, "weight_kolors": 0.0},
-        "IPAdapterUnifiedLoaderFaceID": {"lora_strength": 0.0},
-        "ApplyPulid": {"weight": 0.0},
-        "ApplyPulidAdvanced": {"weight": 0.0},
-        "ApplyPulidFlux": {"weight": 0.0},
-        "ReActorFaceSwap": {"enabled": False},
-        "ReActorFaceSwapOpt": {"enabled": False},
-        "TextEncodeZImageOmni": {"image1": None, "image2": None, "image3": None},
-    }
-)
-"""Nodes that show a face to the model, and what takes it out; None: what is plugged in there is unplugged."""
-
-LOADERS = ("IPAdapterUnifiedLoaderFaceID",)
-"""Of these, those that only load: to take them out takes out nobody."""
-
-ADAPTERS = ("IPAdapter", "IPAdapterAdvanced", "IPAdapterBatch", "IPAdapterMS", "IPAdapterTiled", "IPAdapterEmbeds")
-"""IP-Adapters for any image: face guides if their weights are for faces, else perhaps guides of style."""
 
 LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
 STRENGTHS = ("strength_model", "strength_clip")
@@ -79,12 +54,11 @@ def guide_changes(graph: Graph, output: str) -> tuple[InputChange, ...]:
     """What takes the known face guides out of what leads to `output`; nothing for those that do nothing anyway."""
     found: list[InputChange] = []
     for node in _running(graph, output):
-        wanted = GUIDES.get(node.kind, {})
-        if node.kind in ADAPTERS and _is_for_faces(graph, node):
-            wanted = dict.fromkeys((name for name in ("weight", "weight_faceidv2") if name in node.inputs), 0.0)
-        found += [InputChange(node.id, name, value) for name, value in wanted.items()]
+        guide = guide_node(node.kind)
+        if guide is not None and (not guide.any_image or _is_for_faces(graph, node)):
+            found += [InputChange(node.id, name, value) for name, value in guide.off]
     found = list(_effective(graph, found))
-    return tuple(found) if any(graph.nodes[change.node].kind not in LOADERS for change in found) else ()
+    return tuple(found) if any(not _only_loads(graph.nodes[change.node]) for change in found) else ()
 
 
 def lora_changes(graph: Graph, output: str, is_own: Callable[[str], bool]) -> tuple[InputChange, ...]:
@@ -142,7 +116,7 @@ def candidates(graph: Graph, output: str) -> tuple[tuple[Node, str], ...]:
     found: list[tuple[Node, str]] = []
     for node in _running(graph, output):
         acting = [name for name in dials(node) if isinstance(node.inputs.get(name), Link) or node.inputs.get(name)]
-        if acting and node.kind not in LOADERS:
+        if acting and not _only_loads(node):
             found.append((node, acting[0]))
     return tuple(found)
 
@@ -157,10 +131,8 @@ def dials(node: Node) -> tuple[str, ...]:
     """The inputs that say how much a node acts, if it is one that may show a character."""
     if node.kind in LORAS:
         names: Iterable[str] = STRENGTHS
-    elif node.kind in GUIDES:
-        names = (name for name, value in GUIDES[node.kind].items() if value is not None)
-    elif node.kind in ADAPTERS:
-        names = ("weight", "weight_faceidv2")
+    elif guide := guide_node(node.kind):
+        names = guide.dials
     elif node.kind in CONTROLS:
         names = ("strength",)
     elif node_type(node.kind) is None:
@@ -183,7 +155,12 @@ def _is_for_faces(graph: Graph, node: Node) -> bool:
     if found is None:
         return False
     named = (found[0].inputs.get("preset"), found[0].inputs.get("ipadapter_file"))
-    return found[0].kind in LOADERS or any(isinstance(text, str) and "face" in text.lower() for text in named)
+    return _only_loads(found[0]) or any(isinstance(text, str) and "face" in text.lower() for text in named)
+
+
+def _only_loads(node: Node) -> bool:
+    guide = guide_node(node.kind)
+    return guide is not None and guide.is_loader
 
 
 def _effective(graph: Graph, changes: Iterable[InputChange]) -> Iterator[InputChange]:

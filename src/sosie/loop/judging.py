@@ -15,7 +15,8 @@ from sosie.core.schema import digest
 from sosie.engines import DEFAULT
 from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
-from sosie.graph.without_character import GUIDES, InputChange
+from sosie.graph.guides import guide_node
+from sosie.graph.without_character import InputChange
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.adherence import PromptAdherence
@@ -181,9 +182,8 @@ def _set_again(workflow: Workflow, cohort: Cohort) -> Workflow:
     """The workflow with those settings of an older calibration that Sosie would not find by itself."""
     nodes = workflow.compiler.graph.nodes
     changes = [InputChange(*change) for change in cohort.changes]
-    settings = [
-        one.text for one in changes if one.node in nodes and one.is_setting and nodes[one.node].kind not in GUIDES
-    ]
+    kept = [one for one in changes if one.node in nodes and one.is_setting]
+    settings = [one.text for one in kept if guide_node(nodes[one.node].kind) is None]
     return replace(workflow, settings=tuple(dict.fromkeys((*workflow.settings, *settings))))
 
 

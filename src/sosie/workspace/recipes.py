@@ -15,6 +15,7 @@ from sosie.core.ranges import out_of_range
 from sosie.core.recipe_table import with_files, written_out
 from sosie.core.schema import from_table
 from sosie.families import families
+from sosie.families.plugged import BrokenGuide, plugged_guides
 from sosie.files.regular import read_text
 from sosie.files.toml import read_toml
 from sosie.workspace.workspace import Workspace
@@ -103,9 +104,11 @@ def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
     """A kind that no family has is an error here; one of another family is for the doctor to explain (SOS-R031)."""
     kinds = {family.name: {kind.name for kind in family.guides.kinds if kind.in_recipes} for family in families()}
     every = {name for names in kinds.values() for name in names}
+    broken = {one.name: one.why for one in plugged_guides() if isinstance(one, BrokenGuide)}
     for table, stages in (("stages", recipe.stages), ("repair", recipe.repair)):
         for index, stage in enumerate(stages):
             near = kinds.get(stage.family) or every
             for place, guide in enumerate(stage.guides):
                 at = f"{table}[{index}].guides[{place}].kind"
-                yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{nearest(guide.kind, near)}"
+                why = f": {broken[guide.kind]}" if guide.kind in broken else nearest(guide.kind, near)
+                yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{why}"

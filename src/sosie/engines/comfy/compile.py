@@ -16,6 +16,7 @@ from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import Rule, has_errors
 from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, from_built, png
+from sosie.engines.guide_checks import check_guides
 from sosie.families import families, grapher_of
 from sosie.families.contract.draws import Faces, StageInput, StageOutput
 from sosie.families.contract.graphs import DrawsFaces, DrawsTiles, GraphChoices, GraphStage, Prepared
@@ -101,6 +102,7 @@ def check_plan(plan: Plan, unfit: Mapping[str, str], choices: GraphChoices) -> l
             hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and name a single file"
             findings.append(E017.at(plan.recipe, message, hint))
         findings += family.check(stage, plan, choices)
+        findings += check_guides(stage, plan, "in graphs")
     return list(dict.fromkeys(findings))
 
 

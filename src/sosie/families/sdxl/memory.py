@@ -13,6 +13,7 @@ from typing import Literal
 
 from sosie.core import Plan, Stage
 from sosie.diffusion.memory import CONTEXT, GB, MODES, TILE, Estimate, Mode
+from sosie.families import guides_of
 
 PARAMETERS: Mapping[str, int] = {
     "unet": 2_567_463_684,
@@ -54,8 +55,9 @@ CAST = 1.03
 class Work:
     """One stage of a recipe in the terms of memory.
 
-    `width` and `height` are what is drawn at once, in pixels (a tile's of an upscale). `guides` are
-    identity guides by kind, `controls` counts ControlNets; `rows` is the images times two under guidance.
+    `width` and `height` are what is drawn at once, in pixels (a tile's of an upscale). `guides` are the
+    adapters of identity guides, by their kind, `controls` counts ControlNets; `rows` is the images times two under
+    guidance.
     """
 
     kind: Literal["generate", "refine", "detail", "upscale"]
@@ -88,11 +90,13 @@ class ImageNeeds:
 
 def needs_of(plan: Plan, accelerated: bool = False) -> ImageNeeds:
     """What a plan's stages take together, at SDXL's full size."""
+    known = guides_of("sdxl")
     works: list[Work] = []
     for stage in plan.stages:
         width, height = _drawn_at_once(stage, plan)
         controls = sum(guide.keypoints is not None for guide in stage.guides)
-        guides = tuple(guide.kind for guide in stage.guides)
+        kinds = (known.kind(guide.kind) for guide in stage.guides)
+        guides = tuple(kind.adapter for kind in kinds if kind and kind.adapter)
         works.append(Work(stage.kind, width, height, guides, controls, 2 if stage.sampler.cfg > 1 else 1))
     return ImageNeeds(tuple(works), accelerated)
 

@@ -13,9 +13,11 @@ from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import Span, parse
 from sosie.core.stage_rules import E001, E002, E006, E007, E011, check_weights
+from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
-from sosie.families.sdxl import comfy_guides
+from sosie.families.contract.guides import POINTS, Guides, Pose, Scene, guide_files, guided
+from sosie.families.sdxl.guides.shared import draw_key_points
 from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
@@ -54,7 +56,6 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
         wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
-    wrong += [pair for guide in stage.guides if (pair := comfy_guides.complaint(guide))]
     if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
         wrong.append((E015, "FaceDetailer has no face-parsing model; expected no detail.parser"))
     return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
@@ -66,7 +67,7 @@ def names(stage: Stage) -> tuple[WantedFile, ...]:
         wanted(stage.model, "checkpoint", "checkpoints"),
         *((wanted(stage.vae, "VAE", "vae"),) if stage.vae else ()),
         *(wanted(use.file, "LoRA", "loras") for use in stage.loras),
-        *(file for guide in stage.guides for file in comfy_guides.names(guide)),
+        *guide_files(_known(), stage.guides),
     )
 
 
@@ -80,10 +81,8 @@ def draw(build: Builder, given: GraphStage) -> Link:
     else:
         # What SDXL was trained with, and what diffusers takes for an empty text.
         (negative,) = build.add("ConditioningZeroOut", "Negative prompt (zeros)", conditioning=positive)
-    scene = comfy_guides.Scene(model, positive, negative)
     cut_out = stage.kind == "detail" and choices.faces == "sosie"
-    for guide in stage.guides:
-        scene = comfy_guides.apply(build, guide, scene, given.portraits, has_points=cut_out)
+    scene = guided(_known(), build, given, Scene(model, positive, negative, clip, vae), has_points=cut_out)
     if stage.kind == "detail" and not cut_out:
         return _face_detailer(build, given, scene, clip, vae)
     if stage.kind == "refine" and choices.tiles and given.size[0] * given.size[1] > LARGE:
@@ -96,7 +95,6 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
     from PIL import Image
 
     from sosie.diffusion.face_pass import FaceResult, face_square, put_back
-    from sosie.faces.keypoints import KeypointStyle, draw_keypoints
     from sosie.families.sdxl.face import face_pass_of, output_of
 
     task = face_pass_of(given)
@@ -110,8 +108,7 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
     }
     points = next((guide.keypoints for guide in given.stage.guides if guide.keypoints), None)
     if points is not None:
-        style = KeypointStyle(points.stick, points.radius)
-        pictures[comfy_guides.POINTS] = Image.fromarray(draw_keypoints(square.face.points, (size, size), style))
+        pictures[POINTS] = draw_key_points(points, Pose(square.face.points, size, size))
 
     def finish(drawn: Image.Image) -> StageOutput:
         if drawn.size != (size, size):
@@ -119,6 +116,11 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
         return output_of(put_back(task, square, drawn))
 
     return Prepared(pictures, finish)
+
+
+def _known() -> Guides:
+    """The guides of this family, those of other packages among them."""
+    return guides_of("sdxl")
 
 
 def _loaded(build: Builder, stage: Stage) -> tuple[Link, Link, Link]:
@@ -137,7 +139,7 @@ def _loaded(build: Builder, stage: Stage) -> tuple[Link, Link, Link]:
     return model, clip, vae
 
 
-def _sampled(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: Link) -> Link:
+def _sampled(build: Builder, given: GraphStage, scene: Scene, vae: Link) -> Link:
     tiled = "Tiled" if given.choices.smaller else ""
     if given.source is None:
         width, height = given.size
@@ -159,7 +161,7 @@ def _sampled(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: 
     return image
 
 
-def _in_tiles(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae: Link) -> Link:
+def _in_tiles(build: Builder, given: GraphStage, scene: Scene, vae: Link) -> Link:
     """Redraws a large image tile by tile; each overlaps its neighbours, and the seams are left as they are."""
     settings = drawing(given.stage.sampler, given.seed, "normal", over=True)
     return build.add(
@@ -174,7 +176,7 @@ def _in_tiles(build: Builder, given: GraphStage, scene: comfy_guides.Scene, vae:
     )[0]
 
 
-def _face_detailer(build: Builder, given: GraphStage, scene: comfy_guides.Scene, clip: Link, vae: Link) -> Link:
+def _face_detailer(build: Builder, given: GraphStage, scene: Scene, clip: Link, vae: Link) -> Link:
     """Finds, cuts out, redraws and composites every face on the server."""
     detail = given.stage.detail
     detector, _ = build.add("UltralyticsDetectorProvider", model_name=DETECTOR)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sosie.core import Finding, Guide, Plan, Stage
+from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E006, E007, E008, check_weights
+from sosie.core.stage_rules import E001, E002, E006, E007, check_weights
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
@@ -115,17 +115,8 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
         wrong.append((E006, "stage 'generate' has a guide with key points, but no face yet to take them from"))
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
-    wrong += [(E008, text) for guide in stage.guides if (text := _incomplete(guide))]
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
-
-
-def _incomplete(guide: Guide) -> str:
-    if guide.kind == "instantid" and guide.keypoints is None:
-        return "guide 'instantid' has no [stages.guides.keypoints]; expected its ControlNet"
-    if guide.kind == "faceid-plus-v2" and not guide.image_encoder:
-        return "guide 'faceid-plus-v2' has no image_encoder; expected CLIP ViT-H"
-    return ""
 
 
 def _decoded_again(plan: Plan) -> Finding:

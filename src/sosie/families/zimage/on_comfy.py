@@ -10,9 +10,8 @@ from __future__ import annotations
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import plain
-from sosie.core.stage_rules import E001, E002, E010, E012, E014, check_no_weights
+from sosie.core.stage_rules import E001, E002, E010, E014, check_no_weights
 from sosie.families.contract.graphs import GraphChoices, GraphStage
-from sosie.families.zimage.guides import GUIDES
 from sosie.families.zimage.partners import PARTNERS
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
@@ -42,9 +41,6 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     for name, value in (("text_encoder", stage.text_encoder), ("vae", stage.vae)):
         if not value:
             wrong.append((E010, f"stage '{stage.kind}' names no {name}, which ComfyUI loads from a file of its own"))
-    if stage.guides:
-        kinds = ", ".join(guide.kind for guide in stage.guides)
-        wrong.append((E012, f"guide '{kinds}' has no node for Z-Image: {GUIDES.none}"))
     if stage.precision == "fp16":
         wrong.append((E014, "fp16 overflows in Z-Image; its activations reach 344,064"))
     findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]

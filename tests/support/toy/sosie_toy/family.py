@@ -6,12 +6,13 @@ from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.figures import FailingPrecision, Figures
 from sosie.families.contract.graphs import OnComfy
-from sosie.families.contract.guides import GuideKind, Guides
+from sosie.families.contract.guides import Guides
 from sosie.families.contract.partners import Partners, SamplingRange
 from sosie.families.contract.trains import Trains
 from sosie.files.signature import Mark, Part
 from sosie.graph.nodes import NodePack
 from sosie_toy.adapters import ADAPTERS
+from sosie_toy.guide import TOYFACE
 
 PARTS = (
     Part(
@@ -29,8 +30,10 @@ NODES = NodePack(
     """
 ToyLoader -> TOY
   toy_name FILE checkpoints
+ToyFace -> TOY
+  toy TOY, faces IMAGE
 ToySampler -> IMAGE
-  toy TOY, seed SEED, width INT 64 8:512, height INT 64 8:512, text STRING, faces? IMAGE
+  toy TOY, seed SEED, width INT 64 8:512, height INT 64 8:512, text STRING
 """,
 )
 
@@ -72,7 +75,7 @@ FAMILY = Family(
         precision="bf16",
         fails=(FailingPrecision("fp16", "toys overflow fp16"),),
     ),
-    guides=Guides((GuideKind("toyface", encoder="w600k_r50", pack="buffalo_l"),)),
+    guides=Guides((TOYFACE,), takes=("images",)),
     adapters=ADAPTERS,
     nodes=(NODES,),
     on_diffusers=_on_diffusers,

@@ -10,24 +10,22 @@ text. In all of them a zero embedding, projected, stands for the unconditional h
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sosie.core import Guide
-from sosie.core.errors import BadModelError, ConfigError, EngineError
-from sosie.core.recipe import Keypoints
+from sosie.core.errors import BadModelError, ConfigError
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.offload import device_of
-from sosie.faces.keypoints import KeypointStyle, draw_keypoints
+from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput
+from sosie.families.contract.guides import Conditioning, Control, GuideKind
 from sosie.families.sdxl.diffusers.controlnet import SHOW, described
 from sosie.families.sdxl.diffusers.image_encoder import ImageEncoder
 from sosie.families.sdxl.diffusers.parts import Projection, SdxlPipeline, UNet
@@ -37,20 +35,14 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.hooks import RemovableHandle
 
-    from sosie.faces.align import Points
-
-
-@dataclass(frozen=True, eq=False)
-class Pose:
-    """Where the face is to be: five points [5, 2] in pixels of an image of `width` x `height`."""
-
-    points: Points
-    width: int
-    height: int
-
 
 Adapter = tuple[Path, Path | None]
 """What a guide is made of: its adapter, and its image encoder where it has one. Guides of two stages may share it."""
+
+
+OneJoined = tuple[Guide, Conditioning]
+Joined = Sequence[OneJoined]
+"""What each guide of a stage gives."""
 
 
 class Guides:
@@ -78,12 +70,12 @@ class Guides:
         if self.holds(guides, paths):
             return
         self.unload()
-        for guide in guides:
-            if guide.kind == "faceid-plus-v2" and not guide.image_encoder:
+        for guide, kind in with_adapters(guides):
+            if "image_encoder" in kind.needs and not guide.image_encoder:
                 raise ConfigError(
                     f"the guide of {guide.weights} names no image_encoder; '{guide.kind}' looks at the face with CLIP"
                 )
-            _check(guide.kind, paths[guide.weights], read_header(paths[guide.weights]), self._unet)
+            _check(kind.adapter, paths[guide.weights], read_header(paths[guide.weights]), self._unet)
         wanted = _adapters(guides, paths)
         if wanted:
             self._insert(wanted)
@@ -101,38 +93,39 @@ class Guides:
 
     @contextlib.contextmanager
     def condition(
-        self, pipeline: SdxlPipeline, given: StageInput, pose: Pose | None = None, images: int = 1
+        self, pipeline: SdxlPipeline, given: StageInput, joined: Joined, images: int = 1
     ) -> Generator[dict[str, Any]]:
         """Gives what to call `pipeline` with, so that the stage's guides act; loads them if need be.
 
-        Works with SDXL's stock pipelines, with and without ControlNet. `images` is the call's
-        `num_images_per_prompt`. With a `pose` and a pipeline with a ControlNet, the first guide that
-        has key points feeds it. The call must be made inside the context. Raises
-        `BadModelError` if an encoder does not fit its adapter.
+        Works with SDXL's stock pipelines, with and without ControlNet. `joined` is what the guides give
+        (`conditionings`), `images` the call's `num_images_per_prompt`. The first control feeds a pipeline with a
+        ControlNet. The call must be made inside the context. Raises `BadModelError` if an encoder does not fit
+        its adapter.
         """
         guides = given.stage.guides
         if not set(_adapters(guides, given.paths)) <= set(self.loaded):
             self.load(guides, given.paths)
-        if not self.loaded:
-            yield {}
-            return
-        halves = 2 if self._is_guided(given.stage.sampler.cfg) else 1
-        at_work = {_adapters((guide,), given.paths)[0]: guide for guide in guides}
-        if len(at_work) < len(guides):
+        at_work = {_adapters((one[0],), given.paths)[0]: one for one in joined if one[1].embedding is not None}
+        if len(at_work) < sum(conditioning.embedding is not None for _, conditioning in joined):
             raise BadModelError(f"two guides of stage '{given.stage.kind}' are the same file; expected one of each")
         placed = [at_work.get(adapter) for adapter in self.loaded]
-        embeds = [self._embedding(place, guide, given, halves) for place, guide in enumerate(placed)]
-        for place, guide in enumerate(placed):
+        halves = 2 if self._is_guided(given.stage.sampler.cfg) else 1
+        embeds = [self._embedding(place, one, given, halves) for place, one in enumerate(placed)]
+        for place, one in enumerate(placed):
             if self.loaded[place][1] is not None:
-                self._show_face(place, guide, given, (halves, images))
-        pipeline.set_ip_adapter_scale([guide.scale if guide else 0.0 for guide in placed])
-        arguments: dict[str, Any] = {"ip_adapter_image_embeds": embeds}
+                self._show_face(place, one, (halves, images))
+        arguments: dict[str, Any] = {}
+        if placed:
+            pipeline.set_ip_adapter_scale([one[0].scale if one else 0.0 for one in placed])
+            arguments["ip_adapter_image_embeds"] = embeds
         with contextlib.ExitStack() as stack:
-            fed = next(((at, guide.keypoints) for at, guide in enumerate(placed) if guide and guide.keypoints), None)
-            if fed is not None and pose is not None and hasattr(pipeline, "controlnet"):
-                arguments |= _control(pipeline, fed[1], pose)
-                tokens = self._tokens(fed[0], embeds[fed[0]].repeat_interleave(images, dim=0))
-                stack.callback(_feed(pipeline, tokens.to(device_of(self._unet))).remove)
+            control = control_of(joined)
+            if control is not None and hasattr(pipeline, "controlnet"):
+                arguments |= _control(pipeline, control[1])
+                place = next((at for at, one in enumerate(placed) if one and one[0] is control[0]), None)
+                if place is not None:
+                    tokens = self._tokens(place, embeds[place].repeat_interleave(images, dim=0))
+                    stack.callback(_feed(pipeline, tokens.to(device_of(self._unet))).remove)
             yield arguments
 
     def _is_guided(self, cfg: float) -> bool:
@@ -157,15 +150,17 @@ class Guides:
             if seen is not None:
                 layer.clip_embeds = seen
 
-    def _embedding(self, place: int, guide: Guide | None, given: StageInput, halves: int) -> Tensor:
-        """[halves, 1, 1, d]: zeros for the unconditional half, then the face's embedding as its encoder gives it.
+    def _embedding(self, place: int, joined: OneJoined | None, given: StageInput, halves: int) -> Tensor:
+        """[halves, 1, 1, d]: zeros for the unconditional half, then the face's embedding as the guide gives it.
 
         All zeros for a guide that is not at work.
         """
         taken = _taken(read_header(self.loaded[place][0]))
-        vector = torch.zeros(taken) if guide is None else torch.as_tensor(given.faces.embedding(guide, given.plan))
-        if guide is not None and vector.shape != (taken,):
-            message = f"{given.paths[guide.encoder]} gives {len(vector)} numbers a face"
+        vector = torch.zeros(taken) if joined is None else torch.as_tensor(joined[1].embedding)
+        if joined is not None and vector.shape != (taken,):
+            guide = joined[0]
+            source = given.paths.get(guide.encoder, f"guide '{guide.kind}'")
+            message = f"{source} gives {len(vector)} numbers a face"
             raise BadModelError(
                 f"{message}; {given.paths[guide.weights]} takes {taken}",
                 "use the encoder that the guide was trained on",
@@ -173,22 +168,19 @@ class Guides:
         face = vector.to(device_of(self._unet), self._unet.dtype)[None, None, None]
         return torch.cat([torch.zeros_like(face), face])[2 - halves :]
 
-    def _show_face(self, place: int, guide: Guide | None, given: StageInput, batch: tuple[int, int]) -> None:
-        """Hands FaceID Plus the encoder's states of the best reference's face, (halves, images) times.
+    def _show_face(self, place: int, joined: OneJoined | None, batch: tuple[int, int]) -> None:
+        """Hands FaceID Plus its image encoder's states of what the guide looks at, (halves, images) times.
 
         An empty picture's, of one token, for a guide that is not at work.
         """
         halves, images = batch
         layer, encoder_path = self._projection(place), self.loaded[place][1]
-        if guide is None or encoder_path is None:
+        if joined is None or joined[1].look is None or encoder_path is None:
             width = read_header(self.loaded[place][0]).tensors[_RESAMPLER].shape[1]
             states = torch.zeros(halves, 1, width, device=device_of(self._unet))
         else:
-            crops = given.faces.crops(guide, given.plan)
-            if not crops:
-                raise EngineError(f"guide '{guide.kind}' of plan {given.plan.id[:12]} was given no face to look at")
             encoder = self._encoders[encoder_path]
-            states = encoder.states(crops[0], device_of(self._unet))[2 - halves :]
+            states = encoder.states(joined[1].look, device_of(self._unet))[2 - halves :]
         layer.clip_embeds = states.repeat_interleave(images, dim=0)[:, None].to(self._unet.dtype)
         layer.shortcut, layer.shortcut_scale = True, 1.0
 
@@ -225,22 +217,50 @@ class Guides:
         return encoder
 
 
+def joined_text(joined: Joined, width: int) -> Tensor | None:
+    """The tokens [1, tokens, width] that guides put after the prompt's; None if none does."""
+    tokens: list[Tensor] = []
+    for guide, conditioning in joined:
+        if conditioning.text is not None:
+            text = torch.as_tensor(conditioning.text, dtype=torch.float32)
+            if text.ndim != 2 or text.shape[1] != width:
+                given = f"text of shape {list(text.shape)}"
+                raise BadModelError(f"guide '{guide.kind}' gives {given}; this model takes [tokens, {width}]", SHOW)
+            tokens.append(text[None])
+    return torch.cat(tokens, dim=1) if tokens else None
+
+
+def control_of(joined: Joined) -> tuple[Guide, Control] | None:
+    """The first control that guides give, with its guide: a run has one ControlNet."""
+    return next(((guide, one.control) for guide, one in joined if one.control is not None), None)
+
+
+def with_adapters(guides: Sequence[Guide]) -> Iterator[tuple[Guide, GuideKind]]:
+    """The guides that join by an adapter."""
+    known = guides_of("sdxl")
+    for guide in guides:
+        kind = known.kind(guide.kind)
+        if kind is not None and kind.adapter:
+            yield guide, kind
+
+
 def _adapters(guides: Sequence[Guide], paths: Mapping[str, Path]) -> tuple[Adapter, ...]:
     """The adapters of the guides, each once, in order."""
-    found = ((paths[guide.weights], paths[guide.image_encoder] if guide.image_encoder else None) for guide in guides)
+    found = (
+        (paths[guide.weights], paths[guide.image_encoder] if guide.image_encoder else None)
+        for guide, _ in with_adapters(guides)
+    )
     return tuple(dict.fromkeys(found))
 
 
-def _control(pipeline: SdxlPipeline, keypoints: Keypoints, pose: Pose) -> dict[str, Any]:
+def _control(pipeline: SdxlPipeline, control: Control) -> dict[str, Any]:
     """What a ControlNet pipeline is called with; the text-to-image one calls its picture `image`."""
-    style = KeypointStyle(keypoints.stick, keypoints.radius)
-    picture = Image.fromarray(draw_keypoints(pose.points, (pose.height, pose.width), style))
     named = "control_image" if "control_image" in signature(pipeline.__call__).parameters else "image"
     return {
-        named: picture,
-        "controlnet_conditioning_scale": float(keypoints.scale),
-        "control_guidance_start": float(keypoints.start),
-        "control_guidance_end": float(keypoints.end),
+        named: control.picture,
+        "controlnet_conditioning_scale": float(control.keypoints.scale),
+        "control_guidance_start": float(control.keypoints.start),
+        "control_guidance_end": float(control.keypoints.end),
     }
 
 

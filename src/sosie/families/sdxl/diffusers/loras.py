@@ -11,6 +11,7 @@ from sosie.core.errors import BadModelError
 from sosie.core.recipe import LoraUse
 from sosie.diffusion.lora_merge import LoraMerge, ModuleChange, lora_changes
 from sosie.families import families
+from sosie.families.sdxl.diffusers.guidance import with_adapters
 from sosie.families.sdxl.diffusers.parts import SdxlPipeline, UNet
 from sosie.files.safetensors import read_header
 from sosie.lora import read_lora
@@ -37,7 +38,7 @@ def faceid_loras(guides: Sequence[Guide], paths: Mapping[str, Path]) -> tuple[Lo
     both, which are the same, so the file that is named wins.
     """
     found: list[LoraUse] = []
-    for guide in guides:
+    for guide, _ in with_adapters(guides):
         if guide.lora:
             found.append(LoraUse(guide.lora, guide.lora_weight))
         elif any(_EMBEDDED.fullmatch(name) for name in read_header(paths[guide.weights]).tensors):

@@ -21,11 +21,13 @@ from sosie.diffusion.memory import MemoryMode, Mode
 from sosie.diffusion.offload import place, to_main_memory
 from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.vae import encode_image
+from sosie.families import guides_of
 from sosie.families.contract.draws import Settings, StageInput
+from sosie.families.contract.guides import Pose, conditionings
 from sosie.families.sdxl.diffusers.controlnet import load_controlnet
 from sosie.families.sdxl.diffusers.fast.acceleration import Accelerated, Levers, accelerate, why_not
 from sosie.families.sdxl.diffusers.fast.parts import Denoiser
-from sosie.families.sdxl.diffusers.guidance import Guides, Pose
+from sosie.families.sdxl.diffusers.guidance import Guides, control_of, joined_text
 from sosie.families.sdxl.diffusers.loras import Loras, faceid_loras
 from sosie.families.sdxl.diffusers.parts import SdxlPipeline
 from sosie.families.sdxl.diffusers.single_file import load_pipeline
@@ -105,11 +107,13 @@ class Pipelines:
         """The latents [1, 4, h / 8, w / 8] of what the stage draws on the canvas."""
         stage = given.stage
         model = self._prepared(given)
-        fed = next((guide.keypoints for guide in stage.guides if guide.keypoints), None)
-        net = given.paths[fed.controlnet] if fed is not None and canvas.face is not None else None
+        pose = None if canvas.face is None else Pose(canvas.face.points, canvas.width, canvas.height)
+        joined = conditionings(guides_of("sdxl"), given, pose)
+        control = control_of(joined)
+        net = given.paths[control[1].keypoints.controlnet] if control is not None else None
         pipeline = self._pipeline(model, canvas.under is not None, net)
         pipeline.scheduler = scheduler_for(stage.sampler, model.schedule)
-        texts = self._texts(model, given)
+        texts = self._texts(model, given).followed_by(joined_text(joined, model.base.unet.config.cross_attention_dim))
         generator = torch.Generator("cpu").manual_seed(given.seed)
         arguments: dict[str, Any] = {
             "prompt_embeds": texts.prompt_embeds,
@@ -128,8 +132,7 @@ class Pipelines:
             latents = encode_image(model.base.vae, canvas.under).to(texts.prompt_embeds.dtype)
             arguments |= {"image": latents, "strength": stage.sampler.denoise}
             after = _reporting(given, _keeping(pipeline, latents, canvas, given.seed))
-        pose = None if canvas.face is None else Pose(canvas.face.points, canvas.width, canvas.height)
-        with model.guides.condition(pipeline, given, pose) as guided:
+        with model.guides.condition(pipeline, given, joined) as guided:
             return pipeline(**arguments, **guided, callback_on_step_end=after).images
 
     def findings(self) -> tuple[Finding, ...]:

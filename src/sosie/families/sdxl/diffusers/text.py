@@ -9,7 +9,7 @@ chunk's, unweighted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -38,6 +38,17 @@ class PromptEmbeds:
     negative_prompt_embeds: Tensor
     pooled: Tensor
     negative_pooled: Tensor
+
+    def followed_by(self, tokens: Tensor | None) -> PromptEmbeds:
+        """With more tokens [1, n, width] after the prompt's, and as many zeros after the negative one's."""
+        if tokens is None:
+            return self
+        more = tokens.to(self.prompt_embeds)
+        return replace(
+            self,
+            prompt_embeds=torch.cat([self.prompt_embeds, more], dim=1),
+            negative_prompt_embeds=torch.cat([self.negative_prompt_embeds, torch.zeros_like(more)], dim=1),
+        )
 
 
 def encode(pipeline: SdxlPipeline, prompt: str, negative: str = "", clip_skip: int = 0) -> PromptEmbeds:

@@ -1,0 +1,70 @@
+"""The classes of nodes that show a face to a model, as identity guides bring them: how one reads them in a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+Loaded = tuple[str, str]
+"""An input that takes a link, and the input of the node at its other end that names a file."""
+
+
+@dataclass(frozen=True)
+class GuideNode:
+    """A class of nodes by which a guide acts.
+
+    `off` are the inputs that say how much it acts, each with the value at which it does not; None: what is plugged in
+    there is to be unplugged. `guide` is the kind of guide that the node is on a model's way, and `scale` the input that
+    is its scale (empty: it is not read as a guide). `weights`, `encoder` (of faces), `image_encoder` and `controlnet`
+    lead to what it works with.
+
+    `is_loader`: it only loads, and to turn it off takes out nobody. `any_image`: it takes images of anything, and is a
+    guide of faces only if its weights' name says so.
+    """
+
+    kind: str
+    off: tuple[tuple[str, float | bool | None], ...]
+    guide: str = ""
+    scale: str = ""
+    weights: Loaded | None = None
+    encoder: Loaded | None = None
+    image_encoder: Loaded | None = None
+    controlnet: Loaded | None = None
+    is_loader: bool = False
+    any_image: bool = False
+
+    @property
+    def dials(self) -> tuple[str, ...]:
+        """The inputs that say how much it acts."""
+        return tuple(name for name, value in self.off if value is not None)
+
+
+_sources: list[Callable[[], Iterable[GuideNode]]] = []
+
+
+def bring_guides(source: Callable[[], Iterable[GuideNode]]) -> None:
+    """Adds the nodes of guides of another room; they are asked for when they are next needed."""
+    _sources.append(source)
+    forget_guides()
+
+
+def forget_guides() -> None:
+    """Asks for all nodes again when they are next needed."""
+    _guide_nodes.cache_clear()
+
+
+def guide_node(kind: str) -> GuideNode | None:
+    """The class of that name, or None if no guide acts by it."""
+    return _guide_nodes().get(kind)
+
+
+@cache
+def _guide_nodes() -> Mapping[str, GuideNode]:
+    """By class; of two guides that bring the same class, the first counts."""
+    found: dict[str, GuideNode] = {}
+    for source in _sources:
+        for node in source():
+            found.setdefault(node.kind, node)
+    return MappingProxyType(found)
