@@ -20,6 +20,10 @@ from sosie.families.contract.graphs import GraphChoices
 from sosie.graph.to_api import to_api
 from sosie.graph.to_ui import to_ui
 from sosie.workspace.bill import Bill, resolve
+from sosie.workspace.library import Library
+from sosie.workspace.prompts import Asking, PromptLine, recognise
+from sosie.workspace.prompts.choices import Wildcards
+from sosie.workspace.prompts.loras import Loras
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
 
@@ -67,10 +71,12 @@ class Sight:
 def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:
     """The recipe's graphs as one document; those that Sosie sends one after another stand beside each other."""
     who = sight.character or SOMEBODY
-    asked = Request(recipe.name, who.name, PROMPT if sight.prompt is None else sight.prompt)
+    asked, said = _asked(workspace, recipe, who, sight.prompt)
+    if has_errors(said):
+        return Shown({}, findings=said)
     bill = resolve(workspace, resolve_stages(recipe, who, asked), who)
     planned = plan(recipe, who, asked, Draw(), dict.fromkeys(bill.entries, ""))
-    findings = check_plan(planned, unfit_assets(bill), sight.choices)
+    findings = [*said, *check_plan(planned, unfit_assets(bill), sight.choices)]
     if has_errors(findings):
         return Shown({}, findings=tuple(findings))
     told = called_files(bill)
@@ -83,6 +89,17 @@ def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:
         tuple(dict.fromkeys(f.asset for f in built.files.values() if _is_users_own(recipe, f.asset, told))),
         tuple(findings),
     )
+
+
+def _asked(
+    workspace: Workspace, recipe: Recipe, who: Character, prompt: str | None
+) -> tuple[Request, tuple[Finding, ...]]:
+    """What the graph is to draw; a LoRA that is not here may be where the graph is taken to."""
+    if prompt is None:
+        return Request(recipe.name, who.name, PROMPT), ()
+    asking = Asking(Loras(who, recipe, Library(workspace), remote=True), Wildcards(workspace.wildcards))
+    asked, said = recognise((PromptLine(prompt),), asking)
+    return asked[0].request(recipe.name, who.name) if asked else Request(recipe.name, who.name), said
 
 
 def open_compiler(session: Session, bill: Bill, choices: GraphChoices | None = None) -> GraphCompiler:

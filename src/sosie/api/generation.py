@@ -25,7 +25,11 @@ from sosie.loop.judging import Maker, make_judge
 from sosie.reports.report import Report
 from sosie.store.record import Record
 from sosie.workspace.bill import Bill, resolve
-from sosie.workspace.prompts import PromptLine
+from sosie.workspace.library import Library
+from sosie.workspace.prompts import Asked, Asking, PromptLine, recognise
+from sosie.workspace.prompts.asked import A008
+from sosie.workspace.prompts.choices import Wildcards
+from sosie.workspace.prompts.loras import Loras
 from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +38,9 @@ if TYPE_CHECKING:
     from sosie.scorers.identity import Gate
 
 MAX_IMAGES = 10_000
+
+UNDERSTOOD = (A008.code,)
+"""What was read from a prompt beside its words, which is always said."""
 
 MISSING_HERE = (R002.code, R004.code, R013.code)
 """Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
@@ -104,9 +111,13 @@ def generate(session: Session, order: Order) -> Generator[Event]:
 
     Raises `CheckFailedError` when a check finds an error; nothing is rendered then.
     """
-    requests = _requests(session, order)
-    bill = _resolve(session, order, requests[0])
-    findings = [*_check_files(order, bill), *_check_room(order)]
+    asked, told = recognise(order.prompts, _asking(session, order))
+    if has_errors(told):
+        yield from told
+        raise _stopped(told)
+    requests = _requests(session, order, asked)
+    bill = _resolve(session, order, requests)
+    findings = [*told, *_check_files(order, bill), *_check_room(order)]
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
@@ -114,7 +125,7 @@ def generate(session: Session, order: Order) -> Generator[Event]:
     try:
         judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
         findings += judging
-        tasks = _tasks(order, requests, judge)
+        tasks = _tasks(order, asked, requests, judge)
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
         findings = list(dict.fromkeys(findings))
@@ -130,10 +141,26 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         engine.close()
 
 
-def _resolve(session: Session, order: Order, asked: Request) -> Bill:
-    """What the recipe names for such a request; nothing for a workflow, whose files the servers have."""
+def _asking(session: Session, order: Order) -> Asking:
+    """What the prompt lines are read with."""
+    if not 1 <= order.n <= MAX_IMAGES:
+        raise UsageError(f"-n {order.n} is out of range: 1 to {MAX_IMAGES}")
+    if order.attempts < 1:
+        raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
+    workspace = session.workspace
+    loras = Loras(order.character, order.recipe, Library(workspace), scheme_of(order.engine).is_remote)
+    drawn = order.given.image is None and (not order.given.stages or "generate" in order.given.stages)
+    return Asking(
+        loras, Wildcards(workspace.wildcards), order.seed, order.n, order.workflow is not None, works_on=not drawn
+    )
+
+
+def _resolve(session: Session, order: Order, requests: Sequence[Request]) -> Bill:
+    """What the recipe and the prompts name; nothing for a workflow, whose files the servers have."""
     if order.workflow is not None:
         return Bill()
+    loras = {lora.file: lora for request in requests for lora in request.loras}
+    asked = replace(requests[0], loras=tuple(loras.values()))
     stages = needed_stages(order.recipe, order.character, asked)
     return resolve(session.workspace, stages, order.character, scheme_of(order.engine).is_remote)
 
@@ -250,39 +277,25 @@ def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gat
     return Report(started, order.character.name, references, rows, gate)
 
 
-def _requests(session: Session, order: Order) -> list[Request]:
-    """One for each prompt line."""
-    if not 1 <= order.n <= MAX_IMAGES:
-        raise UsageError(f"-n {order.n} is out of range: 1 to {MAX_IMAGES}")
-    if order.attempts < 1:
-        raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
-    source, size = "", None
+def _requests(session: Session, order: Order, asked: Sequence[Asked]) -> list[Request]:
+    """One for each line, or for each image of a line of which something is chosen."""
+    source, size = "", (None, None)
     if order.given.image is not None:
         image = read_image(order.given.image)
         source, size = session.store.add_source(image), image.size
-    requests: list[Request] = []
-    for line in order.prompts:
-        width, height = size or line.width_height
-        asked = Request(
-            recipe=order.recipe.name,
-            character=order.character.name,
-            prompt=line.prompt,
-            negative_prompt=order.negative_prompt,
-            seed=order.seed if line.seed is None else line.seed,
-            width=width,
-            height=height,
-            source=source,
-            stages=order.given.stages,
-        )
-        requests.append(asked)
-    return requests
-
-
-def _tasks(order: Order, requests: Sequence[Request], judge: Judge) -> list[Task]:
-    n, budget = order.n, order.attempts * order.n
+    requests = [one.request(order.recipe.name, order.character.name, order.negative_prompt) for one in asked]
+    width, height = size
     return [
-        Task(line.name, order.recipe, order.character, asked, n, budget, judge)
-        for line, asked in zip(order.prompts, requests, strict=True)
+        replace(one, width=width or one.width, height=height or one.height, source=source, stages=order.given.stages)
+        for one in requests
+    ]
+
+
+def _tasks(order: Order, asked: Sequence[Asked], requests: Sequence[Request], judge: Judge) -> list[Task]:
+    counts = [1 if one.alone else order.n for one in asked]
+    return [
+        Task(one.line.name, order.recipe, order.character, request, n, order.attempts * n, judge)
+        for one, request, n in zip(asked, requests, counts, strict=True)
     ]
 
 

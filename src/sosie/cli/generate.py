@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from sosie.cli.options import common, session
 from sosie.cli.output import Output
 from sosie.cli.table import table
-from sosie.core import Scorecard, Verdict
+from sosie.core import Finding, Scorecard, Verdict
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     "--prompts",
     "file",
     type=click.Path(path_type=Path),
-    help="A txt, csv or jsonl file: prompt, name, seed, size a line.",
+    help="A txt, csv, tsv or jsonl file: prompt, name, seed, size, negative_prompt, steps, cfg, sampler a line.",
 )
 @click.option("-n", "n", type=int, default=1, show_default=True, help="Images that must pass (of each prompt).")
 @click.option("--recipe", "recipe_name", help="The recipe. Default: the character's, else mini.")
@@ -105,15 +106,15 @@ def command(
     Every attempt is recorded: the same command again does only what is missing. Exit 1 means
     that some prompt did not get all its images within the budget.
     """
-    from sosie.api.generation import Delivered, Summary, generate
+    from sosie.api.generation import UNDERSTOOD, Delivered, Summary, generate
 
     with session(workspace) as opened:
-        order = _order(workspace, character, _prompts(prompt, file, flags["size"]), flags)
+        order = _order(workspace, character, _prompts(output, prompt, file, flags), flags)
         done: list[Delivered] = []
         summary: Summary | None = None
         with output.progress(), closing(generate(opened, order)) as events:
             for event in events:
-                output.event(event)
+                output.event(event, always=isinstance(event, Finding) and event.code in UNDERSTOOD)
                 if isinstance(event, Summary):
                     summary = event
                 elif isinstance(event, Delivered):
@@ -191,20 +192,27 @@ def _kinds(text: str | None) -> tuple[str, ...]:
     return tuple(part.strip() for part in (text or "").split(",") if part.strip())
 
 
-def _prompts(prompt: str | None, file: Path | None, size: str | None) -> tuple[Any, ...]:
-    from sosie.workspace.prompts import PromptLine, parse_size, read_prompts
+def _prompts(output: Output, prompt: str | None, file: Path | None, flags: dict[str, Any]) -> tuple[Any, ...]:
+    """The lines that are asked for. What a line says itself counts more than a flag; PROMPT says less than one."""
+    from sosie.workspace.prompts import PromptLine, parse_size
+    from sosie.workspace.prompts.files import read_prompt_file
 
+    size = flags["size"]
     if size:
         parse_size(size)
     if prompt is not None and file is not None:
         raise UsageError("both PROMPT and --prompts were given; expected one of them", "sosie generate --help")
     if file is not None:
-        return tuple(replace(line, size=line.size or size or "") for line in read_prompts(file))
+        read = read_prompt_file(file)
+        for finding in read.findings:
+            output.finding(finding)
+        return tuple(replace(line, size=line.size or size or "") for line in read.lines)
     if prompt is not None and not prompt.strip():
         raise UsageError(
             "the prompt is empty; expected a text, or no PROMPT for the recipe's own", "sosie generate --help"
         )
-    return (PromptLine(prompt or "", size=size or ""),)
+    given = click.get_current_context().get_parameter_source("seed") is not ParameterSource.DEFAULT
+    return (PromptLine(prompt or "", "", flags["seed"] if given else None, size or "", flags["negative_prompt"]),)
 
 
 def _show_attempt(output: Output, item: Delivered) -> None:

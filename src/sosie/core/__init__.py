@@ -4,7 +4,7 @@ from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
 from sosie.core.event import Event, Note, Progress, Result
 from sosie.core.finding import Finding, Severity
-from sosie.core.plan import Asset, Draw, Plan, Request, derive_seed, plan
+from sosie.core.plan import Asset, Draw, Plan, derive_seed, plan
 from sosie.core.recipe import (
     Acceptance,
     Detail,
@@ -18,14 +18,17 @@ from sosie.core.recipe import (
     Upscale,
 )
 from sosie.core.render import Engine, Environment, Render
+from sosie.core.request import AskedLora, Choice, Request, Sampling
 from sosie.core.score import Calibrated, CohortRate, Outcome, Score, Scorecard, Verdict
 
 __all__ = [
     "Acceptance",
+    "AskedLora",
     "Asset",
     "Calibrated",
     "Character",
     "CharacterLora",
+    "Choice",
     "CohortRate",
     "Detail",
     "Draw",
@@ -47,6 +50,7 @@ __all__ = [
     "Request",
     "Result",
     "Sampler",
+    "Sampling",
     "Score",
     "Scorecard",
     "Severity",

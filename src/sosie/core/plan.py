@@ -12,6 +12,7 @@ from sosie.core.character import Character
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.prompt import final
 from sosie.core.recipe import CHARACTER_LORA, MAX_SIDE, Acceptance, LoraUse, Recipe, Stage
+from sosie.core.request import Request
 from sosie.core.schema import digest, from_table, to_table
 
 ORDER = ("generate", "refine", "detail", "upscale")
@@ -28,26 +29,6 @@ class Asset:
 
     name: str
     sha256: str
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked, before anything was resolved. Seed: 0 to 2^63 - 1.
-
-    `source` is the digest of the pixels of an image to work on in place of a generated one, and
-    `stages` are the kinds of stages to run on it; empty: all but `generate`. With a source,
-    `width` and `height` are its own.
-    """
-
-    recipe: str
-    character: str
-    prompt: str = ""
-    negative_prompt: str | None = None
-    seed: int = 0
-    width: int | None = None
-    height: int | None = None
-    source: str = ""
-    stages: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,7 +151,7 @@ def resolve_stages(recipe: Recipe, character: Character, request: Request, repai
         share = min((use.guide_scale for use in loras), default=1.0)
         guides = tuple(replace(guide, scale=guide.scale * share) for guide in stage.guides)
         loras = tuple(replace(use, guide_scale=1.0) for use in loras)
-        stage = replace(stage, loras=loras, guides=guides)  # noqa: PLW2901
+        stage = request.changes(replace(stage, loras=loras, guides=guides))  # noqa: PLW2901
         text = _prompt(stage.prompt, character, request.prompt, (stage,)) if stage.prompt else ""
         resolved.append(replace(stage, prompt=text))
     return tuple(resolved)

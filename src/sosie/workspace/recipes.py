@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sosie
-from sosie.core import Recipe
+from sosie.core import Finding, Recipe
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.core.prompt import FIELDS, fill
 from sosie.core.ranges import out_of_range
@@ -18,6 +18,7 @@ from sosie.families import families
 from sosie.families.plugged import BrokenGuide, plugged_guides
 from sosie.files.regular import read_text
 from sosie.files.toml import read_toml
+from sosie.workspace.prompts.asked import check_text
 from sosie.workspace.workspace import Workspace
 
 
@@ -77,9 +78,20 @@ def read_recipe(path: Path) -> Recipe:
     for right, complaint in complaints:
         if not right:
             raise UsageError(f"{path}: {complaint}", f"sosie recipe check {recipe.name}")
-    for template in (recipe.prompt, *(stage.prompt for stage in (*recipe.stages, *recipe.repair))):
-        fill(template, dict.fromkeys(FIELDS, "x"))
+    templates = (recipe.prompt, *(stage.prompt for stage in (*recipe.stages, *recipe.repair)))
+    filled = {"prompt": tuple(fill(template, dict.fromkeys(FIELDS, "x")) for template in templates)}
+    for found in _foreign(recipe, filled):
+        raise UsageError(f"{path}: {found.message}", found.hint)
     return recipe
+
+
+def _foreign(recipe: Recipe, filled: dict[str, tuple[str, ...]]) -> Iterator[Finding]:
+    """What other programs' syntax the recipe's own texts hold; `filled` are its templates without their fields."""
+    samples = recipe.training.prompts if recipe.training else ()
+    own = {"calibration.prompts": recipe.calibration.prompts, "training.prompts": samples}
+    for where, texts in {**filled, "negative_prompt": (recipe.negative_prompt,), **own}.items():
+        for text in texts:
+            yield from check_text(text, where)
 
 
 def recipe_text(path: Path) -> str:

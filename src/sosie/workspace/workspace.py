@@ -58,6 +58,11 @@ class Workspace:
         return self.root / "recipes"
 
     @property
+    def wildcards(self) -> Path:
+        """Lists of words that prompts choose from by `__NAME__`: `NAME.txt`, one choice a line."""
+        return self.root / "wildcards"
+
+    @property
     def state(self) -> Path:
         """Store, logs and keys."""
         return self.root / ".sosie"
