@@ -9,6 +9,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -672,20 +673,18 @@ def test_a_wrong_entry_point_is_an_error_that_names_it(
 # Digests
 
 
-def old(path: Path) -> Path:
-    """The file with a modification time that lies a minute back."""
-    stat = path.stat()
-    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns - 60_000_000_000))
-    return path
-
-
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
+    """A folder of three files that were last touched a minute ago."""
     for name, content in {"b.txt": b"b", "a/c.txt": b"c", "a.txt": b"a"}.items():
         (tmp_path / "digested" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "digested" / name).write_bytes(content)
-        old(tmp_path / "digested" / name)
     return tmp_path / "digested"
+
+
+@pytest.fixture
+def _a_minute_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digest.time, "time", lambda now=time.time: now() + 60)
 
 
 def test_the_digest_of_a_file_is_its_sha256(model: Path) -> None:
@@ -724,6 +723,7 @@ def test_links_are_followed_and_a_link_to_a_folder_above_is_an_error(model: Path
         asset_digest(model)
 
 
+@pytest.mark.usefixtures("_a_minute_later")
 def test_a_file_is_read_once_until_it_changes(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
@@ -743,19 +743,27 @@ def test_a_file_is_read_once_until_it_changes(model: Path, monkeypatch: pytest.M
     assert read[3:] == ["b.txt"]
 
 
-def test_another_file_moved_to_the_same_name_with_the_same_size_and_time_is_read(model: Path) -> None:
+@pytest.mark.usefixtures("_a_minute_later")
+@pytest.mark.parametrize("how", ["moved", "written in place", "linked"])
+def test_another_content_under_the_same_name_with_the_same_size_and_time_is_read(model: Path, how: str) -> None:
     before = asset_digest(model / "a.txt")
     stat = (model / "a.txt").stat()
-    (model / "b.txt").replace(model / "a.txt")
+    if how == "moved":
+        (model / "b.txt").replace(model / "a.txt")
+    elif how == "linked":
+        (model / "a.txt").unlink()
+        os.link(model / "b.txt", model / "a.txt")
+    else:
+        (model / "a.txt").write_bytes(b"x")
     os.utime(model / "a.txt", ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (model / "a.txt").stat().st_mtime_ns == stat.st_mtime_ns
     assert asset_digest(model / "a.txt") != before
 
 
-def test_a_file_that_was_touched_just_now_is_not_remembered(model: Path, cache: Path) -> None:
-    (model / "a.txt").touch()
+def test_a_file_that_was_touched_just_now_is_not_remembered_whatever_time_it_says(model: Path, cache: Path) -> None:
+    os.utime(model / "a.txt", (1, 1))
     asset_digest(model)
-    rows = ask(cache / "digests.sqlite", "SELECT path FROM digests")
-    assert sorted(Path(os.fsdecode(path)).name for (path,) in rows) == ["b.txt", "c.txt"]
+    assert ask(cache / "digests.sqlite", "SELECT path FROM stamped") == []
 
 
 def test_a_cache_that_cannot_be_written_means_only_that_nothing_is_remembered(
@@ -767,12 +775,13 @@ def test_a_cache_that_cannot_be_written_means_only_that_nothing_is_remembered(
     assert asset_digest(model) == expected
 
 
+@pytest.mark.usefixtures("_a_minute_later")
 def test_a_cache_that_is_no_database_is_made_anew(model: Path, cache: Path) -> None:
     expected = asset_digest(model)
     (cache / "digests.sqlite").write_bytes(b"not a database, however one looks at it" * 99)
     assert asset_digest(model) == expected
     assert asset_digest(model) == expected
-    (rows,) = ask(cache / "digests.sqlite", "SELECT count(*) FROM digests")
+    (rows,) = ask(cache / "digests.sqlite", "SELECT count(*) FROM stamped")
     assert rows == (3,)
 
 

@@ -12,30 +12,39 @@ from pathlib import Path
 import pytest
 from places import ROOT
 
-from sosie.files.whole import DRAFT, PART, change_text, whole_draft, whole_folder, whole_stream, write_json, write_whole
+from sosie.files.drafts import DRAFT, PART, sweep
+from sosie.files.whole import change_text, whole_draft, whole_folder, whole_stream, write_json, write_whole
 
 SOURCE = ROOT / "src" / "sosie"
 
-WRITERS = frozenset({"write_text", "write_bytes", "rename", "renames", "touch", "symlink_to", "hardlink_to"})
-"""What makes or renames a file, as a method of a path or a function of `os`; `replace` and `open` are looked at."""
+WRITERS = frozenset(
+    {
+        *("write_text", "write_bytes", "rename", "renames", "touch", "symlink_to", "hardlink_to", "mkdir", "makedirs"),
+        *("mkdtemp", "mkstemp", "NamedTemporaryFile", "TemporaryDirectory", "copyfile", "copy2", "copytree"),
+    }
+)
+"""What makes, copies or renames files, as a method of a path or a function; `replace` and `open` are looked at."""
 
 ALLOWED = {
     "files/whole.py": "the one place",
+    "files/drafts.py": "its drafts",
+    "files/lock.py": "makes files that stay empty",
     "files/pickles/child.py": "runs alone, without the package; writes the draft that its parent opened",
-    "files/pickles/convert.py": "what the child says on stderr, in a folder that is removed",
-    "families/sdxl/diffusers/single_file.py": "a tokenizer's files, in a folder that is removed",
-    "doctor/remote.py": "copies of a remote file's first bytes, in a folder that is removed",
     "fetch/part_file.py": "a download that goes on in its own part, over days",
-    "api/downloads.py": "moves a whole file to another name",
-    "provenance/keys.py": "makes a folder of files, and moves it as a whole",
+    "training/log.py": "adds lines to the log of a run; one that was cut off is passed over",
+    "engines/resident.py": "gives the worker its log, which the system writes",
+    "engines/resident_protocol.py": "a folder for a socket whose own path would be too long",
+    "machines/ssh/connection.py": "a folder for ssh's sockets",
 }
-"""Modules that write or rename files themselves, and why."""
+"""Modules that write, make or rename files and folders themselves, and why."""
 
 
 def writes(tree: ast.AST) -> list[int]:
-    """Lines where a file is made, overwritten or renamed."""
+    """Lines where a file is made, overwritten, added to or renamed."""
     found: list[int] = []
     for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr == "O_CREAT":
+            found.append(node.lineno)
         if not isinstance(node, ast.Call):
             continue
         name = getattr(node.func, "attr", getattr(node.func, "id", ""))
@@ -43,11 +52,11 @@ def writes(tree: ast.AST) -> list[int]:
         modes = [text for text in texts if isinstance(text, str) and set(text) <= set("rwxabt+")]
         module = isinstance(node.func, ast.Attribute) and isinstance(node.func.value, ast.Name) and node.func.value.id
         if (
-            (name in WRITERS and isinstance(node.func, ast.Attribute))
-            or (name in ("open", "fdopen") and any(set(mode) & set("wx") for mode in modes))
+            name in WRITERS
+            or (name in ("open", "fdopen") and any(set(mode) & set("wxa") for mode in modes))
             # A path's `replace` takes one argument, a text's two; that of dataclasses and time takes keywords.
             or (name == "replace" and (module == "os" or (len(node.args) == 1 and not node.keywords)))
-            or (module, name) in (("shutil", "move"), ("os", "link"))
+            or (module, name) in (("shutil", "move"), ("shutil", "copy"), ("os", "link"))
         ):
             found.append(node.lineno)
     return found
@@ -77,13 +86,21 @@ def test_no_other_module_writes_or_renames_files() -> None:
         "open(path, 'w+b')",
         "os.link(a, b)",
         "shutil.move(a, b)",
+        "shutil.copyfile(a, b)",
+        "copytree(a, b)",
+        "path.open('ab')",
+        "os.open(path, os.O_RDWR | os.O_CREAT)",
+        "path.mkdir(parents=True)",
+        "tempfile.TemporaryDirectory()",
     ],
 )
 def test_the_search_sees(line: str) -> None:
     assert writes(ast.parse(line))
 
 
-@pytest.mark.parametrize("line", ["text.replace('a', 'b')", "replace(plan, seed=1)", "path.open('rb')", "path.open()"])
+@pytest.mark.parametrize(
+    "line", ["text.replace('a', 'b')", "replace(plan, seed=1)", "path.open('rb')", "path.open()", "table.copy()"]
+)
 def test_the_search_passes_over(line: str) -> None:
     assert not writes(ast.parse(line))
 
@@ -200,8 +217,6 @@ def test_a_text_that_cannot_be_changed_stays_as_its_owner_saved_it(
 
 
 def test_dead_drafts_are_removed_and_living_ones_and_other_files_are_not(tmp_path: Path) -> None:
-    from sosie.files.whole import sweep
-
     others = (".gitignore", "a.part", ".a.part", ".a.0123456.part")
     for name in (*others, ".a.01234567.part"):
         (tmp_path / name).touch()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -224,12 +225,12 @@ def test_a_damaged_file_is_replaced_when_its_image_is_rendered_again(store: Stor
     assert check_whole(folder) == 1
 
 
-@pytest.mark.parametrize("ending", ["part", "tmp"], ids=["of this version", "of earlier ones"])
+@pytest.mark.parametrize("ending", ["01234567.part", "abc.tmp"], ids=["of this version", "of earlier ones"])
 def test_a_sweep_takes_old_leftovers_and_nothing_else(store: Store, folder: Path, ending: str) -> None:
     kept = store.add_render(a_render(1)).image
     orphan = images.write(folder / "images", images.encode(picture(2)))
     fresh = images.write(folder / "images", images.encode(picture(3)))
-    temporary = kept.with_name(f".{'0' * 64}.abc.{ending}")
+    temporary = kept.with_name(f".{'0' * 64}.{ending}")
     temporary.write_bytes(b"half")
     with raw(folder) as database:
         database.execute("UPDATE migrations SET applied = '2020-01-01T00:00:00.000000+00:00'")
@@ -239,7 +240,8 @@ def test_a_sweep_takes_old_leftovers_and_nothing_else(store: Store, folder: Path
     for path in (kept, orphan, temporary):
         os.utime(path, (hour_ago, hour_ago))
     os.utime(foreign, (long_ago, long_ago))
-    assert set(store.sweep(age=1800)) == {orphan, temporary}
+    assert set(store.sweep(age=1800)) - {temporary} == {orphan}
+    assert not temporary.exists()
     assert all(path.exists() for path in (kept, fresh, foreign))
     assert store.sweep(age=1800) == ()
 
@@ -299,3 +301,18 @@ def test_an_image_that_was_rendered_here_is_found_by_its_pixels(folder: Path) ->
     with Store.open(folder) as store:
         added = store.add_render(a_render(3))
         assert store.find_image(added.pixels) == added.image
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other rights")
+def test_the_state_of_a_workspace_is_its_owners_alone_also_one_that_was_open_before(folder: Path) -> None:
+    def open_to_others() -> list[Path]:
+        return [path for path in (folder, *folder.rglob("*")) if path.stat().st_mode & 0o077]
+
+    with Store.open(folder) as store:
+        store.add_render(a_render(1))
+        assert not open_to_others()
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode | 0o055)
+    with Store.open(folder) as store:
+        store.add_render(a_render(2))
+        assert not open_to_others()

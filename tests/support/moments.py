@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sosie.files import whole
+from sosie.files import drafts
 
 CHANGES = ("rename", "replace", "link", "unlink", "remove", "rmdir", "mkdir", "fsync", "chmod", "utime")
 """The functions of `os` that change a disk, but for `open`."""
@@ -46,7 +46,7 @@ def stopped_before(moment: int, failure: int = 0) -> Iterator[list[str]]:
         for name in (*CHANGES, "open"):
             patch.setattr(os, name, checked(name, getattr(os, name)))
         yield begun
-    whole._swept.clear()  # what comes after is another process
+    drafts._swept.clear()  # what comes after is another process
 
 
 def each_kill(work: Callable[[], object], prepare: Callable[[], object]) -> Iterator[int]:

@@ -28,6 +28,7 @@ from sosie.fetch.web import N002, N004, Web
 from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
+from sosie.files.whole import give_name
 from sosie.workspace.bill import Bill, Resolved, resolve
 from sosie.workspace.origin import Origin, read_origin, write_origin
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
@@ -371,11 +372,11 @@ def _convert(done: Downloaded, path: Path) -> list[Finding] | None:
         raise UsageError(f"{path} is there already", "move it away, then run the same command again")
     if not pickled:
         if raw != path:
-            raw.rename(path)
+            give_name(raw, path, overwrite=False)
         return None
     if raw == path:
         raw = path.with_name(f"{path.stem}.published.pth")
-        path.replace(raw)
+        give_name(path, raw)
     conversion = convert_model(raw, path)
     raw.unlink()
     return list(conversion.findings)

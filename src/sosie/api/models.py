@@ -17,6 +17,7 @@ from sosie.files.strip import strip
 from sosie.workspace.known import fingerprint, remember
 from sosie.workspace.library import InstalledModel, find_asset, installed_models
 from sosie.workspace.workspace import Workspace
+from sosie.workspace.writing import locked
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ def add_variant(workspace: Workspace, name: str, variant: str) -> str:
     if not isinstance(answer, Known) or header is None or not answer.model.fingerprint:
         raise UsageError(f"{path} has no variant to be told: {answer.message}", f"sosie model show {name}")
     digest = fingerprint(path, header, answer.model.fingerprint)
-    remember(workspace.known_table, answer.model.family, digest, variant)
+    with locked(workspace, "known", str(workspace.known_table)):
+        remember(workspace.known_table, answer.model.family, digest, variant)
     return digest
 
 

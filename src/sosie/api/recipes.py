@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from sosie.core import Finding
-from sosie.core.errors import SosieError, UsageError
+from sosie.core.errors import DeliveryError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
 from sosie.doctor.recipes import check_recipe as check
 from sosie.doctor.training import check_training
-from sosie.files.whole import write_whole
+from sosie.files.whole import make_folder, whole_stream
 from sosie.workspace.bill import resolve
 from sosie.workspace.recipes import find_recipe, load_recipe, recipe_text
 from sosie.workspace.workspace import Workspace, check_name
@@ -23,10 +23,15 @@ def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
     check_name(new_name)
     text = recipe_text(find_recipe(workspace, name).path)
     target = workspace.recipes / f"{new_name}.toml"
-    if target.exists():
-        raise UsageError(f"recipe '{new_name}' exists already: {target}", f"sosie recipe copy {name} OTHER-NAME")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(target, text.replace(f'name = "{name}"', f'name = "{new_name}"', 1))
+    try:
+        make_folder(target.parent)
+        with whole_stream(target, overwrite=False) as stream:
+            stream.write(text.replace(f'name = "{name}"', f'name = "{new_name}"', 1).encode())
+    except FileExistsError:
+        hint = f"sosie recipe copy {name} OTHER-NAME"
+        raise UsageError(f"recipe '{new_name}' exists already: {target}", hint) from None
+    except OSError as error:
+        raise DeliveryError(f"{target} could not be written: {error.strerror or error}", "free some space") from None
     return target
 
 

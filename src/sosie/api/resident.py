@@ -42,6 +42,7 @@ from sosie.engines.resident_protocol import (
     send_render,
     write_door,
 )
+from sosie.files.lock import HeldError, held
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
 
@@ -239,9 +240,7 @@ def main() -> None:
     role = from_table(Role, json.loads(sys.argv[1]), "role")
     workspace = open_workspace(Path(role.root))
     folder = make_folder(workspace.state)
-    with (folder / "lock").open("ab") as lock, Session(workspace) as session:
-        if not _locked(lock.fileno()):
-            sys.exit(resident.BUSY)
+    with _only_one(folder / "lock"), Session(workspace) as session:
         files: dict[str, Path] = {}
         engine = make_engine(session, role.engine, files, role.settings)
         listener, address = listen(folder)
@@ -264,17 +263,15 @@ def main() -> None:
             _log(f"worker {os.getpid()} ended")
 
 
-def _locked(handle: int) -> bool:
-    """Whether this process has the workspace's worker lock now; it goes with the process, however that ends."""
-    if sys.platform == "win32":
-        return True  # it has no lock that ends with its process: the last door that was written counts
-    try:
-        import fcntl
-
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+@contextlib.contextmanager
+def _only_one(lock: Path) -> Generator[None]:
+    """Holds the workspace's worker lock, which goes with this process, or ends it."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(held(lock))
+        except HeldError:
+            sys.exit(resident.BUSY)
+        yield
 
 
 def _is_there(path: Path, mine: os.stat_result) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import LoraUse
+from sosie.files.digest import Stamp, stamp
 from sosie.files.safetensors import read_header
 from sosie.lora import Lora
 
@@ -41,9 +42,9 @@ class ModuleChange:
 
 @dataclass(frozen=True)
 class Share:
-    """A change with the file that it is from (with size and time, so that another file is another) and its weight."""
+    """A change with the file that it is from (with its stamp, so that another file is another) and its weight."""
 
-    file: tuple[Path, int, int]
+    file: tuple[Path, Stamp]
     change: ModuleChange
     weight: float
 
@@ -82,7 +83,7 @@ class LoraMerge:
         for use in uses:
             path = paths[use.file]
             for change in self._changes(path) if use.weight else ():
-                file = (path, path.stat().st_size, path.stat().st_mtime_ns)
+                file = (path, stamp(path))
                 wanted.setdefault(change.place, []).append(Share(file, change, use.weight))
         marks: dict[Place, tuple[object, ...]] = {
             place: tuple(share.mark for share in shares) for place, shares in wanted.items()

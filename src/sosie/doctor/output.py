@@ -9,6 +9,7 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.finding import Rule
+from sosie.files.whole import make_folder
 
 D001 = Rule("SOS-D001", "error", "The output folder cannot be written to")
 D002 = Rule("SOS-D002", "warning", "The disk is too small for the output")
@@ -22,7 +23,7 @@ def check_output(folder: Path, images: int, pixels: int) -> list[Finding]:
     `images` images of `pixels` pixels each are counted at 4 bytes a pixel, above what a PNG needs.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(b"\0" * 4096)
             probe.flush()

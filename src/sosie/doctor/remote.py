@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -22,10 +21,12 @@ from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.model_probe import EXPONENTS, LEAST, PACKED, PROBES, READ, SAMPLES, probe
 from sosie.families import families
 from sosie.files import gguf
+from sosie.files.drafts import temporary_folder
 from sosie.files.model_file import Known, identify_header
 from sosie.files.pickles.archive import MAX_DIRECTORY, MAX_PICKLE
 from sosie.files.pickles.pickled import is_pickled
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, read_header
+from sosie.files.whole import make_file, write_whole
 from sosie.machines.machine import ByteRange, Machine, MachineFile
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import Tunnel
@@ -74,9 +75,9 @@ def examine_on(machine: Machine, file: MachineFile, known: Path | None = None) -
     """
     if not file.machine:
         return examine_file(Path(file.path), file.path, known)
-    with tempfile.TemporaryDirectory(prefix="sosie-") as folder:
+    with temporary_folder() as folder:
         try:
-            copy = _Copy(machine, file, Path(folder))
+            copy = _Copy(machine, file, folder)
         except OSError as error:
             why = f"a copy of its header cannot be written here ({error.strerror or error})"
             return Examined(file.name, findings=(_not_examined(file, why),))
@@ -94,7 +95,8 @@ class _Copy:
         self.file = file
         self.path = folder / PurePosixPath(file.path).name
         self.samples = folder / f"samples of {self.path.name}"[:200]
-        with self.path.open("xb") as stream:
+        make_file(self.path)
+        with self.path.open("r+b") as stream:
             stream.truncate(file.size)
         self.start = b""
         if file.size:
@@ -187,7 +189,7 @@ def _probe(copy: _Copy, header: Header) -> list[Finding]:
         return []
     pieces = copy.machine.read(copy.file, wanted)
     text = json.dumps(entries).encode()
-    copy.samples.write_bytes(len(text).to_bytes(8, "little") + text + b"".join(pieces))
+    write_whole(copy.samples, len(text).to_bytes(8, "little") + text + b"".join(pieces))
     return probe(copy.samples, read_header(copy.samples))
 
 

@@ -29,6 +29,7 @@ from sosie.engines.resident_protocol import (
     role_digest,
     send,
 )
+from sosie.files import whole
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -221,7 +222,7 @@ def log_file(workspace: Workspace) -> Path:
 def _start(workspace: Workspace, role: Role, wanted: str) -> subprocess.Popen[bytes]:
     """A worker of its own session: what the terminal is told to end does not end it."""
     log = log_file(workspace)
-    log.parent.mkdir(parents=True, exist_ok=True)
+    whole.make_folder(log.parent)
     environment = {name: value for name, value in os.environ.items() if not name.endswith(SECRETS)}
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         if out.tell() > LOG_BYTES:

@@ -25,6 +25,7 @@ from sosie.core import Environment, Finding, Plan, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
 from sosie.families.contract.draws import Settings
+from sosie.files import whole
 from sosie.files.foreign import object_or_none, parse_json
 from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
@@ -108,7 +109,7 @@ def make_folder(state: Path) -> Path:
     """
     folder = state / FOLDER
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        whole.make_folder(folder, 0o700)
         if sys.platform != "win32":
             folder.chmod(0o700)
     except OSError as error:

@@ -15,7 +15,7 @@ from sosie.core.errors import BadImageError
 from sosie.core.schema import digest
 from sosie.faces.encoders import template
 from sosie.files.images import read_image
-from sosie.files.whole import whole_stream
+from sosie.files.whole import make_folder, whole_stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -67,7 +67,7 @@ def kept(path: Path, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.f
         pass
     vector = compute()
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with whole_stream(path) as file:
             np.save(file, vector)
     return vector

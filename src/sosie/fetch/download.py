@@ -21,6 +21,7 @@ from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
 from sosie.fetch.retries import BrokenOffError, DownloadError, Retries
 from sosie.fetch.web import N003, Web, WebResponse, described, is_page
 from sosie.files.digest import file_digest
+from sosie.files.whole import make_folder
 
 N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
 N006 = Rule("SOS-N006", "error", "Another process downloads the same file")
@@ -78,7 +79,7 @@ def downloading(web: Web, wanted: Wanted, path: Path) -> Generator[Progress, Non
     file, N005 the disk is full, N006 another process downloads it.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with closing(PartFile(path)) as part:
             if path.exists():
                 return _there(wanted, path)
@@ -98,7 +99,7 @@ def downloading(web: Web, wanted: Wanted, path: Path) -> Generator[Progress, Non
 def copying(source: Path, wanted: Wanted, path: Path) -> Generator[Progress, None, Downloaded]:
     """Copies a file of this machine to `path`, checked as a download is. Raises `DownloadError` likewise."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with closing(PartFile(path)) as part, source.open("rb") as stream:
             if path.exists():
                 return _there(wanted, path)

@@ -6,23 +6,27 @@ are on the disk for good. What a killed process leaves is taken up as far as tha
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from sosie.files.drafts import PART
 from sosie.files.foreign import parse_object
-from sosie.files.whole import sync_folder, write_json
+from sosie.files.lock import try_lock
+from sosie.files.whole import give_name, is_private, write_json
 
 CHECKPOINT = 16 * 2**20
 CHECKPOINT_SECONDS = 5.0
 """How many bytes, or seconds of a transfer, may be lost by a kill."""
+
+DEAD_SECONDS = 3600.0
+"""A part without a sidecar that was not written to for so long is nobody's: Sosie's own have one within seconds."""
 
 
 @dataclass(frozen=True)
@@ -115,11 +119,9 @@ class PartFile:
         os.fsync(self._file.fileno())
         if sys.platform == "win32":
             self._file.close()  # an open file cannot be renamed there; elsewhere the lock is held until it has its name
-        part_path(self.path).replace(self.path)
+        give_name(part_path(self.path), self.path)
         sidecar_path(self.path).unlink(missing_ok=True)
         self._file.close()
-        with suppress(OSError):
-            sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Makes what is there safe and lets it go; an empty part is removed. Does nothing after `finish`."""
@@ -137,7 +139,7 @@ class PartFile:
 
 def part_path(path: Path) -> Path:
     """Where the part of a file is while it comes."""
-    return path.with_name(f"{path.name}.part")
+    return path.with_name(f"{path.name}{PART}")
 
 
 def sidecar_path(path: Path) -> Path:
@@ -171,21 +173,34 @@ def read_state(path: Path) -> PartState | None:
     return PartState(**table) if table["bytes"] >= 0 else None
 
 
+def remove_dead(folder: Path) -> None:
+    """Removes the parts in a folder that no process holds and none can go on with: nothing vouches for their bytes."""
+    try:
+        parts = [Path(entry.path) for entry in os.scandir(folder) if entry.name.endswith(PART) and entry.is_file()]
+    except OSError:
+        return
+    for part in parts:
+        path = part.with_suffix("")
+        with suppress(OSError, LockedError):
+            if not part.name.startswith(".") and read_state(path) is None and _is_old(part):
+                with closing(PartFile(path)) as own:
+                    own.restart()
+
+
+def _is_old(part: Path) -> bool:
+    return time.time() - part.stat().st_mtime > DEAD_SECONDS
+
+
 def _open_locked(part: Path) -> IO[bytes]:
     """The part, open for reading and writing and locked; a lock ends with its process, however that ends."""
+    mode = 0o600 if is_private(part) else 0o666
     while True:
-        stream = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "r+b")
-        if sys.platform == "win32":
-            return stream  # it has no lock that ends with its process
-        try:
-            import fcntl
-
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        stream = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), mode), "r+b")
+        if try_lock(stream.fileno()) is False:
             stream.close()
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                raise LockedError from None
-            raise
+            raise LockedError
+        if sys.platform == "win32":
+            return stream
         # Another process may have finished or removed the part between the opening and the lock.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(stream.fileno()), part.stat()):

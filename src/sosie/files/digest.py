@@ -1,7 +1,8 @@
 """SHA-256 of files and folders, remembered so that a 12 GB file is read once.
 
-The memory is `digests.sqlite` in the cache folder. It holds a file's digest by path, size,
-modification time and inode, and it is optional: where it cannot be written nothing is remembered.
+The memory is `digests.sqlite` in the cache folder. It holds a file's digest by path and by all that tells whether a
+file was changed: size, device and inode, time of modification, which anyone can set back, and of change, which nobody
+can. It is optional: where it cannot be written nothing is remembered.
 """
 
 from __future__ import annotations
@@ -13,12 +14,30 @@ import sqlite3
 import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from sosie.core.errors import BadModelError, NotFoundError
 from sosie.files.cache import cache_folder
+from sosie.files.whole import make_folder
 
 SETTLED_SECONDS = 2.0
 """A file touched less than this ago is not remembered: it could change again within one tick of its clock."""
+
+
+class Stamp(NamedTuple):
+    """What is another one if a file was changed; sizes in bytes, times in nanoseconds."""
+
+    size: int
+    modified: int
+    changed: int
+    device: int
+    inode: int
+
+
+def stamp(path: Path) -> Stamp:
+    """The stamp of a file as it is now. Raises `OSError`."""
+    found = path.stat()
+    return Stamp(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino)
 
 
 def file_digest(path: Path) -> str:
@@ -74,11 +93,11 @@ class _Memory:
 
     def __enter__(self) -> _Memory:
         with self._or_without():
-            self._database.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._database.parent)
             self._connection = sqlite3.connect(self._database, timeout=5)
+            self._connection.execute("DROP TABLE IF EXISTS digests")  # of earlier versions, without the time of change
             self._connection.execute(
-                "CREATE TABLE IF NOT EXISTS digests"
-                " (path BLOB PRIMARY KEY, size INTEGER, mtime_ns INTEGER, inode INTEGER, sha256 TEXT)"
+                "CREATE TABLE IF NOT EXISTS stamped (path BLOB PRIMARY KEY, stamp TEXT NOT NULL, sha256 TEXT NOT NULL)"
             )
         return self
 
@@ -93,29 +112,28 @@ class _Memory:
         real = path.resolve()
         if not real.is_file():
             raise BadModelError(f"{path} is not a file, so it has no digest")
-        before = _stamp(real)
+        before = stamp(real)
         if (known := self._recall(real, before)) is not None:
             return known
         sha256 = file_digest(real)
-        if _stamp(real) == before and time.time() - before[1] / 1e9 > SETTLED_SECONDS:
+        if stamp(real) == before and time.time() - max(before.modified, before.changed) / 1e9 > SETTLED_SECONDS:
             self._remember(real, before, sha256)
         return sha256
 
-    def _recall(self, path: Path, stamp: tuple[int, int, int]) -> str | None:
+    def _recall(self, path: Path, stamp: Stamp) -> str | None:
         found = None
         if self._connection is not None:
             with self._or_without():
                 found = self._connection.execute(
-                    "SELECT sha256 FROM digests WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
-                    (os.fsencode(path), *stamp),
+                    "SELECT sha256 FROM stamped WHERE path = ? AND stamp = ?", (os.fsencode(path), str(stamp))
                 ).fetchone()
         return None if found is None else str(found[0])
 
-    def _remember(self, path: Path, stamp: tuple[int, int, int], sha256: str) -> None:
+    def _remember(self, path: Path, stamp: Stamp, sha256: str) -> None:
         if self._connection is not None:
             with self._or_without():
                 self._connection.execute(
-                    "INSERT OR REPLACE INTO digests VALUES (?, ?, ?, ?, ?)", (os.fsencode(path), *stamp, sha256)
+                    "INSERT OR REPLACE INTO stamped VALUES (?, ?, ?)", (os.fsencode(path), str(stamp), sha256)
                 )
 
     @contextlib.contextmanager
@@ -135,8 +153,3 @@ class _Memory:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
             self._connection = None
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    stat = path.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino

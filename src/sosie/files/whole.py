@@ -12,8 +12,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import re
-import secrets
 import shutil
 import stat
 import sys
@@ -23,28 +21,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from sosie.files.lock import try_lock
-
-PART = ".part"
-"""How the names of unfinished files end."""
+from sosie.files.drafts import draft_name, new_file, new_folder, sweep_once
 
 PRIVATE = ".sosie"
 """What lies below a folder of this name is its owner's alone."""
-
-DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.part", re.DOTALL)
-"""The name of a draft."""
-
-_UNKNOWN_SECONDS = 86400.0
-"""How old a draft must be to be removed where no lock says that nobody writes it."""
 
 _CANNOT_SYNC = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM})
 """What systems answer where a folder cannot be opened or synced at all; the disk's own failures are others."""
 
 _SAVING_SECONDS = 0.2
 """How long a text must stay as it is to count as saved."""
-
-_swept: set[str] = set()
-"""The folders in which this process has looked for dead drafts."""
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
@@ -131,8 +117,8 @@ def whole_draft(path: Path, overwrite: bool = True, mode: int = 0o666) -> Genera
     """An empty file in the folder of `path`, for what writes by name; else as `whole_stream`."""
     if not overwrite:
         _expect_free(path)
-    _sweep_once(path.parent)
-    part, descriptor = _new_draft(path, lambda part: _make_file(part, mode & 0o600 if is_private(path) else mode))
+    sweep_once(path.parent)
+    part, descriptor = new_file(path, mode & 0o600 if is_private(path) else mode)
     try:
         try:
             yield part
@@ -151,14 +137,15 @@ def whole_draft(path: Path, overwrite: bool = True, mode: int = 0o666) -> Genera
 
 
 @contextmanager
-def whole_folder(path: Path) -> Generator[Path]:
+def whole_folder(path: Path, mode: int = 0o777) -> Generator[Path]:
     """An empty folder beside `path` that becomes `path` when the block ends without an exception.
 
+    `mode` is the new folder's, less the umask.
     FileExistsError if `path` is there, also if it appears meanwhile.
     """
     _expect_free(path)
-    _sweep_once(path.parent)
-    part, descriptor = _new_draft(path, lambda part: _make_folder_draft(part, is_private(path)))
+    sweep_once(path.parent)
+    part, descriptor = new_folder(path, mode & 0o700 if is_private(path) else mode)
     try:
         try:
             yield part
@@ -194,7 +181,7 @@ def swap_folders(ready: Path, path: Path) -> None:
     """
     if not (path.exists() and _exchange(ready, path)):
         if path.exists():
-            old = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{PART}")
+            old = draft_name(path)  # not locked: whoever finds it may remove it
             path.rename(old)
             ready.rename(path)
             shutil.rmtree(old, ignore_errors=True)
@@ -215,30 +202,37 @@ def _exchange(one: Path, other: Path) -> bool:
     return exchange is not None and exchange(here, os.fsencode(one), here, os.fsencode(other), flag) == 0
 
 
-def make_folder(path: Path) -> None:
-    """Makes a folder, and those above it, for good; one that is there is no error."""
+def make_folder(path: Path, mode: int = 0o777) -> None:
+    """Makes a folder, and those above it, for good; one that is there is no error. `mode` is less the umask."""
     if path.is_dir():
         return
     if not path.parent.is_dir():
         make_folder(path.parent)
-    path.mkdir(mode=0o700 if is_private(path) else 0o777, exist_ok=True)
+    path.mkdir(mode=mode & 0o700 if is_private(path) else mode, exist_ok=True)
     sync_folder(path.parent)
+
+
+def make_file(path: Path) -> None:
+    """Makes an empty file, for good; one that is there is no error and stays as it is."""
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if is_private(path) else 0o666))
+        sync_folder(path.parent)
+
+
+def close_to_others(folder: Path) -> None:
+    """Takes a folder, and all that is in it, from everyone but its owner; what cannot be changed stays."""
+    if sys.platform == "win32":
+        return
+    for place, _, files in os.walk(folder):
+        for path, mode in ((Path(place), 0o700), *((Path(place) / name, 0o600) for name in files)):
+            with suppress(OSError):
+                if stat.S_IMODE(path.lstat().st_mode) & 0o077 and not path.is_symlink():
+                    path.chmod(mode)
 
 
 def is_private(path: Path) -> bool:
     """Whether a path is, or lies below, the state of a workspace."""
     return PRIVATE in path.parts
-
-
-def sweep(folder: Path) -> None:
-    """Removes the drafts in a folder that no process holds; what cannot be removed stays."""
-    try:
-        drafts = [entry for entry in os.scandir(folder) if DRAFT.fullmatch(entry.name)]
-    except OSError:
-        return
-    for entry in drafts:
-        with suppress(OSError):
-            _remove_dead(Path(entry.path), entry.is_dir(follow_symlinks=False))
 
 
 def sync_folder(folder: Path) -> None:
@@ -254,58 +248,6 @@ def sync_folder(folder: Path) -> None:
     except OSError as error:
         if error.errno not in _CANNOT_SYNC:
             raise
-
-
-def _sweep_once(folder: Path) -> None:
-    if (key := os.path.abspath(folder)) not in _swept:  # noqa: PTH100
-        _swept.add(key)
-        sweep(folder)
-
-
-def _remove_dead(part: Path, is_folder: bool) -> None:
-    """Removes a draft that nobody holds. On Windows a file that is open cannot be removed, which is its lock."""
-    descriptor = None
-    try:
-        old = time.time() - part.lstat().st_mtime > _UNKNOWN_SECONDS
-        if sys.platform != "win32":
-            descriptor = os.open(part, (os.O_RDONLY if is_folder else os.O_RDWR) | os.O_NOFOLLOW)
-            ours = try_lock(descriptor)
-            if ours is False or (ours is None and not old):
-                return
-        elif is_folder and not old:
-            return
-        if is_folder:
-            shutil.rmtree(part)
-        else:
-            part.unlink()
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def _new_draft(path: Path, make: Callable[[Path], int]) -> tuple[Path, int]:
-    """A new draft of `path` and its open, locked descriptor."""
-    for _ in range(10):
-        # 60 letters have at most 240 bytes, and a name 255.
-        part = path.with_name(f".{path.name[:60]}.{secrets.token_hex(4)}{PART}")
-        descriptor = make(part)
-        if descriptor < 0 or sys.platform == "win32":
-            return part, descriptor
-        # Another process may have taken it for dead between the making and the lock.
-        with suppress(OSError):
-            if try_lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), part.lstat()):
-                return part, descriptor
-        os.close(descriptor)
-    raise FileNotFoundError(errno.ENOENT, "drafts vanish as soon as they are made", str(path))
-
-
-def _make_file(part: Path, mode: int) -> int:
-    return os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
-
-
-def _make_folder_draft(part: Path, private: bool) -> int:
-    part.mkdir(mode=0o700 if private else 0o777)
-    return -1 if sys.platform == "win32" else os.open(part, os.O_RDONLY)
 
 
 def _sync_below(folder: Path) -> None:

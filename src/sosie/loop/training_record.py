@@ -7,7 +7,7 @@ from typing import Any
 
 from sosie.core import Finding
 from sosie.files.digest import file_digest
-from sosie.files.whole import whole_stream
+from sosie.files.whole import make_folder, whole_stream
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
 from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords, TrainingView
 from sosie.training.events import Ended, Event, RolledBack, Sampled, Scores, Stepped
@@ -67,7 +67,7 @@ class Recorder:
 
     def _sampled(self, event: Sampled) -> None:
         folder = self._job.folder / "samples"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         for place, sample in enumerate(event.samples):
             with whole_stream(_sample_path(folder, event.step, place)) as stream:
                 sample.image.save(stream, "PNG")

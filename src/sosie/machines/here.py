@@ -87,7 +87,7 @@ def _file(path: str) -> MachineFile | None:
     except OSError:
         return None
     is_file = stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK)
-    return MachineFile(path, status.st_size, status.st_mtime_ns) if is_file else None
+    return MachineFile(path, status.st_size, max(status.st_mtime_ns, status.st_ctime_ns)) if is_file else None
 
 
 def _piece(stream: BinaryIO, one: ByteRange) -> bytes:

@@ -15,13 +15,14 @@ from __future__ import annotations
 import datetime
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import NotFoundError, ProvenanceError
+from sosie.files.whole import make_folder, whole_folder, whole_stream
 from sosie.provenance.binding import sign
 from sosie.provenance.delivery import encode
 from sosie.provenance.manifest import Claim, definition_of
@@ -79,29 +80,12 @@ def load_key(certificate: Path, private_key: Path) -> SigningKey:
 
 
 def _make(folder: Path, home: Path) -> None:
-    """Writes a new key and its chain to `home`, atomically; an existing `home` is left alone."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = folder / f".{KEY_FOLDER}-{secrets.token_hex(8)}"
-    draft.mkdir(mode=0o700)
-    try:
-        private, chain = _self_made()
-        _write_private(draft / PRIVATE_KEY, private)
-        _write_private(draft / CERTIFICATE, chain)
-        try:
-            draft.rename(home)
-        except OSError:
-            if not home.is_dir():
-                raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    """Writes a new key and its chain to `home`, whole and for good; an existing `home` is left alone."""
+    make_folder(folder, 0o700)
+    with suppress(FileExistsError), whole_folder(home, 0o700) as draft:
+        for name, data in zip((PRIVATE_KEY, CERTIFICATE), _self_made(), strict=True):
+            with whole_stream(draft / name, mode=0o600) as stream:
+                stream.write(data)
 
 
 def _self_made() -> tuple[bytes, bytes]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core.errors import DeliveryError
-from sosie.files.whole import write_whole
+from sosie.files.whole import make_folder, write_whole
 from sosie.reports.curves import Figure, lay_out, thinned
 from sosie.reports.page import draw_page
 
@@ -51,7 +51,7 @@ def write_training_report(report: TrainingReport, folder: Path) -> Path:
     """Writes `index.html` into `folder`, whole or not at all."""
     page = folder / "index.html"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         write_whole(page, training_page(report))
     except OSError as error:
         raise DeliveryError(

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sosie.core import CohortRate
 from sosie.core.errors import BadModelError
-from sosie.files.whole import whole_stream
+from sosie.files.whole import make_folder, whole_stream
 
 Vectors = NDArray[np.float32]
 STEP = 1e-4
@@ -79,7 +79,7 @@ def save_cohort(cohort: Cohort, path: Path) -> None:
     meta: dict[str, Any] = {"name": cohort.name, "generator": cohort.generator}
     meta |= {"descriptions": list(cohort.descriptions), "changes": [list(change) for change in cohort.changes]}
     arrays = cast("dict[str, Any]", {name: np.asarray(rows, np.float32) for name, rows in cohort.embeddings.items()})
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with whole_stream(path) as file:
         np.savez_compressed(file, meta=json.dumps({**meta, "encoders": dict(cohort.encoders)}), **arrays)
 

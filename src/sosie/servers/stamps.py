@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
 from sosie.files.foreign import parse_object
-from sosie.files.whole import write_json
+from sosie.files.lock import HeldError, held
+from sosie.files.whole import make_folder, write_json
 
 MAX_STAMPS = 1_000_000
+
+PATIENCE = 5.0
+"""Seconds to wait for another process that writes stamps, which takes milliseconds."""
 
 
 class Stamps(MutableMapping[str, str]):
@@ -31,13 +35,13 @@ class Stamps(MutableMapping[str, str]):
     def __setitem__(self, key: str, stamp: str) -> None:
         with self._lock:
             if self._known.get(key) != stamp:
-                self._write({**self._read(), key: stamp})
+                self._change(key, stamp)
                 self._known[key] = stamp
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
             del self._known[key]
-            self._write({other: stamp for other, stamp in self._read().items() if other != key})
+            self._change(key, None)
 
     def __iter__(self) -> Iterator[str]:
         return iter(list(self._known))
@@ -45,10 +49,12 @@ class Stamps(MutableMapping[str, str]):
     def __len__(self) -> int:
         return len(self._known)
 
-    def _write(self, stamps: Mapping[str, str]) -> None:
-        with suppress(OSError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._path, dict(stamps), sort_keys=True)
+    def _change(self, key: str, stamp: str | None) -> None:
+        with suppress(OSError, HeldError):
+            make_folder(self._path.parent)
+            with held(self._path.with_suffix(".lock"), PATIENCE):
+                stamps = {**self._read(), key: stamp}
+                write_json(self._path, {name: one for name, one in stamps.items() if one is not None}, sort_keys=True)
 
     def _read(self) -> dict[str, str]:
         try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.files.whole import PART, sync_folder, write_whole
+from sosie.files.whole import make_folder, write_whole
 from sosie.store.faults import disk_fault
 
 if TYPE_CHECKING:
@@ -103,18 +103,16 @@ def write(folder: Path, image: Encoded) -> Path:
     return path
 
 
-def make_folder(folder: Path) -> None:
-    """Makes `folder` durable; its parent must exist. Raises `OSError`."""
-    if not folder.is_dir():
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
+def folders(folder: Path) -> list[Path]:
+    """The folders below that of all images."""
+    return sorted(folder.glob("??"))
 
 
 def older_than(folder: Path, age: float) -> Iterator[tuple[Path, float]]:
-    """Every file below `folder` last written over `age` seconds ago, with that time (epoch)."""
+    """Every image below `folder` last written over `age` seconds ago, with that time (epoch)."""
     limit = time.time() - age
     # Earlier versions called unfinished files .tmp.
-    for pattern in (f".*{PART}", ".*.tmp", "*.png"):
+    for pattern in (".*.tmp", "*.png"):
         for path in folder.glob(f"??/{pattern}"):
             try:
                 written = path.stat().st_mtime

@@ -14,6 +14,8 @@ from sosie.core import Calibrated, Finding, Plan, Render, Score, Scorecard, Verd
 from sosie.core.errors import StoreError
 from sosie.core.finding import Rule
 from sosie.core.schema import digest
+from sosie.files.drafts import sweep
+from sosie.files.whole import PRIVATE, close_to_others, make_file, make_folder
 from sosie.store import faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
 from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
@@ -58,8 +60,11 @@ class Store:
         """Opens the store in `folder`, made or migrated if need be; the folder's parent must exist."""
         path = folder / "catalogue.sqlite"
         try:
-            images.make_folder(folder)
-            images.make_folder(folder / "images")
+            folder.parent.stat()
+            make_folder(folder / "images")
+            if folder.name == PRIVATE and folder.stat().st_mode & 0o077:
+                close_to_others(folder)  # made by an earlier version
+            make_file(path)
         except OSError as error:
             raise faults.disk_fault(folder, error) from error
         for place in (folder, folder / "images", path):
@@ -202,11 +207,13 @@ class Store:
             )
 
     def sweep(self, age: float = 86400.0) -> tuple[Path, ...]:
-        """Deletes what killed processes left: temporaries and images without a render.
+        """Deletes what killed processes left: drafts that nobody holds, and images without a render.
 
-        Only files last written over `age` seconds ago, and no image that is older than this
-        catalogue: that belongs to one that was moved aside. Returns what was deleted.
+        Of images only those last written over `age` seconds ago, and none that is older than this
+        catalogue: that belongs to one that was moved aside. Returns which were deleted.
         """
+        for folder in images.folders(self._images):
+            sweep(folder)
         born = self._catalogue.row("SELECT applied FROM migrations WHERE version = 1")[0]
         made_here = datetime.fromisoformat(born).timestamp()
         swept: list[Path] = []

@@ -19,6 +19,7 @@ from sosie.core.errors import EngineError
 from sosie.core.plan import derive_seed
 from sosie.diffusion.cuda_graph import Replay
 from sosie.families.contract.trains import Base, Trains
+from sosie.files.whole import make_folder
 from sosie.training import lora_file, state
 from sosie.training.adapters import Adapters, put
 from sosie.training.choice import best
@@ -166,7 +167,7 @@ class Trainer:
         tensors = torch_files.load_file(self.checkpoint(step))
         metadata = lora_file.describe(self._job, self._about, step, judged)
         content = lora_file.to_bytes(tensors, metadata)
-        self._job.output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(self._job.output.parent)
         make_room(self._job.output.parent, len(content), (), self.removed.append)
         save_whole(self._job.output, content)
         return self._job.output

@@ -11,6 +11,7 @@ from sosie.core import Finding
 from sosie.core.errors import BadModelError, CheckFailedError, UsageError
 from sosie.core.finding import Rule
 from sosie.families import trainer_of
+from sosie.files.whole import make_folder
 from sosie.training.checks import check_disk, check_job, device_of
 from sosie.training.choice import best, over_trained
 from sosie.training.deterministic import deterministic
@@ -46,7 +47,7 @@ def train(job: TrainingJob, judge: JudgeSamples | None = None, *, resume: bool =
     findings = check_job(job)
     yield from findings
     _forbid(job, findings)
-    job.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(job.folder)
     state = job.folder / "state.safetensors"
     if state.exists() and not resume:
         raise UsageError(f"{job.folder} holds a run already", "resume it, or remove the folder")

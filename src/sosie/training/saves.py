@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.finding import Rule
-from sosie.files.whole import PART, write_whole
+from sosie.files.drafts import PART
+from sosie.files.whole import make_folder, write_whole
 
 U020 = Rule("SOS-U020", "error", "The disk is full: a save was not made")
 U022 = Rule("SOS-U022", "info", "A half-written file was removed")
@@ -33,7 +34,7 @@ def free_bytes(folder: Path) -> int:
 def save_whole(path: Path, content: bytes) -> None:
     """Writes a file whole or not at all. Raises `DiskFullError` (SOS-U020) if it cannot be written."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         write_whole(path, content)
     except OSError as error:
         why = error.strerror or str(error)

@@ -14,7 +14,7 @@ from typing import Any
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError
 from sosie.files.foreign import object_or_none, read_json
 from sosie.files.safetensors import Header
-from sosie.files.whole import write_json
+from sosie.files.whole import make_folder, write_json
 
 MAX_TENSOR = 65_536
 """Bytes; the fingerprint of Z-Image, a norm of 3840 numbers, has 7,680 in bf16."""
@@ -65,7 +65,7 @@ def remember(table: Path, family: str, digest: str, variant: str) -> None:
     """Adds one entry to the file `table`, which is made or replaced as a whole."""
     entries = read_known(table)
     entries.setdefault(family, {})[digest] = variant
-    table.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(table.parent)
     write_json(table, entries, sort_keys=True)
 
 

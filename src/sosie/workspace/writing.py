@@ -8,8 +8,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from sosie.core.errors import StoreError
+from sosie.files.drafts import sweep
 from sosie.files.lock import HeldError, held
-from sosie.files.whole import give_name, make_folder, swap_folders, sweep, sync_folder
+from sosie.files.whole import give_name, make_folder, swap_folders, sync_folder
 from sosie.store.faults import disk_fault
 from sosie.workspace.workspace import Workspace, check_name
 

@@ -28,8 +28,8 @@ STALE_SECONDS = 3600
 
 _REINSTALL = "reinstall the package: pip install --force-reinstall --no-deps packages/sosie-mini"
 
-_checked: dict[Path, tuple[tuple[int, int], ...]] = {}
-"""Folders whose digests this process has checked, with the size and mtime that each file had then."""
+_checked: dict[Path, tuple[tuple[int, ...], ...]] = {}
+"""Folders whose digests this process has checked, with what `_state` said of each file then."""
 
 
 def cache_folder() -> Path:
@@ -87,9 +87,9 @@ def _is_marked(folder: Path, manifest: Manifest) -> bool:
         return False
 
 
-def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, int], ...] | None:
-    """Size and mtime (ns) of every file, or None if one is missing or has another size than it must."""
-    state: list[tuple[int, int]] = []
+def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, ...], ...] | None:
+    """What tells whether a file was changed, of every file, or None if one is missing or has another size."""
+    state: list[tuple[int, ...]] = []
     for file in manifest.expanded:
         try:
             found = (folder / file.path).stat()
@@ -97,7 +97,7 @@ def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, int], ...] | No
             return None
         if found.st_size != file.size:
             return None
-        state.append((found.st_size, found.st_mtime_ns))
+        state.append((found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_dev, found.st_ino))
     return tuple(state)
 
 

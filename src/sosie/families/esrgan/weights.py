@@ -6,13 +6,13 @@ Which network a file holds is spandrel's to say (its list of architectures), fro
 from __future__ import annotations
 
 import importlib
-import tempfile
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
 from sosie.families.esrgan.signature import HOLDERS
+from sosie.files.drafts import temporary_folder
 from sosie.files.model_file import read_any_header
 from sosie.files.pickles.convert import convert
 from sosie.files.pickles.pickled import is_pickled
@@ -85,8 +85,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
         start = stream.read(512)
     if not is_pickled(start):
         return safetensors.load(path.read_bytes())
-    with tempfile.TemporaryDirectory(prefix="sosie-") as folder:
-        plain = Path(folder) / "upscaler.safetensors"
+    with temporary_folder() as folder:
+        plain = folder / "upscaler.safetensors"
         convert(path, plain)
         return safetensors.load(plain.read_bytes())
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, MissingExtraError, UsageError
 from sosie.core.finding import Rule
+from sosie.files.drafts import temporary_folder
 from sosie.files.pickles.pickled import Pickled, read_pickled
 from sosie.files.pickles.records import DTYPES, PickleError
 from sosie.files.safetensors import Header, read_header
@@ -95,33 +96,33 @@ def _run(pickled: Pickled, part: Path, seconds: float | None) -> None:
     }
     command = [sys.executable, "-I", str(CHILD), str(pickled.path.resolve()), str(part.resolve())]
     # Errors (no such thread, no space) may still come from the temp folder; they are the caller's OSError.
-    with tempfile.TemporaryDirectory(prefix="sosie-", ignore_cleanup_errors=True) as empty:
+    with temporary_folder() as place, tempfile.TemporaryFile() as errors:
+        empty = str(place)
         environment = {"HOME": empty, "TMPDIR": empty, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
         with suppress(KeyError):
             environment["SYSTEMROOT"] = os.environ["SYSTEMROOT"]  # without it Python does not start on Windows
-        errors = Path(empty) / "stderr"
-        with errors.open("wb") as stream:
-            try:
-                done = subprocess.run(  # noqa: S603 - our own script, by our own interpreter
-                    command,
-                    input=json.dumps(plan).encode(),
-                    stdout=subprocess.DEVNULL,
-                    stderr=stream,
-                    cwd=empty,
-                    env=environment,
-                    timeout=seconds,
-                    check=False,
-                )
-            except subprocess.TimeoutExpired:
-                message = f"{pickled.path}: torch did not read it in {seconds:,.0f} s and was stopped"
-                raise PickleError(K021, message, "copy the file to a faster disk") from None
+        try:
+            done = subprocess.run(  # noqa: S603 - our own script, by our own interpreter
+                command,
+                input=json.dumps(plan).encode(),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                cwd=empty,
+                env=environment,
+                timeout=seconds,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            message = f"{pickled.path}: torch did not read it in {seconds:,.0f} s and was stopped"
+            raise PickleError(K021, message, "copy the file to a faster disk") from None
         if done.returncode:
-            raise _failure(pickled.path, done.returncode, errors)
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - 2000))
+            raise _failure(pickled.path, done.returncode, errors.read())
 
 
-def _failure(path: Path, code: int, errors: Path) -> BadModelError | MissingExtraError:
+def _failure(path: Path, code: int, errors: bytes) -> BadModelError | MissingExtraError:
     """What the child's end means: refused by torch, no torch, or killed by a limit."""
-    text = errors.read_bytes()[-2000:].decode(errors="replace").strip()
+    text = errors.decode(errors="replace").strip()
     last = text.splitlines()[-1][:400] if text else ""
     if code == 4:
         return MissingExtraError(

@@ -30,7 +30,7 @@ while IFS= read -r folder; do
 code=0
 find -L "$folder" -maxdepth {depth} -type f \\( {names} \\) -exec sh -c '
 for file do
-stat -L -c "%s %Y %n" -- "$file" 2>/dev/null || stat -L -f "%z %m %N" -- "$file"
+stat -L -c "%s %Z %n" -- "$file" 2>/dev/null || stat -L -f "%z %c %N" -- "$file"
 done' sh {{}} + 2>/dev/null </dev/null
 done
 exit $code
@@ -64,7 +64,7 @@ def list_models(host: Host, *folders: str, optional: bool = False) -> tuple[Mach
 
 def find_file(host: Host, path: str) -> MachineFile | None:
     """A file with its size and time, or None if there is none."""
-    script = '[ -f "$1" ] || exit 3\nstat -L -c "%s %Y %n" -- "$1" 2>/dev/null || stat -L -f "%z %m %N" -- "$1"'
+    script = '[ -f "$1" ] || exit 3\nstat -L -c "%s %Z %n" -- "$1" 2>/dev/null || stat -L -f "%z %c %N" -- "$1"'
     ran = run(host, Command(script, (absolute(path),)))
     if ran.code == 3:
         return None

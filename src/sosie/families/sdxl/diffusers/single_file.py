@@ -11,13 +11,14 @@ import gzip
 import hashlib
 import importlib.metadata
 import json
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
 from sosie.diffusion.loading import load_vae, quiet, without_weights
+from sosie.files.drafts import temporary_folder
 from sosie.files.safetensors import read_header
+from sosie.files.whole import write_whole
 
 if TYPE_CHECKING:
     import torch
@@ -142,10 +143,9 @@ def clip_tokenizers() -> tuple[Tokenizer, Tokenizer]:
 
     library: Any = transformers
     vocabulary, merges = _vocabulary()
-    with tempfile.TemporaryDirectory(prefix="sosie-clip-") as made:
-        folder = Path(made)
-        (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-        (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    with temporary_folder() as made:
+        write_whole(made / "vocab.json", json.dumps(vocabulary))
+        write_whole(made / "merges.txt", "\n".join(["#version: 0.2", *merges, ""]))
         marks = {"bos_token": _ENDS[0], "eos_token": _ENDS[1], "unk_token": _ENDS[1]}
         first, second = (
             library.CLIPTokenizer.from_pretrained(
