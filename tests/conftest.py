@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +51,13 @@ def sosie(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) ->
     def run(*arguments: object) -> Outcome:
         capfd.readouterr()
         monkeypatch.setattr("sys.argv", ["sosie", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
+        handlers = [(number, signal.getsignal(number)) for number in (signal.SIGINT, signal.SIGTERM)]
+        try:
+            with pytest.raises(SystemExit) as stop:
+                main()
+        finally:
+            for number, handler in handlers:
+                signal.signal(number, handler)
         out, err = capfd.readouterr()
         code = stop.value.code
         return Outcome(int(code) if isinstance(code, int) else 1, out, err)

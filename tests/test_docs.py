@@ -63,7 +63,7 @@ def test_every_relative_link_leads_to_a_file(document: str) -> None:
 
 
 def test_every_command_of_the_command_line_has_a_changelog_line() -> None:
-    from sosie.cli import COMMANDS
+    from sosie.cli.group import COMMANDS
 
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert [name for name in COMMANDS if f"sosie {name}" not in changelog] == []

@@ -108,7 +108,7 @@ def test_the_index_has_the_severities_of_the_source() -> None:
 
 
 def test_commands_in_the_sections_exist() -> None:
-    from sosie.cli import COMMANDS
+    from sosie.cli.group import COMMANDS
 
     text = "\n".join(file.read_text() for file in FOLDER.glob("*.md"))
     named = set(re.findall(r"`sosie (\w+)", " ".join(text.split())))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def record(url: str, out: Path | None, with_prompts: bool, output: Output, **_: 
         raise UsageError(f"{out} exists already", "name another file, or remove it")
     recording = record_server(url, with_prompts)
     if out is None:
-        output.data(json.dumps(recording, ensure_ascii=False, indent=None if output.as_json else 1))
+        output.document(recording, None if output.as_json else 1)
         return
     write_json(out, recording)
     if output.as_json:

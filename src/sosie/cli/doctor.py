@@ -148,7 +148,7 @@ def _print(output: Output, checkup: Checkup, how: Examination) -> None:
         if checkup.disk is not None and (output.verbose or how.purpose.quota or how.purpose.training):
             from sosie.doctor.disk import disk_table
 
-            output.say(disk_table(checkup.disk, how.purpose.quota or None))
+            output.say(disk_table(checkup.disk, how.purpose.quota or None), lines=True)
 
 
 def _show(output: Output, checkup: Checkup) -> None:
@@ -169,4 +169,4 @@ def _explain(output: Output, code: str) -> None:
     if output.as_json:
         output.line({"code": code, "title": title(section), **paragraphs(section)})
     else:
-        output.data(section.removeprefix("## ").rstrip())
+        output.data(section.removeprefix("## ").rstrip(), lines=True)

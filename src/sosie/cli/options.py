@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from sosie.cli.ending import begin
 from sosie.cli.output import Output
+from sosie.core.errors import UsageError
+from sosie.core.schema import shown
 from sosie.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
     from sosie.workspace.session import Session
+
+LONGEST_NAME, LONGEST_PATH = 255, 30_000
+"""Bytes of one name, which no usual file system exceeds; letters of a whole path, or of another argument."""
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,10 +42,32 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @wraps(function)
     def wrapped(as_json: bool, quiet: bool, verbose: bool, root: Path, **arguments: Any) -> Any:
+        for name, value in arguments.items():
+            _check(name, value)
+        _check("workspace", root)
         output = Output(as_json, quiet, verbose)
-        return function(output=output, workspace=open_workspace(root), **arguments)
+        workspace = open_workspace(root)
+        begin(workspace.state)
+        return function(output=output, workspace=workspace, **arguments)
 
     return wrapped
+
+
+def _check(name: str, value: object) -> None:
+    """Raises `UsageError` for what no file can be called, and for a word that is no text."""
+    if isinstance(value, tuple):
+        for one in cast("tuple[object, ...]", value):
+            _check(name, one)
+    elif isinstance(value, str | Path):
+        text = str(value)
+        subject = f"{name.replace('_', '-')} {shown(text)}"
+        if "\0" in text:
+            raise UsageError(f"{subject} holds a NUL")
+        if isinstance(value, str) and re.search("[\ud800-\udfff]", text):
+            raise UsageError(f"{subject} is not UTF-8 text")
+        longest = max((len(os.fsencode(part)) for part in value.parts), default=0) if isinstance(value, Path) else 0
+        if longest > LONGEST_NAME or len(text) > LONGEST_PATH:
+            raise UsageError(f"{subject} is longer than the name of a file can be")
 
 
 @contextmanager

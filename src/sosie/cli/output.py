@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sosie.cli.streams import json_line, write_error
+from sosie.core.address import conceal
 from sosie.core.event import Event, Note, Progress
 from sosie.core.finding import Finding
+from sosie.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress as Bars
+    from rich.segment import Segment
 
 PIPED_WIDTH = 160
 MARKS = {"error": ("✗", "red"), "warning": ("!", "yellow"), "info": ("i", "cyan")}
@@ -37,22 +40,27 @@ class Output:
 
             width = None if sys.stderr.isatty() else PIPED_WIDTH
             self._console = Console(stderr=True, highlight=False, soft_wrap=True, width=width)
+            self._console.render = _only_printable(self._console.render)
         return self._console
 
     def line(self, value: dict[str, Any]) -> None:
         """One JSON object on stdout."""
-        sys.stdout.write(json.dumps(value, ensure_ascii=False) + "\n")
+        self.document(value)
+
+    def document(self, value: Any, indent: int | None = None) -> None:
+        """A JSON value on stdout."""
+        sys.stdout.write(json_line(value, indent) + "\n")
         sys.stdout.flush()
 
-    def data(self, text: str) -> None:
-        """One line of plain data on stdout."""
-        sys.stdout.write(text + "\n")
+    def data(self, text: str, lines: bool = False) -> None:
+        """One line of plain data on stdout; a text of several with `lines`."""
+        sys.stdout.write(printable(text if lines else conceal(text), lines) + "\n")
         sys.stdout.flush()
 
-    def say(self, text: str, style: str = "") -> None:
-        """Prose on stderr, unless `-q`."""
+    def say(self, text: str, style: str = "", lines: bool = False) -> None:
+        """Prose on stderr, unless `-q`; one line, or several with `lines`."""
         if not self.quiet:
-            self.console.print(text, style=style or None, markup=False)
+            self.console.print(printable(conceal(text), lines), style=style or None, markup=False)
 
     def finding(self, finding: Finding, always: bool = False) -> None:
         """A finding on stderr; infos with `-v` (or `always`) only, warnings unless `-q`, errors always."""
@@ -61,9 +69,10 @@ class Output:
         if finding.severity != "error" and self.quiet:
             return
         mark, style = MARKS[finding.severity]
-        self.console.print(f"{mark} {finding.severity} {finding.code}: {finding.message}", style=style, markup=False)
-        if finding.hint:
-            self.console.print(f"  hint: {finding.hint}", markup=False)
+        message, hint = (printable(conceal(text)) for text in (finding.message, finding.hint))
+        self.console.print(f"{mark} {finding.severity} {finding.code}: {message}", style=style, markup=False)
+        if hint:
+            self.console.print(f"  hint: {hint}", markup=False)
 
     def event(self, event: Event, always: bool = False) -> None:
         """Shows what any use case yields while it goes on; its results are the command's to show."""
@@ -100,9 +109,20 @@ class Output:
     def step(self, description: str, done: float, total: float) -> None:
         """Moves the progress bar."""
         if self._bars is not None:
-            self._bars.update(self._bars.task_ids[0], description=description, completed=done, total=total)
+            shown = printable(conceal(description))
+            self._bars.update(self._bars.task_ids[0], description=shown, completed=done, total=total)
 
     @staticmethod
     def error(message: str, hint: str = "") -> None:
         """`error: ...` and `hint: ...` on stderr."""
-        sys.stderr.write(f"error: {message}\n" + (f"hint: {hint}\n" if hint else ""))
+        write_error(message, hint)
+
+
+def _only_printable(render: Callable[..., Iterable[Segment]]) -> Callable[..., Generator[Segment]]:
+    """A console's way to make segments, whose texts hold no controls but its own: tables are rendered by it too."""
+
+    def printed(*arguments: Any, **options: Any) -> Generator[Segment]:
+        for segment in render(*arguments, **options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+    return printed

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int
     if output.as_json:
         output.line(to_table(load_recipe(workspace, name)))
     else:
-        output.data(recipe_text(find_recipe(workspace, name).path).rstrip("\n"))
+        output.data(recipe_text(find_recipe(workspace, name).path).rstrip("\n"), lines=True)
     return 0
 
 
@@ -86,7 +85,7 @@ def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[s
         return 1
     for sentence in _around(shown):
         output.say(sentence)
-    output.data(json.dumps(shown.table, ensure_ascii=False, indent=None if output.as_json else 2))
+    output.document(shown.table, None if output.as_json else 2)
     return 0
 
 

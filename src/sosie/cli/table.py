@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from sosie.core.printable import printable
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -33,7 +35,7 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
         cells = [_value(by_name.get(judge)) for judge in judges]
         defects = [score.name for score in card.of("defect") if not score.passed]
         shown.add_row(
-            escape(image),
+            escape(printable(image)),
             "[green]✓ keep[/]" if verdict.outcome == "keep" else f"[red]✗ {verdict.outcome}[/]",
             *cells,
             ", ".join(defects) or "none",

@@ -22,17 +22,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from sosie.core.address import conceal
+
 
 class SosieError(Exception):
     """An error for the user: what happened to which thing, what was expected, what to run.
 
-    `message` says the first two in one sentence; `hint` is a command or an action, or empty.
+    `message` says the first two in one sentence; `hint` is a command or an action, or empty. Addresses in them lose
+    what may be secret: they are often repeated as they were typed.
     """
 
     def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = conceal(message)
+        self.hint = conceal(hint)
+        super().__init__(self.message)
 
 
 class UsageError(SosieError):

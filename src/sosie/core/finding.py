@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from sosie.core.address import conceal
 from sosie.core.errors import SosieError
 
 Severity = Literal["info", "warning", "error"]
@@ -40,7 +41,7 @@ class Rule:
 
     def at(self, subject: str, message: str, hint: str = "", *, severity: Severity | None = None) -> Finding:
         """The finding that `subject` breaks this rule; `severity` where the case is better or worse than usual."""
-        return Finding(self.code, severity or self.severity, subject, message, hint)
+        return Finding(self.code, severity or self.severity, conceal(subject), conceal(message), conceal(hint))
 
 
 class RuleError(SosieError):

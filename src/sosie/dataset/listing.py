@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
+from sosie.core.address import bare
 from sosie.core.errors import ConfigError, UsageError
 from sosie.core.schema import digest
 from sosie.fetch.download import Wanted, download
@@ -59,7 +60,7 @@ class Listed:
         query = sorted(pair for pair in parse_qsl(parts.query) if not SIGNED.search(pair[0]))
         suffix = PurePosixPath(parts.path).suffix.lower()
         ending = suffix if is_named_as_picture(Path(f"x{suffix}")) else ".img"
-        return digest([shown(self.url), query])[:16] + ending
+        return digest([bare(self.url), query])[:16] + ending
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,10 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from sosie.core.address import show_address as shown
 from sosie.core.errors import UsageError
+
+__all__ = ["LOCAL", "Hubs", "origin", "shown"]
 
 LOCAL = ("127.0.0.1", "::1", "localhost")
 
@@ -50,13 +53,6 @@ def origin(url: str) -> tuple[str, str, int | None]:
     """Scheme, host and port of an address, the default ports written out."""
     parts = urlsplit(url)
     return parts.scheme, parts.hostname or "", parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-def shown(url: str) -> str:
-    """An address for messages: without user, query and fragment, where secrets stand."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"[:300]
 
 
 def zone(address: str) -> int:
