@@ -68,16 +68,16 @@ class SessionFaces:
         return face_crops(self._references(plan), self._session.detector, guide.references)
 
     def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
-        """The character's face by the encoder of the stage's first guide; the largest one if nothing guides."""
+        """The character's face by the encoder of the stage's first guide that has one; the largest one without."""
         pixels = np.asarray(image.convert("RGB"))
         faces = self._session.detector.detect(pixels)
-        if stage.guides and len(faces) > 1:
-            guide = stage.guides[0]
+        guide = next((guide for guide in stage.guides if guide.encoder), None)
+        if guide is not None and len(faces) > 1:
             encoder, wanted = self._encoder(guide.encoder), self.embedding(guide, plan)
             alike = [similarity("cosine", wanted, encoder.embed(pixels, face)) for face in faces]
         else:
             alike = [face.box[2] * face.box[3] / pixels.size for face in faces]
-        lead = 0.05 if stage.guides else 0.0
+        lead = 0.05 if guide is not None else 0.0
         limits = stage.detail
         choice = choose_face(faces, alike, min_interocular=limits.min_face, max_yaw=limits.max_yaw, min_lead=lead)
         if choice.index is not None:

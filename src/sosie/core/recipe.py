@@ -69,15 +69,16 @@ class Keypoints:
 class Guide:
     """An identity guide: what makes the model draw this face.
 
-    `kind` is one that was trained for the stage's family. `weights`, `encoder`, `image_encoder` (CLIP, of
-    `faceid-plus-v2`), `lora` (FaceID's own, with `lora_weight`) and the key points' ControlNet name files: a path,
-    or `MODEL:FILE` for a file inside a model. `scale` is 0 (no effect) to 1 (full). `references` is how many of the
-    character's references, the most frontal first, give the mean embedding; 1 takes the best alone.
+    `kind` is one that was trained for the stage's family, and says which of the files it needs. `weights`, `encoder`
+    (of faces), `image_encoder` (CLIP, of `faceid-plus-v2`), `lora` (FaceID's own, with `lora_weight`) and the key
+    points' ControlNet name files: a path, or `MODEL:FILE` for a file inside a model. `scale` is 0 (no effect) to 1
+    (full). `references` is how many of the character's references, the most frontal first, give the mean embedding;
+    1 takes the best alone.
     """
 
     kind: str
-    weights: str
-    encoder: str
+    weights: str = ""
+    encoder: str = ""
     scale: Annotated[float, Range(0, 2)] = 0.85
     references: Annotated[int, Range(1, 100)] = 4
     image_encoder: str = ""

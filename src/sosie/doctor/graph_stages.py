@@ -44,7 +44,7 @@ def graph_stages(graph: Graph, files: GraphFiles, subject: str) -> Iterator[Asse
             encoders=walk.encoders(sampler),
             vae=walk.vae(sampler),
             loras=tuple(walk.loras(chain)),
-            guides=tuple(walk.guides(chain)),
+            guides=tuple(walk.guides([*chain, *walk.conditioning(sampler)])),
             settings=walk.settings(sampler, chain),
             references=walk.references(sampler),
         )
@@ -100,6 +100,11 @@ class Walk:
     def models(self, sampler: Node) -> list[Node]:
         """The chain of the model, from the sampler up to its loader."""
         return self.up(self._guider(sampler), "model", "MODEL")
+
+    def conditioning(self, sampler: Node) -> list[Node]:
+        """The chain of the positive conditioning, from the sampler up."""
+        guider = self._guider(sampler)
+        return self.up(guider, "positive", "CONDITIONING") or self.up(guider, "conditioning", "CONDITIONING")
 
     def _guider(self, sampler: Node) -> Node | None:
         """The node that holds model, conditioning and CFG of a sampler."""
@@ -162,8 +167,8 @@ class Walk:
                 yield LoraPart(part, weight)
 
     def guides(self, chain: list[Node]) -> Iterator[GuidePart]:
-        """The identity guides on the model's way that have an effect."""
-        for node in chain:
+        """The identity guides on these ways that have an effect, each once."""
+        for node in {node.id: node for node in chain}.values():
             guide = guide_node(node.kind)
             scale = (self.number(node, guide.scale) if guide and guide.scale else 0) or 0
             if guide is None or scale <= 0:
@@ -180,9 +185,11 @@ class Walk:
             )
 
     def _loaded(self, node: Node, by: Loaded | None) -> PlacedFile | None:
-        """The file that feeds an input, if the node at its other end names one."""
-        found = self._graph.source(node, by[0]) if by else None
-        return self._files.part(found[0], by[1]) if found and by else None
+        """The file that feeds an input, if the node at its other end names one; or that the node names itself."""
+        if by is None:
+            return None
+        found = self._graph.source(node, by[0]) if by[0] else (node, 0)
+        return self._files.part(found[0], by[1]) if found else None
 
     def settings(self, sampler: Node, chain: list[Node]) -> SamplingSettings:
         """Steps, CFG, denoise, shift and precision; the node nearest to the sampler wins."""

@@ -8,7 +8,7 @@ from functools import cache
 from types import MappingProxyType
 
 Loaded = tuple[str, str]
-"""An input that takes a link, and the input of the node at its other end that names a file."""
+"""An input that takes a link, and the input of the node at its other end that names a file; an empty one: of itself."""
 
 
 @dataclass(frozen=True)

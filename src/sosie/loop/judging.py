@@ -136,7 +136,7 @@ def generator_digest(recipe: Recipe, assets: Mapping[str, str]) -> str:
 
 
 def _guides(bill: Bill) -> tuple[Guidance, ...]:
-    names = dict.fromkeys(guide.encoder for stage in bill.stages for guide in stage.guides)
+    names = dict.fromkeys(guide.encoder for stage in bill.stages for guide in stage.guides if guide.encoder)
     return tuple(Guidance(name, bill.digests[name]) for name in names)
 
 

@@ -307,6 +307,7 @@ def _models(plan: Plan) -> list[tuple[str, str, str]]:
         for guide in stage.guides:
             roles[guide.weights, "guide"] = None
             roles[guide.encoder, "encoder"] = None
+    roles = {(name, role): None for name, role in roles if name}
     known = {name for name, _ in roles}
     roles |= {(asset.name, "part"): None for asset in plan.assets if asset.name not in known}
     return [(plan.asset(name).sha256, as_text(name), role) for name, role in roles]

@@ -14,7 +14,7 @@ from sosie.core.prompt import FIELDS, fill
 from sosie.core.ranges import out_of_range
 from sosie.core.recipe_table import with_files, written_out
 from sosie.core.schema import from_table
-from sosie.families import families
+from sosie.families import families, guides_of
 from sosie.families.plugged import BrokenGuide, plugged_guides
 from sosie.files.regular import read_text
 from sosie.files.toml import read_toml
@@ -124,3 +124,7 @@ def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
                 at = f"{table}[{index}].guides[{place}].kind"
                 why = f": {broken[guide.kind]}" if guide.kind in broken else nearest(guide.kind, near)
                 yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{why}"
+                kind = guides_of(stage.family).kind(guide.kind)
+                for need in ("weights", "encoder"):
+                    lacks = kind is not None and need in kind.needs and not getattr(guide, need)
+                    yield not lacks, f"{table}[{index}].guides[{place}] has no {need}, which '{guide.kind}' needs"

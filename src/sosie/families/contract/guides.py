@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 Join = Literal["adapter", "text", "control", "images"]
 """Where a run takes what a guide gives: `Conditioning` says what each is."""
 
-Need = Literal["encoder", "image_encoder", "keypoints"]
-"""The fields of a recipe's guide that a kind may need; `weights` all have."""
+Need = Literal["weights", "encoder", "image_encoder", "keypoints"]
+"""The fields of a recipe's guide that a kind may need."""
 
 
 @dataclass(frozen=True, eq=False)

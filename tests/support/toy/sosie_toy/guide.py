@@ -27,6 +27,7 @@ TOYFACE = GuideKind(
     ("toy",),
     encoder="w600k_r50",
     pack="buffalo_l",
+    needs={"encoder": "its face encoder"},
     in_process=InProcess(condition, ("images",)),
     in_graphs=InGraphs(files, draw),
 )

@@ -6,15 +6,27 @@ plain IP-Adapter; the node asks for a CLIP vision model even where the weights u
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from sosie.core import Guide
-from sosie.families.contract.guides import Conditioning, GuideInput, GuideKind, GuideStage, InGraphs, InProcess, Scene
+from sosie.families.contract.guides import (
+    Conditioning,
+    GuideInput,
+    GuideKind,
+    GuideStage,
+    InGraphs,
+    InProcess,
+    Need,
+    Scene,
+)
 from sosie.families.sdxl.guides.shared import key_points, references
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.guides import GuideNode
 
 ENCODER, PACK = "w600k_r50", "buffalo_l"
+
+FILES: Mapping[Need, str] = {"weights": "its adapter", "encoder": "its face encoder"}
 
 VISION = "CLIP-ViT-H-14-laion2B-s32B-b79K"
 """The CLIP vision model that FaceID Plus v2 was trained with."""
@@ -79,6 +91,7 @@ GUIDE = GuideKind(
     ("sdxl",),
     encoder=ENCODER,
     pack=PACK,
+    needs=FILES,
     in_process=InProcess(condition, ("adapter", "control"), "faceid"),
     in_graphs=InGraphs(files, draw),
     nodes=NODES,

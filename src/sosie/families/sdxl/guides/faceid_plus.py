@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sosie.core.errors import EngineError
 from sosie.families.contract.guides import Conditioning, GuideInput, GuideKind, InGraphs, InProcess
-from sosie.families.sdxl.guides.faceid import ENCODER, PACK, draw, files
+from sosie.families.sdxl.guides.faceid import ENCODER, FILES, PACK, draw, files
 from sosie.families.sdxl.guides.shared import key_points
 
 
@@ -22,7 +22,7 @@ GUIDE = GuideKind(
     ("sdxl",),
     encoder=ENCODER,
     pack=PACK,
-    needs={"image_encoder": "CLIP ViT-H"},
+    needs={**FILES, "image_encoder": "CLIP ViT-H"},
     in_process=InProcess(condition, ("adapter", "control"), "faceid-plus-v2"),
     in_graphs=InGraphs(files, draw),
 )
