@@ -31,8 +31,8 @@ def graph_stages(graph: Graph, files: GraphFiles, subject: str) -> Iterator[Asse
 
     The family of a model's file that is not there is the one that its name tells, if it tells one.
     """
+    walk = Walk(graph, files)
     for sampler in graph.of(*SAMPLERS):
-        walk = Walk(graph, files)
         chain = walk.models(sampler)
         base = next((part for node in chain if (part := walk.base(node)) is not None), None)
         model = base.model if base else None
@@ -56,6 +56,7 @@ class Walk:
     def __init__(self, graph: Graph, files: GraphFiles) -> None:
         self._graph = graph
         self._files = files
+        self._decoders = graph.of(*DECODERS)
 
     def value(self, node: Node | None, name: str) -> Value | None:
         """The value of a widget, through a node that only holds a value; None if it is not known."""
@@ -76,17 +77,17 @@ class Walk:
         except (TypeError, ValueError):
             return None
 
-    def up(self, start: Node | None, name: str, carries: str) -> list[Node]:
+    def up(self, start: Node | None, name: str, carries: str) -> Iterator[Node]:
         """The nodes on the way up a wire, nearest first, as long as each takes what it gives."""
-        chain: list[Node] = []
+        seen: set[str] = set()
         node, inputs = start, (name,)
         while node is not None:
             found = next((f for entry in inputs if (f := self._graph.source(node, entry)) is not None), None)
-            node = found[0] if found and found[0] not in chain else None
+            node = found[0] if found and found[0].id not in seen else None
             if node is not None:
-                chain.append(node)
+                seen.add(node.id)
+                yield node
                 inputs = self._through(node, carries)
-        return chain
 
     def _through(self, node: Node, carries: str) -> tuple[str, ...]:
         """The inputs by which a node passes something on."""
@@ -99,7 +100,7 @@ class Walk:
 
     def models(self, sampler: Node) -> list[Node]:
         """The chain of the model, from the sampler up to its loader."""
-        return self.up(self._guider(sampler), "model", "MODEL")
+        return list(self.up(self._guider(sampler), "model", "MODEL"))
 
     def conditioning(self, sampler: Node) -> list[Node]:
         """The chain of the positive conditioning, from the sampler up."""
@@ -148,7 +149,7 @@ class Walk:
     def vae(self, sampler: Node) -> PlacedFile | None:
         """The file of the VAE that decodes what a sampler gives, where it is loaded by itself."""
         holders = [sampler] if sampler.link("vae") else []
-        for decoder in self._graph.of(*DECODERS):
+        for decoder in self._decoders:
             chain = self.up(decoder, "samples", "LATENT")
             if next((node for node in chain if node.kind in SAMPLERS), None) is sampler:
                 holders.append(decoder)

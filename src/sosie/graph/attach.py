@@ -75,7 +75,8 @@ def find_output(graph: Graph) -> str:
     saving = graph.of(*SAVERS) or graph.of(*SHOWERS) or tuple(node for node in graph if _may_save(node))
     if not saving:
         raise UsageError("the graph saves no image", "add a SaveImage node in ComfyUI")
-    last = [node for node in saving if all(_image(other) <= graph.above(node.id) for other in saving)]
+    images = {name for node in saving for name in _image(node)}
+    last = [node for node in saving if images <= graph.above(node.id)]
     if len(last) == 1:
         return last[0].id
     hint = f'say which: --set "output={saving[0].id}"'
@@ -86,7 +87,8 @@ def expect_runnable(graph: Graph, output: str) -> None:
     """Raises `UsageError` for a graph that lost something on its way from the editor's format."""
     if graph.problems:
         raise UsageError(f"the graph is not whole: {graph.problems[0]}", EXPORT)
-    unread = [graph.nodes[name] for name in graph.nodes if name in graph.above(output) and graph.nodes[name].unread]
+    above = graph.above(output)
+    unread = [node for node in graph if node.id in above and node.unread]
     if unread:
         message = f"the editor's file names no inputs, and these classes are not known here: {listed(unread)}"
         raise UsageError(message, EXPORT)
