@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
 import pytest
 
 from sosie.cli.output import Output
-from sosie.core import Event, Note, Progress, Result
+from sosie.cli.table import table
+from sosie.core import Event, Note, Progress, Result, Score, Scorecard, Verdict
 from sosie.core.finding import Rule
 
 X000 = Rule("SOS-X000", "warning", "A rule of this test")
@@ -44,3 +46,27 @@ def test_findings_and_notes_are_prose_and_progress_moves_the_bar(
     told = capsys.readouterr()
     assert (told.out, told.err.splitlines()) == ("", shown)
     assert output.moved == [("drawing", 1, 4), ("fetching", 7, 7)]
+
+
+ODD = "o:moon:x/[bold]a[/bold] :star: [red] \\[x] https://x.y/[1] '7' True"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_shown_is_what_was_used_character_by_character(
+    terminal: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    for name, value in (("FORCE_COLOR", "1"), ("TERM", "xterm-256color")) if terminal else (("NO_COLOR", "1"),):
+        monkeypatch.setenv(name, value)
+    output = Output(as_json=False, quiet=False, verbose=True)
+    card = Scorecard((Score("defect", "[b]odd[/b]:moon:", 1.0, 0.5, False),))
+    with output.progress():
+        output.event(Note(ODD))
+        output.event(X000.at("here", ODD, ODD))
+        output.step(ODD, 1, 2)
+    output.say(ODD, "bold")
+    output.console.print(table([(ODD, card, Verdict("retry"), 1.0)]))
+    told = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
+    assert told.count(ODD) >= 5
+    assert "[b]odd[/b]:moon:" in told
+    assert not re.search("[\U0001f300-\U0001faff\u2b50]", told)

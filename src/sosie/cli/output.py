@@ -34,12 +34,17 @@ class Output:
 
     @property
     def console(self) -> Console:
-        """stderr, with colours where it is a terminal and NO_COLOR is not set."""
+        """stderr, with colours where it is a terminal and NO_COLOR is not set.
+
+        What is written to it stays as it is: no bracket is markup, no `:word:` an emoji.
+        """
         if self._console is None:
             from rich.console import Console
 
             width = None if sys.stderr.isatty() else PIPED_WIDTH
-            self._console = Console(stderr=True, highlight=False, soft_wrap=True, width=width)
+            self._console = Console(
+                stderr=True, soft_wrap=True, width=width, markup=False, emoji=False, highlight=False
+            )
             self._console.render = _only_printable(self._console.render)
         return self._console
 
@@ -60,7 +65,7 @@ class Output:
     def say(self, text: str, style: str = "", lines: bool = False) -> None:
         """Prose on stderr, unless `-q`; one line, or several with `lines`."""
         if not self.quiet:
-            self.console.print(printable(conceal(text), lines), style=style or None, markup=False)
+            self.console.print(printable(conceal(text), lines), style=style or None)
 
     def finding(self, finding: Finding, always: bool = False) -> None:
         """A finding on stderr; infos with `-v` (or `always`) only, warnings unless `-q`, errors always."""
@@ -70,9 +75,9 @@ class Output:
             return
         mark, style = MARKS[finding.severity]
         message, hint = (printable(conceal(text)) for text in (finding.message, finding.hint))
-        self.console.print(f"{mark} {finding.severity} {finding.code}: {message}", style=style, markup=False)
+        self.console.print(f"{mark} {finding.severity} {finding.code}: {message}", style=style)
         if hint:
-            self.console.print(f"  hint: {hint}", markup=False)
+            self.console.print(f"  hint: {hint}")
 
     def event(self, event: Event, always: bool = False) -> None:
         """Shows what any use case yields while it goes on; its results are the command's to show."""
@@ -93,7 +98,7 @@ class Output:
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),

@@ -9,6 +9,7 @@ from sosie.core.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
+    from rich.text import Text
 
     from sosie.core import Score, Scorecard, Verdict
 
@@ -18,8 +19,8 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
 
     Below it what set the thresholds, where it was no cohort.
     """
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     judges = list(dict.fromkeys(score.name for _, card, _, _ in rows for score in card.of("identity")))
     shown = Table(header_style="bold", row_styles=["", "dim"] if len(rows) > 6 else None)
@@ -35,20 +36,23 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
         cells = [_value(by_name.get(judge)) for judge in judges]
         defects = [score.name for score in card.of("defect") if not score.passed]
         shown.add_row(
-            escape(printable(image)),
-            "[green]✓ keep[/]" if verdict.outcome == "keep" else f"[red]✗ {verdict.outcome}[/]",
+            Text(printable(image)),
+            Text("✓ keep", "green") if verdict.outcome == "keep" else Text(f"✗ {verdict.outcome}", "red"),
             *cells,
-            ", ".join(defects) or "none",
+            Text(", ".join(defects) or "none"),
             "" if seconds is None else f"{seconds:.1f}",
         )
     return shown
 
 
-def _value(score: Score | None) -> str:
+def _value(score: Score | None) -> Text:
+    from rich.text import Text
+
     if score is None or score.value is None:
-        return "-"
+        return Text("-")
     if score.threshold is None:
-        return f"{score.value:.3f}"
+        return Text(f"{score.value:.3f}")
     sign = {(True, True): "≥", (True, False): "<", (False, True): "≤", (False, False): ">"}
     colour = "green" if score.passed else "red"
-    return f"[{colour}]{score.value:.3f} {sign[score.higher_is_better, bool(score.passed)]} {score.threshold:.3f}[/]"
+    mark = sign[score.higher_is_better, bool(score.passed)]
+    return Text(f"{score.value:.3f} {mark} {score.threshold:.3f}", colour)
