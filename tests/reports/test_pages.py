@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from renders import CARD, a_render
+from renders import CARD, KEEP, a_render, deliver
 
 from sosie.core import CohortRate, Score, Scorecard, Verdict
+from sosie.core.errors import DeliveryError
 from sosie.reports.publish import run_page, write_report
 from sosie.reports.report import Report
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, training_page
@@ -48,11 +49,16 @@ def report_of(folder: Path, prompt: str, *verdicts: Verdict, card: Scorecard = C
         for render, verdict in zip(renders, verdicts, strict=True):
             store.add_scorecard(render.id, "gate", card, verdict)
             if verdict.outcome == "keep":
-                store.record_delivery(run, render.id, folder / f"mira-{render.id}.png", True)
+                deliver(store, run, render.id, folder / f"mira-{render.id}.png", True)
     with Record(folder) as record:
         rows = tuple(record.attempt(render.id, "gate") for render in renders)
     return Report(
-        run, "mira", (rows[0].render.image,), rows, Gate((), {}, joint=CohortRate("mini", 300, 2, 0.007, 0.02))
+        "asked",
+        folder,
+        "mira",
+        (rows[0].render.image,),
+        rows,
+        Gate((), {}, joint=CohortRate("mini", 300, 2, 0.007, 0.02)),
     )
 
 
@@ -96,10 +102,10 @@ def test_the_page_of_a_run_shows_what_was_kept_first_and_why_the_rest_was_not(tm
         assert told in words
 
 
-def test_a_delivery_of_another_run_is_not_the_name_of_this_ones(tmp_path: Path) -> None:
+def test_a_delivery_into_another_folder_is_not_named(tmp_path: Path) -> None:
     report = report_of(tmp_path / "s", "smiling", Verdict("keep", ()))
     assert report.name(report.rows[0]) == "mira-1.png"
-    assert replace(report, run=report.run + 1).name(report.rows[0]) == ""
+    assert replace(report, out=tmp_path / "elsewhere").name(report.rows[0]) == ""
 
 
 def test_a_report_is_written_whole_with_its_sheet(tmp_path: Path) -> None:
@@ -120,3 +126,20 @@ def test_of_very_many_steps_the_best_is_among_the_samples_shown(tmp_path: Path, 
     assert page.count('alt="step ') <= 41
     assert "Training set: 0 images" in page
     assert "Curves" not in page
+
+
+def test_a_report_takes_the_place_of_its_own_and_of_nobody_elses(tmp_path: Path) -> None:
+    report, folder = report_of(tmp_path / "s", "smiling", KEEP), tmp_path / "out"
+    other = replace(report, asked="another")
+    assert write_report(report, folder) == (folder / "contact-sheet.png", folder / "index.html")
+    assert write_report(other, folder) == (folder / "contact-sheet-another.png", folder / "index-another.html")
+    assert write_report(report, folder)[1].name == "index.html"
+    assert len(list(folder.iterdir())) == 4
+    (folder / "index.html").write_text("mine")
+    sheet, page = write_report(report, folder)
+    assert (sheet.name, page.name) == ("contact-sheet.png", "index-asked.html")
+    assert (folder / "index.html").read_text() == "mine"
+    page.write_text("mine too")
+    with pytest.raises(DeliveryError, match="File exists"):
+        write_report(report, folder)
+    assert page.read_text() == "mine too"

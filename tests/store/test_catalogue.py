@@ -67,7 +67,7 @@ def test_a_catalogue_of_a_newer_sosie_is_refused_and_left_alone(folder: Path) ->
     with raw(folder) as database:
         database.execute("PRAGMA user_version = 99")
     before = (folder / "catalogue.sqlite").read_bytes()
-    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 4") as caught:
+    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 5") as caught:
         Store.open(folder)
     assert "--upgrade" in caught.value.hint
     assert (folder / "catalogue.sqlite").read_bytes() == before
@@ -135,7 +135,8 @@ def test_a_store_of_the_first_version_is_migrated_with_all_it_holds(
     first = catalogue.migrations()[:1]
     with monkeypatch.context() as patch:
         patch.setattr(catalogue, "migrations", lambda: first)
-        Store.open(folder).close()
+        folder.mkdir()
+        catalogue.Catalogue(folder / "catalogue.sqlite").close()
         with raw(folder) as database:
             assert "notes" not in [row[1] for row in database.execute("PRAGMA table_info(renders)")]
     with Store.open(folder) as store:

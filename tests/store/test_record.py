@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from renders import CARD, ENVIRONMENT, KEEP, a_render
+from renders import CARD, ENVIRONMENT, KEEP, a_render, deliver
 
 from sosie.core import Finding, Scorecard, Verdict
 from sosie.core.errors import StoreError
@@ -29,8 +29,8 @@ def folder(tmp_path: Path) -> Path:
         store.add_scorecard(first.id, "gate", CARD, KEEP)
         store.add_scorecard(second.id, "gate", Scorecard(()), RETRY)
         store.add_scorecard(other.id, "another gate", CARD, KEEP)
-        store.record_delivery(run, first.id, Path("/out/a.png"), True)
-        store.record_delivery(run, first.id, Path("/out/b.png"), False)
+        deliver(store, run, first.id, Path("/out/a.png"), True)
+        deliver(store, run, first.id, Path("/out/b.png"), False)
         store.add_findings(run, [Finding("SOS-R001", "info", "mini", "said", "")])
         store.end_run(run, "done")
         begun = store.begin_run("train", {})

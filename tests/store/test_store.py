@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import time
@@ -11,14 +12,15 @@ from pathlib import Path
 import pytest
 from catalogues import check_whole, raw
 from PIL import Image
-from renders import CARD, ENVIRONMENT, GUIDE, KEEP, a_render, picture
+from renders import CARD, ENVIRONMENT, GUIDE, KEEP, a_render, deliver, picture
 
 from sosie.core import (
     Finding,
 )
 from sosie.core.errors import StoreError
 from sosie.files.images import read_image
-from sosie.store import Store, catalogue, images, pixels_digest
+from sosie.store import Outgoing, Store, catalogue, images, pixels_digest
+from sosie.store.record import Record
 from sosie.store.rows import Notes
 
 # --- round trips ---
@@ -91,7 +93,7 @@ def test_runs_findings_and_deliveries_are_recorded(store: Store, folder: Path) -
     findings = [Finding("SOS-R001", "warning", "mini", "what", "do"), Finding("SOS-R002", "info", "mini", "so")]
     store.add_findings(run, findings)
     render = store.add_render(a_render(1))
-    store.record_delivery(run, render.id, Path("out/1.png"), provenance=False)
+    deliver(store, run, render.id, Path("out/1.png"), False)
     store.end_run(run, "done")
     assert store.findings(run) == tuple(findings)
     assert store.findings() == ()
@@ -102,14 +104,14 @@ def test_runs_findings_and_deliveries_are_recorded(store: Store, folder: Path) -
         delivery = database.execute("SELECT run, render, plan, pixels, path, provenance FROM deliveries").fetchone()
     assert arguments == '{"out": "out", "n": 4, "prompts": ["a", "b"], "seed": null}'
     assert outcome == "done"
-    assert delivery == (run, render.id, render.plan.id, render.pixels, "out/1.png", 0)
+    assert delivery == (run, render.id, render.plan.id, render.pixels, str(Path.cwd() / "out/1.png"), 0)
 
 
 def test_text_that_utf8_cannot_hold_is_stored(store: Store) -> None:
     odd = os.fsdecode(b"caf\xe9\x00.png")
     run = store.begin_run("generate", {"prompt": odd})
     render = store.add_render(a_render(1, prompt=f"portrait {odd}"))
-    store.record_delivery(run, render.id, Path(odd), provenance=True)
+    deliver(store, run, render.id, Path(odd), True)
     store.add_findings(run, [Finding("SOS-R001", "error", odd, odd)])
     found = store.find_render(render.plan.id, "fake")
     assert found is not None
@@ -121,7 +123,7 @@ def test_records_that_name_nothing_stored_are_refused(store: Store) -> None:
         lambda: store.end_run(9, "done"),
         lambda: store.add_findings(9, [Finding("SOS-R001", "info", "a", "b")]),
         lambda: store.add_scorecard(9, "gate", CARD, KEEP),
-        lambda: store.record_delivery(9, 9, Path("x"), provenance=True),
+        lambda: deliver(store, 9, 9, Path("x"), True),
     ):
         with pytest.raises(StoreError, match="expected"):
             refused()
@@ -202,7 +204,7 @@ def test_a_render_whose_image_was_lost_is_not_done_and_says_why(store: Store, fo
     run = store.begin_run("generate", {})
     lost, other = store.add_render(a_render(1)), store.add_render(a_render(2))
     store.add_scorecard(lost.id, "gate", CARD, KEEP)
-    store.record_delivery(run, lost.id, Path("out/1.png"), provenance=True)
+    deliver(store, run, lost.id, Path("out/1.png"), True)
     harm(lost.image)
     assert store.find_render(lost.plan.id, "fake") is None
     assert store.find_render(other.plan.id, "fake") == other
@@ -316,3 +318,55 @@ def test_the_state_of_a_workspace_is_its_owners_alone_also_one_that_was_open_bef
     with Store.open(folder) as store:
         store.add_render(a_render(2))
         assert not open_to_others()
+
+
+def test_a_delivery_is_recorded_once_and_only_while_its_file_is_the_one_that_was_written(
+    store: Store, folder: Path, tmp_path: Path
+) -> None:
+    render, path = store.add_render(a_render(1)), tmp_path / "1.png"
+    sha256 = hashlib.sha256(b"image").hexdigest()
+
+    def written(run: int, data: bytes = b"image") -> None:
+        if not store.is_delivered(render.id, path, True):
+            with store.delivering(Outgoing(run, render.id, path, True, sha256)):
+                path.write_bytes(data)
+
+    first, second = store.begin_run("generate", {}), store.begin_run("generate", {})
+    written(first)
+    written(second)
+    with Record(folder) as record:
+        assert [one.path for one in record.deliveries(first)] == [path]
+        assert record.deliveries(second) == ()
+    path.write_bytes(b"edited")
+    assert not store.is_delivered(render.id, path, True)
+    assert not store.is_delivered(render.id, path, False)
+    written(second)
+    assert store.counts()["deliveries"] == 1
+    with Record(folder) as record:
+        assert [one.path for one in record.deliveries(second)] == [path]
+
+
+def test_a_delivery_that_failed_or_was_killed_is_known_by_its_file(store: Store, folder: Path, tmp_path: Path) -> None:
+    run, path, other = store.begin_run("generate", {}), tmp_path / "1.png", tmp_path / "2.png"
+    render, sha256 = store.add_render(a_render(1)), hashlib.sha256(b"image").hexdigest()
+
+    def fail(path: Path, error: type[BaseException], data: bytes = b"") -> None:
+        with store.delivering(Outgoing(run, render.id, path, True, sha256)):
+            if data:
+                path.write_bytes(data)
+            raise error("it went wrong")
+
+    with pytest.raises(StoreError):
+        fail(path, StoreError)
+    assert store.counts()["deliveries"] == 0
+    for place, data in ((path, b"image"), (other, b"")):
+        with pytest.raises(KeyboardInterrupt):  # a kill does nothing afterwards either
+            fail(place, KeyboardInterrupt, data)
+    with Record(folder) as record:
+        assert record.deliveries(run) == ()
+    with raw(folder) as database:
+        database.execute("UPDATE deliveries SET created = '2020-01-01T00:00:00.000000+00:00'")
+    Store.open(folder).close()
+    with Record(folder) as record:
+        assert [one.path for one in record.deliveries(run)] == [path]
+    assert store.counts()["deliveries"] == 1

@@ -30,6 +30,7 @@ from sosie.engines import DEFAULT, scheme_of
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
+from sosie.store import Outgoing
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
 from sosie.workspace.writing import writing
@@ -162,9 +163,10 @@ def _fill(session: Session, order: Bootstrap, state: _State) -> Generator[Event]
 
 def _take(session: Session, order: Bootstrap, state: _State, attempt: Attempt) -> AddedImage:
     item = OfferedImage(attempt.stored.image, _source(attempt))
-    member, path = add(session, order.character, state.members, item, Captioning(order.recipe, order.command))
-    session.store.record_delivery(state.run, attempt.stored.id, path, False)
-    return AddedImage(member, path)
+    sha256 = attempt.stored.sha256
+    target = dataset_folder(session, order.character) / image_set.name_in_set(item.path, sha256)
+    with session.store.delivering(Outgoing(state.run, attempt.stored.id, target, False, sha256)):
+        return AddedImage(*add(session, order.character, state.members, item, Captioning(order.recipe, order.command)))
 
 
 def _without_copies(session: Session, order: Bootstrap, state: _State) -> Generator[Event]:

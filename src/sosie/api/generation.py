@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, 
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
+from sosie.core.schema import digest
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.doctor.slots import R013
@@ -23,6 +25,7 @@ from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
 from sosie.reports.report import Report
+from sosie.store import Outgoing
 from sosie.store.record import Record
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.library import Library
@@ -231,7 +234,7 @@ def _deliver_all(
         outcome = "done"
         from sosie.reports.publish import write_report
 
-        sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate, started), order.out)
+        sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate), order.out)
         yield Summary(tuple(kept.items()), sheet, page)
     finally:
         session.store.end_run(started, outcome)
@@ -255,26 +258,32 @@ def described(event: Progress) -> str:
 
 
 def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key: SigningKey | None) -> Path:
-    """Writes one kept image to the output folder; the record of it is written first."""
-    from sosie.provenance.manifest import claim_of, write_signed, write_unsigned
+    """Writes one kept image to the output folder, on record; one that is there already stays as it is."""
+    from sosie.provenance.delivery import deliver
+    from sosie.provenance.manifest import claim_of, signed_bytes, unsigned_bytes
 
     name = "-".join(part for part in (order.character.name, attempt.task.name, attempt.plan.id[:8]) if part)
     target = order.out / f"{name}{order.choices.variant}.png"
-    session.store.record_delivery(started, attempt.stored.id, target, key is not None)
+    signed = key is not None
+    if session.store.is_delivered(attempt.stored.id, target, signed):
+        return target
     image = read_image(attempt.stored.image)
     if key is None:
-        write_unsigned(image, target)
-        return target
-    write_signed(image, target, claim_of(attempt.plan, attempt.stored.engine), key)
+        data = unsigned_bytes(image, target)
+    else:
+        data = signed_bytes(image, target, claim_of(attempt.plan, attempt.stored.engine), key)
+    outgoing = Outgoing(started, attempt.stored.id, target, signed, hashlib.sha256(data).hexdigest())
+    with session.store.delivering(outgoing):
+        deliver(data, target)
     return target
 
 
-def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate, started: int) -> Report:
+def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate) -> Report:
     attempts = [item.attempt for item in done]
     with Record(session.store.folder) as record:
         rows = tuple(record.attempt(one.stored.id, one.task.judge.id) for one in attempts)
     references = tuple(session.reference_paths(order.character).values())
-    return Report(started, order.character.name, references, rows, gate)
+    return Report(digest(_arguments(order)), order.out, order.character.name, references, rows, gate)
 
 
 def _requests(session: Session, order: Order, asked: Sequence[Asked]) -> list[Request]:

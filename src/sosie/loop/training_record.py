@@ -124,6 +124,7 @@ def write_report(records: TrainingView, record: StoredTraining, job: TrainingJob
         tuple(Learned(image.path, image.text) for image in job.images),
         facts,
         end.best,
+        job.id,
     )
     return write_training_report(report, folder)
 

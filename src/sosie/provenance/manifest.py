@@ -50,19 +50,28 @@ def claim_of(plan: Plan, engine: str) -> Claim:
 
 
 def write_signed(image: Image, target: Path, claim: Claim, key: SigningKey) -> None:
-    """Writes `image` with a signed manifest as .png, .jpg or .webp; whole or not at all, never online.
-
-    The pixels of PNG and WebP are exactly those of `image` (mode RGB, RGBA or L); JPEG is lossy.
-    Raises `UsageError` (suffix or mode), `ProvenanceError` (the key was refused) or
-    `DeliveryError` (the file could not be written).
-    """
-    mime = mime_of(target)
-    deliver(sign(encode(image, mime, xmp_of(claim)), mime, definition_of(claim), key), target)
+    """Writes `image` as `signed_bytes` gives it; whole or not at all. Raises `DeliveryError` too."""
+    deliver(signed_bytes(image, target, claim, key), target)
 
 
 def write_unsigned(image: Image, target: Path) -> None:
     """Writes `image` the same way with neither manifest nor XMP; the same errors but `ProvenanceError`."""
-    deliver(encode(image, mime_of(target)), target)
+    deliver(unsigned_bytes(image, target), target)
+
+
+def signed_bytes(image: Image, target: Path, claim: Claim, key: SigningKey) -> bytes:
+    """The content of `target` (.png, .jpg or .webp): `image` with a signed manifest, made offline.
+
+    The pixels of PNG and WebP are exactly those of `image` (mode RGB, RGBA or L); JPEG is lossy.
+    Raises `UsageError` (suffix or mode) or `ProvenanceError` (the key was refused).
+    """
+    mime = mime_of(target)
+    return sign(encode(image, mime, xmp_of(claim)), mime, definition_of(claim), key)
+
+
+def unsigned_bytes(image: Image, target: Path) -> bytes:
+    """The same with neither manifest nor XMP."""
+    return encode(image, mime_of(target))
 
 
 def definition_of(claim: Claim) -> dict[str, Any]:

@@ -12,11 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from sosie import __version__
+from sosie.reports.place import mark
 
 
-def draw_page(template: str, title: str, **values: object) -> str:
-    """The page that `template` makes of `values`; every text among them is escaped."""
-    return _templates().get_template(template).render(title=title, version=__version__, **values)
+def draw_page(template: str, title: str, asked: str, **values: object) -> str:
+    """The page that `template` makes of `values`; every text among them is escaped. `asked`: see `place`."""
+    made = _templates().get_template(template)
+    return made.render(title=title, version=__version__, mark=mark(asked), **values)
 
 
 @cache

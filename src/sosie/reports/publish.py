@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PIL.PngImagePlugin import PngInfo
+
 from sosie.core.errors import DeliveryError
-from sosie.files.whole import whole_stream, write_whole
 from sosie.reports.page import draw_page
+from sosie.reports.place import mark, publish
 from sosie.reports.report import Report
 from sosie.reports.sheet import contact_sheet
 
@@ -14,20 +16,25 @@ SIDE = 512
 
 
 def write_report(report: Report, folder: Path) -> tuple[Path, Path]:
-    """Writes `contact-sheet.png` and `index.html` into `folder`, whole or not at all each."""
-    sheet, page = folder / "contact-sheet.png", folder / "index.html"
+    """Writes sheet and page into `folder`, whole or not at all each, and returns where.
+
+    They are `contact-sheet.png` and `index.html`, or have the request in their names where those are another's.
+    """
+    says = PngInfo()
+    says.add_text("Software", mark(report.asked))
     try:
-        with whole_stream(sheet) as stream:
-            contact_sheet(report).save(stream, "PNG")
-        write_whole(page, run_page(report))
+        sheet = contact_sheet(report)
+        return (
+            publish(folder / "contact-sheet.png", report.asked, lambda stream: sheet.save(stream, "PNG", pnginfo=says)),
+            publish(folder / "index.html", report.asked, lambda stream: stream.write(run_page(report).encode())),
+        )
     except OSError as error:
         raise DeliveryError(
             f"the report could not be written to {folder}: {error.strerror or error}; the images are safe in the store",
             "free some space and run the same command again: only what is missing is done",
         ) from None
-    return sheet, page
 
 
 def run_page(report: Report) -> str:
     """The page: references, the gate in words, then every attempt with its scores and reasons."""
-    return draw_page("run.html", f"{report.character} by Sosie", report=report, side=SIDE)
+    return draw_page("run.html", f"{report.character} by Sosie", report.asked, report=report, side=SIDE)

@@ -14,9 +14,13 @@ from sosie.store.record import StoredAttempt
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that sheet and page show of a run: references, its attempts in order, and the gate they met."""
+    """Everything that sheet and page show of a run: references, its attempts in order, and the gate they met.
 
-    run: int
+    `asked` tells runs apart that asked for other things; `out` is the folder of the files that were delivered.
+    """
+
+    asked: str
+    out: Path
     character: str
     references: tuple[Path, ...]
     rows: tuple[StoredAttempt, ...]
@@ -33,8 +37,8 @@ class Report:
         return tuple(row for row in self.rows if not row.kept)
 
     def name(self, row: StoredAttempt) -> str:
-        """The name of the file (or files) that this run delivered; empty if it did not."""
-        return ", ".join(delivery.path.name for delivery in row.deliveries if delivery.run == self.run)
+        """The name of the file (or files) in the folder; empty if nothing was delivered there."""
+        return ", ".join(one.path.name for one in row.deliveries if one.path.parent == self.out.absolute())
 
     @property
     def lead(self) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core.errors import DeliveryError
-from sosie.files.whole import make_folder, write_whole
 from sosie.reports.curves import Figure, lay_out, thinned
 from sosie.reports.page import draw_page
+from sosie.reports.place import publish
 
 SAMPLE = 180
 MAX_STEPS, MAX_SET = 40, 200
@@ -35,7 +35,10 @@ class Learned:
 
 @dataclass(frozen=True)
 class TrainingReport:
-    """What the page shows: a sentence on the run, its loss by step, its judgements, and the set. `best`: a step."""
+    """What the page shows: a sentence on the run, its loss by step, its judgements, and the set. `best`: a step.
+
+    `asked`: see `place`.
+    """
 
     title: str
     lead: str
@@ -45,20 +48,19 @@ class TrainingReport:
     learned: tuple[Learned, ...]
     facts: tuple[tuple[str, str], ...]
     best: int | None = None
+    asked: str = ""
 
 
 def write_training_report(report: TrainingReport, folder: Path) -> Path:
-    """Writes `index.html` into `folder`, whole or not at all."""
-    page = folder / "index.html"
+    """Writes `index.html` into `folder`, whole or not at all; under another name where that is not this run's."""
     try:
-        make_folder(folder)
-        write_whole(page, training_page(report))
+        page = training_page(report).encode()
+        return publish(folder / "index.html", report.asked, lambda stream: stream.write(page))
     except OSError as error:
         raise DeliveryError(
             f"the report could not be written to {folder}: {error.strerror or error}; LoRA and record are whole",
             "free some space and run the same command again",
         ) from None
-    return page
 
 
 def training_page(report: TrainingReport) -> str:
@@ -66,6 +68,7 @@ def training_page(report: TrainingReport) -> str:
     return draw_page(
         "training.html",
         report.title,
+        report.asked,
         report=report,
         curves=_curves(report),
         samples=_shown(report),

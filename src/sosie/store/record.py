@@ -110,5 +110,5 @@ class Record:
         return self._deliveries("run", run)
 
     def _deliveries(self, column: str, number: int) -> tuple[Delivery, ...]:
-        sql = f"SELECT run, path, provenance FROM deliveries WHERE {column} = ? ORDER BY id"  # noqa: S608
+        sql = f"SELECT run, path, provenance FROM deliveries WHERE {column} = ? AND finished IS NOT NULL ORDER BY id"  # noqa: S608
         return tuple(Delivery(run, Path(path), bool(signed)) for run, path, signed in self._snapshot.rows(sql, number))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -16,8 +17,9 @@ from sosie.core.finding import Rule
 from sosie.core.schema import digest
 from sosie.files.drafts import sweep
 from sosie.files.whole import PRIVATE, close_to_others, make_file, make_folder
-from sosie.store import faults, images
+from sosie.store import deliveries, faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
+from sosie.store.deliveries import Outgoing
 from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TABLES as TRAINING_TABLES
 
@@ -70,7 +72,9 @@ class Store:
         for place in (folder, folder / "images", path):
             if place.exists() and not os.access(place, os.W_OK):
                 raise faults.read_only(place)
-        return Store(folder, Catalogue(path))
+        catalogue = Catalogue(path)
+        deliveries.settle(catalogue)
+        return Store(folder, catalogue)
 
     def close(self) -> None:
         """Frees the catalogue; the store cannot be used after."""
@@ -193,18 +197,13 @@ class Store:
         """The scorecard and verdict that `add_scorecard` stored, equal to them, or None."""
         return find_scorecard(self._catalogue, render_id, as_text(gate))
 
-    def record_delivery(self, run: int, render_id: int, path: Path, provenance: bool) -> None:
-        """Records that a render's image was delivered at `path`, with or without a manifest."""
-        with self._catalogue.write():
-            sql = "SELECT r.plan, i.pixels FROM renders r JOIN images i ON i.sha256 = r.image WHERE r.id = ?"
-            render = self._catalogue.row(sql, render_id)
-            if render is None:
-                raise StoreError(f"{self._catalogue.path} has no render {render_id}; expected one that is stored")
-            self._catalogue.insert(
-                "INSERT INTO deliveries (run, render, plan, pixels, path, provenance, created) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *(run, render_id, *render, as_text(path), int(provenance), now()),
-            )
+    def is_delivered(self, render_id: int, path: Path, provenance: bool) -> bool:
+        """Whether a render's image was delivered at `path`, and the file is still the one that was written."""
+        return deliveries.is_delivered(self._catalogue, render_id, path, provenance)
+
+    def delivering(self, outgoing: Outgoing) -> AbstractContextManager[None]:
+        """Records a delivery around the block that writes its file: once, and only if it is written."""
+        return deliveries.delivering(self._catalogue, outgoing)
 
     def sweep(self, age: float = 86400.0) -> tuple[Path, ...]:
         """Deletes what killed processes left: drafts that nobody holds, and images without a render.
