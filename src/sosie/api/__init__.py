@@ -44,6 +44,10 @@ if TYPE_CHECKING:
     from sosie.api.models import show_model as show_model
     from sosie.api.models import strip_model as strip_model
     from sosie.api.needs import Examination as Examination
+    from sosie.api.pods import PodLeases as PodLeases
+    from sosie.api.pods import PodOffers as PodOffers
+    from sosie.api.pods import list_pods as list_pods
+    from sosie.api.pods import search_pods as search_pods
     from sosie.api.recipes import check_recipe as check_recipe
     from sosie.api.recipes import copy_recipe as copy_recipe
     from sosie.api.scoring import Judged as Judged
@@ -64,6 +68,7 @@ if TYPE_CHECKING:
     from sosie.core import SosieError as SosieError
     from sosie.core import Verdict as Verdict
     from sosie.loop.training_job import TrainOrder as TrainOrder
+    from sosie.pods.offer import Wanted as Wanted
     from sosie.workspace.characters import CharacterFile as CharacterFile
     from sosie.workspace.characters import load_character as load_character
     from sosie.workspace.prompts import PromptLine as PromptLine
@@ -85,12 +90,14 @@ _HOMES = {
     "sosie.api.loras": "AddedLora LoraReport LoraTerms add_lora check_merge convert_lora show_lora",
     "sosie.api.models": "Conversion add_variant convert_model list_models show_model strip_model",
     "sosie.api.needs": "Examination",
+    "sosie.api.pods": "PodLeases PodOffers list_pods search_pods",
     "sosie.api.recipes": "check_recipe copy_recipe",
     "sosie.api.scoring": "Judged score",
     "sosie.api.training": "Trained list_runs train",
     "sosie.api.verify": "verify_image",
     "sosie.core": "Character Event Finding Note Progress Recipe Result Score Scorecard SosieError Verdict",
     "sosie.loop.training_job": "TrainOrder",
+    "sosie.pods.offer": "Wanted",
     "sosie.workspace.characters": "CharacterFile load_character",
     "sosie.workspace.prompts": "PromptLine read_prompts",
     "sosie.workspace.recipes": "list_recipes load_recipe",

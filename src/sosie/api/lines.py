@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from sosie.doctor.disk import DiskPlan
     from sosie.lora.convert import Converted
     from sosie.lora.merging import Merged
+    from sosie.pods.lease import Lease
+    from sosie.pods.offer import Offer
     from sosie.servers.report import ServerReport
     from sosie.store.training import StoredTraining
     from sosie.workspace.library import InstalledModel
@@ -313,6 +315,25 @@ def _installed_model(model: InstalledModel) -> JSON:
     return {"name": model.name, "source": model.source, "licence": model.licence or None, "summary": model.summary}
 
 
+def _offer(offer: Offer) -> JSON:
+    return {**to_table(offer), "compute": _dotted(offer.compute), "driver": _dotted(offer.driver)}
+
+
+def _lease(lease: Lease) -> JSON:
+    return {
+        "provider": lease.provider,
+        "id": lease.id,
+        "label": lease.label or None,
+        "price": lease.price,
+        "state": lease.state,
+        "deadline": lease.deadline.isoformat() if lease.deadline else None,
+    }
+
+
+def _dotted(version: tuple[int, ...] | None) -> str | None:
+    return ".".join(map(str, version)) if version else None
+
+
 WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.characters.NewCharacter": _new_character,
     "sosie.api.doctor.Checkup": _checkup,
@@ -325,6 +346,8 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.scoring.Judged": _judged,
     "sosie.api.training.Trained": _trained,
     "sosie.core.finding.Finding": _finding,
+    "sosie.pods.lease.Lease": _lease,
+    "sosie.pods.offer.Offer": _offer,
     "sosie.dataset.build.AddedImage": _added_image,
     "sosie.dataset.check.report.DatasetReport": _dataset_report,
     "sosie.lora.convert.Converted": _converted,

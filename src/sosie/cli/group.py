@@ -20,6 +20,7 @@ COMMANDS = {
     "model": "List, show, add, convert and strip models.",
     "lora": "Show LoRAs, and convert them exactly.",
     "doctor": "Say what things are, and what is wrong with them.",
+    "pod": "See what machines can be rented, and what still bills.",
     "worker": "Show and stop the process that keeps models loaded.",
     "comfy": "Record a ComfyUI server for a bug report.",
     "verify": "Read and check an image's provenance.",

@@ -1,0 +1,96 @@
+"""What can be rented, and what still bills, at every installed provider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TypeVar
+
+from sosie.core import Finding
+from sosie.core.errors import NotFoundError, SosieError, UsageError
+from sosie.core.finding import Rule
+from sosie.core.ranges import out_of_range
+from sosie.pods import GROUP, provider_names, provider_of
+from sosie.pods.lease import Lease
+from sosie.pods.offer import Offer, Wanted, misfits
+from sosie.pods.provider import Provider
+
+B001 = Rule("SOS-B001", "warning", "No provider of pods is installed")
+B002 = Rule("SOS-B002", "error", "A provider of pods could not be asked")
+B003 = Rule("SOS-B003", "warning", "A provider offered what was not wanted")
+
+Answer = TypeVar("Answer", Offer, Lease)
+
+
+@dataclass(frozen=True)
+class PodOffers:
+    """Offers, cheapest first, and what went wrong."""
+
+    offers: tuple[Offer, ...]
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True)
+class PodLeases:
+    """All that bills, by provider, and what went wrong: where a provider could not be asked, more may bill."""
+
+    leases: tuple[Lease, ...]
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def price(self) -> float:
+        """What all of it costs, in US dollars an hour."""
+        return sum(lease.price for lease in self.leases)
+
+
+def search_pods(wanted: Wanted, provider: str = "") -> PodOffers:
+    """What the providers (or one) offer of what is wanted; nothing is rented.
+
+    Raises `NotFoundError` for a provider that is not installed, `UsageError` for a figure that cannot be wanted.
+    """
+    for complaint in out_of_range(wanted, ""):
+        raise UsageError(complaint)
+    found, findings = _asked(provider, lambda one: one.search(wanted))
+    suiting: list[Offer] = []
+    for name, group in groupby(found, key=lambda offer: offer.provider):
+        offers, odd = list(group), list[str]()
+        for offer in offers:
+            why = next(misfits(offer, wanted), "")
+            if why:
+                odd.append(f"{offer.id}: {why}")
+            else:
+                suiting.append(offer)
+        if odd:
+            message = f"{len(odd)} of {len(offers)} offers of '{name}' are not what was wanted, and left out ({odd[0]})"
+            findings.append(B003.at(name, message))
+    return PodOffers(tuple(sorted(suiting, key=lambda offer: offer.price)), tuple(findings))
+
+
+def list_pods(provider: str = "") -> PodLeases:
+    """All that bills at the providers (or one). Raises as `search_pods`."""
+    found, findings = _asked(provider, lambda one: one.leases())
+    return PodLeases(tuple(found), tuple(findings))
+
+
+def _asked(name: str, ask: Callable[[Provider], Sequence[Answer]]) -> tuple[list[Answer], list[Finding]]:
+    """The answers of every provider, or of one; a provider that fails is a finding, and the others are asked."""
+    findings: list[Finding] = []
+    answers: list[Answer] = []
+    names = (name,) if name else provider_names()
+    if not names:
+        message = f"no provider of pods is installed: no package brings one in the entry point group '{GROUP}'"
+        findings.append(
+            B001.at("pods", message, "install a package that brings one; CONTRIBUTING.md says how one is made")
+        )
+    for one in names:
+        try:
+            answers += ask(provider_of(one))
+        except NotFoundError:
+            raise
+        except SosieError as error:
+            findings.append(B002.at(one, error.message, error.hint))
+        except Exception as error:  # another project's code; its text may name a key
+            message = f"provider '{one}' failed: {type(error).__name__}, an error that it does not explain"
+            findings.append(B002.at(one, message, "update that package, and ask the provider's own page what bills"))
+    return answers, findings

@@ -1,0 +1,43 @@
+"""A rented machine: what it costs, until when, and how it is reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+
+from sosie.machines.machine import Machine
+
+State = Literal["starting", "running", "stopped", "failed", "unknown"]
+"""A stopped machine still bills its disk; a failed one will not run any more, and bills until it is ended. A state that
+the provider names and nobody knows is `unknown`: it bills."""
+
+
+@dataclass(frozen=True)
+class LeaseTerms:
+    """What is agreed with a lease: `disk` in bytes, which cannot be changed later, and when the lease must have ended.
+
+    `price` is the most that it may cost in US dollars an hour, the disk included.
+    """
+
+    disk: int
+    deadline: datetime
+    price: float
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Something that a provider bills; whatever is not billed any more is none.
+
+    `label` is the one it was rented under (empty: somebody rented it elsewhere). `price` is what it costs now, in US
+    dollars an hour: hosts may have raised it since. `deadline` (with a time zone) is when it ends by itself, None if
+    it does not. `machine` is how it is reached, None while it is not.
+    """
+
+    provider: str
+    id: str
+    label: str
+    price: float
+    state: State
+    deadline: datetime | None = None
+    machine: Machine | None = field(default=None, compare=False)
