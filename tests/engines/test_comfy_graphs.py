@@ -492,12 +492,12 @@ def graphs(draw: st.DrawFn) -> Graph:
     kinds = [kind for kind in node_types().values() if "*" not in (*kind.outputs, *(e.type for e in kind.inputs))]
     for kind in draw(st.lists(st.sampled_from(kinds), min_size=1, max_size=12)):
         inputs: dict[str, Any] = {}
-        for entry in kind.inputs:
+        for entry in kind.takes(inputs):
             if entry.is_widget:
                 inputs[entry.name] = draw(values(entry))
             elif entry.type in gives and (entry.required or draw(st.booleans())):
                 inputs[entry.name] = draw(st.sampled_from(gives[entry.type]))
-        if all(entry.name in inputs for entry in kind.inputs if entry.required and not entry.is_widget):
+        if all(entry.name in inputs for entry in kind.takes(inputs) if entry.required and not entry.is_widget):
             added = build.add(kind.name, draw(st.sampled_from(["", "a title"])), **inputs)
             for link, carried in zip(added, kind.outputs, strict=True):
                 gives.setdefault(carried, []).append(link)

@@ -244,7 +244,7 @@ def test_all_shapes_of_choices_are_read() -> None:
     )
     offer = catalogue.node("N")
     assert offer is not None
-    assert {name: takes.options for name, takes in offer.inputs.items() if takes.type == "COMBO"} == {
+    assert {takes.name: takes.choices for takes in offer.inputs if takes.type in ("COMBO", "FILE")} == {
         "old": ("a", "b"),
         "older": ("a", "b"),
         "new": ("a", "b"),
@@ -254,10 +254,12 @@ def test_all_shapes_of_choices_are_read() -> None:
         "dynamic": ("a",),
     }
     assert offer.outputs == ("IMAGE", "COMBO")
-    assert offer.inputs["seed"].high == 2**64 - 1
-    assert offer.takes({"dynamic": "a"})["dynamic.width"].low == 8
-    assert "dynamic.width" not in offer.takes({"dynamic": "b"})
-    assert "prompt" not in offer.inputs
+    seed = offer.input("seed")
+    assert seed is not None
+    assert (seed.type, seed.high) == ("SEED", 2**64 - 1)
+    assert [entry.low for entry in offer.takes({"dynamic": "a"}) if entry.name == "dynamic.width"] == [8]
+    assert "dynamic.width" not in [entry.name for entry in offer.takes({"dynamic": "b"})]
+    assert offer.input("prompt") is None
     assert catalogue.node("M") is None
 
 

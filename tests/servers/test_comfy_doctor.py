@@ -18,6 +18,7 @@ from recipe_graphs import RUNS
 from sosie.cli.doctor import command as doctor_command
 from sosie.engines.comfy.errors import HINTS, Y022
 from sosie.engines.comfy.fake import FakeServer
+from sosie.graph.nodes import used_packs
 
 pytestmark = pytest.mark.once
 
@@ -27,7 +28,7 @@ Sosie = Callable[..., Any]
 def test_the_doctor_says_what_a_server_is_and_which_packs_it_has(
     sosie: Sosie, tmp_path: Path, near: FakeServer
 ) -> None:
-    set_behaviour(near, lacks=frozenset({"UltimateSDUpscale", "UltimateSDUpscaleNoUpscale", "SAMLoader"}))
+    set_behaviour(near, lacks=frozenset({*used_packs()["Ultimate SD Upscale"], "SAMLoader"}))
     (line,) = lines(sosie("doctor", f"comfy:{near.url}", "--json", "--workspace", tmp_path).out)
     assert (line["subject"], line["kind"], codes(line)) == (f"comfy:{near.url}", "server", ["SOS-Y005", "SOS-Y005"])
     told = line["server"]

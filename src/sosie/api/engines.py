@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from sosie.workspace.session import Session
 if TYPE_CHECKING:
     from sosie.engines.comfy.program import Compiler
     from sosie.engines.comfy.reach import Graphs
+    from sosie.engines.comfy.workflow import Workflow
 
 
 def open_engine(
@@ -66,6 +67,20 @@ def open_graphs(session: Session, address: str, compiler: Compiler, variant: str
     stamps = Stamps(session.workspace.state / "comfy-files.json")
     graphs = Graphs(compiler, partial(with_doctors, session.workspace), stamps, variant)
     return make_engine(session, address, {}, None, graphs)
+
+
+def open_users_workflow(path: Path, changes: Sequence[str], address: str) -> Workflow:
+    """A workflow file of the user's for the servers of an address, which name the inputs of classes unknown here.
+
+    Raises `UsageError` for an engine that runs no graphs, and what `open_workflow` raises.
+    """
+    if not scheme_of(address).runs_graphs:
+        hint = "add --engine comfy:http://127.0.0.1:8188"
+        raise UsageError(f"engine '{address}' runs no ComfyUI workflows", hint)
+    from sosie.engines.comfy.workflow import open_workflow
+    from sosie.servers.kinds import ServedKinds
+
+    return open_workflow(path, changes, ServedKinds(address))
 
 
 def make_engine(

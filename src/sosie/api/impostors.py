@@ -98,7 +98,7 @@ def workflow_impostors(session: Session, character: Character, workflow: Workflo
     Raises `UsageError` if there was nothing to take out.
     """
     kept, changes = split_settings(read_workflow(workflow.path), workflow.settings)
-    base = open_workflow(workflow.path, kept)
+    base = open_workflow(workflow.path, kept, workflow.kinds)
     graph, output = base.compiler.graph, base.output
     changes += guide_changes(graph, output)
     changes += lora_changes(graph, output, _is_own_lora(session, character))

@@ -82,13 +82,9 @@ def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], e
         return None
     if recipe:
         raise UsageError("--recipe and --workflow take the place of each other", "leave one of them out")
-    from sosie.engines import scheme_of
-    from sosie.engines.comfy.workflow import open_workflow
+    from sosie.api.engines import open_users_workflow
 
-    if not scheme_of(engine).runs_graphs:
-        hint = "add --engine comfy:http://127.0.0.1:8188"
-        raise UsageError(f"engine '{engine}' runs no ComfyUI workflows", hint)
-    return open_workflow(path, changes)
+    return open_users_workflow(path, changes, engine)
 
 
 def _report(output: Output, character: str, made: Calibration) -> None:

@@ -178,14 +178,9 @@ def _workflow(flags: dict[str, Any]) -> Workflow | None:
         raise UsageError(f"{clash[0]} is for recipes, and --workflow takes the place of one", "leave one of them out")
     if flags["keep_loaded"]:
         raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
-    from sosie.engines import scheme_of
+    from sosie.api.engines import open_users_workflow
 
-    if not scheme_of(flags["engine"]).runs_graphs:
-        hint = "add --engine comfy:http://127.0.0.1:8188"
-        raise UsageError(f"engine '{flags['engine']}' runs no ComfyUI workflows", hint)
-    from sosie.engines.comfy.workflow import open_workflow
-
-    return open_workflow(path, changes)
+    return open_users_workflow(path, changes, flags["engine"])
 
 
 def _kinds(text: str | None) -> tuple[str, ...]:

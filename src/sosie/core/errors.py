@@ -90,10 +90,17 @@ class MissingExtraError(SosieError):
     """An optional part of Sosie is not installed."""
 
 
+MANY = 100
+"""Names that are too many to be told; of those the likest are."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"`, or the whole list if nothing is near, or nothing if it is empty."""
     names = sorted(known)
     matches = difflib.get_close_matches(name[:200], names, n=1, cutoff=0.5)
     if matches:
         return f"; did you mean '{matches[0]}'?"
+    if len(names) > MANY:
+        likest = difflib.get_close_matches(name, names, n=3, cutoff=0.0)
+        return f"; the nearest of its {len(names):,} are {', '.join(likest)}"
     return f"; known: {', '.join(names)}" if names else ""

@@ -12,7 +12,7 @@ from sosie.core.finding import Rule
 from sosie.doctor.assembly import Parts, PlacedFile
 from sosie.doctor.recipes import R004
 from sosie.doctor.slots import R010
-from sosie.graph import Graph, Input, Node, node_type
+from sosie.graph import Graph, Input, Node
 from sosie.lora.training import plain
 from sosie.workspace.bill import Resolved
 from sosie.workspace.library import Library, model_roots
@@ -59,7 +59,7 @@ class GraphFiles:
 
         A file that is nothing for this node is given as not known, so that it is spoken of once (`check_files`).
         """
-        kind = node_type(node.kind)
+        kind = node.type
         entry = kind.input(name) if kind else None
         value = node.inputs.get(name)
         if entry is None or entry.type != "FILE" or not isinstance(value, str) or value in NO_FILES:
@@ -110,7 +110,7 @@ def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
 
 
 def _entries(node: Node) -> Iterator[Input]:
-    kind = node_type(node.kind)
+    kind = node.type
     for entry in kind.files if kind else ():
         value = node.inputs.get(entry.name)
         if isinstance(value, str) and value not in NO_FILES:

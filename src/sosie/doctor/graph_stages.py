@@ -8,7 +8,7 @@ from typing import Literal
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, PlacedFile, SamplingSettings, called_family
 from sosie.doctor.graph_files import GraphFiles
 from sosie.families import families
-from sosie.graph import Graph, Link, Node, Value, node_type
+from sosie.graph import Graph, Link, Node, Value
 from sosie.graph.guides import Loaded, guide_node
 
 SAMPLERS = (
@@ -64,7 +64,7 @@ class Walk:
         while node is not None and node.id not in seen:
             seen.add(node.id)
             if not isinstance(node.inputs.get(name), Link):
-                entry = kind.input(name) if (kind := node_type(node.kind)) else None
+                entry = kind.input(name) if (kind := node.type) else None
                 return node.inputs.get(name, entry.fallback if entry else None)
             found = self._graph.source(node, name)
             node, name = (found[0], "value") if found else (None, "")
@@ -91,7 +91,7 @@ class Walk:
 
     def _through(self, node: Node, carries: str) -> tuple[str, ...]:
         """The inputs by which a node passes something on."""
-        kind = node_type(node.kind)
+        kind = node.type
         if kind is None:
             return (carries.lower(),)
         if kind.name == "ComfySwitchNode":
@@ -132,7 +132,7 @@ class Walk:
         guider = self._guider(sampler)
         for name in ("positive", "conditioning"):
             chain = self.up(guider, name, "CONDITIONING")
-            found = next((node for node in chain if (kind := node_type(node.kind)) and kind.input("clip")), None)
+            found = next((node for node in chain if (kind := node.type) and kind.input("clip")), None)
             if found is not None:
                 return found
         return None

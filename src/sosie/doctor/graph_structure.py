@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sosie.core import Finding
 from sosie.core.errors import nearest
 from sosie.core.finding import Rule
-from sosie.graph import Graph, Input, Link, Node, node_type, node_types
+from sosie.graph import Graph, Input, Link, Node, node_types
+from sosie.graph.attach import is_fed
+from sosie.graph.dynamic_prompts import has_choices
 from sosie.graph.nodes import packs
+from sosie.graph.notation import WIDGETS, carried, fits
 from sosie.lora.training import plain
 
 W002 = Rule("SOS-W002", "info", "A graph has nodes that Sosie does not know")
@@ -20,38 +23,76 @@ W004 = Rule("SOS-W004", "error", "A link of a graph does not hold")
 W005 = Rule("SOS-W005", "error", "A node's value is not allowed")
 W006 = Rule("SOS-W006", "error", "A graph saves and shows nothing")
 W007 = Rule("SOS-W007", "info", "A graph needs packs of custom nodes")
+W008 = Rule("SOS-W008", "info", "A file is a subgraph blueprint")
+W009 = Rule("SOS-W009", "info", "Choices in a prompt are drawn")
+W013 = Rule("SOS-W013", "info", "A pack draws links of a graph")
 
 SHOWN = 8
 """Most names that one message lists."""
 
 
 def check_structure(graph: Graph, subject: str) -> list[Finding]:
-    """SOS-W002 to W007. Inputs and values are judged only of nodes that would run."""
-    running = running_nodes(graph)
+    """SOS-W002 to W009 and W013. Inputs and values are judged only of nodes that would run."""
     findings = [*_unknown(graph, subject), *_packs(graph, subject)]
+    if graph.editing.blueprint:
+        message = f"it offers the subgraph '{plain(graph.editing.blueprint, 80)}', and is no workflow that would run"
+        return [W008.at(subject, message, "put it into a workflow in ComfyUI's editor: Node Library"), *findings]
+    running = running_nodes(graph)
     if not running:
         message = "no node saves or shows an image, so ComfyUI refuses the graph"
         findings.append(W006.at(subject, message, "add a SaveImage node"))
-    findings += [W004.at(subject, plain(problem, 160), "draw the link again in ComfyUI") for problem in graph.problems]
+    problems = graph.problems_above(*running)
+    findings += [W004.at(subject, plain(problem, 160), "draw the link again in ComfyUI") for problem in problems]
+    findings += _everywhere(graph, subject)
     for node in graph:
         if node.id in running:
-            findings += [*_links(graph, node, subject), *_inputs(node, subject)]
+            findings += [*_links(graph, node, subject), *_inputs(graph, node, subject), *_choices(node, subject)]
     return findings
 
 
 def running_nodes(graph: Graph) -> frozenset[str]:
     """The ids of the nodes that would run: those that end the graph, and all that they need.
 
-    A class that is not known may end it, if nothing uses what it gives.
+    A class that is not known may end it, if it is given something and nothing uses what it gives.
     """
-    used = {link.node for node in graph for link in node.inputs.values() if isinstance(link, Link)}
-    ends = [node.id for node in graph if (kind := node_type(node.kind)) and kind.ends]
-    ends += [node.id for node in graph if node_type(node.kind) is None and node.id not in used]
+    links = {node.id: [link.node for link in node.inputs.values() if isinstance(link, Link)] for node in graph}
+    used = {origin for origins in links.values() for origin in origins}
+    ends = [node.id for node in graph if (kind := node.type) and kind.ends]
+    ends += [node.id for node in graph if node.type is None and links[node.id] and node.id not in used]
     return graph.above(*ends)
 
 
+def _everywhere(graph: Graph, subject: str) -> Iterator[Finding]:
+    """What cg-use-everywhere does when the editor sends the graph."""
+    editing = graph.editing
+    if editing.undrawn:
+        kinds = ", ".join(sorted(editing.undrawn)[:SHOWN])
+        message = (
+            f"{_named(editing.broadcasts)} send {kinds} by rules that only the editor follows (Anything Everywhere)"
+        )
+        yield W013.at(
+            subject, message, "to run it here: right-click the canvas, Convert all UEs to real links, and save"
+        )
+    elif editing.broadcasts:
+        message = f"{_named(editing.broadcasts)} feed {editing.drawn} inputs without wires (Anything Everywhere)"
+        yield W013.at(subject, message, "")
+
+
+def _named(labels: Sequence[str]) -> str:
+    more = f" and {len(labels) - SHOWN} others" if len(labels) > SHOWN else ""
+    return ", ".join(plain(label, 60) for label in labels[:SHOWN]) + more
+
+
+def _choices(node: Node, subject: str) -> Iterator[Finding]:
+    for name in node.dynamic:
+        text = node.inputs.get(name)
+        if isinstance(text, str) and has_choices(text):
+            message = f"{plain(node.label)}: '{name}' holds choices ({plain(text, 60)}), one of which each image gets"
+            yield W009.at(subject, message, "write \\{ for a brace that is none")
+
+
 def _unknown(graph: Graph, subject: str) -> Iterator[Finding]:
-    counted = Counter(node.kind for node in graph if node_type(node.kind) is None)
+    counted = Counter(node.kind for node in graph if node.type is None)
     if counted:
         names = ", ".join(f"{plain(kind, 60)} ({count})" for kind, count in counted.most_common(SHOWN))
         more = f" and {len(counted) - SHOWN} others" if len(counted) > SHOWN else ""
@@ -65,14 +106,14 @@ def _unknown(graph: Graph, subject: str) -> Iterator[Finding]:
 
 def _packs(graph: Graph, subject: str) -> Iterator[Finding]:
     known = packs()
-    used = Counter(kind.pack for node in graph if (kind := node_type(node.kind)) and kind.pack in known)
+    used = Counter(kind.pack for node in graph if (kind := node.type) and kind.pack in known)
     if used:
         names = ", ".join(f"{pack} ({used[pack]} nodes: {address})" for pack, address in known.items() if used[pack])
         yield W007.at(subject, f"it needs {names}", "install them in ComfyUI's custom_nodes")
 
 
 def _links(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
-    kind = node_type(node.kind)
+    kind = node.type
     for name, link in node.inputs.items():
         if not isinstance(link, Link):
             continue
@@ -87,33 +128,25 @@ def _wrong(graph: Graph, link: Link, entry: Input | None) -> str:
     source = graph.nodes.get(link.node)
     if source is None:
         return f"is linked to node {plain(link.node)}, which is not there"
-    kind = node_type(source.kind)
+    kind = source.type
     if kind is None:
         return ""
     if not 0 <= link.slot < len(kind.outputs):
         return f"is linked to output {link.slot} of {plain(source.label)}, which has {len(kind.outputs)}"
     gives = kind.outputs[link.slot]
-    wants = _carried(entry) if entry else "*"
-    if "*" in (gives, wants) or gives == wants:
+    wants = carried(entry) if entry else "*"
+    if fits(gives, wants):
         return ""
     return f"takes {wants}, and {plain(source.label)} gives {gives}"
 
 
-def _carried(entry: Input) -> str:
-    """What a wire into an input carries; choices and file names take anything."""
-    if entry.is_widget:
-        return {"SEED": "INT", "INT": "INT", "FLOAT": "FLOAT", "STRING": "STRING", "BOOLEAN": "BOOLEAN"}.get(
-            entry.type, "*"
-        )
-    return entry.type
-
-
-def _inputs(node: Node, subject: str) -> Iterator[Finding]:
+def _inputs(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
     """Inputs that are missing, and values that ComfyUI would refuse."""
-    kind = node_type(node.kind)
-    for entry in kind.inputs if kind else ():
+    kind = node.type
+    for entry in kind.takes(node.inputs) if kind else ():
         if entry.name not in node.inputs:
-            if entry.required and (not entry.is_widget or entry.default or entry.type == "FILE"):
+            needed = not is_fed(graph, entry) if not entry.is_widget else entry.default or entry.type == "FILE"
+            if entry.required and needed:
                 message = f"{plain(node.label)}: '{entry.name}' ({entry.type}) is missing"
                 yield W003.at(subject, message, "link it, or remove the node")
             continue
@@ -126,12 +159,12 @@ def _inputs(node: Node, subject: str) -> Iterator[Finding]:
 
 def _refused(entry: Input, value: Any) -> str:
     """Why ComfyUI would refuse a value, or empty."""
-    if not entry.is_widget:
+    if entry.type not in WIDGETS:
         return "" if entry.type == "*" else f"expected a link that carries {entry.type}"
     if entry.type in ("INT", "SEED", "FLOAT"):
         return _out_of_range(entry, value)
     if entry.choices and str(value) not in entry.choices:
-        return f"expected one of {', '.join(entry.choices[:SHOWN])}"
+        return f"expected one of {', '.join(map(str, entry.choices[:SHOWN]))}"
     if entry.type in ("FILE", "SAMPLER_NAME", "SCHEDULER_NAME") and not isinstance(value, str):
         return "expected a name"
     return ""

@@ -7,17 +7,17 @@ choice, nothing is guessed: the error names the candidates and how to say which 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal
 
 from sosie.core import Plan
 from sosie.core.errors import UsageError
 from sosie.graph.build import Place
+from sosie.graph.dynamic_prompts import draw_prompt, has_choices, is_dynamic
 from sosie.graph.graph import Graph, Link, Node
-from sosie.graph.nodes import node_type
-from sosie.graph.notation import MAX_SEED
+from sosie.graph.notation import MAX_SEED, SEEDS, Input, fits
 from sosie.graph.settings import Pins, listed
 
 EXPORT = "in ComfyUI: Workflow > Export (API), and run that file"
@@ -28,30 +28,30 @@ SAVERS = ("SaveImage", "SaveImageAdvanced")
 SHOWERS = ("PreviewImage",)
 """Nodes whose image can be fetched; one that saves is the result rather than one that shows."""
 
-VIEWS = (*SHOWERS, "PreviewAny", "ImageCompare")
-"""Nodes that only show something in the editor, where no one looks; some are wrong without its own widgets."""
-
 TEXTS = ("text", "prompt", "text_g", "text_l", "clip_l", "t5xxl")
 """Inputs of nodes with text encoders that hold the prompt."""
 
-SEEDS = ("seed", "noise_seed")
 SMALL_SEED = 2**32
 """What a seed of a class that is not in the schema stays below: many take no more."""
 
 
 @dataclass(frozen=True)
 class Attached:
-    """A graph with a plan's seed and prompt in it, and the node whose image is the result."""
+    """A graph with a plan's seed and prompt in it, and the node whose image is the result.
+
+    `drawn` are the texts whose choices (`{a|b}`) the plan's seed has drawn.
+    """
 
     graph: Graph
     output: str
+    drawn: Mapping[Place, str] = field(default_factory=dict[Place, str])
 
 
 def attach(graph: Graph, plan: Plan, pins: Pins | None = None) -> Attached:
     """Puts the plan's seed into the graph, its texts where it has any, its size where one was asked for.
 
-    What only shows something in the editor is left out. Raises `UsageError` if the graph cannot be run, or where it
-    is not clear what a place is for.
+    What the result does not need is left out. Choices in the file's own texts are drawn as its editor would, by the
+    plan's seed. Raises `UsageError` if the graph cannot be run, or where it is not clear what a place is for.
     """
     pins = pins or Pins()
     output = pins.output or find_output(graph)
@@ -67,7 +67,20 @@ def attach(graph: Graph, plan: Plan, pins: Pins | None = None) -> Attached:
     asked = plan.requested
     if asked.width is not None and asked.height is not None and not asked.source:
         changes |= _size(graph, output, (plan.width, plan.height), pins)
-    return Attached(_without_views(_changed(graph, changes), output), output)
+    texts_left = {at: text for at, text in dynamic_texts(graph, output).items() if at not in changes}
+    drawn = {at: draw_prompt(text, f"{plan.seed} {at.node} {at.input}") for at, text in texts_left.items()}
+    choices = {at: drawn[at] for at, text in texts_left.items() if has_choices(text)}
+    return Attached(_needed(_changed(graph, {**changes, **drawn}), output), output, choices)
+
+
+def dynamic_texts(graph: Graph, output: str) -> dict[Place, str]:
+    """The texts that the editor would not send as they are: with choices to draw, or with comments."""
+    return {
+        Place(node.id, name): text
+        for node in _running(graph, output)
+        for name in node.dynamic
+        if isinstance(text := node.inputs.get(name), str) and is_dynamic(text)
+    }
 
 
 def find_output(graph: Graph) -> str:
@@ -85,13 +98,27 @@ def find_output(graph: Graph) -> str:
 
 def expect_runnable(graph: Graph, output: str) -> None:
     """Raises `UsageError` for a graph that lost something on its way from the editor's format."""
-    if graph.problems:
-        raise UsageError(f"the graph is not whole: {graph.problems[0]}", EXPORT)
-    above = graph.above(output)
-    unread = [node for node in graph if node.id in above and node.unread]
-    if unread:
+    if problems := graph.problems_above(output):
+        raise UsageError(f"the graph is not whole: {problems[0]}", EXPORT)
+    running = list(_running(graph, output))
+    if unread := [node for node in running if node.unread]:
         message = f"the editor's file names no inputs, and these classes are not known here: {listed(unread)}"
-        raise UsageError(message, EXPORT)
+        raise UsageError(message, f"start a server that has them, or {EXPORT}")
+    if fed := [node for node in running if any(is_fed(graph, entry) for entry in missing_links(node))]:
+        message = f"only the editor can tell what feeds {listed(fed)}: cg-use-everywhere sends it by groups or colours"
+        raise UsageError(message, "in ComfyUI: right-click the canvas, Convert all UEs to real links, and save")
+
+
+def missing_links(node: Node) -> Iterator[Input]:
+    """The links that a node needs and has not."""
+    for entry in node.type.takes(node.inputs) if node.type else ():
+        if entry.required and not entry.is_widget and entry.name not in node.inputs:
+            yield entry
+
+
+def is_fed(graph: Graph, entry: Input) -> bool:
+    """Whether a pack may feed an input when the editor sends the graph, in a way that cannot be told here."""
+    return any(fits(carries, entry.type) for carries in graph.editing.undrawn)
 
 
 def find_texts(graph: Graph, output: str, side: Side) -> tuple[Place, ...]:
@@ -116,8 +143,8 @@ def find_seeds(graph: Graph, output: str) -> tuple[Place, ...]:
     """Where the seeds stand, in the order of the graph."""
     found: dict[Place, None] = {}
     for node in _running(graph, output):
-        kind = node_type(node.kind)
-        names = [entry.name for entry in kind.widgets if entry.type == "SEED"] if kind else SEEDS
+        kind = node.type
+        names = [entry.name for entry in kind.widgets if entry.is_seed] if kind else SEEDS
         for name in names:
             place = _value_place(graph, node, name, int) if name in node.inputs else None
             if place is not None:
@@ -138,7 +165,7 @@ def _seeds(graph: Graph, output: str, plan: Plan, pins: Pins) -> Iterator[tuple[
         if value not in held:
             held.append(value)
         seed = plan.stage_seed(held.index(value))
-        kind = node_type(node.kind)
+        kind = node.type
         entry = kind.input(place.input) if kind else None
         # A bound is a float and may lie above every seed: the remainder is exact all the same.
         yield place, seed % (int(entry.high or MAX_SEED) + 1 if entry else SMALL_SEED)
@@ -172,7 +199,7 @@ def _size(graph: Graph, output: str, size: tuple[int, int], pins: Pins) -> dict[
 
 
 def _draws_from_noise(node: Node) -> bool:
-    kind = node_type(node.kind)
+    kind = node.type
     return bool(kind and kind.outputs == ("LATENT",) and kind.input("width") and kind.input("batch_size"))
 
 
@@ -205,7 +232,7 @@ def _up(graph: Graph, node: Node, name: str) -> Iterator[str]:
 
 def _passing(node: Node, slot: int) -> list[str]:
     """The inputs that feed an output of conditioning; of a pair, the first output is the positive's."""
-    kind = node_type(node.kind)
+    kind = node.type
     if node.link("positive") and node.link("negative"):
         places = [i for i, gives in enumerate(kind.outputs) if gives == "CONDITIONING"] if kind else [0, 1]
         return ["negative" if slot in places and places.index(slot) == 1 else "positive"]
@@ -246,7 +273,7 @@ def _running(graph: Graph, output: str) -> Iterator[Node]:
 def _may_save(node: Node) -> bool:
     """A class that is not known, but called as one that saves images."""
     words = node.kind.lower()
-    return node_type(node.kind) is None and "save" in words and "image" in words
+    return node.type is None and "save" in words and "image" in words
 
 
 def _image(node: Node) -> frozenset[str]:
@@ -254,9 +281,9 @@ def _image(node: Node) -> frozenset[str]:
     return frozenset(value.node for value in node.inputs.values() if isinstance(value, Link))
 
 
-def _without_views(graph: Graph, output: str) -> Graph:
-    shown = {node.id for node in graph.of(*VIEWS)} - graph.above(output)
-    return dataclasses.replace(graph, nodes={name: node for name, node in graph.nodes.items() if name not in shown})
+def _needed(graph: Graph, output: str) -> Graph:
+    above = graph.above(output)
+    return dataclasses.replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in above})
 
 
 def _changed(graph: Graph, changes: dict[Place, Any]) -> Graph:

@@ -111,17 +111,18 @@ class Builder:
         return replace(file, names=tuple(dict.fromkeys((own, *file.names)))) if own else file
 
     def _complete(self, kind: NodeType, given: Mapping[str, Any]) -> dict[str, Any]:
-        for name in given:
-            if kind.input(name) is None:
-                raise ValueError(f"{kind.name} has no input '{name}'")
+        if unknown := [name for name in given if kind.input(name) is None]:
+            raise ValueError(f"{kind.name} has no input '{unknown[0]}'")
         values: dict[str, Any] = {}
-        for entry in kind.inputs:
+        for entry in kind.takes(values):
             value = given.get(entry.name, entry.fallback if entry.required else None)
             if value is None and entry.required:
                 raise ValueError(f"{kind.name}: input '{entry.name}' is missing")
             if value is not None:
                 self._expect(kind, entry, value)
                 values[entry.name] = value
+        if left := [name for name in given if name not in values]:
+            raise ValueError(f"{kind.name} has no input '{left[0]}' with these choices")
         return values
 
     def _expect(self, kind: NodeType, entry: Input, value: Any) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from sosie.graph.nodes import node_type
+from sosie.graph.notation import NodeType
+
 MAX_NODES = 10_000
 """Most nodes of one graph, subgraphs unfolded; the largest published templates have about 400."""
 
@@ -29,6 +32,8 @@ class Node:
     Ids are those that ComfyUI gives when it executes: a node of a subgraph is `INSTANCE:NODE`.
     `title` is what the user called it, or empty. `unread` are the widgets' values that could not be
     named: all of an unknown class in the UI format, where values are told apart by position only.
+    `dynamic` are the inputs whose `{a|b}` the editor draws when it sends the graph. `own` is the class as a server
+    describes it, where Sosie does not know it.
     """
 
     id: str
@@ -36,6 +41,13 @@ class Node:
     inputs: Mapping[str, Link | Value] = field(default_factory=lambda: MappingProxyType({}))
     title: str = field(default="", compare=False)
     unread: tuple[Value, ...] = field(default=(), compare=False)
+    dynamic: tuple[str, ...] = field(default=(), compare=False)
+    own: NodeType | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def type(self) -> NodeType | None:
+        """What is known of its class; None for nothing."""
+        return self.own or node_type(self.kind)
 
     def link(self, name: str) -> Link | None:
         """The link of an input; None for a value, or an input that is not there."""
@@ -49,15 +61,31 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Editing:
+    """What the editor's file says besides its nodes.
+
+    `blueprint` is the name of the subgraph that the file offers, if it is a blueprint and no workflow. `broadcasts` are
+    the nodes that send to inputs without a wire (cg-use-everywhere), `drawn` how many links of theirs were drawn, and
+    `undrawn` the types that some of them send to places that only the editor can tell.
+    """
+
+    blueprint: str = ""
+    broadcasts: tuple[str, ...] = ()
+    drawn: int = 0
+    undrawn: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
 class Graph:
     """All nodes by id, in the order of the file: what ComfyUI would be sent.
 
     Notes, reroutes and primitives are gone, subgraphs and group nodes are unfolded, bypassed nodes are
-    bridged, muted ones left out. `problems` are links and values of the file that lead nowhere.
+    bridged, muted ones left out. `problems` are links of the file that lead nowhere, after the label of their node.
     """
 
     nodes: Mapping[str, Node]
     problems: tuple[str, ...] = field(default=(), compare=False)
+    editing: Editing = field(default=Editing(), compare=False)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes.values())
@@ -71,6 +99,11 @@ class Graph:
     def of(self, *kinds: str) -> tuple[Node, ...]:
         """The nodes of some classes, in order."""
         return tuple(node for node in self if node.kind in kinds)
+
+    def problems_above(self, *ids: str) -> tuple[str, ...]:
+        """The problems of these nodes and of everything that they need."""
+        labels = {self.nodes[name].label for name in self.above(*ids)} if self.problems else set[str]()
+        return tuple(problem for problem in self.problems if problem.partition(": ")[0] in labels)
 
     def above(self, *ids: str) -> frozenset[str]:
         """These nodes and everything that they need, by id."""

@@ -16,7 +16,6 @@ from typing import Any
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.graph.build import Place
 from sosie.graph.graph import Graph, Link, Node
-from sosie.graph.nodes import node_type
 from sosie.graph.notation import Input
 
 HINT = '--set "NODE.input=value", NODE being an id, a title or a class'
@@ -117,7 +116,7 @@ def read_value(graph: Graph, node: Node, name: str, text: str) -> Any:
     link = node.link(name)
     if link is not None:
         raise UsageError(f"{node.label}: '{name}' is linked to {_label(graph, link)}", _instead(graph, link))
-    kind = node_type(node.kind)
+    kind = node.type
     entry = kind.input(name) if kind else None
     where = f"{node.label}: {name} = {text!r}"
     if entry is None:
@@ -143,7 +142,7 @@ def _pinned(graph: Graph, pin: str, value: str) -> Any:
 
 def _inputs(node: Node) -> list[str]:
     """The names of a node's inputs: those of its class, and others that it has."""
-    kind = node_type(node.kind)
+    kind = node.type
     return list(dict.fromkeys((*(entry.name for entry in kind.widgets), *node.inputs) if kind else node.inputs))
 
 

@@ -15,7 +15,6 @@ from typing import Any, cast
 
 from sosie.core.errors import BadModelError
 from sosie.graph.graph import Graph, Link, Node
-from sosie.graph.nodes import node_type
 from sosie.graph.notation import Input, NodeType
 
 WIDTH, WIDE = 300, 420
@@ -146,12 +145,12 @@ def _sources(node: Node) -> Iterable[Link]:
 
 
 def _size(node: Node) -> tuple[float, float]:
-    kind = node_type(node.kind)
+    kind = node.type
     widgets = [entry for entry in kind.widgets if entry.name in node.inputs] if kind else []
     long = [entry for entry in widgets if entry.type == "STRING" and entry.name in LONG]
     values = len(widgets) if kind else sum(not isinstance(value, Link) for value in node.inputs.values())
     sockets = max(sum(1 for _ in _sources(node)), len(kind.outputs) if kind else 1)
-    controls = sum(entry.type in ("SEED", "IMAGE_FILE") for entry in widgets)
+    controls = sum(entry.is_controlled or entry.type == "IMAGE_FILE" for entry in widgets)
     height = sockets * SLOT + (values + controls - len(long)) * WIDGET + len(long) * TEXT + BORDER
     return WIDE if long else WIDTH, height
 
@@ -175,14 +174,15 @@ def _links(graph: Graph) -> tuple[list[list[Any]], dict[tuple[str, str], int]]:
 
 def _sockets(node: Node) -> list[tuple[str, Link | None]]:
     """The inputs that are drawn as sockets: all that take links, and the widgets that are linked."""
-    kind = node_type(node.kind)
-    names = [entry.name for entry in kind.inputs if not entry.is_widget or node.link(entry.name)] if kind else []
+    kind = node.type
+    entries = kind.takes(node.inputs) if kind else ()
+    names = [entry.name for entry in entries if not entry.is_widget or node.link(entry.name)]
     names += [name for name, value in node.inputs.items() if isinstance(value, Link) and name not in names]
     return [(name, node.link(name)) for name in names]
 
 
 def _gives(source: Node, slot: int) -> str:
-    kind = node_type(source.kind)
+    kind = source.type
     return kind.outputs[slot] if kind and 0 <= slot < len(kind.outputs) else "*"
 
 
@@ -195,7 +195,7 @@ class _Drawing:
     numbers: Mapping[tuple[str, str], int]
 
     def node(self, node: Node, box: Box, order: int) -> dict[str, Any]:
-        kind = node_type(node.kind)
+        kind = node.type
         entry: dict[str, Any] = {
             "id": _id(node.id),
             "type": node.kind,
@@ -236,19 +236,20 @@ def _values(node: Node, kind: NodeType | None) -> Any:
     """The widgets' values: a list in the order of the schema, by name where the class is not known."""
     if kind is None:
         return {name: _plain(value) for name, value in node.inputs.items() if not isinstance(value, Link)}
-    given = [entry for entry in kind.widgets if entry.name in node.inputs]
-    last = kind.widgets.index(given[-1]) + 1 if given else 0
+    widgets = [entry for entry in kind.takes(node.inputs) if entry.is_widget]
+    last = max((place for place, entry in enumerate(widgets, 1) if entry.name in node.inputs), default=0)
     values: list[Any] = []
-    for entry in kind.widgets[:last]:
+    for entry in widgets[:last]:
         values += _value(entry, node.inputs.get(entry.name))
     return values
 
 
 def _value(entry: Input, given: Any) -> list[Any]:
-    """A widget's value, and the one that the editor puts after it."""
+    """A widget's value, and what the editor puts after it: how it changes after a run, and a button."""
     value = entry.fallback if given is None or isinstance(given, Link) else _plain(given)
-    after: dict[str, list[Any]] = {"SEED": ["fixed"], "IMAGE_FILE": ["image"]}
-    return [value, *after.get(entry.type, [])]
+    if entry.is_controlled:
+        return [value, "fixed"] if entry.type in ("INT", "SEED") else [value, "fixed", ""]
+    return [value, "image"] if entry.type == "IMAGE_FILE" else [value]
 
 
 def _plain(value: Any) -> Any:

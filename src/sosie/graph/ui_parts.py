@@ -7,8 +7,8 @@ at the two ids -10 (its inputs) and -20 (its outputs).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,7 +48,7 @@ class Drawn:
     """A node as it is drawn. `values` are its widgets' (a list, or an object by name).
 
     `proxies` are what the widgets of a subgraph's instance stand for: (node, widget), the node -1 for an
-    input of the subgraph; None where the file does not say.
+    input of the subgraph; None where the file does not say. `properties` are what packs keep with a node.
     """
 
     id: str
@@ -59,15 +59,21 @@ class Drawn:
     outputs: tuple[Slot, ...]
     values: tuple[Any, ...] | Mapping[str, Any]
     proxies: tuple[tuple[str, str], ...] | None
+    properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True)
 class Definition:
-    """A graph as it is drawn: its nodes and wires by id, and the names of its own inputs, in order."""
+    """A graph as it is drawn: its nodes and wires by id, and the names of its own inputs, in order.
+
+    `title` is what a subgraph is called, `extra` what packs keep with the graph.
+    """
 
     nodes: Mapping[str, Drawn]
     wires: Mapping[str, Wire]
     inputs: tuple[str, ...] = ()
+    title: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @cached_property
     def outputs(self) -> Mapping[int, Wire]:
@@ -77,13 +83,23 @@ class Definition:
     @cached_property
     def widgets(self) -> tuple[str, ...]:
         """The names of its own inputs that stand for a widget of a node inside, in order."""
-        stands = {wire.slot for wire in self.wires.values() if wire.origin == INPUTS and self._widget(wire)}
-        return tuple(name for slot, name in enumerate(self.inputs) if slot in stands)
+        return tuple(name for index, name in enumerate(self.inputs) if any(self.behind(index)))
 
-    def _widget(self, wire: Wire) -> str:
-        node = self.nodes.get(wire.target)
-        inputs = node.inputs if node else ()
-        return inputs[wire.target_slot].widget if 0 <= wire.target_slot < len(inputs) else ""
+    def behind(self, index: int) -> Iterator[tuple[Drawn, Slot]]:
+        """The nodes inside whose widgets one of its own inputs stands for, each with that widget's place."""
+        for wire in self._begin.get(index, ()):
+            node = self.nodes.get(wire.target)
+            inputs = node.inputs if node else ()
+            if node and 0 <= wire.target_slot < len(inputs) and inputs[wire.target_slot].widget:
+                yield node, inputs[wire.target_slot]
+
+    @cached_property
+    def _begin(self) -> Mapping[int, list[Wire]]:
+        found: dict[int, list[Wire]] = {}
+        for wire in self.wires.values():
+            if wire.origin == INPUTS:
+                found.setdefault(wire.slot, []).append(wire)
+        return found
 
 
 def read_definition(graph: dict[str, Any], where: str) -> Definition:
@@ -98,7 +114,8 @@ def read_definition(graph: dict[str, Any], where: str) -> Definition:
     if len(entries) > MAX_LINKS:
         raise BadModelError(f"{where} has {len(entries):,} links; at most {MAX_LINKS:,} are read")
     wires = dict(wire for entry in entries if (wire := _wire(entry)) is not None)
-    return Definition(nodes, wires, tuple(as_text(entry.get("name")) for entry in as_objects(graph.get("inputs"))))
+    inputs = tuple(as_text(entry.get("name")) for entry in as_objects(graph.get("inputs")))
+    return Definition(nodes, wires, inputs, as_text(graph.get("name")), as_object(graph.get("extra")))
 
 
 def read_node(entry: dict[str, Any], where: str, name: str = "") -> Drawn:
@@ -107,7 +124,8 @@ def read_node(entry: dict[str, Any], where: str, name: str = "") -> Drawn:
     name = name or as_id(entry.get("id"))
     if not name or not isinstance(kind, str) or not kind:
         raise BadModelError(f"{where}: a node has no id or no type ({str(entry)[:60]})", "save it again in ComfyUI")
-    proxies = list_or_none(as_object(entry.get("properties")).get("proxyWidgets"))
+    properties = as_object(entry.get("properties"))
+    proxies = list_or_none(properties.get("proxyWidgets"))
     return Drawn(
         name,
         kind,
@@ -117,6 +135,7 @@ def read_node(entry: dict[str, Any], where: str, name: str = "") -> Drawn:
         tuple(_slot(slot) for slot in as_objects(entry.get("outputs"))),
         _values(entry.get("widgets_values")),
         None if proxies is None else _proxies(proxies),
+        properties,
     )
 
 

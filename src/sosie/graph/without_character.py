@@ -17,7 +17,6 @@ from sosie.core.errors import NotFoundError
 from sosie.files.foreign import as_object
 from sosie.graph.graph import Graph, Link, Node
 from sosie.graph.guides import guide_node
-from sosie.graph.nodes import node_type
 from sosie.graph.settings import PINS, find_input, read_value
 
 LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
@@ -135,7 +134,7 @@ def dials(node: Node) -> tuple[str, ...]:
         names = guide.dials
     elif node.kind in CONTROLS:
         names = ("strength",)
-    elif node_type(node.kind) is None:
+    elif node.type is None:
         names = (name for name, value in node.inputs.items() if _is_dial(name, value))
     else:
         names = ()

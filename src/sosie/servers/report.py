@@ -17,12 +17,15 @@ from sosie.engines.comfy.matching import Y005, check_system, match
 from sosie.engines.comfy.program import FileUse, GraphProgram, inputs_of
 from sosie.engines.comfy.server import Server
 from sosie.engines.comfy.worker import Y034
-from sosie.graph import node_types
 from sosie.graph.nodes import packs as known_packs
+from sosie.graph.nodes import used_packs
 from sosie.machines.ssh import SshError
 from sosie.servers.address import reach
 from sosie.servers.doctor import ServerDoctor
 from sosie.workspace.workspace import Workspace
+
+SHOWN = 6
+"""Most classes that one message lists."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,8 @@ def _live(server: Server, asked: Asked) -> tuple[ServerReport | None, list[Findi
         for use in step.draft.files:
             offer = catalogue.node(str(step.draft.graph[use.node].get("class_type")))
             there = inputs_of(fitted.compiled.graph[use.node]).get(use.input)
-            options = offer.inputs[use.input].options if offer and use.input in offer.inputs else None
+            takes = offer.input(use.input) if offer else None
+            options = takes.choices if takes else None
             files[use.names[0]] = there if there in (options or ()) else None
     if asked.recipe and not has_errors(wrong):
         message = f"recipe '{asked.recipe}' can run: its nodes and {len(files)} files are there"
@@ -127,16 +131,19 @@ def _live(server: Server, asked: Asked) -> tuple[ServerReport | None, list[Findi
 def _packs(catalogue: NodeCatalogue) -> dict[str, tuple[str, ...]]:
     """Every pack that graphs of Sosie use, with its classes that the server lacks."""
     there = set(catalogue.names)
-    kinds = node_types().values()
-    return {pack: tuple(k.name for k in kinds if k.pack == pack and k.name not in there) for pack in known_packs()}
+    return {pack: tuple(name for name in names if name not in there) for pack, names in used_packs().items()}
 
 
 def _packs_finding(packs: Mapping[str, Sequence[str]], classes: int, server: Server) -> Finding:
-    sizes = {pack: sum(kind.pack == pack for kind in node_types().values()) for pack in packs}
+    sizes = {pack: len(names) for pack, names in used_packs().items()}
     whole = [pack for pack, lacks in packs.items() if not lacks]
-    partly = [f"{pack} (without {', '.join(lacks)})" for pack, lacks in packs.items() if 0 < len(lacks) < sizes[pack]]
+    partly = [f"{pack} (without {_some(lacks)})" for pack, lacks in packs.items() if 0 < len(lacks) < sizes[pack]]
     gone = [pack for pack, lacks in packs.items() if len(lacks) == sizes[pack]]
     message = f"{classes:,} classes of nodes; packs: {', '.join([*whole, *partly]) or 'none that Sosie uses'}"
     message += f"; not there: {', '.join(gone)}" if gone else ""
     addresses = "; ".join(address for pack, address in known_packs().items() if pack in gone)
     return Y005.at(server.name, message, addresses)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} others" if len(names) > SHOWN else "")

@@ -12,14 +12,14 @@ from sosie.core import Finding
 from sosie.core.errors import nearest
 from sosie.core.finding import Rule, Severity
 from sosie.engines.comfy.answers import System
-from sosie.engines.comfy.catalogue import NodeCatalogue, NodeClass, Takes
+from sosie.engines.comfy.catalogue import NodeCatalogue
 from sosie.engines.comfy.errors import HINTS, Y010, Y011, Y013, Y014
 from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, CompiledGraph, GraphProgram, inputs_of, link_of
 from sosie.files.foreign import as_line
-from sosie.graph import node_type
+from sosie.graph import Input, NodeType, node_type
 from sosie.graph.nodes import packs
-from sosie.graph.notation import CORE
+from sosie.graph.notation import CORE, WIDGETS, carried, fits
 
 Y005 = Rule("SOS-Y005", "info", "What a ComfyUI server is")
 Y006 = Rule("SOS-Y006", "error", "A ComfyUI server is too old for a recipe")
@@ -106,7 +106,8 @@ def _classes(graph: ApiGraph, catalogue: NodeCatalogue, subject: str) -> Iterato
             continue
         known = node_type(kind)
         if known is None:
-            message = f"the server has no class of nodes '{as_line(kind, 80)}'{nearest(kind, catalogue.names)}"
+            near = nearest(kind, catalogue.names)
+            message = f"the server has no class of nodes '{as_line(kind, 80)}'{near}"
             yield Y010.at(subject, message, HINTS[Y010])
         elif known.pack == CORE:
             message = f"the server has no {kind}, which newer versions of ComfyUI bring"
@@ -124,10 +125,10 @@ def _with_names(
     unresolved: list[tuple[str, str]] = []
     for use in compiled.files:
         offer = catalogue.node(_kind(graph.get(use.node, {})))
-        takes = offer.takes(graph[use.node]["inputs"]).get(use.input) if offer else None
-        if takes is None or takes.options is None:
+        takes = by_name(offer, graph[use.node]["inputs"]).get(use.input) if offer else None
+        if takes is None or takes.choices is None:
             continue
-        found = resolve(use, takes.options, subject)
+        found = resolve(use, takes.choices, subject)
         if isinstance(found, str):
             graph[use.node]["inputs"][use.input] = found
         else:
@@ -136,12 +137,17 @@ def _with_names(
     return graph, unresolved
 
 
+def by_name(offer: NodeType, given: Mapping[str, Any]) -> dict[str, Input]:
+    """The inputs of a class by name, with those that the choices in `given` bring."""
+    return {entry.name: entry for entry in offer.takes(given)}
+
+
 @dataclass(frozen=True)
 class _Node:
     """One node of a graph next to the class that the server has for it."""
 
     id: str
-    offer: NodeClass
+    offer: NodeType
     given: Mapping[str, Any]
     graph: ApiGraph
     catalogue: NodeCatalogue
@@ -149,7 +155,7 @@ class _Node:
 
     def check(self, skipped: set[str]) -> Iterator[Finding]:
         """Every input but the skipped ones."""
-        takes = self.offer.takes(self.given)
+        takes = by_name(self.offer, self.given)
         for name, taken in takes.items():
             if name in self.given and name not in skipped:
                 yield from self._input(taken, name, self.given[name])
@@ -161,41 +167,42 @@ class _Node:
             if name not in takes:
                 yield self._at(Y013, name, f"is not known there{nearest(name, takes)}", severity="warning")
 
-    def _input(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
+    def _input(self, takes: Input, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, Mapping):
             # A list that is not a link is wrapped (`__value__`), and is nothing that choices or ranges are known for.
             return
         if link := link_of(value):
             yield from self._link(takes, name, *link)
-        elif not takes.is_value:
+        elif takes.type not in WIDGETS:
             if takes.type != "*":
                 yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes a link to {takes.type}")
-        elif takes.type in ("INT", "FLOAT"):
+        elif takes.type in ("INT", "SEED", "FLOAT"):
             yield from self._numeric(takes, name, value)
-        elif takes.options is not None and value not in takes.options:
-            shown = ", ".join(as_line(option, 60) for option in takes.options[:6]) or "an empty list"
+        elif takes.choices is not None and value not in takes.choices:
+            shown = ", ".join(as_line(option, 60) for option in takes.choices[:6]) or "an empty list"
             message = f"is '{as_line(value, 80)}', which is none of its choices: {shown}"
             yield self._at(Y011, name, message)
 
-    def _numeric(self, takes: Takes, name: str, value: Any) -> Iterator[Finding]:
+    def _numeric(self, takes: Input, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes {takes.type}")
+            yield self._misfit(name, f"is {as_line(value, 40)!r}; it takes {carried(takes)}")
         elif not math.isfinite(value):
             yield self._at(Y014, name, "is not a finite number")
-        elif takes.type == "INT" and value != int(value):
+        elif takes.type != "FLOAT" and value != int(value):
             yield self._misfit(name, f"is {value}; it takes whole numbers")
         elif (takes.low is not None and value < takes.low) or (takes.high is not None and value > takes.high):
             yield self._at(Y014, name, f"is {value}; it takes {takes.low} to {takes.high}")
 
-    def _link(self, takes: Takes, name: str, node: str, slot: Any) -> Iterator[Finding]:
+    def _link(self, takes: Input, name: str, node: str, slot: Any) -> Iterator[Finding]:
         source = self.graph.get(node)
         offer = self.catalogue.node(_kind(source)) if source is not None else None
         if source is None:
             yield self._misfit(name, f"is linked to node {as_line(node, 40)}, which is not in the graph")
         elif offer is not None and not (isinstance(slot, int) and 0 <= slot < len(offer.outputs)):
             yield self._misfit(name, f"is linked to output {as_line(slot, 10)} of {offer.name}, which it has not")
-        elif offer is not None and not _fits(offer.outputs[slot], takes.type):
-            yield self._misfit(name, f"takes {takes.type} and is given {offer.outputs[slot]} by {offer.name} {node}")
+        elif offer is not None and not fits(offer.outputs[slot], carried(takes)):
+            given = offer.outputs[slot]
+            yield self._misfit(name, f"takes {carried(takes)} and is given {given} by {offer.name} {node}")
 
     def _misfit(self, name: str, what: str) -> Finding:
         return self._at(Y013, name, what)
@@ -203,9 +210,3 @@ class _Node:
     def _at(self, rule: Rule, name: str, what: str, *, severity: Severity | None = None) -> Finding:
         message = f"{self.offer.name} {self.id}: input '{as_line(name, 60)}' {what}"
         return rule.at(self.subject, message, HINTS[rule], severity=severity)
-
-
-def _fits(given: str, taken: str) -> bool:
-    """Whether an output's type may go into an input: `*` is anything, and a comma separates alternatives."""
-    one, other = set(given.split(",")), set(taken.split(","))
-    return bool(one & other) or "*" in one | other

@@ -150,11 +150,11 @@ class _Pick:
             return True
         kind = str(as_object(node).get("class_type"))
         offer, known = self._catalogue.node(kind), node_type(kind)
-        takes = offer.inputs.get(key) if offer else None
-        if takes is not None and takes.options is not None and value in takes.options:
-            return True
-        entry = known.input(key) if known else None
-        return entry is not None and isinstance(value, str) and (value in entry.choices or entry.type == "FILE")
+        for kind_ in (offer, known):
+            takes = kind_.input(key) if kind_ else None
+            if takes is not None and (value in (takes.choices or ()) or (kind_ is known and takes.type == "FILE")):
+                return isinstance(value, str)
+        return False
 
     def _value(self, node: Any, key: str, value: Any) -> Any:
         if self._with_prompts or self.is_choice(node, key, value):

@@ -6,16 +6,21 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from sosie.core import Plan, Recipe, Stage
+from sosie.core import Finding, Plan, Recipe, Stage
 from sosie.core.errors import UsageError
 from sosie.core.recipe import MAX_SIDE
 from sosie.core.schema import digest
+from sosie.doctor.graph_structure import W009
 from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, Step
-from sosie.graph import Graph, node_type, read_workflow
+from sosie.families.contract.draws import StageOutput
+from sosie.files.foreign import as_line
+from sosie.graph import Graph, Node, read_workflow
 from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
 from sosie.graph.build import Place
+from sosie.graph.notation import Kinds
 from sosie.graph.settings import Pins, apply_settings
 from sosie.graph.to_api import to_api
 from sosie.graph.without_character import InputChange, apply_changes
@@ -42,15 +47,18 @@ class WorkflowCompiler:
         del smaller
         attached = attach(self.graph, plan, self.pins)
         files = tuple(_files(attached.graph, attached.output))
-        return GraphProgram((Step("generate", CompiledGraph(to_api(attached.graph), attached.output, files=files)),))
+        drawn = tuple(_said(self.graph.nodes[at.node], plan, text) for at, text in attached.drawn.items())
+        finish = partial(StageOutput, findings=drawn)
+        sent = CompiledGraph(to_api(attached.graph), attached.output, files=files, finish=finish)
+        return GraphProgram((Step("generate", sent),))
 
 
 @dataclass(frozen=True, eq=False)
 class Workflow:
     """A workflow as the loop takes it: a recipe of one stage, its graph's digest by that stage's model, and a compiler.
 
-    The digest covers the settings, so that plans of another graph are other plans. `path` and `settings` are
-    what it was opened by.
+    The digest covers the settings, so that plans of another graph are other plans. `path`, `settings` and `kinds`
+    are what it was opened by.
     """
 
     recipe: Recipe
@@ -58,6 +66,7 @@ class Workflow:
     compiler: WorkflowCompiler
     path: Path
     settings: tuple[str, ...] = ()
+    kinds: Kinds | None = None
 
     @property
     def output(self) -> str:
@@ -65,19 +74,23 @@ class Workflow:
         return self.compiler.pins.output or find_output(self.compiler.graph)
 
 
-def open_workflow(path: Path, settings: Sequence[str] = ()) -> Workflow:
+def open_workflow(path: Path, settings: Sequence[str] = (), kinds: Kinds | None = None) -> Workflow:
     """Reads a workflow file in either format and changes what `settings` (`NODE.input=value`) say.
 
-    Raises `NotFoundError` and `BadModelError` for the file, `UsageError` for the settings, and for a graph that
-    saves no image or whose values cannot be named.
+    `kinds` describes classes that Sosie does not know: what a server says of them. Raises `NotFoundError` and
+    `BadModelError` for the file, `UsageError` for the settings, and for a graph that saves no image or whose values
+    cannot be named.
     """
-    graph, pins = apply_settings(read_workflow(path), settings)
+    graph, pins = apply_settings(read_workflow(path, kinds), settings)
+    if graph.editing.blueprint:
+        message = f"{path} is a subgraph blueprint ('{graph.editing.blueprint[:80]}'), and no workflow"
+        raise UsageError(message, "put it into a workflow in ComfyUI's editor (Node Library), and save that")
     output = pins.output or find_output(graph)
     expect_runnable(graph, output)
     width, height = _possible(find_size(graph, output))
     recipe = Recipe(path.stem, (Stage("generate", FAMILY, path.name),), "{prompt}", width, height)
     assets = {path.name: digest(to_api(graph))}
-    return Workflow(recipe, assets, WorkflowCompiler(graph, pins), path, tuple(settings))
+    return Workflow(recipe, assets, WorkflowCompiler(graph, pins), path, tuple(settings), kinds)
 
 
 def with_changes(workflow: Workflow, changes: Sequence[InputChange]) -> Workflow:
@@ -119,6 +132,11 @@ def drawing_digest(workflow: Workflow) -> str:
     )
 
 
+def _said(node: Node, plan: Plan, text: str) -> Finding:
+    """What the choices of a text gave for a plan: kept with its image."""
+    return W009.at(plan.recipe, f"{node.label}: its choices gave '{as_line(text, 400)}'")
+
+
 def _possible(size: tuple[int, int] | None) -> tuple[int, int]:
     fits = size is not None and all(64 <= side <= MAX_SIDE and side % 8 == 0 for side in size)
     return size if size is not None and fits else USUAL
@@ -128,7 +146,7 @@ def _files(graph: Graph, output: str) -> Iterator[FileUse]:
     """The model files that would be loaded, so that a server which has them in another folder is no obstacle."""
     for name in graph.above(output):
         node = graph.nodes[name]
-        kind = node_type(node.kind)
+        kind = node.type
         for entry in kind.files if kind else ():
             value = node.inputs.get(entry.name)
             if isinstance(value, str):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from typing import Any, cast
 
 from sosie.engines.comfy.fake.behaviour import Behaviour, Graph
-from sosie.graph import Input, NodeType, node_types
-from sosie.graph.notation import CORE
+from sosie.graph import Input, node_types
+from sosie.graph.notation import CONTROL, CORE, DYNAMIC, LINK, fits
 
 TEXT_ENCODERS = "stable_diffusion|sdxl|sd3|flux|lumina2|qwen_image"
 """What CLIPLoader can be told that its file is for."""
@@ -30,30 +33,38 @@ COMBOS: Mapping[str, tuple[str, ...]] = {
         *("9:16 (Portrait Widescreen)", "16:9 (Widescreen)", "21:9 (Ultrawide)"),
     ),
 }
-BROUGHT: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    "format": {
-        "png": {"bit_depth": ("8-bit", "16-bit"), "input_color_space": ("sRGB",)},
-        "exr": {"bit_depth": ("32-bit float",), "input_color_space": ("sRGB", "HDR", "linear")},
-    }
-}
-"""Inputs whose choice brings others (of SaveImageAdvanced): by the choice, their names and what they take."""
-V3 = frozenset({"UpscaleModelLoader", "SaveImageAdvanced", "ResolutionSelector"})
+V3 = frozenset({"UpscaleModelLoader", "SaveImageAdvanced", "ResolutionSelector", "ResizeImageMaskNode"})
 """Classes that describe their choices in the newer of the two shapes."""
 
 
-def object_info(behaviour: Behaviour, uploads: Iterable[str]) -> dict[str, Any]:
-    """The answer to `/object_info`."""
-    images = sorted(uploads)
-    return {name: _class(kind, behaviour, images) for name, kind in node_types().items() if name not in behaviour.lacks}
+def object_info(behaviour: Behaviour, uploads: Iterable[str]) -> bytes:
+    """The answer to `/object_info`: JSON."""
+    return _written(behaviour.lacks, tuple(behaviour.files.items()), tuple(sorted(uploads)))
 
 
-def _class(kind: NodeType, behaviour: Behaviour, images: list[str]) -> dict[str, Any]:
-    groups: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
-    for entry in kind.inputs:
-        if _brings(entry):
-            continue
-        group = groups["required" if entry.required else "optional"]
-        group[entry.name] = _input(entry, kind.name in V3, behaviour, images)
+@lru_cache(maxsize=16)
+def _written(lacks: frozenset[str], files: tuple[tuple[str, Sequence[str]], ...], images: tuple[str, ...]) -> bytes:
+    """There are a thousand classes, so what was written once is kept."""
+    lists = _Lists(dict(files), list(images))
+    return json.dumps({name: _class(name, lists) for name in node_types() if name not in lacks}).encode()
+
+
+def _class(name: str, lists: _Lists) -> dict[str, Any]:
+    kind = node_types()[name]
+    changes = any(entry.type in ("FILE", "IMAGE_FILE") for entry in kind.inputs)
+    return _described(name, lists) if changes else _same(name)
+
+
+@cache
+def _same(name: str) -> dict[str, Any]:
+    return _described(name, _Lists({}, []))
+
+
+def _described(name: str, lists: _Lists) -> dict[str, Any]:
+    kind = node_types()[name]
+    groups = _groups(kind.inputs, "", replace(lists, is_v3=name in V3))
+    if kind.is_open:
+        groups["optional"]["more"] = ["COMFY_AUTOGROW_V3", {}]
     return {
         "input": {name: group for name, group in groups.items() if group},
         "output": list(kind.outputs),
@@ -63,39 +74,72 @@ def _class(kind: NodeType, behaviour: Behaviour, images: list[str]) -> dict[str,
     }
 
 
-def _input(entry: Input, is_v3: bool, behaviour: Behaviour, images: list[str]) -> list[Any]:
-    if entry.name in BROUGHT:
-        brings: list[Any] = []
-        for key, brought in BROUGHT[entry.name].items():
-            inputs = {name: ["COMBO", {"options": list(options)}] for name, options in brought.items()}
-            brings.append({"key": key, "inputs": {"required": inputs}})
-        return ["COMFY_DYNAMICCOMBO_V3", {"options": brings}]
+@dataclass(frozen=True)
+class _Lists:
+    """What the lists of a class are made of; `is_v3`: it describes them in the newer of the two shapes."""
+
+    files: Mapping[str, Sequence[str]]
+    images: list[str]
+    is_v3: bool = False
+
+
+def _groups(entries: Sequence[Input], prefix: str, lists: _Lists) -> dict[str, dict[str, Any]]:
+    """Inputs by whether they are required; those that a choice brings are told with it."""
+    groups: dict[str, dict[str, Any]] = {"required": {}, "optional": {}}
+    for place, entry in enumerate(entries):
+        if entry.name.startswith(prefix) and not (entry.only and entry.parent != prefix.removesuffix(".")):
+            below = _below(entries, place)
+            told = _choosing(entry, below, lists) if below else _input(entry, lists)
+            groups["required" if entry.required else "optional"][entry.name.removeprefix(prefix)] = told
+    return groups
+
+
+def _below(entries: Sequence[Input], place: int) -> Sequence[Input]:
+    """The inputs that the choices of one bring: those that follow it under its name."""
+    prefix, end = f"{entries[place].name}.", place + 1
+    while end < len(entries) and entries[end].name.startswith(prefix):
+        end += 1
+    return entries[place + 1 : end]
+
+
+def _choosing(entry: Input, below: Sequence[Input], lists: _Lists) -> list[Any]:
+    """A choice with what each of its values brings; `below` are those inputs, and what their own choices bring."""
+    options: list[Any] = []
+    for key in entry.choices or ():
+        brought: list[Input] = []
+        inside = False
+        for other in below:
+            inside = key in other.only if other.parent == entry.name else inside
+            brought += [other] if inside else []
+        options.append({"key": key, "inputs": _groups(brought, f"{entry.name}.", lists)})
+    return ["COMFY_DYNAMICCOMBO_V3", {"options": options}]
+
+
+def _input(entry: Input, lists: _Lists) -> list[Any]:
+    marks = {CONTROL: "control_after_generate", DYNAMIC: "dynamicPrompts", LINK: "forceInput"}
+    told: dict[str, Any] = {marks[mark]: True for mark in sorted(entry.marks)}
     if entry.type in ("COMBO", "FILE", "IMAGE_FILE", "SAMPLER_NAME", "SCHEDULER_NAME"):
-        options = choices(entry, behaviour, images)
-        return ["COMBO", {"multiselect": False, "options": options}] if is_v3 else [options, {}]
+        options = choices(entry, lists.files, lists.images)
+        if entry.type == "IMAGE_FILE":
+            told["image_upload"] = True
+        return ["COMBO", {"multiselect": False, "options": options, **told}] if lists.is_v3 else [options, told]
     if entry.type in ("INT", "SEED", "FLOAT"):
         whole = entry.type != "FLOAT"
         bounds = {"min": entry.low, "max": entry.high}
         # The largest seed, 2^64 - 1, is no float: a SEED's bounds are whole in the schema already.
-        told = {key: int(bound) if whole else bound for key, bound in bounds.items() if bound is not None}
+        told |= {key: int(bound) if whole else bound for key, bound in bounds.items() if bound is not None}
         return ["INT" if whole else "FLOAT", {"default": entry.fallback or 0, **told}]
-    return [entry.type, {}]
+    return [entry.type, told]
 
 
-def choices(entry: Input, behaviour: Behaviour, images: list[str]) -> list[str]:
+def choices(entry: Input, files: Mapping[str, Sequence[str]], images: list[str]) -> list[str]:
     """The values that an input with choices takes."""
     if entry.type == "FILE":
-        return sorted(behaviour.files.get(entry.folder, ()))
+        return sorted(files.get(entry.folder, ()))
     if entry.type == "IMAGE_FILE":
         return images
     known = COMBOS.get(entry.type) or COMBOS.get(entry.name, ())
-    return list(dict.fromkeys([*entry.choices, *known, *([entry.default] if entry.default else [])]))
-
-
-def _brings(entry: Input) -> str:
-    """The input whose choice brings this one, or empty."""
-    name, dot, _ = entry.name.partition(".")
-    return name if dot and name in BROUGHT else ""
+    return list(dict.fromkeys([*(entry.choices or ()), *known, *([entry.default] if entry.default else [])]))
 
 
 def judge(graph: Any, behaviour: Behaviour, images: Iterable[str]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
@@ -148,17 +192,13 @@ def _judge_node(graph: Graph, node: str, behaviour: Behaviour, images: Iterable[
         return [_error("exception_during_inner_validation", text, f"'{node}'", exception_type="KeyError")]
     kind = node_types()[graph[node]["class_type"]]
     found: list[dict[str, Any]] = []
-    for entry in kind.inputs:
-        given = graph[node].get("inputs", {})
+    given = graph[node].get("inputs", {})
+    for entry in kind.takes(given):
         if entry.name not in given:
             if entry.required:
                 found.append(_error("required_input_missing", "Required input is missing", entry.name))
             continue
-        if by := _brings(entry):
-            options = BROUGHT[by].get(given.get(by), {}).get(entry.name.partition(".")[2], ())
-            error = None if given[entry.name] in options else _not_listed(entry, given[entry.name], options)
-        else:
-            error = _judge_value(graph, entry, given[entry.name], behaviour, list(images))
+        error = _judge_value(graph, entry, given[entry.name], behaviour, list(images))
         if error is not None:
             error["extra_info"]["input_name"] = entry.name
             found.append(error)
@@ -171,7 +211,7 @@ def _judge_value(
     if is_link(value):
         source = node_types().get(graph.get(value[0], {}).get("class_type", ""))
         given = dict(enumerate(source.outputs if source else ())).get(value[1], "*")
-        if "*" in (given, entry.type) or given == entry.type or entry.is_widget:
+        if fits(given, entry.type) or entry.is_widget:
             return None
         details = f"{entry.name}, received_type({given}) mismatch input_type({entry.type})"
         return _error("return_type_mismatch", "Return type mismatch between linked nodes", details)
@@ -190,7 +230,7 @@ def _judge_value(
         details = f"{entry.name} - Invalid image file: {value}"
         return _error("custom_validation_failed", "Custom validation failed for node", details)
     if entry.type in ("FILE", "COMBO", "SAMPLER_NAME", "SCHEDULER_NAME"):
-        options = choices(entry, behaviour, images)
+        options = choices(entry, behaviour.files, images)
         if (options and value not in options) or (entry.type == "FILE" and not options):
             return _not_listed(entry, value, options)
     return None

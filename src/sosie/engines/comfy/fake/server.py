@@ -19,6 +19,8 @@ from sosie.engines.comfy.fake.schema import judge, object_info
 from sosie.engines.comfy.fake.sockets import ServerSocket, accept_key
 from sosie.graph import node_types
 
+JSON = "application/json; charset=utf-8"
+
 
 class FakeServer:
     """A context manager. `behaviour` may be replaced while it runs; `disk` is what it has saved and holds.
@@ -53,6 +55,7 @@ class FakeServer:
 
     def start(self) -> None:
         """Begins a new life, on the same port."""
+        object_info(self.behaviour, self.disk.inputs)
         self._http = _Http(("127.0.0.1", self._port), self)
         self._port = self._http.server_address[1]
         self.life = Life(self.disk, lambda: self.behaviour, self.crash)
@@ -162,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/system_stats":
             return self._json(_system(behaviour))
         if path == "/object_info":
-            return self._json(object_info(behaviour, disk.inputs))
+            return self._answer(200, object_info(behaviour, disk.inputs), JSON)
         if path == "/features":
             return self._json({"supports_preview_metadata": True, "max_upload_size": behaviour.max_upload})
         if path == "/internal/logs/raw" and behaviour.shows_log:
@@ -326,7 +329,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _json(self, value: Any, status: int = 200) -> None:
-        self._answer(status, json.dumps(value).encode(), "application/json; charset=utf-8")
+        self._answer(status, json.dumps(value).encode(), JSON)
 
     def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
         self.send_response(status)
