@@ -105,7 +105,8 @@ class Walk:
     def conditioning(self, sampler: Node) -> list[Node]:
         """The chain of the positive conditioning, from the sampler up."""
         guider = self._guider(sampler)
-        return self.up(guider, "positive", "CONDITIONING") or self.up(guider, "conditioning", "CONDITIONING")
+        chains = (list(self.up(guider, name, "CONDITIONING")) for name in ("positive", "conditioning"))
+        return next((chain for chain in chains if chain), [])
 
     def _guider(self, sampler: Node) -> Node | None:
         """The node that holds model, conditioning and CFG of a sampler."""
