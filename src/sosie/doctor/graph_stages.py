@@ -106,7 +106,7 @@ class Walk:
         """The chain of the positive conditioning, from the sampler up."""
         guider = self._guider(sampler)
         chains = (list(self.up(guider, name, "CONDITIONING")) for name in ("positive", "conditioning"))
-        return next((chain for chain in chains if chain), [])
+        return next((chain for chain in chains if chain), list[Node]())
 
     def _guider(self, sampler: Node) -> Node | None:
         """The node that holds model, conditioning and CFG of a sampler."""
