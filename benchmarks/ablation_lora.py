@@ -53,7 +53,7 @@ def lessons_of(session: Any, character: Character, images: Sequence[Path], root:
     members: list[Any] = []
     for path in images:
         how = datasets.Captioning(recipe)
-        datasets.add(session, character, members, datasets.Offer(path, f"file:{path.name}"), how)
+        datasets.add(session, character, members, datasets.OfferedImage(path, f"file:{path.name}"), how)
     bare = replace(recipe, training=PLAIN)
     rows: dict[str, Rows] = {}
     bill = resolve(session.workspace, without(recipe).stages)

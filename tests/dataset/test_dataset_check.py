@@ -25,17 +25,17 @@ from sosie.dataset.check import (
     DatasetReport,
     check_dataset,
     check_precision,
-    read_captions,
 )
 from sosie.dataset.check import check as check_module
 from sosie.dataset.check.balance import balance_of, check_balance
 from sosie.dataset.check.buckets import BUCKETS, bucket_of, check_sizes, count_buckets, cut, enlargement
 from sosie.dataset.check.captions import check_captions
+from sosie.dataset.given import Captions, read_captions
 from sosie.faces.detect import Detector
 from sosie.faces.encoders import SFace
 from sosie.files.images import read_image
 
-CODES = codes_in("dataset/check")
+CODES = codes_in("dataset/check", "dataset/given")
 
 pytestmark = pytest.mark.once
 
@@ -178,13 +178,13 @@ def test_each_kind_of_bad_picture_is_named(tmp_path: Path, detector: Detector, s
 
 
 def test_a_folder_without_images_names_the_one_that_has_them(tmp_path: Path) -> None:
-    (tmp_path / "10_mira").mkdir()
-    shutil.copy(FACES[0], tmp_path / "10_mira")
+    (tmp_path / "mira").mkdir()
+    shutil.copy(FACES[0], tmp_path / "mira")
     (tmp_path / "notes.txt").write_text("hello")
     report = check_dataset(tmp_path, "m1ra")
     assert report == DatasetReport((), report.findings, (), Balance())
     assert [(f.code, f.severity) for f in report.findings] == [("SOS-T001", "error")]
-    assert "10_mira" in report.findings[0].hint
+    assert report.findings[0].hint == "give the folder that has them: mira"
 
 
 def test_a_path_that_is_no_folder_is_an_error(tmp_path: Path) -> None:
@@ -316,7 +316,6 @@ def test_hostile_caption_files_are_findings(tmp_path: Path) -> None:
 
 @given(st.lists(st.text(max_size=30), max_size=8), st.text(max_size=10))
 def test_no_caption_makes_the_check_fail(texts: list[str], trigger: str) -> None:
-    from sosie.dataset.check import Captions
 
     captions = Captions({f"{index}.jpg": text.strip() for index, text in enumerate(texts)})
     assert {f.code for f in check_captions(captions, list(captions.texts), trigger)} <= CODES

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -142,6 +143,29 @@ def test_every_character_is_seen_equally_often_and_batches_have_one_shape() -> N
     assert sum(index >= 8 for batch in batches for index in batch) == 12
     shapes = [{entries[index].shape for index in batch} for batch in batches]
     assert all(len(shape) == 1 for shape in shapes)
+
+
+def test_a_step_takes_one_of_a_pictures_captions_and_batches_have_one_shape() -> None:
+    entries = [Entry(0, "short", "mira", ((1, "long"), (2, "short"))), *(Entry(n, "long", "mira") for n in range(3, 6))]
+    order = BatchOrder(entries, 2, seed=1)
+    shapes = {0: "short", 1: "long", 2: "short", 3: "long", 4: "long", 5: "long"}
+    seen: Counter[int] = Counter()
+    for step in range(300):
+        batch = order.batch(step)
+        assert len({shapes[index] for index in batch}) == 1
+        seen.update(batch)
+    assert all(seen[index] > 30 for index in (0, 1, 2))
+    assert abs(sum(seen[index] for index in (0, 1, 2)) - seen[3]) <= 1
+    again = BatchOrder(entries, 2, seed=1)
+    assert [again.batch(step) for step in range(40, 60)] == [order.batch(step) for step in range(40, 60)]
+
+
+def test_repeats_count_beside_each_other_and_not_if_all_have_them() -> None:
+    order = BatchOrder([Entry(0, "s", "mira", (), 10), Entry(1, "s", "mira", (), 5)], 1, seed=1)
+    seen = Counter(index for step in range(30) for index in order.batch(step))
+    assert seen == {0: 20, 1: 10}
+    alike = BatchOrder([Entry(0, "s", "mira", (), 7), Entry(1, "s", "mira", (), 7)], 1, seed=1)
+    assert alike.batch(0) != alike.batch(1)
 
 
 def test_the_order_is_that_of_the_seed_wherever_a_run_begins() -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from sosie.core import Finding, Recipe
 from sosie.core.errors import SosieError, UsageError, nearest
 from sosie.core.plan import needed_stages
+from sosie.dataset.given import layout_of
 from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
 from sosie.families import families
-from sosie.files.picture_kinds import pictures_in
 from sosie.machines.facts import read_machine
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
@@ -107,11 +107,11 @@ def is_dataset(path: Path) -> bool:
     """A folder of images, with captions or without: if models lie there too, the images are theirs unless captioned."""
     if any((path / name).is_file() for name in ("captions.jsonl", "metadata.jsonl")):
         return True
-    pictures = pictures_in(path)
-    if any(file.with_suffix(".txt").is_file() for file in pictures):
+    pictures = layout_of(path).pictures
+    if any(placed.path.with_suffix(".txt").is_file() for placed in pictures):
         return True
     return bool(pictures) and not any(file.suffix.lower() in MODEL_SUFFIXES for file in path.rglob("*"))
 
 
 def _images(folder: Path) -> int:
-    return len(pictures_in(folder))
+    return len(layout_of(folder).pictures)

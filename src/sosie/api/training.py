@@ -16,6 +16,7 @@ from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
 from sosie.dataset import build as datasets
 from sosie.dataset.image_set import image_files
+from sosie.dataset.sources import from_references
 from sosie.doctor.recipe_needs import Purpose
 from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
@@ -56,7 +57,7 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     training_of(order)
     for character in order.characters:
         if not image_files(datasets.dataset_folder(session, character)):
-            yield from datasets.from_references(session, character, datasets.Captioning(order.recipe))
+            yield from from_references(session, character, datasets.Captioning(order.recipe))
     people = [_taught(session, character) for character in order.characters]
     bill = resolve(session.workspace, needed_stages(bare(order.recipe)))
     job = job_of(session, order, bill)

@@ -159,7 +159,8 @@ def _whom(workspace: Workspace, name: str, recipe_name: str | None) -> tuple[Cha
 
 
 def _events(opened: Session, character: Character, recipe: Recipe | None, flags: dict[str, Any]) -> Generator[Event]:
-    from sosie.dataset.build import Captioning, from_folder, from_list, from_references
+    from sosie.dataset.build import Captioning
+    from sosie.dataset.sources import from_folder, from_list, from_references
 
     how = Captioning(recipe, flags["caption_command"])
     if flags["n"] is not None:
@@ -184,7 +185,7 @@ def _show(output: Output, events: Generator[Event]) -> tuple[BuiltSet | None, bo
     left = False
     with output.progress(), closing(events):
         for event in events:
-            output.event(event)
+            output.event(event, always=True)
             if isinstance(event, Finding):
                 left = left or event.severity != "info"
             elif isinstance(event, AddedImage):
@@ -192,8 +193,17 @@ def _show(output: Output, events: Generator[Event]) -> tuple[BuiltSet | None, bo
             elif isinstance(event, BuiltSet):
                 built = event
     if built is not None:
-        output.say(f"✓ {built.total} images in {built.folder}: {built.added} new, {built.left_out} left out")
+        output.say(f"✓ {built.total} images in {built.folder}: {', '.join(_counts(built))}")
     return built, left
+
+
+def _counts(built: BuiltSet) -> Generator[str]:
+    yield f"{built.added} new"
+    if built.corrected:
+        yield f"{built.corrected} with new captions"
+    if built.judging:
+        yield f"{built.judging} kept for judging"
+    yield f"{built.left_out} left out"
 
 
 def _added(output: Output, event: AddedImage) -> None:
@@ -202,4 +212,4 @@ def _added(output: Output, event: AddedImage) -> None:
 
         output.line(json_of(event))
     else:
-        output.data(f"{event.path}\t{event.member.caption}")
+        output.data(f"{event.path}\t{' | '.join((event.member.caption, *event.member.alternatives))}")

@@ -1,9 +1,9 @@
-"""A character's training set: built from references, a folder or a list, captioned and checked."""
+"""A character's training set: what is offered to it is looked at, captioned and checked."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.core import Character, Event, Note, Progress, Recipe, Result
-from sosie.core.errors import NotFoundError, UsageError
+from sosie.core import Character, Event, Finding, Note, Progress, Recipe, Result
+from sosie.core.errors import NotFoundError
+from sosie.core.prompt import with_trigger
 from sosie.core.schema import digest
 from sosie.dataset import captions, image_set
 from sosie.dataset.check import DatasetImage, DatasetReport, check_dataset, check_precision
 from sosie.dataset.check.buckets import BUCKETS, T020, T021, check_sizes
-from sosie.dataset.check.captions import SIDECARS, read_captions
+from sosie.dataset.given.sidecars import SUFFIXES as SIDECARS
 from sosie.dataset.image_set import Looks, Member
-from sosie.dataset.listing import fetch_listed, read_listing
+from sosie.dataset.names import listed
 from sosie.faces.encoders import similarity
 from sosie.faces.templates import judge_templates
-from sosie.fetch.hubs import Hubs
-from sosie.fetch.retries import DownloadError
-from sosie.fetch.web import Web
 from sosie.files.images import image_digest, read_image
 from sosie.files.whole import make_folder, write_json
 from sosie.scorers.sample import Sample
@@ -57,11 +55,12 @@ class Captioning:
 
 @dataclass(frozen=True)
 class OfferedImage:
-    """An image that is offered to a set, where it is from, and the caption that came with it."""
+    """An image that is offered to a set, where it is from, the captions that came with it, and how often it comes."""
 
     path: Path
     source: str
-    caption: str = ""
+    captions: tuple[str, ...] = ()
+    repeats: int = 1
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,17 @@ class AddedImage(Result):
 
 @dataclass(frozen=True)
 class BuiltSet(Result):
-    """The end: the set's folder, its images, how many came now and how many were left out."""
+    """The end: the set's folder, its images, how many came now and how many were left out.
+
+    Of those that were there `corrected` got new captions; `judging` are kept for judging, and not left out for a flaw.
+    """
 
     folder: Path
     total: int
     added: int
     left_out: int
+    corrected: int = 0
+    judging: int = 0
 
 
 def trigger_of(character: Character) -> str:
@@ -92,98 +96,117 @@ def dataset_folder(session: Session, character: Character) -> Path:
     return image_set.set_folder(session.workspace.character_folder(character.name))
 
 
-def from_references(session: Session, character: Character, how: Captioning) -> Generator[Event]:
-    """Takes the references that are not the judge's: all but a third, rounded up."""
-    teaching, judged = image_set.split(character.references)
-    if not teaching:
-        raise UsageError(
-            f"'{character.name}' has one reference, and what is judged by is not learned from",
-            f"add references, or let Sosie draw a set: sosie dataset build {character.name} --bootstrap 24",
-        )
-    yield Note(f"{len(teaching)} of {len(character.references)} references are learned from, {len(judged)} judge")
-    paths = session.reference_paths(character)
-    offers = [OfferedImage(paths[reference.sha256], f"reference:{reference.file}") for reference in teaching]
-    yield from offer(session, character, offers, how)
-
-
-def from_folder(session: Session, character: Character, folder: Path, how: Captioning) -> Generator[Event]:
-    """Takes the images directly in a folder, with the captions that lie next to them."""
-    images = image_set.image_files(folder)
-    if not images:
-        raise NotFoundError(f"{folder} has no images; expected PNG, JPEG or WebP files")
-    given = read_captions(folder, [path.name for path in images])
-    yield from given.findings
-    offers = [OfferedImage(path, f"file:{path.name}", given.texts.get(path.name, "")) for path in images]
-    yield from offer(session, character, offers, how)
-
-
-def from_list(
-    session: Session, character: Character, file: Path, how: Captioning, base_url: str = ""
-) -> Generator[Event]:
-    """Downloads the images of a list and takes those that are good; what came already is not fetched again.
-
-    An image that cannot be had is a finding (SOS-N001 to N006), and the others still come.
-    """
-    listing = read_listing(file, base_url)
-    yield from map(Note, listing.notes)
-    known = {member.source for member in image_set.read_members(dataset_folder(session, character))}
-    missing = [item for item in listing.images if item.source not in known]
-    place = session.workspace.state / "downloads" / character.name
-    offers: list[OfferedImage] = []
-    waits: list[str] = []
-    with Web(Hubs.from_environment(), notice=waits.append) as web:
-        for index, item in enumerate(missing):
-            yield Progress(f"downloading {item.source}", index, len(missing))
-            try:
-                path = fetch_listed(web, item, place)
-                offers.append(OfferedImage(path, item.source, item.caption))
-            except DownloadError as error:
-                yield error.finding(item.source, "warning")
-            yield from map(Note, waits)
-            waits.clear()
-    yield from offer(session, character, offers, how)
-    inside = {member.sha256 for member in image_set.read_members(dataset_folder(session, character))}
-    for item in offers:
-        if image_digest(item.path) in inside:
-            item.path.unlink()
-
-
 def offer(session: Session, character: Character, offers: Sequence[OfferedImage], how: Captioning) -> Generator[Event]:
-    """Looks at the offered images and takes those that are good, each with caption, source and scores."""
+    """Looks at the offered images and takes those that are good, each with captions, source and scores.
+
+    Captions that came with an image are compared with those that it has, and taken where they changed.
+    """
     with writing(session.workspace, character.name) as place:
         folder = image_set.set_folder(place)
         image_set.settle(folder)
         members = list(image_set.read_members(folder))
         lost = image_set.without_row(folder, members)
         members = [member for member in members if member.file not in lost]
+        digests = {item.path: image_digest_or_none(item.path) for item in offers}
+        first = _first_of_each(offers, digests)
+        corrected = _correct(members, first, trigger_of(character))
+        if corrected:
+            image_set.write_members(folder, members)
+            yield Note(
+                f"{len(corrected)} captions were changed where they came from, and are taken: {listed(corrected)}"
+            )
         inside = {member.sha256 for member in members}
-        new = [item for item in offers if image_digest_or_none(item.path) not in inside]
+        new = [item for item in offers if digests[item.path] not in inside]
         paths = session.reference_paths(character)
         judged = [paths[reference.sha256] for reference in image_set.split(character.references)[1]]
         known = [*judged, *(folder / member.file for member in members)]
         yield Progress(f"looking at {len(new)} images", 0, 1)
-        kept, findings = image_set.sift([item.path for item in new], known, list(paths.values()), looks(session))
-        yield from findings
-        by_path = {item.path: item for item in reversed(new)}
+        offered = [item.path for item in new]
+        kept, findings = image_set.sift(offered, known, list(paths.values()), looks(session), judged)
+        yield from (finding for finding in findings if finding.code != image_set.T007.code)
+        judging = [finding for finding in findings if finding.code == image_set.T007.code]
+        yield from _judging(judging, len(offers), len(judged))
         for done, path in enumerate(kept):
             yield Progress(f"describing {path.name}", done, len(kept))
-            yield AddedImage(*add(session, character, members, by_path[path], how))
-    yield BuiltSet(folder, len(members), len(kept), len(new) - len(kept))
+            item = replace(first[digests[path]], path=path)
+            yield AddedImage(*add(session, character, members, item, how))
+    left_out = len(new) - len(kept) - len(judging)
+    yield BuiltSet(folder, len(members), len(kept), left_out, len(corrected), len(judging))
+
+
+def _first_of_each(
+    offers: Iterable[OfferedImage], digests: Mapping[Path, str | None]
+) -> dict[str | None, OfferedImage]:
+    """Of images that are the same file the first with captions, by digest."""
+    found: dict[str | None, OfferedImage] = {}
+    for item in offers:
+        known = found.get(digests[item.path])
+        if known is None or (item.captions and not known.captions):
+            found[digests[item.path]] = item
+    return found
+
+
+def _correct(members: list[Member], given: Mapping[str | None, OfferedImage], trigger: str) -> list[str]:
+    """Gives members the captions that came with them, where those changed; the names of these images.
+
+    What a person wrote into the table since is kept, until the captions where the image came from change.
+    """
+    corrected: list[str] = []
+    for place, member in enumerate(members):
+        item = given.get(member.sha256)
+        if item is None:
+            continue
+        told = member
+        if item.captions and member.given != mark(item.captions):
+            told = with_words(member, trigger, item.captions)
+            if told != replace(member, given=told.given):
+                corrected.append(item.path.name)
+        if item.source == member.source:
+            told = replace(told, repeats=item.repeats)
+        members[place] = told
+    return corrected
+
+
+def mark(words: Sequence[str]) -> str:
+    """What tells whether the captions that came with an image are those of an earlier time; 12 hex digits."""
+    return digest(list(words))[:12]
+
+
+def with_words(member: Member, trigger: str, words: Sequence[str]) -> Member:
+    """The member with captions that came with its image: word for word, the trigger in front where it is missing."""
+    texts = [with_trigger(text, [trigger] if trigger else []) for text in words]
+    return replace(member, caption=texts[0], alternatives=tuple(texts[1:]), by="given", given=mark(words))
+
+
+def _judging(findings: Sequence[Finding], offered: int, judges: int) -> Generator[Finding]:
+    """One finding of all images that are kept for judging."""
+    if findings:
+        names = listed([Path(finding.subject).name for finding in findings])
+        message = (
+            f"{len(findings)} of {offered} images are among the references that judge ({judges}: a third is kept for "
+            f"that), or copies of them, and are not learned from: {names}"
+        )
+        yield image_set.T007.at("references", message, findings[0].hint)
 
 
 def add(
     session: Session, character: Character, members: list[Member], item: OfferedImage, how: Captioning
 ) -> tuple[Member, Path]:
     """Makes an image a part of the set: its row, then the file, so that none is ever without; `members` gets it too."""
-    sha256 = image_digest(item.path)
+    sha256, trigger = image_digest(item.path), trigger_of(character)
     sample = sample_of(session, item.path)
-    seen, by = _described(session, item.path, sample, item.caption, how)
+    seen, by = (None, "given") if item.captions else _described(session, item.path, sample, "", how)
     scores = judged_scores(session, character, sample)
     with writing(session.workspace, character.name) as place:
         folder = image_set.set_folder(place)
         image_set.refresh(folder, members)
-        caption = captions.captions(trigger_of(character), [seen], [member.caption for member in members])[0]
-        member = Member(image_set.name_in_set(item.path, sha256), sha256, caption, by, item.source, scores)
+        name = image_set.name_in_set(item.path, sha256)
+        member = Member(name, sha256, "", by, item.source, scores, (), item.repeats)
+        if seen is None:
+            member = with_words(member, trigger, item.captions)
+        else:
+            taken = [member.caption for member in members]
+            member = replace(member, caption=captions.captions(trigger, [seen], taken)[0])
         members[:] = [*(other for other in members if other.file != member.file), member]
         image_set.write_members(folder, members)
         image_set.add_image(folder, item.path, member.file)
@@ -197,7 +220,7 @@ def recaption(session: Session, character: Character, how: Captioning) -> Genera
     trigger = trigger_of(character)
     own = [member for member in members if (member.by == "given" and member.caption) or _has_file(folder, member)]
     rest = [member for member in members if member not in own]
-    taken = [captions.lead(trigger, member.caption) for member in own]
+    taken = [with_trigger(member.caption, [trigger]) for member in own]
     described: list[tuple[captions.Seen, str]] = []
     said = _said([folder / member.file for member in rest], how)
     for done, member in enumerate(rest):
@@ -317,16 +340,14 @@ def image_digest_or_none(path: Path) -> str | None:
     return image_digest(path) if path.is_file() else None
 
 
-def _described(session: Session, path: Path, sample: Sample, given: str, how: Captioning) -> tuple[captions.Seen, str]:
+def _described(session: Session, path: Path, sample: Sample, said: str, how: Captioning) -> tuple[captions.Seen, str]:
     """What a picture shows, and whose words those are.
 
-    Words that came with it count, or those of the model (`given`), or of the command, or of the templates.
+    Those of the model (`said`), or of the command, or of the templates.
     """
     seen = captions.see(sample, classifier_for(session, how.recipe))
     if how.model:
-        return captions.from_words(seen, given), "model"
-    if given.strip():
-        return replace(seen, text=" ".join(given.split())), "given"
+        return captions.from_words(seen, said), "model"
     if how.command:
         return captions.from_words(seen, captions.from_command(how.command, path)), "command"
     return seen, "template"

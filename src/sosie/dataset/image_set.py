@@ -7,7 +7,7 @@ becomes a part of a set, and no picture of a set whatever its name is a referenc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,10 +17,12 @@ import numpy as np
 
 from sosie.core import Character, Finding, Reference
 from sosie.core.errors import BadImageError, ConfigError, DeliveryError, UsageError
+from sosie.core.finding import Rule
 from sosie.dataset.check.faces import AS_TRAINING
+from sosie.dataset.given.layout import MOST_REPEATS
 from sosie.faces.encoders import similarity
 from sosie.faces.references import C006, C007, MIN_RELATIVE_SIMILARITY, check_references
-from sosie.files.foreign import object_or_none, parse_object
+from sosie.files.foreign import as_count, as_list, as_text, object_or_none, parse_object
 from sosie.files.images import image_digest, read_image, true_suffix
 from sosie.files.picture_kinds import pictures_in
 from sosie.files.regular import read_text
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 
     from sosie.faces.detect import Detector
     from sosie.faces.encoders import Encoder, Vector
+
+T007 = Rule("SOS-T007", "info", "Pictures are kept for judging")
 
 TABLE = "captions.jsonl"
 
@@ -50,7 +54,8 @@ class Member:
 
     `by` is `template`, `command`, `model` or `given`. `source` is `reference:FILE`, `file:NAME`, an address without its
     query, `plan:ID`, or empty for a file that was put there by hand. `scores` has a value for each judge, None
-    where nothing could be measured.
+    where nothing could be measured. `alternatives` are further captions, of which training takes one a step; `repeats`
+    is how often the image comes while others come once. `given` marks the captions that came with it, as they were.
     """
 
     file: str
@@ -59,6 +64,9 @@ class Member:
     by: str = "template"
     source: str = ""
     scores: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+    alternatives: tuple[str, ...] = ()
+    repeats: int = 1
+    given: str = ""
 
 
 def set_folder(character_folder: Path) -> Path:
@@ -67,7 +75,7 @@ def set_folder(character_folder: Path) -> Path:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """The images directly in a folder, by name; none if there is no folder."""
+    """The images of a set, by name; none if there is no folder."""
     return pictures_in(folder)
 
 
@@ -130,28 +138,34 @@ def _rows(folder: Path) -> dict[str, tuple[dict[str, Any], str]]:
     """Each row of `captions.jsonl` by its image's name, the last one counts, with its place in the file."""
     table = folder / TABLE
     text = read_text(table, MAX_TABLE) if table.exists() else ""
-    lines = ((f"{table}:{number}", line) for number, line in enumerate(text.splitlines(), 1) if line.strip())
+    lines = ((f"{table}:{number}", line) for number, line in enumerate(text.split("\n"), 1) if line.strip())
     rows = ((_row(line, where), where) for where, line in lines)
     return {str(row.get("file", "")): (row, where) for row, where in rows}
 
 
 def write_members(folder: Path, members: Iterable[Member]) -> None:
     """Writes `captions.jsonl`, whole or not at all."""
-    lines = [
-        json.dumps(
-            {
-                "file": member.file,
-                "caption": member.caption,
-                "by": member.by,
-                "source": member.source,
-                "scores": dict(member.scores),
-                "sha256": member.sha256,
-            },
-            ensure_ascii=False,
-        )
-        for member in members
-    ]
-    _write(folder / TABLE, "".join(f"{line}\n" for line in lines).encode())
+    lines = [json.dumps(row_of(member), ensure_ascii=False) for member in members]
+    _write(folder / TABLE, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+
+
+def row_of(member: Member) -> dict[str, Any]:
+    """A member as `captions.jsonl` has it: what is usual is left out."""
+    row: dict[str, Any] = {
+        "file": member.file,
+        "caption": member.caption,
+        "by": member.by,
+        "source": member.source,
+        "scores": dict(member.scores),
+        "sha256": member.sha256,
+    }
+    if member.alternatives:
+        row["alternatives"] = list(member.alternatives)
+    if member.repeats != 1:
+        row["repeats"] = member.repeats
+    if member.given:
+        row["given"] = member.given
+    return row
 
 
 def name_in_set(path: Path, sha256: str) -> str:
@@ -216,19 +230,23 @@ class Looks:
 
 
 def sift(
-    offered: Sequence[Path], known: Sequence[Path], references: Sequence[Path], models: Looks
+    offered: Sequence[Path],
+    known: Sequence[Path],
+    references: Sequence[Path],
+    models: Looks,
+    judged: Collection[Path] = (),
 ) -> tuple[list[Path], list[Finding]]:
     """Which of the offered images may become a part of a set, and a finding for each other one.
 
     `known` are pictures of which none may be offered again: what is in the set, and the judge's
-    references. An image that cannot be read, has no face or several, a small or blurred one, is a copy, or
-    shows another person than the references is left out: SOS-T002 and T023 to T028.
+    references, `judged`. An image that cannot be read, has no face or several, a small or blurred one, is a copy, or
+    shows another person than the references is left out: SOS-T002, T007 and T023 to T028.
     """
     report = check_references([*known, *offered], models.detector, models.encoder)
     wanted = set(offered)
     enough = len(references) >= ENOUGH
     findings = {
-        item.path: _as_training(item.finding)
+        item.path: _kept_for_judging(item.path) if item.copy_of in judged else _as_training(item.finding)
         for item in report.left_out
         if item.path in wanted and not (enough and item.finding.code == C007.code)
     }
@@ -275,6 +293,11 @@ def _stranger(path: Path, ratio: float) -> Finding:
     return rule.at(path.name, message, hint, severity="warning")
 
 
+def _kept_for_judging(path: Path) -> Finding:
+    message = f"{path.name}: is one of the references that judge, or a copy of one: it is not learned from"
+    return T007.at(str(path), message, "a third of the references judges; give other pictures to learn from more")
+
+
 def _as_training(found: Finding) -> Finding:
     rule, hint = AS_TRAINING[found.code]
     return rule.at(found.subject, found.message, hint, severity=found.severity)
@@ -310,8 +333,17 @@ def _member(row: Mapping[str, Any], path: Path, where: str) -> Member:
     }
     sha256 = image_digest(path)
     stale = row.get("sha256", sha256) != sha256
-    by = texts["by"] or "given"
-    return Member(path.name, sha256, texts["caption"], by, texts["source"], {} if stale else measured)
+    return Member(
+        path.name,
+        sha256,
+        texts["caption"],
+        texts["by"] or "given",
+        texts["source"],
+        {} if stale else measured,
+        tuple(text for item in as_list(row.get("alternatives")) if (text := as_text(item))),
+        min(max(as_count(row.get("repeats", 1)), 1), MOST_REPEATS),
+        as_text(row.get("given")),
+    )
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -56,10 +56,11 @@ GOOD_REFERENCES = 3
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An image that is no good as a reference, and why."""
+    """An image that is no good as a reference, and why; the earlier image that it is a copy of, if it is one."""
 
     path: Path
     finding: Finding
+    copy_of: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,19 +96,19 @@ def check_references(paths: Sequence[Path], detector: Detector, encoder: Encoder
     if encoder.metric != "cosine":
         raise ValueError(f"expected an encoder that compares by cosine, got '{encoder.name}' ({encoder.metric})")
     good: list[_Candidate] = []
-    found: dict[int, Finding] = {}
+    found: dict[int, LeftOut] = {}
     places: list[int] = []
     for place, path in enumerate(paths):
         outcome = _look_at(path, good, detector, encoder)
-        if isinstance(outcome, Finding):
+        if isinstance(outcome, LeftOut):
             found[place] = outcome
         else:
             good.append(outcome)
             places.append(place)
     for index, ratio in _outliers([candidate.embedding for candidate in good]):
-        found[places[index]] = _unlike(good[index].path, ratio)
+        found[places[index]] = LeftOut(good[index].path, _unlike(good[index].path, ratio))
     kept = tuple(path for place, path in enumerate(paths) if place not in found)
-    left_out = tuple(LeftOut(paths[place], found[place]) for place in sorted(found))
+    left_out = tuple(found[place] for place in sorted(found))
     return ReferenceReport(kept, left_out, _about_the_set(len(kept), len(paths)))
 
 
@@ -222,24 +223,26 @@ def sharpness(crop: Image8) -> float:
     return float(cv2.Laplacian(grey, cv2.CV_32F).var()) / (float(grey.var()) + 1.0)
 
 
-def _look_at(path: Path, earlier: Sequence[_Candidate], detector: Detector, encoder: Encoder) -> _Candidate | Finding:
+def _look_at(path: Path, earlier: Sequence[_Candidate], detector: Detector, encoder: Encoder) -> _Candidate | LeftOut:
     """The image as a candidate, or the first thing that is wrong with it. `earlier` are its rivals for C006."""
     try:
         sha256 = image_digest(path)
         for other in earlier:
             if other.sha256 == sha256:
-                return _left_out(C006, path, f"is the same file as {other.path}; expected different pictures")
+                why = f"is the same file as {other.path}; expected different pictures"
+                return LeftOut(path, _left_out(C006, path, why), other.path)
         pixels = np.asarray(read_image(path))
     except BadImageError as error:
-        return C001.at(str(path), error.message, error.hint)
+        return LeftOut(path, C001.at(str(path), error.message, error.hint))
     faces = detector.detect(pixels)
     wrong = _wrong_with_faces(path, pixels, faces)
     if wrong is not None:
-        return wrong
+        return LeftOut(path, wrong)
     thumbnail = _thumbnail(pixels)
     for other in earlier:
         if _difference(thumbnail, other.thumbnail) <= MAX_COPY_DIFFERENCE:
-            return _left_out(C006, path, f"shows the same picture as {other.path}; expected different pictures")
+            why = f"shows the same picture as {other.path}; expected different pictures"
+            return LeftOut(path, _left_out(C006, path, why), other.path)
     return _Candidate(path, sha256, thumbnail, unit(encoder.embed(pixels, faces[0])))
 
 

@@ -18,7 +18,6 @@ from sosie.core.prompt import final
 from sosie.core.recipe import Training
 from sosie.core.schema import to_table
 from sosie.dataset.build import dataset_folder, trigger_of
-from sosie.dataset.captions import lead
 from sosie.dataset.dataset import TrainingImage, read_folder
 from sosie.families import partners_of
 from sosie.files.images import read_image
@@ -136,8 +135,8 @@ def _as_read(recipe: Recipe, character: Character, image: TrainingImage) -> Trai
     """The image with the text that is read with it: its caption, or the recipe's prompt about it."""
     if recipe.training is None or recipe.training.texts == "captions" or image.caption is None:
         return image
-    about = lead(image.trigger, image.caption).removeprefix(image.trigger).removeprefix(", ")
-    return replace(image, prompt=_prompt(recipe, character, literal(about)))
+    about = (text.removeprefix(f"{image.trigger}, ") for text in (image.caption, *image.alternatives))
+    return replace(image, prompts=tuple(_prompt(recipe, character, literal(text)) for text in about))
 
 
 def _prompt(recipe: Recipe, character: Character, about: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
@@ -14,12 +15,15 @@ from sosie.core.plan import derive_seed
 class Entry:
     """A picture in the order: its number, what it must have in common with the others of its batch, its part.
 
-    `part` is the character that it shows; regularisation pictures have the part None.
+    `part` is the character that it shows; regularisation pictures have the part None. `others` are numbers and shapes
+    of the same picture with other captions: each time one of all is taken. `repeats` is how often it comes in an epoch.
     """
 
     index: int
     shape: Hashable
     part: str | None
+    others: tuple[tuple[int, Hashable], ...] = ()
+    repeats: int = 1
 
 
 class BatchOrder:
@@ -36,9 +40,10 @@ class BatchOrder:
         for entry in entries:
             if entry.part is not None:
                 parts[entry.part].append(entry)
-        most = max(len(part) for part in parts.values())
-        self._own = [entry for part in parts.values() for entry in part * max(1, round(most / len(part)))]
-        self._others = [entry for entry in entries if entry.part is None]
+        own = [_repeated(part) for part in parts.values()]
+        most = max(len(part) for part in own)
+        self._own = [entry for part in own for entry in part * max(1, round(most / len(part)))]
+        self._others = _repeated([entry for entry in entries if entry.part is None])
         self._epochs: dict[int, list[tuple[int, ...]]] = {}
 
     def batch(self, step: int) -> tuple[int, ...]:
@@ -55,8 +60,10 @@ class BatchOrder:
             rng = random.Random(derive_seed(self._seed, number, 1))  # noqa: S311 - an order, not a secret
             others = rng.sample(self._others, min(len(self._others), len(self._own)))
             groups: dict[Hashable, list[int]] = defaultdict(list)
+            captions = random.Random(derive_seed(self._seed, number, 4))  # noqa: S311 - a choice, not a secret
             for entry in rng.sample(self._own, len(self._own)) + others:
-                groups[entry.shape].append(entry.index)
+                index, shape = captions.choice(((entry.index, entry.shape), *entry.others))
+                groups[shape].append(index)
             batches: list[tuple[int, ...]] = []
             for members in groups.values():
                 rng.shuffle(members)
@@ -64,3 +71,9 @@ class BatchOrder:
             rng.shuffle(batches)
             self._epochs[number] = batches
         return self._epochs[number]
+
+
+def _repeated(entries: Sequence[Entry]) -> list[Entry]:
+    """Each entry as often as it is to come, beside one that comes once: what all repeat alike is no repetition."""
+    common = math.gcd(*(entry.repeats for entry in entries)) or 1
+    return [entry for entry in entries for _ in range(entry.repeats // common)]

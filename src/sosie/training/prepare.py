@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,12 +24,17 @@ FACE = "face"
 
 @dataclass(frozen=True, eq=False)
 class Item:
-    """A picture as it is trained on: its name, all its tensors with those of its text, and its loss's weight."""
+    """A picture as it is trained on: its name, all its tensors with those of one of its texts, and its loss's weight.
+
+    Items of one `picture` have its number in common; `repeats` is how often it comes in an epoch.
+    """
 
     name: str
     tensors: Mapping[str, Any]
     weight: float
     part: str | None
+    picture: int = 0
+    repeats: int = 1
 
     @property
     def shape(self) -> tuple[tuple[int, ...], ...]:
@@ -47,8 +52,17 @@ class Material:
 
     @property
     def entries(self) -> tuple[Entry, ...]:
-        """The items for the order."""
-        return tuple(Entry(index, item.shape, item.part) for index, item in enumerate(self.items))
+        """The pictures for the order, each with all its items."""
+        places: dict[int, list[int]] = {}
+        for index, item in enumerate(self.items):
+            places.setdefault(item.picture, []).append(index)
+        return tuple(self._entry(first, others) for first, *others in places.values())
+
+    def _entry(self, first: int, others: Sequence[int]) -> Entry:
+        item = self.items[first]
+        return Entry(
+            first, item.shape, item.part, tuple((place, self.items[place].shape) for place in others), item.repeats
+        )
 
 
 def prepare(job: TrainingJob, base: Encodes) -> Generator[Progress, None, Material]:
@@ -67,10 +81,11 @@ def prepare(job: TrainingJob, base: Encodes) -> Generator[Progress, None, Materi
         except BadImageError as error:
             refused.append(U002.at(str(image.path), error.message, error.hint))
         else:
-            text = cache.get([model, "text", image.text], lambda image=image: base.encode_text(image.text))
             weight = job.training.regularisation if image.regularisation else 1.0
             part = None if image.regularisation else image.character or image.trigger
-            items.append(Item(image.path.name, {**tensors, **text}, weight, part))
+            for words in image.texts:
+                text = cache.get([model, "text", words], lambda words=words: base.encode_text(words))
+                items.append(Item(image.path.name, {**tensors, **text}, weight, part, done, image.repeats))
         yield Progress(f"encoding {done} of {total}", done, total)
     samples: list[Mapping[str, Any]] = []
     negative = job.samples.negative_prompt

@@ -1,6 +1,5 @@
 """The check of a training set, before a run is paid for: captions, sizes, faces, balance, precision."""
 
-from sosie.dataset.check.captions import Captions, read_captions
 from sosie.dataset.check.check import check_dataset
 from sosie.dataset.check.precision import check_precision
 from sosie.dataset.check.report import Balance, Bucket, DatasetImage, DatasetReport
@@ -8,10 +7,8 @@ from sosie.dataset.check.report import Balance, Bucket, DatasetImage, DatasetRep
 __all__ = [
     "Balance",
     "Bucket",
-    "Captions",
     "DatasetImage",
     "DatasetReport",
     "check_dataset",
     "check_precision",
-    "read_captions",
 ]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from sosie.core import Finding
 from sosie.core.finding import Rule
-from sosie.dataset.check.report import Bucket, DatasetImage, listed
+from sosie.dataset.check.report import Bucket, DatasetImage
+from sosie.dataset.names import listed
 
 T020 = Rule("SOS-T020", "warning", "The crop to a bucket cuts much away")
 T021 = Rule("SOS-T021", "warning", "Images are smaller than their bucket")

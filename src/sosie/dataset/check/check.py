@@ -11,9 +11,10 @@ from sosie.core.errors import MissingExtraError, NotFoundError
 from sosie.core.finding import Rule
 from sosie.dataset.check.balance import balance_of, check_balance
 from sosie.dataset.check.buckets import check_sizes, count_buckets
-from sosie.dataset.check.captions import check_captions, read_captions
-from sosie.dataset.check.report import Balance, DatasetReport, listed
-from sosie.files.picture_kinds import pictures_in
+from sosie.dataset.check.captions import check_captions
+from sosie.dataset.check.report import Balance, DatasetReport
+from sosie.dataset.given import Layout, layout_of, read_captions
+from sosie.dataset.names import KINDS, listed
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Detector
@@ -34,7 +35,7 @@ MAX_IMAGES = 1000
 def check_dataset(
     folder: Path, trigger: str, detector: Detector | None = None, encoder: Encoder | None = None
 ) -> DatasetReport:
-    """Looks at the images directly in `folder` and their captions: SOS-T001 to T034 and T049.
+    """Looks at the images of `folder` (`layout_of`) and their captions: SOS-T001 to T034 and T049.
 
     `trigger` is the token of the character, or empty. `detector` and `encoder` are YuNet and SFace
     when None. Nothing is written. NotFoundError if `folder` is not a folder.
@@ -44,8 +45,9 @@ def check_dataset(
     from sosie.dataset.check.faces import check_faces, look
 
     try:
-        names = _names(folder)
-        findings = _number(folder, len(names))
+        layout = layout_of(folder)
+        names = [placed.name for placed in layout.pictures]
+        findings = [*_number(layout), *layout.findings]
         captions = read_captions(folder, names)
     except OSError as error:
         raise NotFoundError(f"{folder} cannot be read: {error.strerror or error}") from None
@@ -56,7 +58,7 @@ def check_dataset(
     except MissingExtraError as error:
         message = f"faces were not looked at: {error.message}"
         findings.append(T049.at("faces", message, error.hint))
-    images, unreadable = look([folder / name for name in names[:MAX_IMAGES]], detector)
+    images, unreadable = look(folder, names[:MAX_IMAGES], detector)
     images = [replace(image, caption=captions.texts.get(image.file)) for image in images]
     findings += [
         *unreadable,
@@ -70,16 +72,11 @@ def check_dataset(
     return DatasetReport(tuple(images), tuple(findings), count_buckets(images), balance)
 
 
-def _names(folder: Path) -> list[str]:
-    """The names of the images directly in the folder, in order."""
-    return [path.name for path in pictures_in(folder)]
-
-
-def _number(folder: Path, count: int) -> list[Finding]:
+def _number(layout: Layout) -> list[Finding]:
     """What there is to say of the number of images."""
+    folder, count = layout.root, len(layout.pictures)
     if count == 0:
-        inside = sorted(place.name for place in folder.iterdir() if place.is_dir() and _has_images(place))
-        hint = f"give the folder that has them: {listed(inside)}" if inside else "expected PNG, JPEG or WebP files"
+        hint = f"give the folder that has them: {listed(layout.passed)}" if layout.passed else KINDS
         return [T001.at(str(folder), f"{folder} has no images", hint)]
     if count < FEW:
         message = f"{count} images; a character is learned from {FEW} to 25 or more"
@@ -88,13 +85,6 @@ def _number(folder: Path, count: int) -> list[Finding]:
         message = f"{count} images; the first {MAX_IMAGES} by name were looked at"
         return [T004.at(str(folder), message)]
     return []
-
-
-def _has_images(folder: Path) -> bool:
-    try:
-        return bool(_names(folder))
-    except OSError:
-        return False
 
 
 def _models(detector: Detector | None, encoder: Encoder | None) -> tuple[Detector, Encoder]:

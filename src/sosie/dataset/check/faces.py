@@ -11,7 +11,8 @@ from sosie.core import Finding
 from sosie.core.errors import BadImageError
 from sosie.core.finding import Rule
 from sosie.dataset.check.buckets import bucket_of
-from sosie.dataset.check.report import DatasetImage, printable
+from sosie.dataset.check.report import DatasetImage
+from sosie.dataset.names import printable
 from sosie.faces.detect import Detector
 from sosie.faces.encoders import Encoder
 from sosie.faces.references import C001, C002, C003, C004, C005, C006, C007, check_references
@@ -40,21 +41,21 @@ AS_TRAINING = {
 """What the checks of reference images say, said of training images: code there -> rule here and hint."""
 
 
-def look(paths: Sequence[Path], detector: Detector | None) -> tuple[list[DatasetImage], list[Finding]]:
-    """Every picture that can be read with its largest face, and a finding (SOS-T002) for each other one."""
+def look(folder: Path, names: Sequence[str], detector: Detector | None) -> tuple[list[DatasetImage], list[Finding]]:
+    """Every picture of a folder that can be read with its largest face, and a finding (SOS-T002) for each other one."""
     images: list[DatasetImage] = []
     findings: list[Finding] = []
-    for path in paths:
+    for name in names:
         try:
-            pixels = np.asarray(read_image(path))
+            pixels = np.asarray(read_image(folder / name))
         except BadImageError as error:
-            findings.append(T002.at(printable(path.name), error.message, error.hint))
+            findings.append(T002.at(printable(name), error.message, error.hint))
             continue
         height, width = pixels.shape[:2]
         face = next(iter(detector.detect(pixels)), None) if detector is not None else None
         images.append(
             DatasetImage(
-                path.name,
+                name,
                 width,
                 height,
                 bucket_of(width, height),

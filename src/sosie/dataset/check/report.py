@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -82,14 +81,3 @@ class DatasetReport:
     findings: tuple[Finding, ...]
     buckets: tuple[Bucket, ...]
     balance: Balance
-
-
-def listed(names: Sequence[str], most: int = 5) -> str:
-    """The first names, printable and cut, then how many more there are."""
-    shown = ", ".join(printable(name) for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
-
-
-def printable(name: str) -> str:
-    """A name from anywhere without control characters, at most 80 characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in name[:80])
