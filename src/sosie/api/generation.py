@@ -14,9 +14,9 @@ from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
 from sosie.core.schema import digest
+from sosie.doctor.fit.partners import R013
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
-from sosie.doctor.slots import R013
 from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices

@@ -58,7 +58,8 @@ class LoraPart:
 class GuidePart:
     """An identity guide: its kind (`ip-adapter` for a graph's adapter of images), scale and files.
 
-    `encoder` names the face encoder that it is fed from; empty: not known.
+    `encoder` names the face encoder that it is fed from; empty: not known. It acts in `region` alone (a name for the
+    mask; empty: everywhere), from the share `span[0]` of the steps to `span[1]`.
     """
 
     kind: str
@@ -67,6 +68,21 @@ class GuidePart:
     encoder: str = ""
     image_encoder: PlacedFile | None = None
     controlnet: PlacedFile | None = None
+    region: str = ""
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def meets(self, other: GuidePart) -> bool:
+        """Whether both act at the same place in the same step."""
+        overlap = self.span[0] < other.span[1] and other.span[0] < self.span[1]
+        return self.region == other.region and overlap
+
+
+@dataclass(frozen=True)
+class TextLoader:
+    """The node of a graph that loads text encoders, and the type that it makes of them (None: its class has none)."""
+
+    where: str
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +105,10 @@ class Assembly:
 
     `subject` is the recipe or file, `where` the stage or node in it. `references` says whether a node
     encodes reference images for the model, and with what.
+
+    `encoders` are files of text encoders, or the checkpoint that brings them; `loader` is the node of a graph that
+    loads them, and `eyes` whether they are shown images. `vaes` are files of VAEs, or checkpoints. `controls` are the
+    ControlNets and model patches that act on the stage.
     """
 
     subject: str
@@ -96,7 +116,10 @@ class Assembly:
     family: str
     model: PlacedFile | None = None
     encoders: tuple[PlacedFile, ...] = ()
-    vae: PlacedFile | None = None
+    loader: TextLoader | None = None
+    eyes: bool = False
+    vaes: tuple[PlacedFile, ...] = ()
+    controls: tuple[PlacedFile, ...] = ()
     loras: tuple[LoraPart, ...] = ()
     guides: tuple[GuidePart, ...] = ()
     settings: SamplingSettings = SamplingSettings()
@@ -106,6 +129,11 @@ class Assembly:
     def partners(self) -> Partners:
         """What its family must be put together with; an empty one if nothing is known."""
         return partners_of(self.family)
+
+    @property
+    def told_variant(self) -> str:
+        """The variant of its model as the header tells it; empty where the file is not known."""
+        return self.model.model.variant if self.model and self.model.model else ""
 
     @property
     def known_guides(self) -> Guides:

@@ -11,7 +11,7 @@ from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Parts, PlacedFile
 from sosie.doctor.recipes import R004
-from sosie.doctor.slots import R010
+from sosie.doctor.slots import R010, where_loaded
 from sosie.graph import Graph, Input, Node
 from sosie.lora.training import plain
 from sosie.workspace.bill import Resolved
@@ -26,12 +26,13 @@ ALIASES = {"diffusion_models": ("diffusion_models", "unet"), "text_encoders": ("
 """Folders of ComfyUI that have an older name."""
 
 ROLES = {
-    "checkpoints": ("checkpoint",),
+    "checkpoints": ("checkpoint", "denoiser"),
     "diffusion_models": ("denoiser", "checkpoint"),
     "text_encoders": ("text-encoder",),
     "vae": ("vae",),
     "loras": ("lora",),
     "controlnet": ("controlnet",),
+    "model_patches": ("model-patch",),
     "clip_vision": ("image-encoder",),
     "upscale_models": ("upscaler",),
     "ipadapter": ("ip-adapter",),
@@ -70,6 +71,12 @@ class GraphFiles:
             return PlacedFile(value)
         part = self.parts.of(Resolved(value, path)) if entry.folder in ROLES else PlacedFile(value, path)
         return replace(part, model=None, lora=None) if misplaced(part, entry.folder) else part
+
+    def loaded(self, node: Node, folder: str) -> tuple[PlacedFile, ...]:
+        """The files that a node loads from a folder of ComfyUI, in the order of its inputs."""
+        kind = node.type
+        names = (entry.name for entry in kind.files if entry.folder == folder) if kind else ()
+        return tuple(part for name in names if (part := self.part(node, name)) is not None)
 
     def find(self, folder: str, name: str) -> Path:
         """A file by its name in a folder of ComfyUI, else anywhere in the model folders.
@@ -134,7 +141,7 @@ def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -
     if misplaced(part, folder):
         wanted = " or ".join(ROLES[folder])
         message = f"{plain(node.label)}: '{plain(value)}' is {part.what}; this node loads a {wanted}"
-        yield R010.at(subject, message, f"sosie doctor {part.path} says what the file is")
+        yield R010.at(subject, message, where_loaded(part))
 
 
 def misplaced(part: PlacedFile, folder: str) -> bool:

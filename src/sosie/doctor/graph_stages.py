@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, PlacedFile, SamplingSettings, called_family
+from sosie.doctor.assembly import (
+    Assembly,
+    GuidePart,
+    LoraPart,
+    PlacedFile,
+    SamplingSettings,
+    TextLoader,
+    called_family,
+)
 from sosie.doctor.graph_files import GraphFiles
 from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value
@@ -23,6 +31,12 @@ SAMPLERS = (
 
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
 LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
+MASKS = ("mask", "attn_mask")
+"""The inputs of guides that say where in the image they act."""
+
+AREAS = "ConditioningSetArea"
+"""The beginning of the classes of nodes that let conditioning act in a part of the image alone."""
+
 SHIFTS = ("ModelSamplingAuraFlow", "ModelSamplingSD3")
 
 
@@ -36,13 +50,17 @@ def graph_stages(graph: Graph, files: GraphFiles, subject: str) -> Iterator[Asse
         chain = walk.models(sampler)
         base = next((part for node in chain if (part := walk.base(node)) is not None), None)
         model = base.model if base else None
+        encoders, loader = walk.encoders(sampler)
         yield Assembly(
             subject=subject,
             where=sampler.label,
             family=model.family if model else called_family(base.name) if base else "",
             model=base,
-            encoders=walk.encoders(sampler),
-            vae=walk.vae(sampler),
+            encoders=encoders,
+            loader=loader,
+            eyes=walk.eyes(sampler),
+            vaes=tuple(walk.vaes(sampler)),
+            controls=tuple(walk.controls(sampler, chain)),
             loras=tuple(walk.loras(chain)),
             guides=tuple(walk.guides([*chain, *walk.conditioning(sampler)])),
             settings=walk.settings(sampler, chain),
@@ -96,7 +114,7 @@ class Walk:
             return (carries.lower(),)
         if kind.name == "ComfySwitchNode":
             return ("on_true",) if self.value(node, "switch") is True else ("on_false",)
-        return tuple(entry.name for entry in kind.inputs if entry.type == carries)
+        return tuple(entry.name for entry in kind.inputs if carries in entry.type.split(","))
 
     def models(self, sampler: Node) -> list[Node]:
         """The chain of the model, from the sampler up to its loader."""
@@ -121,19 +139,38 @@ class Walk:
         name = names.get(node.kind, "ckpt_name" if "Checkpoint" in node.kind else "")
         return self._files.part(node, name) if name else None
 
-    def encoders(self, sampler: Node) -> tuple[PlacedFile, ...]:
-        """The files of the text encoder, where it is loaded by itself."""
-        chain = self.up(self._text(sampler), "clip", "CLIP")
-        loaders = [node for node in chain if node.kind.endswith("CLIPLoader")]
-        names = ("clip_name", "clip_name1", "clip_name2", "clip_name3", "clip_name4")
-        return tuple(part for node in loaders[:1] for name in names if (part := self._files.part(node, name)))
+    def encoders(self, sampler: Node) -> tuple[tuple[PlacedFile, ...], TextLoader | None]:
+        """The files of the text encoders and the node that loads them, or the checkpoint that brings them."""
+        for node in self.up(self._text(sampler), "clip", "CLIP"):
+            if found := self._files.loaded(node, "text_encoders"):
+                type_ = self.value(node, "type")
+                return found, TextLoader(node.label, type_ if isinstance(type_, str) else None)
+            if found := self._files.loaded(node, "checkpoints"):
+                return found, None
+        return (), None
+
+    def eyes(self, sampler: Node) -> bool:
+        """Whether the text encoder is shown images."""
+        text = self._text(sampler)
+        kind = text.type if text else None
+        images = [entry.name for entry in kind.inputs if entry.type == "IMAGE"] if kind else ["image", "image1"]
+        return text is not None and any(text.link(name) for name in images)
+
+    def controls(self, sampler: Node, chain: list[Node]) -> Iterator[PlacedFile]:
+        """The ControlNets on the way of the conditioning, but for those of guides, and the patches on the model's."""
+        for node in self.conditioning(sampler):
+            if guide_node(node.kind) is None and (loader := self._graph.source(node, "control_net")):
+                yield from self._files.loaded(loader[0], "controlnet")
+        for node in chain:
+            if loader := self._graph.source(node, "model_patch"):
+                yield from self._files.loaded(loader[0], "model_patches")
 
     def _text(self, sampler: Node) -> Node | None:
         """The nearest node that encodes the positive text."""
         guider = self._guider(sampler)
         for name in ("positive", "conditioning"):
             chain = self.up(guider, name, "CONDITIONING")
-            found = next((node for node in chain if (kind := node.type) and kind.input("clip")), None)
+            found = next((node for node in chain if node.link("clip")), None)
             if found is not None:
                 return found
         return None
@@ -147,18 +184,19 @@ class Walk:
             return ""
         return "with a VAE" if text.link("vae") else "without a VAE"
 
-    def vae(self, sampler: Node) -> PlacedFile | None:
-        """The file of the VAE that decodes what a sampler gives, where it is loaded by itself."""
+    def vaes(self, sampler: Node) -> Iterator[PlacedFile]:
+        """The VAEs that decode what a sampler gives, or encode what it starts from: files, or checkpoints with one."""
         holders = [sampler] if sampler.link("vae") else []
         for decoder in self._decoders:
             chain = self.up(decoder, "samples", "LATENT")
             if next((node for node in chain if node.kind in SAMPLERS), None) is sampler:
                 holders.append(decoder)
+        started = list(self.up(sampler, "latent_image", "LATENT"))
+        if not any(node.kind in SAMPLERS for node in started):
+            holders += [node for node in started if node.link("vae")]
         for holder in holders:
-            loader = next((node for node in self.up(holder, "vae", "VAE") if node.kind == "VAELoader"), None)
-            if loader is not None:
-                return self._files.part(loader, "vae_name")
-        return None
+            for node in self.up(holder, "vae", "VAE"):
+                yield from self._files.loaded(node, "vae") or self._files.loaded(node, "checkpoints")
 
     def loras(self, chain: list[Node]) -> Iterator[LoraPart]:
         """The LoRAs on the model's way that have an effect."""
@@ -184,7 +222,21 @@ class Walk:
                 str(self.value(faces[0], of) or "") if faces else "",
                 self._loaded(node, guide.image_encoder),
                 self._loaded(node, guide.controlnet),
+                self._region(node),
+                (self.number(node, "start_at") or 0.0, 1.0 if (end := self.number(node, "end_at")) is None else end),
             )
+
+    def _region(self, node: Node) -> str:
+        """What names the mask of a guide, or that of the conditioning which it takes or gives; empty: it has none."""
+        for name in MASKS:
+            if link := node.link(name):
+                return f"{link.node}:{link.slot}"
+        after = (other for other in self._graph if any(_comes_from(value, node) for value in other.inputs.values()))
+        for other in (*after, *self.up(node, "positive", "CONDITIONING")):
+            masked = other.link("mask") or other.kind.startswith(AREAS)
+            if masked and guide_node(other.kind) is None:
+                return other.id
+        return ""
 
     def _loaded(self, node: Node, by: Loaded | None) -> PlacedFile | None:
         """The file that feeds an input, if the node at its other end names one; or that the node names itself."""
@@ -209,3 +261,7 @@ class Walk:
             shift=self.number(shifting, "shift") if shifting else None,
             precision=str(self.value(computing, "dtype") or "auto") if computing else "auto",
         )
+
+
+def _comes_from(value: object, node: Node) -> bool:
+    return isinstance(value, Link) and value.node == node.id

@@ -56,8 +56,9 @@ def _trained(a: Assembly) -> Iterator[Finding]:
 
 
 def _piled(a: Assembly) -> Iterator[Finding]:
-    strong = [guide for guide in a.guides if _face_encoder(a, guide) and guide.scale >= FULL]
-    if len(strong) > 1:
+    full = [guide for guide in a.guides if _face_encoder(a, guide) and guide.scale >= FULL]
+    strong = [one for one in full if any(one.meets(other) for other in full if other is not one)]
+    if strong:
         names = " and ".join(f"{guide.kind} {guide.scale:g}" for guide in strong)
         message = f"{names} act at once: expect burnt colours and a frozen pose"
         hint = f"lower all but one below {FULL:g}, or give each a stage of its own (generate, detail)"

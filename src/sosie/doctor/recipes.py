@@ -8,10 +8,11 @@ from sosie.core import Finding, Guide, Recipe, Stage
 from sosie.core.errors import UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Parts, PlacedFile, SamplingSettings
+from sosie.doctor.fit.partners import check_complete, check_partners
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
 from sosie.doctor.sampling import check_sampling
-from sosie.doctor.slots import check_complete, check_slots
+from sosie.doctor.slots import check_slots
 from sosie.doctor.stage_loras import check_stage_loras
 from sosie.families import families
 from sosie.workspace.bill import Bill
@@ -20,7 +21,7 @@ R002 = Rule("SOS-R002", "error", "A file that a recipe names does not exist")
 R003 = Rule("SOS-R003", "error", "A recipe's family is not known")
 R004 = Rule("SOS-R004", "error", "A name means several files")
 
-CHECKS = (check_slots, check_stage_loras, check_sampling, check_guides)
+CHECKS = (check_slots, check_partners, check_stage_loras, check_sampling, check_guides)
 """What is checked of every stage, and of every sampler of a graph."""
 
 
@@ -76,14 +77,14 @@ def _hint(recipe: Recipe, name: str) -> str:
 
 def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], PlacedFile | None]) -> Assembly:
     sampler = stage.sampler
-    encoder = part(stage.text_encoder)
+    encoder, vae = part(stage.text_encoder), part(stage.vae)
     return Assembly(
         subject=named[0],
         where=named[1],
         family=stage.family,
         model=part(stage.model),
         encoders=(encoder,) if encoder else (),
-        vae=part(stage.vae),
+        vaes=(vae,) if vae else (),
         loras=tuple(LoraPart(part(use.file) or PlacedFile(use.file), use.weight) for use in stage.loras),
         guides=tuple(_guide(guide, part) for guide in stage.guides),
         settings=SamplingSettings(sampler.steps, sampler.cfg, sampler.denoise, sampler.shift or None, stage.precision),

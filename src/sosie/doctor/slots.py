@@ -1,8 +1,7 @@
-"""Whether every file of a stage suits its place, and whether encoder and VAE fit the denoiser."""
+"""Whether every file of a stage suits its place."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from sosie.core import Finding
@@ -11,20 +10,39 @@ from sosie.doctor.assembly import Assembly, PlacedFile
 from sosie.families import find_family
 
 R010 = Rule("SOS-R010", "error", "A file is not what its place needs")
-R011 = Rule("SOS-R011", "error", "A text encoder does not fit the model")
-R012 = Rule("SOS-R012", "error", "A VAE does not fit the model")
-R013 = Rule("SOS-R013", "error", "A model has no text encoder or VAE")
 
 MODELS = ("pipeline", "checkpoint", "denoiser")
 """Roles of a file that a stage can draw with."""
 
-COMPLETE = ("pipeline", "checkpoint")
-"""Roles that bring a text encoder and a VAE."""
+LOADED_BY = {
+    "checkpoint": ("checkpoints", "CheckpointLoaderSimple"),
+    "denoiser": ("diffusion_models", "UNETLoader"),
+    "vae": ("vae", "VAELoader"),
+    "text-encoder": ("text_encoders", "CLIPLoader"),
+    "image-encoder": ("clip_vision", "CLIPVisionLoader"),
+    "controlnet": ("controlnet", "ControlNetLoader"),
+    "model-patch": ("model_patches", "ModelPatchLoader"),
+    "ip-adapter": ("ipadapter", "IPAdapterModelLoader"),
+    "instantid": ("instantid", "InstantIDModelLoader"),
+    "upscaler": ("upscale_models", "UpscaleModelLoader"),
+    "lora": ("loras", "LoraLoader"),
+}
+"""The folder of ComfyUI's models that a role lies in, and the node that loads it."""
 
 
 def check_slots(assembly: Assembly) -> list[Finding]:
-    """SOS-R010 to R012; files that were not found or are not known are not spoken of."""
-    return [*_places(assembly), *_encoders(assembly), *_vae(assembly)]
+    """SOS-R010; files that were not found or are not known are not spoken of."""
+    return list(_places(assembly))
+
+
+def where_loaded(part: PlacedFile) -> str:
+    """How ComfyUI loads a file that is known; else what says what it is."""
+    role = part.model.role if part.model else "lora" if part.lora else ""
+    if role not in LOADED_BY:
+        return f"what a file is: sosie doctor {part.path}"
+    folder, node = LOADED_BY[role]
+    uses = part.model.used_by if part.model else ""
+    return f"put it into {folder}/ and load it by {node}{f', with {uses}' if uses else ''}"
 
 
 def misplaced(
@@ -48,9 +66,12 @@ def _places(a: Assembly) -> Iterator[Finding]:
     upscales = family is not None and any(part.role == "upscaler" for part in family.parts)
     roles = ("upscaler",) if upscales else MODELS
     yield from misplaced(a, a.model, roles, a.family)
-    yield from misplaced(a, a.vae, ("vae",))
+    for vae in a.vaes:
+        yield from misplaced(a, vae, ("vae", *MODELS))
     for encoder in a.encoders:
-        yield from misplaced(a, encoder, ("text-encoder",))
+        yield from misplaced(a, encoder, ("text-encoder", *MODELS))
+    for control in a.controls:
+        yield from misplaced(a, control, ("controlnet", "model-patch"), a.family)
     for guide in a.guides:
         kind = a.known_guides.kind(guide.kind)
         model = guide.weights.model if guide.weights else None
@@ -58,38 +79,3 @@ def _places(a: Assembly) -> Iterator[Finding]:
             yield from misplaced(a, guide.weights, (kind.role,), a.family)
         yield from misplaced(a, guide.image_encoder, ("image-encoder",))
         yield from misplaced(a, guide.controlnet, ("controlnet",), a.family)
-
-
-def _encoders(a: Assembly) -> Iterator[Finding]:
-    takes = a.partners.encoders
-    for encoder in a.encoders:
-        model = encoder.model
-        if model is None or model.role != "text-encoder" or not takes:
-            continue
-        if not any(model.family == family and model.variant.startswith(variant) for family, variant in takes):
-            wanted = " and ".join(f"{variant} ({family})" for family, variant in takes)
-            message = f"text encoder '{encoder.name}' is {model.variant} ({model.family}); {a.title} takes {wanted}"
-            yield a.finding(R011, message, f"use {a.partners.encoder_file}")
-
-
-def _vae(a: Assembly) -> Iterator[Finding]:
-    model = a.vae.model if a.vae else None
-    channels = re.match(r"(\d+) channels", model.variant) if model and model.role == "vae" else None
-    if a.vae is None or channels is None or not a.partners.latents or int(channels[1]) == a.partners.latents:
-        return
-    message = f"VAE '{a.vae.name}' has {channels[1]} channels; latents of {a.title} have {a.partners.latents}"
-    yield a.finding(R012, message, f"use {a.partners.vae_file}")
-
-
-def check_complete(a: Assembly) -> Iterator[Finding]:
-    """SOS-R013 for a denoiser alone to which a recipe names no partner; in a graph, its wires tell."""
-    model = a.model.model if a.model else None
-    if a.model is None or model is None or model.role in COMPLETE or model.role not in MODELS:
-        return
-    for there, what, file in (
-        (a.encoders, "text encoder", a.partners.encoder_file),
-        (a.vae, "VAE", a.partners.vae_file),
-    ):
-        if not there and file:
-            message = f"'{a.model.name}' is a denoiser alone, and no {what} is named"
-            yield a.finding(R013, message, f"name one: {file}")

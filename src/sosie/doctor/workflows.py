@@ -7,6 +7,8 @@ from pathlib import Path
 from sosie.core import Finding
 from sosie.core.errors import SosieError
 from sosie.core.finding import Rule
+from sosie.doctor.fit.adapters import check_adapters
+from sosie.doctor.fit.outputs import check_outputs
 from sosie.doctor.graph_files import GraphFiles, check_files
 from sosie.doctor.graph_stages import graph_stages
 from sosie.doctor.graph_structure import check_structure
@@ -33,6 +35,7 @@ def check_graph(workspace: Workspace, graph: Graph, subject: str, known: Path | 
     """All findings of a graph that is called `subject`, each once."""
     files = GraphFiles(workspace, known)
     findings = [*check_structure(graph, subject), *check_files(graph, files, subject)]
+    findings += [*check_outputs(graph, files, subject), *check_adapters(graph, files, subject)]
     for assembly in graph_stages(graph, files, subject):
         findings += [finding for check in CHECKS for finding in check(assembly)]
     return list(dict.fromkeys(findings))

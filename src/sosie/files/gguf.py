@@ -30,6 +30,9 @@ G005 = Rule("SOS-G005", "error", "A GGUF file is truncated")
 G007 = Rule("SOS-G007", "error", "A GGUF file has a tensor of an unknown type")
 G008 = Rule("SOS-G008", "error", "A GGUF file's tensors overlap or are not aligned")
 
+ARCHITECTURE = "general.architecture"
+"""The metadata by which a file names its kind of model."""
+
 MAX_HEADER = 16 * 2**20
 """Most bytes of header that are read; a text encoder with 250,000 tokens has about 6 MB."""
 
@@ -151,7 +154,7 @@ class Gguf:
     @property
     def architecture(self) -> str:
         """`general.architecture` (`lumina2`, `flux`, `qwen3`, ...), or empty."""
-        value = self.metadata.get("general.architecture", "")
+        value = self.metadata.get(ARCHITECTURE, "")
         return value if isinstance(value, str) else ""
 
     @property
@@ -177,6 +180,8 @@ class Gguf:
     def header(self) -> Header:
         """Names and shapes for `signature.claims`; a quantised tensor is a `U8` there, and `storage` says the truth.
 
+        Of the metadata only the architecture, by `ARCHITECTURE`.
+
         Tensors that had more than 4 axes, or that were reshaped into blocks, get the shape that
         `comfy.gguf.orig_shape.NAME` records (ComfyUI-GGUF).
         """
@@ -189,7 +194,7 @@ class Gguf:
             )
             dtype = tensor.type if tensor.type in _PLAIN else "U8"
             infos[name] = TensorInfo(dtype, shape, (tensor.offset, tensor.offset + tensor.bytes))
-        return Header(MappingProxyType(infos), MappingProxyType({}))
+        return Header(MappingProxyType(infos), MappingProxyType({ARCHITECTURE: self.architecture}))
 
 
 class _Reader:

@@ -13,7 +13,7 @@ from sosie.files.foreign import as_list, as_object, as_text, read_object
 from sosie.files.gguf import read_gguf
 from sosie.files.pickles.pickled import is_pickled, read_pickled
 from sosie.files.safetensors import Header, TensorInfo, read_header
-from sosie.files.signature import FamilyClaim, Signed, claims, nearest_part
+from sosie.files.signature import COMFY, COMPONENTS, FamilyClaim, Signed, claims, components, nearest_part
 from sosie.files.storage import parameters, storage, unpacked
 
 DENOISERS = ("unet", "transformer")
@@ -34,6 +34,9 @@ class ModelFile:
     What its kind is known to have: `expected_parameters` of a whole model (0: not known),
     `fingerprint`, the name of a small tensor in it that tells files apart which share a header, and
     `plain_file`, the published file in bf16; both may be empty.
+
+    `fed_by` is the image encoder that an adapter was trained on (empty: none, or not known), `holds` what of
+    `signature.COMPONENTS` a checkpoint brings. `used_by` and `blind` are as in `Part`.
     """
 
     path: Path
@@ -47,6 +50,16 @@ class ModelFile:
     expected_parameters: int = 0
     fingerprint: str = ""
     plain_file: str = ""
+    fed_by: str = ""
+    holds: tuple[str, ...] = ()
+    used_by: str = ""
+    blind: str = ""
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The components that a checkpoint, or a denoiser alone, does not bring; none for another role."""
+        known = self.holds if self.role == "checkpoint" else ("model",) if self.role == "denoiser" else COMPONENTS
+        return tuple(part for part in COMPONENTS if part not in known)
 
 
 @dataclass(frozen=True)
@@ -60,7 +73,9 @@ class Known:
         """One sentence for people."""
         m = self.model
         size = f"{m.parameters / 1e6:,.1f} M parameters, {m.bytes / 1e6:,.1f} MB"
-        return f"{m.path} is of family {m.family}: {m.role}, {m.variant}; {m.layout}, {m.storage}, {size}"
+        lacks = f" without {' and '.join(m.lacks)}" if m.role == "checkpoint" and m.lacks else ""
+        fed = f", trained on {m.fed_by}" if m.fed_by else ""
+        return f"{m.path} is of family {m.family}: {m.role}{lacks}, {m.variant}{fed}; {m.layout}, {m.storage}, {size}"
 
 
 @dataclass(frozen=True)
@@ -187,18 +202,25 @@ def _model(path: Path, header: Header, claim: FamilyClaim, stored: tuple[str, in
     part = claim.part
     # Only the part's own variant shares a header with others; the rest are known by marks of their own.
     fingerprint = claim.prefix + part.fingerprint if part.fingerprint and claim.variant == part.variant else ""
+    holds = components(header) if part.role == "checkpoint" or claim.prefix == COMFY else ()
+    # A denoiser's part beside others in one file is a checkpoint of which something was not saved.
+    bundled = part.role == "denoiser" and len(holds) > 1
     return ModelFile(
         path=path,
-        role=part.role,
+        role="checkpoint" if bundled else part.role,
         family=claim.family,
         variant=claim.variant,
         layout=part.layout,
         storage=stored[0],
         parameters=parameters(header),
         bytes=stored[1],
-        expected_parameters=claim.parameters,
+        expected_parameters=0 if bundled else claim.parameters,
         fingerprint=fingerprint if fingerprint in header.tensors else "",
         plain_file=part.plain_file,
+        fed_by=claim.fed_by,
+        holds=holds if bundled or part.role == "checkpoint" else (),
+        used_by=part.used_by,
+        blind=part.blind if claim.variant == part.variant else "",
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from sosie.files.gguf import ARCHITECTURE
 from sosie.files.safetensors import Header, TensorInfo
 from sosie.files.storage import UNKNOWN_SIZE
 
@@ -25,10 +26,20 @@ Role = Literal[
     "ip-adapter",
     "instantid",
     "upscaler",
+    "model-patch",
+    "projector",
 ]
+"""A `model-patch` is added to a denoiser's blocks; a `projector` is how a language model in GGUF sees (mmproj)."""
 
 COMFY = "model.diffusion_model."
 """The prefix of a denoiser's tensors in single files that can hold other parts too."""
+
+COMPONENTS = {
+    "model": (COMFY,),
+    "text encoder": ("conditioner.embedders.", "cond_stage_model.", "text_encoders."),
+    "VAE": ("first_stage_model.", "vae."),
+}
+"""The components of a checkpoint, and how their tensors' names begin."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,11 @@ class Part:
     matches names the variant, else `variant` does. `parameters` is how many numbers a whole model
     of this kind has (0: sizes differ, or not known). `fingerprint` is a small tensor by whose bytes
     files can be told apart that share a header. `plain_file` is the published file in bf16, with its
-    size, to take where a packed one cannot be loaded.
+    size, to take where a packed one cannot be loaded. `fed_by` names what an adapter was trained on: the variants of
+    the image encoder, each known by marks of the adapter. `architecture` is what a GGUF file must say of itself, for
+    kinds whose tensors are named alike (empty: anything, or nothing). `used_by` are nodes of ComfyUI that use what its
+    loader gives. `blind` is said of an encoder whose model sees and that, in its own variant, does not: the name that
+    the file of its eyes has beside it.
     """
 
     role: Role
@@ -76,6 +91,10 @@ class Part:
     parameters: int = 0
     fingerprint: str = ""
     plain_file: str = ""
+    fed_by: tuple[Variant, ...] = ()
+    architecture: str = ""
+    used_by: str = ""
+    blind: str = ""
 
 
 def bundled(part: Part, *others: Mark) -> Part:
@@ -115,6 +134,7 @@ class FamilyClaim:
     variant: str
     prefix: str = ""
     parameters: int = 0
+    fed_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,9 +157,17 @@ def claims(header: Header, families: Iterable[Signed]) -> list[FamilyClaim]:
             prefix = _prefix(names, part)
             if prefix is not None:
                 variant, parameters = _variant(names, part, prefix)
-                found.append(FamilyClaim(family.name, part, variant, prefix, parameters))
+                fed_by = _first(names, part.fed_by, (prefix,))
+                fed = fed_by.name if fed_by else ""
+                found.append(FamilyClaim(family.name, part, variant, prefix, parameters, fed))
                 break
     return found
+
+
+def components(header: Header) -> tuple[str, ...]:
+    """The `COMPONENTS` of a checkpoint that a header has."""
+    names = _Names(header)
+    return tuple(part for part, begins in COMPONENTS.items() if any(names.first(f"{begin}*") for begin in begins))
 
 
 def nearest_part(header: Header, families: Iterable[Signed]) -> Near | None:
@@ -165,6 +193,7 @@ class _Names:
 
     def __init__(self, header: Header) -> None:
         self.tensors: Mapping[str, TensorInfo] = header.tensors
+        self.architecture = header.metadata.get(ARCHITECTURE, "")
         self._sorted = sorted(header.tensors)
 
     def first(self, name: str) -> str | None:
@@ -178,7 +207,7 @@ class _Names:
 
 def _prefix(names: _Names, part: Part) -> str | None:
     """The prefix under which `part` matches, or None."""
-    if _intruder(names, part):
+    if _intruder(names, part) or (part.architecture and names.architecture != part.architecture):
         return None
     for prefix in part.prefixes:
         if not any(_miss(names, prefix, mark) for mark in part.marks):
@@ -189,11 +218,18 @@ def _prefix(names: _Names, part: Part) -> str | None:
 def _variant(names: _Names, part: Part, prefix: str) -> tuple[str, int]:
     """The variant's name, and how many parameters a whole file of it has."""
     # The marks of a bundled denoiser's variants stand under the denoiser's prefix, others under none.
-    places = (prefix, "", COMFY)
-    for variant in part.variants:
+    variant = _first(names, part.variants, (prefix, "", COMFY))
+    if variant is None:
+        return part.variant, part.parameters
+    return variant.name, variant.parameters or part.parameters
+
+
+def _first(names: _Names, variants: Iterable[Variant], places: tuple[str, ...]) -> Variant | None:
+    """The first that has all of its marks, each under one of the prefixes `places`; a size must be known."""
+    for variant in variants:
         if all(any(not _miss(names, place, mark, certain=True) for place in places) for mark in variant.marks):
-            return variant.name, variant.parameters or part.parameters
-    return part.variant, part.parameters
+            return variant
+    return None
 
 
 def _intruder(names: _Names, part: Part) -> str:

@@ -15,6 +15,26 @@ FACES = (
 )
 """Kinds of IP-Adapter by a tensor of their projection, as diffusers tells them apart."""
 
+_PROJ = "image_proj.proj"
+_RESAMPLED = "image_proj.perceiver_resampler.proj_in.weight"
+
+IMAGE_ENCODERS = (
+    # Adapters of one embedding take its projected width; those of many tokens take the width of its last layers.
+    Variant("CLIP-H", (Mark(f"{_PROJ}.weight", 1, (1024,)),)),
+    Variant("CLIP-bigG", (Mark(f"{_PROJ}.weight", 1, (1280,)),)),
+    Variant("CLIP-L", (Mark(f"{_PROJ}.weight", 1, (768,)),)),
+    Variant("CLIP-H", (Mark(f"{_PROJ}_in.weight", 1, (1280,)),)),
+    Variant("CLIP-bigG", (Mark(f"{_PROJ}_in.weight", 1, (1664,)),)),
+    Variant("CLIP-L", (Mark(f"{_PROJ}_in.weight", 1, (1024,)),)),
+    Variant("CLIP-H", (Mark(f"{_PROJ}.0.weight", 1, (1280,)), Mark(f"{_PROJ}.3.weight"))),
+    Variant("CLIP-H", (Mark(_RESAMPLED, 1, (1280,)),)),
+    Variant("CLIP-L", (Mark(_RESAMPLED, 1, (1024,)),)),
+)
+"""The image encoder that an IP-Adapter was trained on, by the width that its projection takes.
+
+Source: ComfyUI_IPAdapter_plus `IPAdapterPlus.py` (which output of the encoder each kind takes).
+"""
+
 _SINGLE = "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 _DIFFUSERS = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight"
 
@@ -79,4 +99,5 @@ def ip_adapter(width: Mark, suffix: str = "") -> Part:
         (Mark("ip_adapter.1.to_k_ip.weight", 1, width.sizes, width.below), Mark("image_proj.*")),
         variants=tuple(Variant(kind + suffix, (Mark(name),)) for kind, name in FACES),
         variant="base" + suffix,
+        fed_by=IMAGE_ENCODERS,
     )

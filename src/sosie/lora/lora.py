@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from sosie.files.safetensors import Header
+from sosie.files.signature import Signed
 from sosie.lora.adapters import Adapter
 from sosie.lora.layouts import Layout
 from sosie.lora.modules import Table
@@ -117,18 +118,8 @@ class LoraSupport:
     software: tuple[tuple[str, str], ...] = ()
 
 
-class LoraFamily(Protocol):
-    """A family of models as far as its LoRAs go."""
-
-    @property
-    def name(self) -> str:
-        """The name in recipes."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """The name that people use."""
-        ...
+class LoraFamily(Signed, Protocol):
+    """A family of models as far as its LoRAs go: by its own files' marks, those are told from LoRAs."""
 
     @property
     def adapters(self) -> LoraSupport:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from sosie.core.errors import BadModelError
 from sosie.files.safetensors import Header, read_header
+from sosie.files.signature import claims
 from sosie.lora.adapters import Adapter, group
 from sosie.lora.layouts import Fusion, Layout, Naming
 from sosie.lora.lora import Lora, LoraFamily, LoraSupport
@@ -30,13 +31,16 @@ def read_lora(path: Path, families: Iterable[LoraFamily], trained_on: str = "", 
     `trained_on` is what the user says of its base. `header` is the file's, if it was read already.
     Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
     """
-    header = read_header(path) if header is None else header
+    header, families = read_header(path) if header is None else header, tuple(families)
     grouped = group(header)
     named, total = sum(len(adapter.keys) for adapter in grouped.adapters if adapter.style), len(header.tensors)
     if not named or named < MOSTLY * total:
         first = plain(grouped.strangers[0] if grouped.strangers else next(iter(header.tensors), "none"))
         message = f"{path} is no LoRA: {named} of its {total} tensors are named as one (not {first})"
         raise BadModelError(message, "sosie model show says what it is")
+    if grouped.strangers and (known := claims(header, families)):
+        what = f"{known[0].part.role} of family {known[0].family} ({known[0].variant})"
+        raise BadModelError(f"{path} is no LoRA but {what}, whose tensors are named like one's", f"sosie doctor {path}")
     start = _start(path)
     answer = recognise(grouped.adapters, families)
     support = answer.family.adapters if answer.family else LoraSupport()

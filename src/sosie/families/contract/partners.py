@@ -21,11 +21,43 @@ class SamplingRange:
 
 
 @dataclass(frozen=True)
+class TextEncoders:
+    """Text encoders that a model takes together, each as (family, beginning of the variant); `file` is the published.
+
+    With `any_of` some of them are enough. ComfyUI's loaders of text encoders have a type, under which they make one
+    model's states or another's of the same file: `type` is the one to set, and `also` are others that do as well; if
+    there are any in `never`, all but these do. `of` begins the variants of the model that take these (empty: all).
+    """
+
+    encoders: tuple[tuple[str, str], ...]
+    file: str
+    type: str = ""
+    also: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
+    any_of: bool = False
+    of: str = ""
+
+    def right(self, type_: str) -> bool:
+        """Whether a loader of that type makes this model's states of them."""
+        if self.never or not self.type:
+            return type_ not in self.never
+        return type_ in (self.type, *self.also)
+
+
+@dataclass(frozen=True)
+class Autoencoder:
+    """A VAE that a model takes: the text of its variant up to the colon, and the published file. `of` as above."""
+
+    kind: str
+    file: str
+    of: str = ""
+
+
+@dataclass(frozen=True)
 class Partners:
     """The partners of a denoiser, and the settings it was made for.
 
-    `encoders` are the text encoders that it takes, as (family, variant), `encoder_file` the published
-    one; `latents` are the channels of its VAE, `vae_file` the published one.
+    `texts` and `vaes` are alternatives: it takes one of each; none means not known.
 
     `ranges` hold for variants that `variant_of` tells from a file's name (empty: none); `published` are the settings
     of its publisher in words. `shift` is the timestep shift that is built in, `left_shift` the one that ComfyUI's
@@ -33,10 +65,8 @@ class Partners:
     read: letters and digits only, in small letters.
     """
 
-    encoders: tuple[tuple[str, str], ...] = ()
-    encoder_file: str = ""
-    latents: int = 0
-    vae_file: str = ""
+    texts: tuple[TextEncoders, ...] = ()
+    vaes: tuple[Autoencoder, ...] = ()
     ranges: tuple[SamplingRange, ...] = ()
     published: str = ""
     variant_of: Callable[[str], str] = lambda _: ""
@@ -44,3 +74,11 @@ class Partners:
     left_shift: float = 0.0
     shift_node: str = ""
     called: str = ""
+
+    def texts_of(self, variant: str) -> tuple[TextEncoders, ...]:
+        """The text encoders that a model of that variant takes; of one that is not known, all."""
+        return tuple(one for one in self.texts if not variant or variant.startswith(one.of))
+
+    def vaes_of(self, variant: str) -> tuple[Autoencoder, ...]:
+        """The VAEs that a model of that variant takes; of one that is not known, all."""
+        return tuple(one for one in self.vaes if not variant or variant.startswith(one.of))

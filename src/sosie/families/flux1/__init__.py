@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.flux1.adapters import ADAPTERS
+from sosie.families.flux1.partners import PARTNERS
 from sosie.families.flux1.signature import PARTS
 
-FAMILY = Family(name="flux1", title="FLUX.1", parts=PARTS, adapters=ADAPTERS)
+FAMILY = Family(name="flux1", title="FLUX.1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -73,6 +73,14 @@ CONTROLNET = Part(
     (Mark("controlnet_x_embedder.bias", 0, (WIDTH,)), Mark("controlnet_blocks.0.bias"), *_SPLIT[1:]),
 )
 
+USO = Part(
+    "model-patch",
+    "USO",
+    (Mark("feature_embedder.mid_layer_norm.bias"), Mark("feature_embedder.high_projection.bias", 0, (WIDTH,))),
+    variant="USO's projector of style",
+    used_by="USOStyleReference",
+)
+
 CHECKPOINTS = (bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")))
 
 PARTS = (
@@ -81,4 +89,5 @@ PARTS = (
     _split("diffusers", Mark("transformer_blocks.0.attn.norm_k.weight", 0, (128,))),
     _split("nunchaku", Mark("transformer_blocks.0.norm_k.weight", 0, (128,))),
     CONTROLNET,
+    USO,
 )

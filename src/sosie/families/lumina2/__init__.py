@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.lumina2.adapters import ADAPTERS
+from sosie.families.lumina2.partners import PARTNERS
 from sosie.families.lumina2.signature import PARTS
 
-FAMILY = Family(name="lumina2", title="Lumina-Image 2.0", parts=PARTS, adapters=ADAPTERS)
+FAMILY = Family(name="lumina2", title="Lumina-Image 2.0", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -1,14 +1,15 @@
 """How files of Lumina-Image 2.0 are known from their headers.
 
 Numbers: width 2304 = 24 heads of 96; the captions come from Gemma 2 2B (2304 wide too). Z-Image has
-the same building blocks, 3840 wide. Marks are biases and norms: no quantisation touches them.
+the same building blocks, 3840 wide; NewBie's header is this one with CLIP's pooled text. Marks are biases and norms: no
+quantisation touches them.
 
 Sources: diffusers `models/transformers/transformer_lumina2.py`, ComfyUI `model_detection.py`.
 """
 
 from __future__ import annotations
 
-from sosie.files.signature import COMFY, Mark, Part, bundled
+from sosie.files.signature import COMFY, Mark, Part, Variant, bundled
 
 WIDTH = 2304
 PARAMETERS = 2_609_769_152
@@ -23,6 +24,7 @@ SINGLE = Part(
         Mark("x_embedder.bias", 0, (WIDTH,)),
     ),
     prefixes=("", COMFY),
+    variants=(Variant("NewBie", (Mark("clip_text_pooled_proj.*"),)),),
     parameters=PARAMETERS,
 )
 

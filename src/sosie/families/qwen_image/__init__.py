@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.qwen_image.adapters import ADAPTERS
+from sosie.families.qwen_image.partners import PARTNERS
 from sosie.families.qwen_image.signature import PARTS
 
-FAMILY = Family(name="qwen_image", title="Qwen-Image", parts=PARTS, adapters=ADAPTERS)
+FAMILY = Family(name="qwen_image", title="Qwen-Image", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -2,7 +2,7 @@
 
 Numbers: width 3072 = 24 heads of 128, 60 double blocks; text from Qwen2.5-VL-7B, 3584 wide. The
 editing models (Edit, Edit-2509, Edit-2511) share the header. Single files keep the names of diffusers.
-Its VAE is Wan's and belongs to `autoencoders`.
+Its VAE is Wan's and belongs to `autoencoders`, its text encoder to `language`.
 
 Sources: diffusers `models/transformers/transformer_qwenimage.py`, ComfyUI `model_detection.py`.
 """
@@ -40,25 +40,12 @@ CONTROLNET = Part(
 )
 
 
-def _encoder(prefix: str) -> Part:
-    marks = (
-        Mark(f"{prefix}.norm.weight", 0, (TEXT,)),
-        Mark(f"{prefix}.layers.0.self_attn.k_proj.bias", 0, (512,)),
-        Mark(f"{prefix}.layers.27.input_layernorm.weight", 0, (TEXT,)),
-    )
-    seeing = Variant("Qwen2.5-VL-7B", (Mark("visual.*"),)), Variant("Qwen2.5-VL-7B", (Mark("model.visual.*"),))
-    return Part("text-encoder", "transformers", marks, variants=seeing, variant="Qwen2.5-7B without its eyes")
-
-
-GGUF_ENCODER = Part(
-    "text-encoder",
-    "llama.cpp",
-    (
-        Mark("output_norm.weight", 0, (TEXT,)),
-        Mark("blk.0.attn_k.bias", 0, (512,)),
-        Mark("blk.27.attn_norm.weight", 0, (TEXT,)),
-    ),
-    variant="Qwen2.5-7B without its eyes",
+BLOCKWISE = Part(
+    "model-patch",
+    "DiffSynth",
+    (Mark("controlnet_blocks.0.y_rms.weight", 0, (WIDTH,)), Mark("img_in.weight", 0, (WIDTH,))),
+    variant="blockwise ControlNet",
+    used_by="QwenImageDiffsynthControlnet",
 )
 
-PARTS = (TRANSFORMER, CONTROLNET, GGUF_ENCODER, _encoder("model"), _encoder("model.language_model"))
+PARTS = (TRANSFORMER, CONTROLNET, BLOCKWISE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.sd1.adapters import ADAPTERS
+from sosie.families.sd1.partners import PARTNERS
 from sosie.families.sd1.signature import PARTS
 
-FAMILY = Family(name="sd1", title="Stable Diffusion 1", parts=PARTS, adapters=ADAPTERS)
+FAMILY = Family(name="sd1", title="Stable Diffusion 1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.sd3.adapters import ADAPTERS
+from sosie.families.sd3.partners import PARTNERS
 from sosie.families.sd3.signature import PARTS
 
-FAMILY = Family(name="sd3", title="Stable Diffusion 3", parts=PARTS, adapters=ADAPTERS)
+FAMILY = Family(name="sd3", title="Stable Diffusion 3", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -1,8 +1,10 @@
-"""Wan of Alibaba: known by its LoRAs only, so that they are not taken for another family's."""
+"""Wan of Alibaba: 2.1 and 2.2, video and single frames."""
 
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
 from sosie.families.wan.adapters import ADAPTERS
+from sosie.families.wan.partners import PARTNERS
+from sosie.families.wan.signature import PARTS
 
-FAMILY = Family(name="wan", title="Wan", parts=(), adapters=ADAPTERS)
+FAMILY = Family(name="wan", title="Wan", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

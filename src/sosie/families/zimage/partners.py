@@ -6,14 +6,15 @@ Sources: the model's pages (Base: 30 to 50 steps, CFG 3 to 5; Turbo: 8 steps wit
 
 from __future__ import annotations
 
-from sosie.families.contract.partners import Partners, SamplingRange
+from sosie.families.contract.partners import Autoencoder, Partners, SamplingRange, TextEncoders
 from sosie.families.zimage.adapters import variant_of
 
 PARTNERS = Partners(
-    encoders=(("qwen3", "4B"),),
-    encoder_file="qwen_3_4b.safetensors",
-    latents=16,
-    vae_file="ae.safetensors (FLUX.1's)",
+    texts=(
+        # Under FLUX's types it becomes klein's encoder, 7680 wide.
+        TextEncoders((("qwen3", "4B"),), "qwen_3_4b.safetensors", "lumina2", never=("flux", "flux2")),
+    ),
+    vaes=(Autoencoder("16 channels", "ae.safetensors (FLUX.1's)"),),
     ranges=(
         SamplingRange("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
         SamplingRange("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0), train_instead="on the base model, or on De-Turbo"),

@@ -5,9 +5,10 @@ wide). 6,154,908,736 parameters make 12.31 GB in bf16. Base, Turbo and De-Turbo 
 header, so no header tells them apart; files with `siglip_*` take reference images (Omni).
 
 Single files fuse query, key and value (`attention.qkv`) and may carry an unused `norm_final`; diffusers
-keeps them split. Marks are biases and norms: neither quantisation nor DFloat11 touches them.
+keeps them split. Marks are biases and norms: neither quantisation nor DFloat11 touches them. The Fun ControlNets
+(alibaba-pai) are patches of its blocks, no models of their own.
 
-Sources: diffusers `models/transformers/transformer_z_image.py`, ComfyUI `model_detection.py`.
+Sources: diffusers `models/transformers/transformer_z_image.py`, ComfyUI `model_detection.py`, `nodes_model_patch.py`.
 """
 
 from __future__ import annotations
@@ -43,4 +44,12 @@ def _part(layout: str, x_embedder: str, key_norm: str, prefixes: tuple[str, ...]
 SINGLE = _part("single file", "x_embedder", "k_norm", ("", COMFY))
 SPLIT = _part("diffusers", "all_x_embedder.2-1", "norm_k", ("",))
 
-PARTS = (bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")), SINGLE, SPLIT)
+FUN_CONTROL = Part(
+    "model-patch",
+    "diffusers",
+    (Mark("control_all_x_embedder.2-1.weight", 0, (WIDTH,)), Mark("control_layers.0.before_proj.bias", 0, (WIDTH,))),
+    variant="Fun ControlNet",
+    used_by="ZImageFunControlnet or QwenImageDiffsynthControlnet",
+)
+
+PARTS = (FUN_CONTROL, bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")), SINGLE, SPLIT)

@@ -1,0 +1,9 @@
+"""HiDream-I1 (HiDream.ai): a mixture of experts with four text encoders."""
+
+from __future__ import annotations
+
+from sosie.families.contract.family import Family
+from sosie.families.hidream.partners import PARTNERS
+from sosie.families.hidream.signature import PARTS
+
+FAMILY = Family(name="hidream", title="HiDream-I1", parts=PARTS, partners=PARTNERS)

@@ -1,0 +1,9 @@
+"""HunyuanVideo of Tencent: 1.0 and 1.5."""
+
+from __future__ import annotations
+
+from sosie.families.contract.family import Family
+from sosie.families.hunyuan_video.partners import PARTNERS
+from sosie.families.hunyuan_video.signature import PARTS
+
+FAMILY = Family(name="hunyuan_video", title="HunyuanVideo", parts=PARTS, partners=PARTNERS)

@@ -1,0 +1,9 @@
+"""Krea 2: base and Turbo."""
+
+from __future__ import annotations
+
+from sosie.families.contract.family import Family
+from sosie.families.krea2.partners import PARTNERS
+from sosie.families.krea2.signature import PARTS
+
+FAMILY = Family(name="krea2", title="Krea 2", parts=PARTS, partners=PARTNERS)

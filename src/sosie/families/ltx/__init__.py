@@ -1,0 +1,9 @@
+"""LTX-Video of Lightricks, and LTX-2, which makes sound, too."""
+
+from __future__ import annotations
+
+from sosie.families.contract.family import Family
+from sosie.families.ltx.partners import PARTNERS
+from sosie.families.ltx.signature import PARTS
+
+FAMILY = Family(name="ltx", title="LTX-Video", parts=PARTS, partners=PARTNERS)

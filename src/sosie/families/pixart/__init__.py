@@ -1,0 +1,9 @@
+"""PixArt alpha and sigma."""
+
+from __future__ import annotations
+
+from sosie.families.contract.family import Family
+from sosie.families.pixart.partners import PARTNERS
+from sosie.families.pixart.signature import PARTS
+
+FAMILY = Family(name="pixart", title="PixArt", parts=PARTS, partners=PARTNERS)
