@@ -88,6 +88,7 @@ def calibrate(session: Session, request: CalibrationRequest) -> Generator[Event]
             yield Progress(f"impostor {at} of {request.n}", at, request.n)
         yield _save(session, request, drawn, rows)
         session.store.end_run(run, "done")
+        session.store.sweep()
     finally:
         engine.close()
 

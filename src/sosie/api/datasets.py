@@ -124,6 +124,7 @@ def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Gen
         outcome = "done"
     finally:
         session.store.end_run(started, outcome)
+        session.store.sweep()
     yield BuiltSet(folder, len(state.members), len(state.members) - before, state.tried - len(state.members) + before)
 
 

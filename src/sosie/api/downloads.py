@@ -20,7 +20,7 @@ from sosie.core.plan import needed_stages
 from sosie.doctor.downloads import check_fetched
 from sosie.fetch.download import N005, RESERVE, Downloaded, copying, downloading
 from sosie.fetch.hubs import origin
-from sosie.fetch.part_file import partial_bytes
+from sosie.fetch.part_file import partial_bytes, remove_dead
 from sosie.fetch.resolve import resolve as published
 from sosie.fetch.retries import N001, DownloadError
 from sosie.fetch.sources import LocalFile, Source, is_source, parse_source, safe_name
@@ -99,6 +99,7 @@ def list_files(workspace: Workspace, web: Web, what: str, name: str = "") -> Lis
     Publishers are asked for what is not here. Raises `UsageError` and `NotFoundError` for a `what` that
     is neither; what a publisher says is a finding.
     """
+    remove_dead(workspace.models)
     recipe = None if is_source(what) else _recipe(workspace, what)
     if recipe is None:
         row, found = _not_here(workspace, web, RecipeFile(_checked(name), source=what))

@@ -34,7 +34,7 @@ from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import load_character, without_lora
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
-from sosie.workspace.writing import writing
+from sosie.workspace.writing import locked, writing
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     people = [_taught(session, character) for character in order.characters]
     bill = resolve(session.workspace, needed_stages(bare(order.recipe)))
     job = job_of(session, order, bill)
-    with TrainingRecords(session.store.folder) as records:
+    with (
+        locked(session.workspace, f"training-{job.id[:16]}", f"the run of {', '.join(order.names)}", 0.0),
+        TrainingRecords(session.store.folder) as records,
+    ):
         record = records.find(job.id)
         if order.resume or record is None or record.end.path is None or not record.end.path.is_file():
             _may_begin(order, job, records)

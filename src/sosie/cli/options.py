@@ -16,6 +16,7 @@ from sosie.cli.ending import begin
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
 from sosie.core.schema import shown
+from sosie.workspace.leftovers import put_right
 from sosie.workspace.workspace import Workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         output = Output(as_json, quiet, verbose)
         workspace = open_workspace(root)
         begin(workspace.state)
+        put_right(workspace)
         return function(output=output, workspace=workspace, **arguments)
 
     return wrapped

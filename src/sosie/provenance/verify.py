@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sosie.core.finding import Finding, Rule
 from sosie.files.foreign import as_list, as_object
 from sosie.provenance.binding import Reading, read
-from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, too_many_chunks
+from sosie.provenance.chunks import MAX_CHUNKS, manifest_chunk_intact, padding_empty, too_many_chunks
 from sosie.provenance.manifest import PLAN_LABEL
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ _OUT_OF_DATE = ("signingCredential.expired", "claimSignature.outsideValidity")
 SAYS_NOTHING = (
     "that the picture shows or does not show a real person, or that anyone consented",
     "that what the signer says of the making is true",
+    "that the labels of the manifest's own structure are unchanged: no signature covers them, and they hold nothing",
 )
 NO_IDENTITY = "who signed: anyone can make a certificate with any name in it"
 NOT_ABSENCE = "anything about how the image was made: a manifest is lost by any re-encoding, screenshot or upload"
@@ -95,7 +96,7 @@ def verify(path: Path, own: SigningKey | None = None) -> ProvenanceReport:
             message = f"more than {MAX_CHUNKS} chunks: no ordinary image is cut so small"
             return ProvenanceReport("unreadable", findings=(P002.at(str(path), message),))
         reading = read(path)
-        intact = reading.outcome != "read" or manifest_chunk_intact(path)
+        intact = reading.outcome != "read" or (manifest_chunk_intact(path) and padding_empty(path))
         ours = _is_own(path, reading, own) if own else None
     except OSError as error:
         return ProvenanceReport("unreadable", findings=(_cannot_read(path, error.strerror or str(error)),))
@@ -150,7 +151,7 @@ def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> Pro
     bound = any(code.startswith("assertion.") and code.endswith("Hash.match") for code in passed)
     signed = "claimSignature.validated" in passed
     if not intact:
-        wrong.append("checksum of the manifest chunk")
+        wrong.append("checksum or padding of the manifest")
     state: State = "valid" if signed and bound and not wrong else "tampered"
     sealed = signed and all(code.endswith("Hash.mismatch") for code in wrong)
     trusted = state == "valid" and not expired and reading.table.get("validation_state") == "Trusted"

@@ -30,15 +30,19 @@ def publish(path: Path, asked: str, write: Callable[[IO[bytes]], object]) -> Pat
     `write` must put `mark(asked)` into the beginning. Raises `OSError`.
     """
     make_folder(path.parent)
-    for place in (path, path.with_stem(f"{path.stem}-{asked[:8]}")):
-        for _ in range(2):  # the same command may be running twice
-            try:
-                with whole_stream(place, overwrite=_is_of(place, asked)) as stream:
-                    write(stream)
-            except FileExistsError:
-                continue
-            return place
-    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+    own = path.with_stem(f"{path.stem}-{asked[:8]}")
+    for _ in range(2):  # the same command may be running twice
+        try:
+            with whole_stream(path, overwrite=_is_of(path, asked)) as stream:
+                write(stream)
+        except FileExistsError:
+            continue
+        return path
+    if own.exists() and not _is_of(own, asked):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(own))
+    with whole_stream(own) as stream:
+        write(stream)
+    return own
 
 
 def _is_of(path: Path, asked: str) -> bool:

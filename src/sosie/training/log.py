@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from sosie.core import Finding, Progress
 from sosie.core.schema import to_table
-from sosie.files.whole import write_whole
+from sosie.files.whole import close_to_others, is_private, make_file, write_whole
 from sosie.training.events import Event, Sampled, Stepped
 from sosie.training.job import TrainingJob
 from sosie.training.loggers import Loggers
@@ -27,6 +27,8 @@ class Log:
     def __init__(self, job: TrainingJob, step: int) -> None:
         path = job.folder / FILE
         _cut(path, step)
+        make_file(path)
+        self._folder = job.folder
         self._loggers = Loggers(job, step)
         self._file: TextIO = path.open("a", encoding="utf-8")
 
@@ -58,6 +60,8 @@ class Log:
         """Ends the file and the loggers."""
         self._file.close()
         self._loggers.close()
+        if is_private(self._folder):
+            close_to_others(self._folder)  # the loggers' own files
 
 
 def _table(event: Event) -> dict[str, Any] | None:

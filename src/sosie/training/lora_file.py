@@ -7,7 +7,6 @@ import importlib
 import json
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import sosie
@@ -19,6 +18,7 @@ from sosie.training.job import TrainingJob
 def describe(job: TrainingJob, family: Mapping[str, str], step: int, judged: Judged | None) -> dict[str, str]:
     """A checkpoint's metadata: what the family says of its kind, modelspec, kohya's keys, and Sosie's own.
 
+    No date: a run that was killed and resumed ends with the same bytes as one that was not.
     `judged` is the judgement of this checkpoint, or None if there was none.
     """
     t, base = job.training, job.base
@@ -28,7 +28,6 @@ def describe(job: TrainingJob, family: Mapping[str, str], step: int, judged: Jud
         **family,
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.title": job.output.stem,
-        "modelspec.date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "modelspec.trigger_phrase": ", ".join(job.triggers),
         "software": json.dumps({"name": "sosie", "version": sosie.__version__}),
         "ss_network_module": "networks.lora",

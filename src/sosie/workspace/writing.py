@@ -56,7 +56,8 @@ def locked(workspace: Workspace, name: str, what: str, seconds: float = PATIENCE
             raise disk_fault(folder, error) from error
         except HeldError:
             raise StoreError(
-                f"{what} is being written by another command, which did not end in {seconds:.0f} s",
+                f"{what} is being written by another command"
+                + (f", which did not end in {seconds:.0f} s" if seconds else ""),
                 "wait for it to end, then run the same command again",
             ) from None
         yield

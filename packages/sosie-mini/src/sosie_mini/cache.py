@@ -1,6 +1,6 @@
 """The expanded folder's life in the user's cache: made once, whole or not at all, checked, repaired.
 
-There is no lock. A new folder is built under a temporary name beside its place and takes its
+A new folder is built under a temporary name beside its place and takes its
 name in one rename; whoever loses that race throws an equal copy away. A damaged file is replaced
 by one rename of its own, so a process that is reading the folder never finds a file missing.
 """
@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import sys
 import time
 from collections.abc import Generator
 from pathlib import Path
@@ -25,6 +26,9 @@ from sosie_mini.manifest import Manifest, PackedFile, file_digest
 MARKER = ".complete"
 STALE_SECONDS = 3600
 """A temporary folder untouched for this long belongs to no living process: building takes seconds."""
+
+FRESH_SECONDS = 10
+"""A temporary folder touched within this may be one that its process is about to hold."""
 
 _REINSTALL = "reinstall the package: pip install --force-reinstall --no-deps packages/sosie-mini"
 
@@ -104,9 +108,11 @@ def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, ...], ...] | No
 def _build(weights: Path, manifest: Manifest, target: Path) -> None:
     """Expands beside `target`, then gives it the name, or the files that `target` lacks."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.parent / f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+    held = -1
     try:
         temporary.mkdir()
+        held = _hold(temporary)
         write_expanded(weights, manifest, temporary)
         _write(temporary / MARKER, manifest.digest.encode("ascii"))
         for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
@@ -120,6 +126,8 @@ def _build(weights: Path, manifest: Manifest, target: Path) -> None:
         _sync_folder(target.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if held >= 0:
+            os.close(held)
 
 
 def write_expanded(weights: Path, manifest: Manifest, folder: Path) -> None:
@@ -186,11 +194,31 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _sweep(models: Path) -> None:
-    """Removes temporary folders that killed processes left."""
-    for path in models.glob(".mini-*.tmp"):
+    """Removes temporary folders that killed processes left: those that are not held, or long untouched."""
+    for path in (*models.glob(".mini-*.part"), *models.glob(".mini-*.tmp")):  # .tmp: of earlier versions
         with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            age, held = time.time() - path.stat().st_mtime, -1
+            if age > FRESH_SECONDS and path.suffix == ".part":
+                held = _hold(path)
+            if held >= 0 or age > STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
+            if held >= 0:
+                os.close(held)
+
+
+def _hold(folder: Path) -> int:
+    """The descriptor of a folder that this process holds until it is closed, or ends; -1 where that is not possible."""
+    if sys.platform == "win32":
+        return -1
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return -1
+    return descriptor
 
 
 @contextlib.contextmanager
