@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from moments import each_failure, each_kill
+from moments import KilledError, each_failure, each_kill
 
 from sosie.core.errors import SosieError, StoreError
 from sosie.files.lock import HeldError, held
@@ -204,3 +204,27 @@ def test_replacing_a_character_keeps_its_loras_and_all_else(
     assert (folder / "notes.txt").read_text() == "notes.txt"
     assert (folder / "calibration/x.npz").exists()
     assert (folder / "dataset/x.png").exists()
+
+
+def killed(*_: object) -> None:
+    raise KilledError
+
+
+def test_a_workspace_that_opens_is_put_right(
+    sosie: Callable[..., Any], place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = place.characters / "mira"
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr("sosie.workspace.characters.finish_replacement", killed)
+        replaced(place, images(tmp_path, "b", 2))
+    assert (folder / ".replacement").exists()
+    left = (".x.01234567.part", "models/.m.safetensors.01234567.part", ".sosie/training/abc/.state.01234567.part")
+    for name in left:
+        (place.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (place.root / name).touch()
+    (place.root / "models/half.safetensors.part").touch()  # a download that may go on
+    assert sosie("recipe", "list", "--workspace", place.root).code == 0
+    parts = [path.relative_to(place.root).as_posix() for path in place.root.rglob("*.part")]
+    assert parts == ["models/half.safetensors.part"]
+    assert not (folder / ".replacement").exists()
+    assert load_character(place, "mira").description == "new"

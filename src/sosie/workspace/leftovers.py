@@ -10,7 +10,7 @@ from sosie.workspace.workspace import Workspace
 from sosie.workspace.writing import is_being_replaced, writing
 
 PLACES = (
-    *(".", "characters", "characters/*", "characters/*/*", "models", "models/*", "recipes"),
+    *("characters", "characters/*", "characters/*/*", "models", "models/*", "recipes"),
     *("outputs/*", "outputs/*/*", ".sosie", ".sosie/*", ".sosie/training/*", ".sosie/training/*/*"),
 )
 """Where Sosie writes in a workspace. The store sweeps its images itself, and who writes elsewhere sweeps there."""
@@ -18,6 +18,7 @@ PLACES = (
 
 def put_right(workspace: Workspace) -> None:
     """Removes the drafts that no process holds, and ends replacements that were cut off. What cannot be done waits."""
+    sweep(workspace.root)
     for pattern in PLACES:
         for folder in workspace.root.glob(pattern):
             if folder.is_dir():
