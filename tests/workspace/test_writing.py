@@ -214,9 +214,11 @@ def test_a_workspace_that_opens_is_put_right(
     sosie: Callable[..., Any], place: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = place.characters / "mira"
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    paths = images(tmp_path, "b", 2)
+    with monkeypatch.context() as patch:
         patch.setattr("sosie.workspace.characters.finish_replacement", killed)
-        replaced(place, images(tmp_path, "b", 2))
+        with pytest.raises(KilledError):
+            replaced(place, paths)
     assert (folder / ".replacement").exists()
     left = (".x.01234567.part", "models/.m.safetensors.01234567.part", ".sosie/training/abc/.state.01234567.part")
     for name in left:

@@ -14,6 +14,7 @@ from sosie.dataset.given.words import of_text
 from sosie.dataset.listing import fetch_listed, read_listing
 from sosie.dataset.names import KINDS, listed, shown
 from sosie.fetch.hubs import Hubs
+from sosie.fetch.part_file import remove_dead
 from sosie.fetch.retries import DownloadError
 from sosie.fetch.web import Web
 from sosie.files.images import image_digest
@@ -80,6 +81,7 @@ def from_list(
         if item.source in known
     ]
     place = session.workspace.state / "downloads" / character.name
+    remove_dead(place)
     waits: list[str] = []
     fetched: list[Path] = []
     with Web(Hubs.from_environment(), notice=waits.append) as web:
