@@ -239,15 +239,20 @@ sosie_mini.folder()
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL
     (leftover,) = (tmp_path / "models").iterdir()
-    assert leftover.name.endswith(".tmp")
+    assert leftover.name.endswith(".part")
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SOSIE_CACHE", str(tmp_path))
+        os.utime(leftover, (time.time() + 60, time.time() + 60))
         folder = sosie_mini.folder()
         assert cache.damaged_files(folder, load_manifest()) == []
         assert leftover.exists(), "a young one may belong to a living process"
-        old = time.time() - cache.STALE_SECONDS - 1
+        old = time.time() - cache.FRESH_SECONDS - 1
         os.utime(leftover, (old, old))
+        held = cache._hold(leftover)
+        assert sosie_mini.folder() == folder
+        assert leftover.exists(), "one that is held does"
+        os.close(held)
         assert sosie_mini.folder() == folder
         assert not leftover.exists()
 
