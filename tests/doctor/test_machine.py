@@ -23,7 +23,6 @@ from sosie.machines.facts import (
     installed_torch,
     machine_from_file,
     machine_from_smi,
-    ram_mib,
     read_machine,
     torch_wheel,
 )
@@ -412,18 +411,6 @@ def test_a_megabyte_of_anything_is_read_in_seconds(unit: str) -> None:
     facts = machine_from_smi(unit * (machine_facts.MAX_TEXT // len(unit)))
     assert time.monotonic() - started < 8
     assert len(facts.gpus) <= machine_facts.MAX_GPUS
-
-
-def test_memory_is_the_limit_of_the_container_if_there_is_one(tmp_path: Path) -> None:
-    assert ram_mib(tmp_path) is None
-    (tmp_path / "proc").mkdir()
-    (tmp_path / "proc/meminfo").write_text("MemTotal:       24684092 kB\nMemFree: 1 kB\n")
-    assert ram_mib(tmp_path) == 24105
-    (tmp_path / "sys/fs/cgroup").mkdir(parents=True)
-    (tmp_path / "sys/fs/cgroup/memory.max").write_text("max\n")
-    assert ram_mib(tmp_path) == 24105
-    (tmp_path / "sys/fs/cgroup/memory.max").write_text(f"{4096 * 2**20}\n")
-    assert ram_mib(tmp_path) == 4096
 
 
 def test_the_live_machine_is_read_through_nvidia_smi(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -216,6 +216,9 @@ def test_scores_beside_identity_and_defects_are_stored_and_lines_stay_as_they_ar
         sql = "SELECT name, value, threshold, passed FROM scores WHERE kind = ? ORDER BY scorecard"
         assert catalogue.execute(sql, ["skin"]).fetchall() == [("skin", 0.75, 0.5, 0)] * 2
         adherence = catalogue.execute(sql, ["prompt"]).fetchall()
+        copies = catalogue.execute(sql, ["copies"]).fetchall()
+    assert [(name, rest) for name, _, *rest in copies] == [("copy_paste", [None, None])] * 2
+    assert all(-1 <= value <= 1 for _, value, *_ in copies)
     assert len(adherence) == 2
     for name, value, *rest in adherence:
         assert (name, rest) == ("adherence", [None, None])

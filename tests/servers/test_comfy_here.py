@@ -118,7 +118,7 @@ def test_the_files_here_are_not_taken_for_those_of_another_machine(
 def test_a_machine_is_this_one_by_its_memory_to_the_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     assert is_here(System(ram=HERE))
     assert not is_here(System(ram=HERE + 1))
-    monkeypatch.setattr(doctor, "memory_bytes", lambda: 0)
+    monkeypatch.setattr(doctor, "machine_memory", lambda: None)
     assert not is_here(System())
 
 

@@ -7,7 +7,6 @@ closed and loaded again when its turn comes. On a CPU there is nowhere to rest.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from sosie.core.finding import Rule
 from sosie.core.plan import asset_names
 from sosie.families import figures_of
 from sosie.families.contract.draws import Runner, StageOutput
+from sosie.machines.memory import available_memory
 
 E029 = Rule("SOS-E029", "info", "Models take turns on the GPU")
 
@@ -85,7 +85,7 @@ class CardMemory:
         from torch import cuda
 
         cached = cuda.memory_reserved() - cuda.memory_allocated()
-        return Free(cuda.mem_get_info()[0] + cached, available_memory())
+        return Free(cuda.mem_get_info()[0] + cached, free_memory())
 
     def used(self) -> int:
         """Bytes of all tensors on the GPU."""
@@ -101,27 +101,17 @@ class MainMemory:
 
     def free(self) -> Free:
         """Free bytes of main memory."""
-        return Free(available_memory(), None)
+        return Free(free_memory(), None)
 
     def used(self) -> None:
         """Not known: tensors are not told from the rest of the process."""
         return
 
 
-def available_memory() -> int:
-    """Bytes of main memory that can be had without swapping; where nobody can tell, more than anything needs."""
-    try:
-        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except (OSError, ValueError):
-        pass
-    if sys.platform == "win32":
-        return sys.maxsize
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return sys.maxsize
+def free_memory() -> int:
+    """Free bytes of main memory, within a container's limit; where nobody can tell, more than anything needs."""
+    free = available_memory()
+    return sys.maxsize if free is None else free
 
 
 class Residency:

@@ -154,18 +154,43 @@ def face_crops(
     Aligned as `align` says, which is insightface's `norm_crop`; what FaceID Plus was trained to look
     at has 224 px. Errors as `identity_embedding`.
     """
-    faces = sorted(_faces(images, detector, count), key=lambda item: abs(item[1].yaw))
-    return [Image.fromarray(align(pixels, face.points, size)) for pixels, face in faces[:count]]
+    faces = sorted(_faces(images, detector, count), key=lambda one: abs(one.face.yaw))
+    return [Image.fromarray(align(one.pixels, one.face.points, size)) for one in faces[:count]]
 
 
-def _faces(images: Sequence[Image.Image | Image8], detector: Detector, count: int) -> list[tuple[Image8, Face]]:
-    """The largest face of each image that shows one, with the image's pixels."""
+def guiding_places(
+    images: Sequence[Image.Image | Image8], detector: Detector, count: int, encoder: Encoder | None = None
+) -> list[int]:
+    """The places of the images whose faces guide: those that `identity_embedding` takes by this encoder.
+
+    Without an encoder those of `face_crops`. Errors as there.
+    """
+    faces = _faces(images, detector, count)
+    if encoder is None:
+        chosen = sorted(faces, key=lambda one: abs(one.face.yaw))[:count]
+    else:
+        vectors = [encoder.embed(one.pixels, one.face) for one in faces]
+        chosen = [faces[place] for place in _choice(faces, vectors, count)]
+    return [one.place for one in chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """The largest face of an image, and the image's place among the others."""
+
+    place: int
+    pixels: Image8
+    face: Face
+
+
+def _faces(images: Sequence[Image.Image | Image8], detector: Detector, count: int) -> list[_Seen]:
+    """The largest face of each image that shows one."""
     if count < 1:
         raise ValueError(f"expected count >= 1, got {count}")
-    seen: list[tuple[Image8, Face]] = []
-    for image in images:
+    seen: list[_Seen] = []
+    for place, image in enumerate(images):
         pixels = np.asarray(image, dtype=np.uint8)
-        seen.extend((pixels, face) for face in detector.detect(pixels)[:1])
+        seen.extend(_Seen(place, pixels, face) for face in detector.detect(pixels)[:1])
     if not seen:
         message = f"none of the {len(images)} references shows a face; expected at least one"
         raise BadImageError(message, "use portraits in which the face can be seen")
@@ -180,18 +205,23 @@ def _chosen(
 ) -> list[Vector]:
     """The embeddings that make up a character's, as `embed` gives them."""
     faces = _faces(images, detector, count)
-    vectors = [embed(pixels, face) for pixels, face in faces]
+    vectors = [embed(one.pixels, one.face) for one in faces]
+    return [vectors[place] for place in _choice(faces, vectors, count)]
+
+
+def _choice(faces: Sequence[_Seen], vectors: Sequence[Vector], count: int) -> list[int]:
+    """The places among `faces` of those that make up the embedding, as `identity_embedding` says."""
     distances = medoid_distances(vectors)
     alike = [place for place in range(len(faces)) if place not in _deviating(distances)]
-    turned = [abs(face.yaw) for _, face in faces]
+    turned = [abs(one.face.yaw) for one in faces]
     if count > 1:
-        return [vectors[place] for place in sorted(alike, key=turned.__getitem__)[:count]]
-    blurs = [-sharpness(align(pixels, face.points)) for pixels, face in faces]
+        return sorted(alike, key=turned.__getitem__)[:count]
+    blurs = [-sharpness(align(one.pixels, one.face.points)) for one in faces]
     ranks = [
         sum(sum(values[other] < values[place] for other in alike) for values in (turned, blurs, distances))
         for place in alike
     ]
-    return [vectors[alike[ranks.index(min(ranks))]]]
+    return [alike[ranks.index(min(ranks))]]
 
 
 def medoid_distances(vectors: Sequence[Vector]) -> list[float]:

@@ -17,6 +17,7 @@ from sosie.engines.comfy.workflow import Workflow, drawing_digest, with_changes
 from sosie.faces.templates import judge_templates
 from sosie.graph.guides import guide_node
 from sosie.graph.without_character import InputChange
+from sosie.loop.copies import copies_of
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.adherence import PromptAdherence
@@ -96,7 +97,7 @@ def make_judge(
         recipe.acceptance,
         retryable=bill is not None,
         mends=bool(recipe.repair),
-        reported=_reported(recipe, bill),
+        reported=(*_reported(recipe, bill), *_copies(session, character, untrained, bill)),
         plugged=plugged_scorers(),
     )
     findings += [_measures_nothing(one, judge) for one in judge.plugged if one.why_not]
@@ -212,6 +213,12 @@ def _reported(recipe: Recipe, bill: Bill | None) -> tuple[Scorer, ...]:
     name = recipe.stages[0].model
     model = bill[name].installed if bill and name in bill.entries else None
     return (PromptAdherence(open_classifier(model.attributes)),) if model and model.attributes else ()
+
+
+def _copies(session: Session, character: Character, untaught: Character, bill: Bill | None) -> tuple[Scorer, ...]:
+    """Whether images repeat what guided them, where it is known what did."""
+    found = copies_of(session, character, untaught, bill) if bill is not None else None
+    return (found,) if found else ()
 
 
 def _without_cohort(

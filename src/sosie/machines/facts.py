@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sosie.core.errors import ConfigError, NotFoundError
 from sosie.core.finding import Rule
+from sosie.machines.memory import total_memory
 from sosie.machines.tables import GPU_NAMES, PYPI_CUDA, RECORDED_ERRORS, WHEELS, Version
 
 MAX_TEXT = 1_000_000
@@ -88,7 +89,8 @@ def read_machine(folder: Path) -> MachineFacts:
         free = shutil.disk_usage(folder).free
     except OSError:
         free = None
-    return replace(facts, torch=installed_torch(), ram_mib=ram_mib(), free_disk=free, live=True)
+    memory = total_memory()
+    return replace(facts, torch=installed_torch(), ram_mib=memory and memory // 2**20, free_disk=free, live=True)
 
 
 def machine_from_file(path: Path) -> MachineFacts:
@@ -176,26 +178,6 @@ def installed_torch() -> TorchWheel | None:
     if not full and "+" not in version and sys.platform != "linux":
         return TorchWheel(version, "")
     return torch_wheel(full[1] if full else version, cuda[1] if cuda else "")
-
-
-def ram_mib(root: Path = Path("/")) -> int | None:
-    """The memory in MiB that a program may use: the machine's, or a container's limit if that is lower.
-
-    Linux only (`/proc/meminfo`, control groups 2 and 1); None elsewhere.
-    """
-    try:
-        total = re.search(r"^MemTotal:\s+(\d+) kB", (root / "proc/meminfo").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    sizes = [int(total[1]) // 1024] if total else []
-    for name in ("sys/fs/cgroup/memory.max", "sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            limit = (root / name).read_text().strip()
-        except OSError:
-            continue
-        if limit.isdecimal():
-            sizes.append(int(limit) // 2**20)
-    return min(sizes, default=None)
 
 
 def _run(command: list[str]) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -58,16 +57,6 @@ class Here:
         if any(len(piece) != one.length for piece, one in zip(pieces, ranges, strict=True)):
             raise BadModelError(f"{file.path} became shorter while it was read")
         return pieces
-
-
-def memory_bytes() -> int:
-    """Bytes of this machine's memory; 0 where the system does not tell."""
-    if sys.platform == "win32":
-        return 0
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
 
 
 def _below(root: str) -> Iterator[str]:

@@ -41,12 +41,15 @@ class CopyPaste:
     def score(self, sample: Sample, /) -> list[Score]:
         """`copy_paste`: the index of the largest face."""
         if not len(self.references) or not len(self.targets):
-            which = "a reference that guided" if not len(self.references) else "a photo that guided nothing"
-            return [COPY_PASTE.unmeasured(f"there is no face in {which}")]
+            which = "reference that guided" if not len(self.references) else "reference that guided nothing"
+            return [COPY_PASTE.unmeasured(f"there is no {which} with a face to compare with")]
         if sample.main_face is None:
             return [COPY_PASTE.unmeasured("no face was found")]
         own = self.encoder.embed(sample.pixels, sample.main_face)[np.newaxis]
-        return [COPY_PASTE.score(float(copy_paste_index(own, self.references, self.targets)[0]))]
+        try:
+            return [COPY_PASTE.score(float(copy_paste_index(own, self.references, self.targets)[0]))]
+        except ValueError as error:
+            return [COPY_PASTE.unmeasured(str(error))]
 
 
 def copy_paste_index(images: Vectors, references: Vectors, targets: Vectors) -> NDArray[np.float64]:

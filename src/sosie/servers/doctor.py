@@ -25,8 +25,9 @@ from sosie.engines.comfy.names import places
 from sosie.engines.comfy.program import FileUse, GraphProgram
 from sosie.engines.comfy.server import Server
 from sosie.files.pickles.records import K001
-from sosie.machines.here import Here, memory_bytes
+from sosie.machines.here import Here
 from sosie.machines.machine import Machine, MachineFile
+from sosie.machines.memory import machine_memory
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import SshError, Tunnel
 from sosie.servers.address import HINT, Reached, RemoteServer, reach
@@ -223,7 +224,7 @@ def with_doctors(
 
 def is_here(system: System) -> bool:
     """Whether a server's machine has this one's memory, to the byte; False where either is not told."""
-    return system.ram > 0 and system.ram == memory_bytes()
+    return system.ram > 0 and system.ram == machine_memory()
 
 
 def on_detector(found: Finding) -> Finding:

@@ -1,0 +1,122 @@
+"""Whether images of a recipe repeat what guided them: the copy-paste index of a `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from sosie.core import Character, Guide
+from sosie.core.schema import digest
+from sosie.faces.encoders import ArcFaceOnnx, Encoder
+from sosie.faces.references import guiding_places
+from sosie.faces.templates import kept
+from sosie.files.images import read_image
+from sosie.scorers.copy_paste import COPY_PASTE, CopyPaste
+from sosie.scorers.scorer import Scale
+from sosie.workspace.bill import Bill
+from sosie.workspace.session import Session
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sosie.core import Score
+    from sosie.scorers.sample import Sample
+
+VERSION = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Copies:
+    """The scorer `copy_paste` of a recipe's images; what it compares with is looked at when the first is scored."""
+
+    open: Callable[[], CopyPaste]
+    name: str = "copy_paste"
+    needs: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = (COPY_PASTE,)
+
+    @cached_property
+    def _index(self) -> CopyPaste:
+        return self.open()
+
+    def score(self, sample: Sample, /) -> list[Score]:
+        """As `CopyPaste`."""
+        return self._index.score(sample)
+
+
+def copies_of(session: Session, character: Character, untaught: Character, bill: Bill) -> Copies | None:
+    """The index of the images that a bill's stages draw; None if nothing guides them, or every judge does.
+
+    The references that guide are those that its guides choose, and those that the character's LoRAs have seen, where
+    one acts: all but those of `untaught`. The others of `untaught` are what the person looks like beside them.
+    """
+    guides = tuple(dict.fromkeys(guide for stage in bill.stages for guide in stage.guides))
+    own = {character.lora_name(lora) for lora in character.loras}
+    learned = any(use.file in own for stage in bill.stages for use in stage.loras)
+    guiding = {bill.digests[guide.encoder] for guide in guides if guide.encoder}
+    encoder = next((one for one in session.judges[0].values() if one.sha256 not in guiding), None)
+    if encoder is None or not (guides or learned):
+        return None
+    index = _Index(session, character, encoder)
+    unseen = {reference.sha256 for reference in untaught.references}
+
+    def opened() -> CopyPaste:
+        chosen = {sha256 for guide in guides for sha256 in index.guiding(guide, bill)}
+        if learned:
+            chosen |= {reference.sha256 for reference in character.references} - unseen
+        return CopyPaste(encoder, index.vectors(chosen), index.vectors(unseen - chosen))
+
+    return Copies(opened)
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """The references of a character, by their SHA-256; what is seen in them is kept between commands."""
+
+    session: Session
+    character: Character
+    encoder: Encoder
+
+    @cached_property
+    def paths(self) -> Mapping[str, Path]:
+        return self.session.reference_paths(self.character)
+
+    @property
+    def _folder(self) -> Path:
+        return self.session.workspace.state / "templates"
+
+    def guiding(self, guide: Guide, bill: Bill) -> list[str]:
+        """The references that a guide chooses; where its encoder is not here, a server takes the most frontal ones."""
+        here = bool(guide.encoder) and not bill.remote
+        by = bill.digests[guide.encoder] if here else ""
+        key = digest(["guiding", VERSION, list(self.paths), by, guide.references])
+
+        def compute() -> NDArray[np.float32]:
+            encoder = ArcFaceOnnx(guide.encoder, bill[guide.encoder].located) if here else None
+            images = [read_image(path) for path in self.paths.values()]
+            places = guiding_places(images, self.session.detector, guide.references, encoder)
+            return np.asarray(places, np.float32)
+
+        names = list(self.paths)
+        return [names[int(place)] for place in kept(self._folder / f"{key[:32]}.npy", compute)]
+
+    def vectors(self, chosen: set[str]) -> NDArray[np.float32]:
+        """The embeddings [n, d] of these references, without those that show no face."""
+        found = [vector for sha256 in self.paths if sha256 in chosen for vector in self._vector(sha256)]
+        return np.stack(found) if found else np.zeros((0, 1), np.float32)
+
+    def _vector(self, sha256: str) -> Iterator[NDArray[np.float32]]:
+        key = digest(["reference", VERSION, sha256, self.encoder.sha256])
+
+        def compute() -> NDArray[np.float32]:
+            pixels = np.asarray(read_image(self.paths[sha256]))
+            faces = self.session.detector.detect(pixels)
+            return self.encoder.embed(pixels, faces[0]) if faces else np.zeros(0, np.float32)
+
+        vector = kept(self._folder / f"{key[:32]}.npy", compute)
+        if len(vector):
+            yield vector
