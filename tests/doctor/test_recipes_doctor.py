@@ -19,9 +19,9 @@ from sosie.core.errors import ConfigError, NotFoundError, UsageError
 from sosie.core.plan import needed_stages
 from sosie.doctor import recipes
 from sosie.files.safetensors import read_header
-from sosie.workspace.bill import resolve
+from sosie.workspace.bill import resolve, resolve_one
 from sosie.workspace.known import fingerprint, remember
-from sosie.workspace.library import find_asset, find_model, installed_models
+from sosie.workspace.library import find_model, installed_models
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Config, Workspace, open_workspace
 
@@ -62,6 +62,10 @@ def sdxl(tmp_path: Path) -> Workspace:
     model(models / "upscale_models" / "4x-UltraSharp.safetensors", "esrgan-4x-old")
     (tmp_path / "sosie.toml").write_text('[models]\nsdxl = "elsewhere/biglove-xl.safetensors"\n')
     return open_workspace(tmp_path)
+
+
+def located(workspace: Workspace, name: str) -> Path:
+    return resolve_one(workspace, name).located
 
 
 def check_recipe(
@@ -371,23 +375,23 @@ def test_a_model_is_found_by_its_name_with_or_without_ending_anywhere_in_the_mod
     comfy = tmp_path / "ComfyUI" / "models"
     file = write(comfy / "checkpoints" / "sdxl" / "big.love.safetensors", INSTANTID)
     workspace = Workspace(tmp_path, Config(model_folders=("ComfyUI/models",)))
-    assert find_asset(workspace, "big.love.safetensors") == file
-    assert find_asset(workspace, "big.love") == file
+    assert located(workspace, "big.love.safetensors") == file
+    assert located(workspace, "big.love") == file
     assert installed_models(workspace)["big.love"].source == "ComfyUI/models"
     with pytest.raises(NotFoundError, match=r"did you mean 'big\.love'"):
-        find_asset(workspace, "big.lov")
+        located(workspace, "big.lov")
 
 
 def test_a_name_that_means_two_different_files_is_an_error_that_lists_them(tmp_path: Path) -> None:
     one = write(tmp_path / "models" / "a" / "x.safetensors", INSTANTID)
     other = write(tmp_path / "models" / "b" / "x.safetensors", INSTANTID)
     workspace = open_workspace(tmp_path)
-    assert find_asset(workspace, "x") == one
+    assert located(workspace, "x") == one
     with other.open("r+b") as file:
         file.seek(-1, 2)
         file.write(b"\1")
     with pytest.raises(UsageError, match="2 files of different content") as error:
-        find_asset(workspace, "x")
+        located(workspace, "x")
     assert str(one) in error.value.message
     assert str(other) in error.value.message
     recipe = changed(load_recipe(workspace, "zimage"), model="x")
@@ -398,10 +402,10 @@ def test_a_converted_file_wins_over_the_pickle_that_it_was_made_of(tmp_path: Pat
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / "up.pth").write_bytes(b"pickle")
     workspace = open_workspace(tmp_path)
-    assert find_asset(workspace, "up").suffix == ".pth"
+    assert located(workspace, "up").suffix == ".pth"
     write(tmp_path / "models" / "up.safetensors", INSTANTID)
-    assert find_asset(workspace, "up").suffix == ".safetensors"
-    assert find_asset(workspace, "up.pth").suffix == ".pth"
+    assert located(workspace, "up").suffix == ".safetensors"
+    assert located(workspace, "up.pth").suffix == ".pth"
     assert list(installed_models(workspace)["up"].locate().suffixes) == [".safetensors"]
 
 
@@ -411,10 +415,10 @@ def test_a_name_may_mean_a_folder_inside_a_model_but_nothing_outside(tmp_path: P
     (tmp_path / "models" / "whole" / "model_index.json").write_text("{}")
     (tmp_path / "models" / "secret").mkdir()
     workspace = open_workspace(tmp_path)
-    assert find_asset(workspace, "whole:controlnet") == inside
+    assert located(workspace, "whole:controlnet") == inside
     for name in ("whole:../secret", "whole:nothing", "whole:"):
         with pytest.raises(NotFoundError):
-            find_asset(workspace, name)
+            located(workspace, name)
 
 
 def test_a_folder_that_is_one_model_is_one_and_links_in_a_circle_end(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from sosie.files.whole import change_text, copy_whole, make_folder
 from sosie.lora import Coverage, Lora, Outcome, outcomes, read_lora
 from sosie.lora.convert import Converted, convert
 from sosie.lora.merging import Merged, merge_check
+from sosie.workspace.bill import resolve_one
 from sosie.workspace.characters import CharacterFile, LoraEntry, load_character, with_lora
-from sosie.workspace.library import find_asset
 from sosie.workspace.workspace import Workspace
 from sosie.workspace.writing import writing
 
@@ -47,7 +47,7 @@ def show_lora(
 
     Raises `NotFoundError`, and `BadModelError` for a broken file or one that is no LoRA.
     """
-    path = find_asset(workspace, name)
+    path = resolve_one(workspace, name).located
     lora = read_lora(path, families(), trained_on)
     against = _base(workspace, base)
     findings = check_read_lora(lora, against, asked_for)
@@ -63,12 +63,12 @@ def convert_lora(workspace: Workspace, name: str, out: Path, to: str, overwrite:
         raise UsageError(f"the folder {out.parent} does not exist", f"mkdir -p {out.parent}")
     if out.suffix != ".safetensors":
         raise UsageError(f"{out} does not end in .safetensors", f"{out.with_suffix('.safetensors')}")
-    return convert(read_lora(find_asset(workspace, name), families()), out, to, overwrite)
+    return convert(read_lora(resolve_one(workspace, name).located, families()), out, to, overwrite)
 
 
 def check_merge(workspace: Workspace, one: Lora, other: Path, base: str) -> Merged:
     """Merges two LoRAs into real weights of a base and compares them."""
-    return merge_check(one, read_lora(other, families()), find_asset(workspace, base))
+    return merge_check(one, read_lora(other, families()), resolve_one(workspace, base).located)
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def add_lora(workspace: Workspace, name: str, file: str, terms: LoraTerms) -> Ad
     if not (math.isfinite(terms.weight) and abs(terms.weight) <= MAX_WEIGHT):
         raise UsageError(f"--weight {terms.weight} is out of range: -{MAX_WEIGHT:g} to {MAX_WEIGHT:g}")
     character = load_character(workspace, name)
-    source = find_asset(workspace, file)
+    source = resolve_one(workspace, file).located
     lora = read_lora(source, families(), terms.trained_on)
     if not lora.family:
         raise UsageError(
@@ -162,7 +162,7 @@ def _base(workspace: Workspace, base: str | None) -> Path | str | None:
     if base is None or base in [family.name for family in with_tables()]:
         return base
     try:
-        return find_asset(workspace, base)
+        return resolve_one(workspace, base).located
     except NotFoundError:
         if base in [family.name for family in families()]:
             return base

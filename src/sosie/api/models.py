@@ -14,8 +14,9 @@ from sosie.files.model_file import Identification, Known, identify, identify_and
 from sosie.files.pickles.convert import convert
 from sosie.files.safetensors import Header
 from sosie.files.strip import strip
+from sosie.workspace.bill import resolve_one
 from sosie.workspace.known import fingerprint, remember
-from sosie.workspace.library import InstalledModel, find_asset, installed_models
+from sosie.workspace.library import InstalledModel, installed_models
 from sosie.workspace.workspace import Workspace
 from sosie.workspace.writing import locked
 
@@ -38,7 +39,7 @@ def list_models(workspace: Workspace) -> Sequence[InstalledModel]:
 
 def show_model(workspace: Workspace, name: str) -> tuple[Path, Identification]:
     """The file or folder of a model and what its header says; no weight is read."""
-    path = find_asset(workspace, name)
+    path = resolve_one(workspace, name).located
     return path, identify(path, families())
 
 
@@ -52,7 +53,7 @@ def add_variant(workspace: Workspace, name: str, variant: str) -> str:
 
     Raises `UsageError` for a model whose header tells its variant already, or that is not known.
     """
-    path = find_asset(workspace, name)
+    path = resolve_one(workspace, name).located
     answer, header = identify_and_read(path, families())
     if not isinstance(answer, Known) or header is None or not answer.model.fingerprint:
         raise UsageError(f"{path} has no variant to be told: {answer.message}", f"sosie model show {name}")

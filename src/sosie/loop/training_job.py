@@ -24,8 +24,7 @@ from sosie.files.images import read_image
 from sosie.machines.facts import read_machine
 from sosie.store.training import TrainingStart
 from sosie.training.job import BaseModel, Samples, TrainingJob
-from sosie.workspace.bill import Bill
-from sosie.workspace.library import find_asset
+from sosie.workspace.bill import Bill, resolve_one
 from sosie.workspace.session import Session
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
@@ -96,7 +95,7 @@ def job_of(session: Session, order: TrainOrder, bill: Bill) -> TrainingJob:
         place,
         place / "cache",
         _samples(order, training),
-        find_asset(workspace, order.continue_from) if order.continue_from else None,
+        resolve_one(workspace, order.continue_from).located if order.continue_from else None,
         order.device,
         order.log_with,
     )

@@ -31,7 +31,7 @@ from sosie.machines.memory import machine_memory
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import SshError, Tunnel
 from sosie.servers.address import HINT, Reached, RemoteServer, reach
-from sosie.workspace.library import find_asset
+from sosie.workspace.bill import resolve_one
 from sosie.workspace.workspace import Workspace
 
 X008 = Rule("SOS-X008", "info", "A file was brought to a machine")
@@ -164,7 +164,7 @@ class ServerDoctor:
     def _local_loras(self, plan: Plan) -> Iterator[Path]:
         for name in dict.fromkeys(use.file for stage in plan.stages for use in stage.loras):
             try:
-                path = find_asset(self._workspace, name)
+                path = resolve_one(self._workspace, name).located
             except SosieError:
                 continue
             if path.is_file():

@@ -134,6 +134,11 @@ def resolve(
     return Bill(stages, entries, workspace.known_table, remote)
 
 
+def resolve_one(workspace: Workspace, name: str) -> Resolved:
+    """One file or model by the name that a user gives, as in a bill."""
+    return _resolved(Library(workspace), name, "")
+
+
 def read_contents(path: Path, trained_on: str = "") -> Contents:
     """What a file, or a folder that is a pipeline or one component of it, holds."""
     file = _weights(path)

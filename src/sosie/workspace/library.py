@@ -161,11 +161,6 @@ def find_model(workspace: Workspace, name: str) -> InstalledModel:
     return Library(workspace).model(name)
 
 
-def find_asset(workspace: Workspace, name: str) -> Path:
-    """The path that `Library.asset` gives."""
-    return Library(workspace).asset(name)[0]
-
-
 def one_of(paths: Sequence[Path], name: str) -> Path:
     """The first of files that are the same; `UsageError` with all of them if they differ."""
     first = paths[0]
