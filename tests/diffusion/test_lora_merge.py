@@ -225,7 +225,7 @@ def wrong(name: str) -> dict[str, Any]:
     ("name", "message"),
     [
         ("Z-Image", "is a LoRA for zimage; expected one for sdxl"),
-        ("SD 1.5", "is a LoRA for an unknown model, nearest is SD 1.5 or SD 2: .*; expected one for sdxl"),
+        ("SD 1.5", "is a LoRA for sd1; expected one for sdxl"),
         ("full SDXL", r"to_k by \[640, 2048\]; this model has \[64, 32\]"),
         ("a deeper model", r"transformer_blocks\.1\.attn2\.to_k, which this model does not have"),
         ("half", "attn2_to_v cannot be used: 'down' is missing"),

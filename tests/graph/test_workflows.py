@@ -441,7 +441,7 @@ def test_a_lora_is_checked_against_the_model_that_it_is_put_on(comfy: Workspace)
     assert warned.subject == "w.json"
     assert "KSampler draw: deturbo.safetensors: trained on Z-Image De-Turbo" in warned.message
     assert told(check(comfy, with_lora("deturbo.safetensors", 0.0))) == []
-    assert "SOS-L002" in told(check(comfy, with_lora("flux.safetensors")))
+    assert "SOS-R014" in told(check(comfy, with_lora("flux.safetensors")))
 
 
 def test_a_file_in_the_wrong_loader_is_said_once(comfy: Workspace) -> None:

@@ -23,6 +23,7 @@ from sosie.core.recipe import LoraUse
 from sosie.files.digest import Stamp, stamp
 from sosie.files.safetensors import read_header
 from sosie.lora import Lora
+from sosie.lora.layouts import NAMES
 
 _linalg: Any = torch.linalg  # without types
 
@@ -160,6 +161,10 @@ class LoraMerge:
         return None
 
 
+COMPUTED = ("lora", "loha", "lokr", "diff")
+"""The algorithms that `product` knows."""
+
+
 def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iterator[ModuleChange]:
     """What a LoRA file changes; `BadModelError` if it is for another family, or a part of it would be lost.
 
@@ -179,6 +184,8 @@ def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iter
         problem = adapter.problem or ("" if adapter.targets else f"it is no module of {family}")
         if "bias" in adapter.keys:
             problem = problem or "it changes a bias"
+        if adapter.algorithm not in COMPUTED:
+            problem = problem or f"{NAMES[adapter.algorithm]} is not computed"
         if {"t1", "t2", "kt2"} & set(adapter.keys):
             problem = problem or f"{adapter.algorithm} with Tucker cores is not computed"
         if problem:

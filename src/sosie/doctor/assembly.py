@@ -48,10 +48,11 @@ class PlacedFile:
 
 @dataclass(frozen=True)
 class LoraPart:
-    """A LoRA and its weight."""
+    """A LoRA and its weight; `denoiser_only` if what it has for text encoders is not reached."""
 
     part: PlacedFile
     weight: float
+    denoiser_only: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sosie.core import Finding
 from sosie.core.errors import SosieError
+from sosie.core.finding import Rule
 from sosie.doctor.leftovers import check_partial, is_partial
 from sosie.doctor.loras import check_read_lora
 from sosie.doctor.model_files import check_model_file
@@ -15,6 +16,9 @@ from sosie.families import families
 from sosie.files.model_file import Known, ModelFile
 from sosie.files.safetensors import Header, read_header
 from sosie.lora import Lora, read_lora
+from sosie.lora.embeddings import embedded
+
+L018 = Rule("SOS-L018", "info", "The file is an embedding, no LoRA")
 
 
 @dataclass(frozen=True)
@@ -41,8 +45,17 @@ def examine_file(path: Path, subject: str, known: Path | None = None, header: He
             lora = read_lora(path, families(), header=header)
     if lora is not None:
         return Examined(subject, _as_file(lora), tuple(check_read_lora(lora)))
+    if header is not None and (vectors := embedded(header)):
+        return _embedding(path, subject, vectors)
     answer, findings = check_model_file(path, known, header)
     return Examined(subject, answer.model if isinstance(answer, Known) else None, tuple(findings))
+
+
+def _embedding(path: Path, subject: str, vectors: tuple[str, ...]) -> Examined:
+    message = f"{path.name}: an embedding (textual inversion), no LoRA: {', '.join(vectors)}"
+    hint = f"put it into models/embeddings, and write embedding:{path.stem} into the prompt"
+    what = ModelFile(path, "embedding", "", ", ".join(vectors), "textual inversion", "", 0, 0)
+    return Examined(subject, what, (L018.at(str(path), message, hint),))
 
 
 def _as_file(lora: Lora) -> ModelFile:

@@ -204,7 +204,7 @@ class Walk:
             part = self._files.part(node, "lora_name") if node.kind in LORAS else None
             weight = self.number(node, "strength_model") if part else None
             if part is not None and weight:
-                yield LoraPart(part, weight)
+                yield LoraPart(part, weight, denoiser_only=node.link("clip") is None)
 
     def guides(self, chain: list[Node]) -> Iterator[GuidePart]:
         """The identity guides on these ways that have an effect, each once."""

@@ -107,7 +107,7 @@ def _of_model(model: ModelFile) -> list[Finding]:
 
 
 def _of_unknown(answer: Unknown, header: Header | None) -> list[Finding]:
-    hint = "sosie lora show FILE if it is a LoRA; else the file may be right for a program that knows its family"
+    hint = "the file may be right for a program that knows its family"
     found = [F101.at(str(answer.path), answer.message, hint)]
     if header is not None and storage(header) == "dfloat11":
         found.append(_dfloat11(answer.path, parameters(header), answer.path.stat().st_size, ""))

@@ -25,7 +25,7 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
     part = used.part
     if part.lora is None or part.path is None:
         return list(misplaced(a, part, ("lora",)))
-    if part.lora.family and part.lora.family != a.family:
+    if part.lora.family and a.family not in (part.lora.family, *part.lora.also):
         message = (
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
@@ -33,6 +33,7 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
     base = a.model if a.model and a.model.model else None
     path = base.path if base else None
     asked = a.variant or (path.name if path else "")
-    found = check_read_lora(part.lora, path, asked, base.header if base else None)
+    header = base.header if base else None
+    found = check_read_lora(part.lora, path, asked, header, used.denoiser_only)
     kept = [finding for finding in found if finding.severity != "info" or finding.code in SHOWN]
     return [replace(finding, subject=a.subject, message=f"{a.where}: {finding.message}") for finding in kept]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from sosie.files.safetensors import Header
-from sosie.lora.layouts import ALGORITHMS, Algorithm, Key, Prefix, take_apart
+from sosie.lora.layouts import ALGORITHMS, Algorithm, Key, Prefix, as_key, take_apart
 from sosie.lora.modules import Module
 
 
@@ -16,11 +16,11 @@ from sosie.lora.modules import Module
 class Adapter:
     """What changes one weight.
 
-    `keys` gives a tensor's name by its role (`layouts`), `shape` the (rows, columns) of the change
-    with a convolution's kernel counted into the columns; both are 0 if the tensors do not tell.
-    `rank` divides alpha; 0 means that alpha does not count (full matrices). `targets` are the
-    family's modules (three for a fused weight, none if unknown). `problem` says why the tensors
-    cannot be used; empty if they can.
+    `stem` is the module's name as the file writes it, with its prefix. `keys` gives a tensor's name by its role
+    (`layouts`), `shape` the (rows, columns) of the change with a convolution's kernel counted into the columns; each
+    is 0 if the tensors do not tell. `rank` divides alpha; 0 means that alpha does not count (full matrices). `targets`
+    are the family's modules (several for a fused weight, none if unknown). `problem` says why the tensors cannot be
+    used; empty if they can.
     """
 
     prefix: Prefix
@@ -30,12 +30,13 @@ class Adapter:
     keys: Mapping[str, str]
     shape: tuple[int, int]
     rank: int
+    stem: str
     targets: tuple[Module, ...] = ()
     problem: str = ""
 
     def aimed_at(self, targets: tuple[Module, ...]) -> Adapter:
         """The same adapter with its modules; a third of the time that `dataclasses.replace` takes."""
-        rest = (self.algorithm, self.style, self.keys, self.shape, self.rank, targets, self.problem)
+        rest = (self.algorithm, self.style, self.keys, self.shape, self.rank, self.stem, targets, self.problem)
         return Adapter(self.prefix, self.module, *rest)
 
     @property
@@ -44,17 +45,39 @@ class Adapter:
         return "dora" in self.keys
 
     @property
+    def on_vectors(self) -> bool:
+        """True if it changes a norm's weights or biases alone, of which no table tells."""
+        return self.algorithm in ("diff", "set", "norm") and self.shape[1] == 0
+
+    @property
+    def odd(self) -> bool:
+        """True for OFT as kohya and peft keep it, which ComfyUI has no reader for."""
+        return self.style in ODD_STYLES or self.prefix.text.startswith("oft_")
+
+    @property
     def name(self) -> str:
         """Prefix and module as the file writes them."""
         return self.prefix.text + self.module
 
 
+ODD_STYLES = ("oft_blocks.N", "oft_R", "boft_R")
+"""Ways to keep OFT that are kohya's for fused weights, and peft's."""
+
+
 @dataclass(frozen=True)
 class Grouped:
-    """A header's adapters in the order of the file, and the tensors whose names are no LoRA's."""
+    """A header's adapters in the order of the file, and other tensors.
+
+    `strangers` have names that are no LoRA's. `embeddings` are words that were learned with it (textual inversion).
+    """
 
     adapters: tuple[Adapter, ...]
     strangers: tuple[str, ...]
+    embeddings: tuple[str, ...] = ()
+
+
+BUNDLED = "bundle_emb."
+"""The beginning of the names of the embeddings that OneTrainer bundles with a LoRA: `bundle_emb.WORD.clip_l`."""
 
 
 def group(header: Header) -> Grouped:
@@ -62,38 +85,54 @@ def group(header: Header) -> Grouped:
     groups: dict[tuple[Prefix, str], dict[str, tuple[str, Key]]] = {}
     twice: dict[tuple[Prefix, str], str] = {}
     strangers: list[str] = []
+    embeddings: list[str] = []
     for name in header.tensors:
-        key = take_apart(name)
+        key = take_apart(name) or _scale(header, name)
         if key is None:
-            strangers.append(name)
+            (embeddings if name.startswith(BUNDLED) else strangers).append(name)
             continue
         roles = groups.setdefault((key.prefix, key.module), {})
         if key.role in roles:
             twice[key.prefix, key.module] = f"'{key.role}' is there twice: {roles[key.role][0][:120]} and {name[:120]}"
         roles[key.role] = (name, key)
     adapters = [_adapter(header, where, roles, twice.get(where, "")) for where, roles in groups.items()]
-    return Grouped(tuple(adapters), tuple(strangers))
+    return Grouped(tuple(adapters), tuple(strangers), tuple(embeddings))
+
+
+def _scale(header: Header, name: str) -> Key | None:
+    """The vector of a LyCORIS (IA)^3, whose name is that of any weight: `on_input` stands beside it."""
+    stem = name.removesuffix(".weight")
+    return as_key(stem, "ia3", "scale") if stem != name and f"{stem}.on_input" in header.tensors else None
 
 
 def _adapter(header: Header, where: tuple[Prefix, str], roles: dict[str, tuple[str, Key]], twice: str) -> Adapter:
     shapes = {role: header.tensors[name].shape for role, (name, _) in roles.items()}
-    styles = {key.style for role, (_, key) in roles.items() if role not in ("alpha", "dora")}
+    styles = {key.style for role, (_, key) in roles.items() if role not in SIDE}
+    if not styles and "bias" in roles:
+        styles = {"diff"}
     algorithms: set[Algorithm] = {ALGORITHMS.get(style, "lora") for style in styles}
     algorithm: Algorithm = algorithms.pop() if len(algorithms) == 1 else "other"
+    if algorithm == "oft" and len(shapes.get("oft_blocks", ())) == 4:
+        algorithm = "boft"
     problem, shape, rank = twice, (0, 0), 0
-    if algorithm == "other":
-        problem = problem or ("its tensors are of an algorithm that is not known" if styles else "it has no matrices")
-    else:
+    if not styles or algorithms:
+        problem = problem or ("its tensors are of two algorithms" if styles else "it has no matrices")
+    elif measure := _MEASURES.get(algorithm):
         try:
-            shape, rank = _MEASURES[algorithm](shapes)
+            shape, rank = measure(shapes)
         except _MisfitError as error:
             problem = problem or str(error)
     if "alpha" in shapes and math.prod(shapes["alpha"]) != 1:
         problem = problem or f"alpha is not one number but {list(shapes['alpha'])}"
-    if "dora" in shapes and shape[0] and math.prod(shapes["dora"]) not in (shape[0], shape[1]):
+    if "dora" in shapes and all(shape) and math.prod(shapes["dora"]) not in (shape[0], shape[1]):
         problem = problem or f"DoRA's magnitudes are {list(shapes['dora'])}, expected one a row or one a column"
     keys = MappingProxyType({role: name for role, (name, _) in roles.items()})
-    return Adapter(*where, algorithm, min(styles, default=""), keys, shape, rank, problem=problem)
+    stem = next(iter(roles.values()))[1].stem
+    return Adapter(*where, algorithm, min(styles, default=""), keys, shape, rank, stem, problem=problem)
+
+
+SIDE = ("alpha", "dora", "up_bias", "reshape", "scalar", "bias")
+"""Roles that stand beside those of an algorithm and tell none."""
 
 
 class _MisfitError(Exception):
@@ -166,9 +205,54 @@ def _lokr(shapes: Shapes) -> tuple[tuple[int, int], int]:
 
 def _diff(shapes: Shapes) -> tuple[tuple[int, int], int]:
     if "diff" not in shapes:
-        return (math.prod(shapes["bias"]), 0), 0
+        return (math.prod(next(iter(shapes.values()))), 0), 0
     whole = shapes["diff"]
-    return (whole[0] if whole else 0, math.prod(whole[1:])), 0
+    return (whole[0] if whole else 0, math.prod(whole[1:]) if len(whole) > 1 else 0), 0
 
 
-_MEASURES = {"lora": _lora, "loha": _loha, "lokr": _lokr, "diff": _diff}
+def _oft(shapes: Shapes) -> tuple[tuple[int, int], int]:
+    """Rotations of blocks of rows: (blocks, size, size), with `N` one such tensor for each part of a fused weight."""
+    parts = [shape for role, shape in shapes.items() if role.startswith("oft_blocks.")]
+    blocks = shapes.get("oft_blocks", shapes.get("rotation", shapes.get("boft_R")))
+    if parts:
+        return (sum(math.prod(shape[:2]) for shape in parts), 0), 0
+    if "rotation" in shapes:
+        # peft turns blocks of what goes in; of each block it keeps the numbers above the diagonal.
+        count, numbers = (*shapes["rotation"], 0)[:2]
+        size = (1 + math.isqrt(1 + 8 * numbers)) // 2
+        return (0, count * size if count > 1 else 0), 0
+    if blocks is None:
+        return (0, 0), 0
+    return (math.prod(blocks[-3:-1]), 0), 0
+
+
+def _ia3(shapes: Shapes) -> tuple[tuple[int, int], int]:
+    """A factor for each row (n, 1), or for each column (1, n); of (n,) the header does not tell which."""
+    scale = shapes.get("scale", ())
+    if not scale or math.prod(scale) not in scale:
+        raise _MisfitError(f"its factors are {list(scale)}, expected one a row or one a column")
+    rows = scale[0] if len(scale) > 1 and scale[0] > 1 else 0
+    return (rows, math.prod(scale) if len(scale) > 1 and not rows else 0), 0
+
+
+def _glora(shapes: Shapes) -> tuple[tuple[int, int], int]:
+    """W A + B with A = a1 a2 and B = b1 b2, all of low rank; LyCORIS before 3.0 called them the other way round."""
+    up, down = _need(shapes, "b1", "b2")
+    if math.prod(up[1:]) != down[0]:
+        up, down = down, up
+    rows, columns, rank = _product(up, down, "b1 and b2")
+    return (rows, columns), rank
+
+
+_MEASURES = {
+    "lora": _lora,
+    "loha": _loha,
+    "lokr": _lokr,
+    "diff": _diff,
+    "glora": _glora,
+    "oft": _oft,
+    "boft": _oft,
+    "ia3": _ia3,
+    "set": _diff,
+    "norm": _diff,
+}

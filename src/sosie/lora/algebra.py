@@ -2,7 +2,8 @@
 
 Fusing q, k, v stacks their changes: A = cat(A_q, A_k, A_v), B = block_diag(B_q, B_k, B_v). The rank
 is the sum of the ranks, and alpha grows with it so that alpha / rank stays the same. The inverse
-cuts B's rows, and takes the zeros away again where B is such a diagonal of three equal blocks. Both
+cuts B's rows, and takes the zeros away again where B is such a diagonal of blocks. Other fused weights (k and v;
+q, k, v and a feed-forward layer) go alike, with parts of other heights. Both
 only move numbers, and add or drop zeros; LoHa works alike in each of its factors. What cannot be
 done so is refused with a `UsageError` that says why.
 """
@@ -16,13 +17,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sosie.core.errors import UsageError
-from sosie.lora.layouts import Algorithm
+from sosie.lora.layouts import NAMES, Algorithm
 from sosie.lora.tensors import CARRIERS, Tensor, as_float32, scaled
 
 if TYPE_CHECKING:
     from sosie.lora.tensors import Array, Floats
 
 KEEP_SPLIT = "keep q, k, v split: --to comfy"
+KEEP_FUSED = "keep it fused: --to fused or --to kohya"
 
 
 @dataclass(frozen=True)
@@ -54,60 +56,70 @@ STACKED: Mapping[Algorithm, tuple[tuple[str, ...], tuple[str, ...]]] = {
 """Roles whose rows are the weight's rows, and roles that the thirds of a fused weight share."""
 
 
-def third(change: Change, index: int) -> Change:
-    """Rows of q (0), k (1) or v (2) of a fused weight's change. Alpha and rank stay as they are."""
-    if change.rows % 3:
-        raise UsageError(f"{change.name} has {change.rows} rows, which are not q, k and v")
+def part(change: Change, begin: int, rows: int) -> Change:
+    """The change of `rows` rows of a fused weight, from row `begin` on. Alpha and rank stay as they are."""
+    if begin + rows > change.rows:
+        raise UsageError(f"{change.name} has {change.rows} rows, which end before its part at row {begin + rows}")
+    own = slice(begin, begin + rows)
     if change.algorithm == "lokr":
-        tensors = _third_of_lokr(change, index)
+        tensors = _part_of_lokr(change, own)
     else:
         cut, shared = _roles(change)
-        tensors = {role: _cut(change.tensors[role], index) for role in cut}
+        tensors = {role: _rows(change.tensors[role], own) for role in cut}
         tensors |= {role: change.tensors[role] for role in shared}
     if "dora" in change.tensors:
         if not _by_row(change):
             raise UsageError(
                 f"{change.name}: DoRA magnitudes by column ({change.columns}) belong to q, k and v together; "
                 "split, each would need its own",
-                "keep it fused: --to fused or --to kohya",
+                KEEP_FUSED,
             )
-        tensors["dora"] = _cut(change.tensors["dora"], index)
-    return dataclasses.replace(change, tensors=tensors, rows=change.rows // 3)
+        tensors["dora"] = _rows(change.tensors["dora"], own)
+    return dataclasses.replace(change, tensors=tensors, rows=rows)
 
 
-def unfuse(change: Change) -> tuple[Change, ...]:
-    """The changes of q, k and v.
+def parts_of(change: Change, rows: Sequence[int]) -> tuple[Change, ...]:
+    """The changes of the parts of a fused weight, which have so many rows, in order."""
+    if sum(rows) != change.rows:
+        raise UsageError(f"{change.name} has {change.rows} rows, which are not its parts' {' + '.join(map(str, rows))}")
+    return tuple(part(change, sum(rows[:place]), count) for place, count in enumerate(rows))
 
-    Where a change is a diagonal of three equal blocks, as `fuse` makes it, each gets a third of its
-    rank and alpha: what falls away is zeros, and finite numbers that they were multiplied with.
+
+def unfuse(change: Change, rows: Sequence[int]) -> tuple[Change, ...]:
+    """The changes of a fused weight's parts, which have so many rows, in order.
+
+    Where a change is a diagonal of equal blocks, as `fuse` makes it, each gets its share of the rank and alpha:
+    what falls away is zeros, and finite numbers that they were multiplied with.
     """
-    parts = tuple(third(change, index) for index in range(3))
-    rank, over = divmod(change.rank, 3)
-    alpha = change.alpha / 3
+    parts = parts_of(change, rows)
+    rank, over = divmod(change.rank, len(rows))
+    alpha = change.alpha / len(rows)
     if not rank or over or change.algorithm == "lokr" or alpha / rank != change.scale:
         return parts
     cut, shared = _roles(change)
-    if not all(_is_diagonal(change.tensors[role], rank) for role in cut):
+    if not all(_is_diagonal(change.tensors[role], rows, rank) for role in cut):
         return parts
     if not all(_is_finite(change.tensors[role]) for role in shared):
         return parts
     blocks: list[Change] = []
-    for index, part in enumerate(parts):
+    for index, one in enumerate(parts):
         own = slice(index * rank, (index + 1) * rank)
-        tensors = {role: _columns(part.tensors[role], own) for role in cut}
-        tensors |= {role: _rows(part.tensors[role], own) for role in shared}
-        blocks.append(dataclasses.replace(part, tensors={**part.tensors, **tensors}, rank=rank, alpha=alpha))
+        tensors = {role: _columns(one.tensors[role], own) for role in cut}
+        tensors |= {role: _rows(one.tensors[role], own) for role in shared}
+        blocks.append(dataclasses.replace(one, tensors={**one.tensors, **tensors}, rank=rank, alpha=alpha))
     return tuple(blocks)
 
 
-def fuse(name: str, parts: Sequence[Change | None]) -> Change:
-    """The change of a fused weight `name` from those of q, k, v; a None is not changed.
+def fuse(name: str, parts: Sequence[Change | None], rows: Sequence[int]) -> Change:
+    """The change of a fused weight `name` from those of its parts, which have so many rows; a None is not changed.
 
     Scales that differ are brought to the first one's where that is a power of two.
     """
     present = [part for part in parts if part is not None]
     first = present[0]
     _check_alike(name, present)
+    if odd := [(p.rows, count) for p, count in zip(parts, rows, strict=True) if p is not None and p.rows != count]:
+        raise UsageError(f"{name}: q, k and v differ in their size: {odd[0][0]} and {odd[0][1]} rows", KEEP_SPLIT)
     if "dora" in first.tensors and (len(present) < len(parts) or not all(map(_by_row, present))):
         why = "all of q, k and v" if len(present) < len(parts) else "one magnitude a row, not a column"
         raise UsageError(f"{name}: a fused DoRA is not expressible, it needs {why}", KEEP_SPLIT)
@@ -122,14 +134,14 @@ def fuse(name: str, parts: Sequence[Change | None]) -> Change:
     tensors = {role: _concatenated([p.tensors[role] for p in parts if p is not None]) for role in shared}
     for role in cut:
         blocks = [None if part is None else part.tensors[role] for part in parts]
-        tensors[role] = _diagonal(blocks, first.rows) if shared else _stacked(blocks)
+        tensors[role] = _diagonal(blocks, rows) if shared else _stacked(blocks, rows)
     if "dora" in first.tensors:
         tensors["dora"] = _concatenated([_column(p.tensors["dora"]) for p in parts if p is not None])
     rank = sum(part.rank for part in present)
     alpha = first.alpha * rank / first.rank if first.rank else 0.0
     if rank and alpha / rank != first.scale:
         raise UsageError(f"{name}: alpha {first.alpha!r} times {rank}/{first.rank} is no exact number", KEEP_SPLIT)
-    return Change(name, first.algorithm, tensors, first.rows * len(parts), first.columns, rank, alpha)
+    return Change(name, first.algorithm, tensors, sum(rows), first.columns, rank, alpha)
 
 
 def fold(change: Change, to: float = 1.0) -> Change:
@@ -167,8 +179,10 @@ def delta(change: Change) -> Floats:
         if "t1" in t:
             raise UsageError(f"{change.name}: LoHa with Tucker cores is moved, not computed", "check another layer")
         product = _product(t["w1_a"], t["w1_b"]) * _product(t["w2_a"], t["w2_b"])
-    else:
+    elif change.algorithm == "lokr":
         product = _kronecker(change, t)
+    else:
+        raise UsageError(f"{change.name}: {NAMES[change.algorithm]} is moved, not computed", "check another layer")
     return product * np.float32(change.scale)
 
 
@@ -207,13 +221,15 @@ def _roles(change: Change) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return cut, shared
 
 
-def _third_of_lokr(change: Change, index: int) -> dict[str, Tensor]:
+def _part_of_lokr(change: Change, own: slice) -> dict[str, Tensor]:
+    """Rows of a Kronecker product are rows of w1 where w2's rows divide them."""
     role = "k1" if "k1" in change.tensors else "k1_a"
-    rows = change.tensors[role].shape[0]
-    if rows % 3:
-        message = f"{change.name}: LoKr's w1 has {rows} rows, which three parts do not share; it has no split form"
-        raise UsageError(message, "keep it fused: --to fused or --to kohya")
-    return {**change.tensors, role: _cut(change.tensors[role], index)}
+    inner = change.rows // change.tensors[role].shape[0]
+    if own.start % inner or (own.stop - own.start) % inner:
+        rows = change.tensors[role].shape[0]
+        message = f"{change.name}: LoKr's w1 has {rows} rows, which its parts do not share; it has no split form"
+        raise UsageError(message, KEEP_FUSED)
+    return {**change.tensors, role: _rows(change.tensors[role], slice(own.start // inner, own.stop // inner))}
 
 
 def _check_alike(name: str, parts: Sequence[Change]) -> None:
@@ -223,7 +239,7 @@ def _check_alike(name: str, parts: Sequence[Change]) -> None:
         for what, one, other in (
             ("algorithm", first.algorithm, part.algorithm),
             ("kind of tensors", sorted(first.tensors), sorted(part.tensors)),
-            ("size", (first.rows, first.columns), (part.rows, part.columns)),
+            ("size", first.columns, part.columns),
             (
                 "dtype",
                 sorted({t.dtype for t in first.tensors.values()}),
@@ -257,21 +273,19 @@ def _to_scale(change: Change, scale: float) -> Change:
     return dataclasses.replace(change, tensors={**change.tensors, role: new}, alpha=scale * change.rank)
 
 
-def _cut(tensor: Tensor, index: int) -> Tensor:
-    size = tensor.shape[0] // 3
-
-    def load() -> Array:
-        return tensor.load()[index * size : (index + 1) * size]
-
-    return Tensor(tensor.dtype, (size, *tensor.shape[1:]), load)
-
-
-def _is_diagonal(tensor: Tensor, rank: int) -> bool:
-    """True if the matrix is zero outside of three equal blocks of `rank` columns along its diagonal."""
+def _is_diagonal(tensor: Tensor, rows: Sequence[int], rank: int) -> bool:
+    """True if the matrix is zero outside of blocks of so many rows and `rank` columns along its diagonal."""
     whole = tensor.load().reshape(tensor.shape[0], -1)
-    rows = len(whole) // 3
-    blocks = [(whole[i * rows : (i + 1) * rows, j * rank : (j + 1) * rank], i == j) for i in range(3) for j in range(3)]
-    return whole.shape == (3 * rows, 3 * rank) and not any(block.any() for block, own in blocks if not own)
+    if whole.shape != (sum(rows), len(rows) * rank):
+        return False
+    starts = [sum(rows[:place]) for place in range(len(rows) + 1)]
+    blocks = [
+        whole[starts[i] : starts[i + 1], j * rank : (j + 1) * rank]
+        for i in range(len(rows))
+        for j in range(len(rows))
+        if i != j
+    ]
+    return not any(block.any() for block in blocks)
 
 
 def _is_finite(tensor: Tensor) -> bool:
@@ -310,37 +324,42 @@ def _concatenated(tensors: Sequence[Tensor]) -> Tensor:
     return Tensor(tensors[0].dtype, (rows, *tensors[0].shape[1:]), load)
 
 
-def _stacked(tensors: Sequence[Tensor | None]) -> Tensor:
-    """Tensors one below the other; zeros where one is None."""
+def _stacked(tensors: Sequence[Tensor | None], rows: Sequence[int]) -> Tensor:
+    """Tensors of so many rows, one below the other; zeros where one is None."""
     like = next(tensor for tensor in tensors if tensor is not None)
-    return _concatenated([_zeros(like) if tensor is None else tensor for tensor in tensors])
+    return _concatenated(
+        [_zeros(like, count) if tensor is None else tensor for tensor, count in zip(tensors, rows, strict=True)]
+    )
 
 
-def _zeros(like: Tensor) -> Tensor:
+def _zeros(like: Tensor, rows: int) -> Tensor:
+    shape = (rows, *like.shape[1:])
+
     def load() -> Array:
         import numpy as np
 
-        return np.zeros(like.shape, CARRIERS[like.dtype])
+        return np.zeros(shape, CARRIERS[like.dtype])
 
-    return Tensor(like.dtype, like.shape, load)
+    return Tensor(like.dtype, shape, load)
 
 
-def _diagonal(blocks: Sequence[Tensor | None], rows: int) -> Tensor:
-    """Matrices along the diagonal, zeros elsewhere; a None is `rows` rows of zeros."""
+def _diagonal(blocks: Sequence[Tensor | None], rows: Sequence[int]) -> Tensor:
+    """Matrices of so many rows along the diagonal, zeros elsewhere; a None is zeros alone."""
     present = [block for block in blocks if block is not None]
-    shape = (rows * len(blocks), sum(block.shape[1] for block in present))
+    shape = (sum(rows), sum(block.shape[1] for block in present))
     dtype = present[0].dtype
 
     def load() -> Array:
         import numpy as np
 
         whole = np.zeros(shape, CARRIERS[dtype])
-        column = 0
-        for index, block in enumerate(blocks):
+        row = column = 0
+        for block, count in zip(blocks, rows, strict=True):
             if block is not None:
                 width = block.shape[1]
-                whole[index * rows : (index + 1) * rows, column : column + width] = block.load().reshape(rows, width)
+                whole[row : row + count, column : column + width] = block.load().reshape(count, width)
                 column += width
+            row += count
         return whole
 
     return Tensor(dtype, shape, load)

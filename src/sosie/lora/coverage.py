@@ -10,6 +10,7 @@ from pathlib import Path
 from sosie.core.errors import BadModelError, UsageError
 from sosie.files.safetensors import Header, TensorInfo, read_header
 from sosie.lora.adapters import Adapter
+from sosie.lora.loaders import is_judged
 from sosie.lora.lora import Lora
 from sosie.lora.modules import Module, Table, underscored
 
@@ -29,7 +30,8 @@ class Coverage:
     `misfits` are modules (as the LoRA writes them) that the base has with another shape,
     `foreign` those that it does not have. `untouched` are weights of the base's denoiser that
     could be adapted and are not, as the base writes them. Tensors without a known ending count as
-    not matched.
+    not matched. `unjudged` are tensors of norms, of biases alone, and of a text encoder that is not listed,
+    `unreached` those of text encoders where a model alone is given; neither are in `total`.
     """
 
     matched: int
@@ -37,6 +39,8 @@ class Coverage:
     misfits: tuple[str, ...]
     foreign: tuple[str, ...]
     untouched: tuple[str, ...]
+    unjudged: int = 0
+    unreached: int = 0
 
     @property
     def message(self) -> str:
@@ -62,22 +66,28 @@ def base_header(path: Path) -> Header:
     return Header(tensors, {})
 
 
-def coverage(lora: Lora, base: Header | Table | None = None) -> Coverage:
+def coverage(lora: Lora, base: Header | Table | None = None, denoiser_only: bool = False) -> Coverage:
     """How a LoRA covers a base: the header of its denoiser or checkpoint, or a family's table.
 
     By default the base is the LoRA's own family; a reduced one is then judged by names alone. Text
-    encoders are judged by the family's table, whatever the base. Raises `UsageError` if the family
-    is not known.
+    encoders are judged by the family's table, whatever the base; with `denoiser_only` they are not reached. Raises
+    `UsageError` if the family is not known.
     """
-    table = lora.support.table
+    table = base if isinstance(base, Table) else lora.table
     against = table if base is None else base
     if against is None:
         raise UsageError(f"{lora.path} is for an unknown model, so it is not compared", "give the base model's file")
     weights = _Weights(against, table)
     if base is None and lora.variant == "reduced":
         weights.forget_shapes()
-    matched, misfits, foreign, touched = 0, list[str](), list[str](), set[str]()
+    matched, unjudged, unreached, misfits, foreign, touched = 0, 0, 0, list[str](), list[str](), set[str]()
     for adapter in lora.adapters:
+        if denoiser_only and adapter.prefix.component != "denoiser":
+            unreached += len(adapter.keys)
+            continue
+        if not is_judged(lora, adapter):
+            unjudged += len(adapter.keys)
+            continue
         found = weights.of(adapter)
         if found is None:
             foreign.append(adapter.name)
@@ -87,18 +97,18 @@ def coverage(lora: Lora, base: Header | Table | None = None) -> Coverage:
             matched += len(adapter.keys)
             touched.update(found[0])
     untouched = tuple(name for name in weights.names if name not in touched)
-    total = len(lora.header.tensors)
-    return Coverage(matched, total, tuple(misfits), tuple(foreign), untouched)
+    total = lora.total - unjudged - unreached
+    return Coverage(matched, total, tuple(misfits), tuple(foreign), untouched, unjudged, unreached)
 
 
 def _fits(adapter: Adapter, shape: tuple[int, ...]) -> bool:
-    """True if the adapter's change has this shape; an empty one is not judged."""
+    """True if the adapter's change has this shape; an empty one is not judged, nor an axis that is not known."""
     if adapter.problem:
         return False
     if not shape:
         return True
     rows, columns = adapter.shape
-    return rows == shape[0] and columns in (0, math.prod(shape[1:]))
+    return rows in (0, shape[0]) and columns in (0, math.prod(shape[1:]))
 
 
 class _Weights:
@@ -134,10 +144,14 @@ class _Weights:
         if component != "denoiser":
             found = self._table.find(component, adapter.module) if self._table else ()
             return ([], found[0].shape if self._judges else ()) if found else None
-        if not adapter.targets:
+        targets = self._table.find(component, adapter.module) if self._table else ()
+        if not targets:
             name = self._flat.get(underscored(adapter.module))
             return None if name is None else ([name], self._shapes[name])
-        parts = [self._module(module) for module in adapter.targets]
+        whole = self._shapes.get(targets[0].single)
+        if whole is not None and len(targets) > 1:
+            return [targets[0].single], whole
+        parts = [self._module(module) for module in targets]
         shapes = [shape for part in parts if part is not None for shape in [part[1]]]
         if len(shapes) < len(parts):
             return None
@@ -147,12 +161,18 @@ class _Weights:
         return names, (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
     def _module(self, module: Module) -> tuple[str, tuple[int, ...]] | None:
-        """A module's weight in the base: under its own name, or as (a third of) the single file's."""
+        """A module's weight in the base: under its own name, or as a part of the single file's."""
         if module.name in self._shapes:
             return module.name, self._shapes[module.name]
         shape = self._shapes.get(module.single)
         if shape is None:
             return None
-        if module.third is not None and shape:
-            return module.single, (shape[0] // 3, *shape[1:]) if shape[0] % 3 == 0 else (0, *shape[1:])
+        if module.part is not None and shape:
+            return module.single, (self._part_rows(module, shape[0]), *shape[1:])
         return module.single, shape
+
+    def _part_rows(self, module: Module, rows: int) -> int:
+        """The rows that a part has of a fused weight: its share of the table's; 0 if that is no whole number."""
+        parts = self._table.wholes[module.component, module.single] if self._table else (module,)
+        share, rest = divmod(rows * module.shape[0], sum(part.shape[0] for part in parts))
+        return 0 if rest else share

@@ -15,10 +15,11 @@ from typing import Literal, Protocol
 
 from sosie.files.safetensors import Header
 from sosie.files.signature import Signed
-from sosie.lora.adapters import Adapter
+from sosie.lora.adapters import BUNDLED, Adapter
+from sosie.lora.keymap import ANY, KeyRule
 from sosie.lora.layouts import Layout
 from sosie.lora.modules import Table
-from sosie.lora.spellings import Spelling
+from sosie.lora.spellings import AS_READ, Spelling
 from sosie.lora.training import TrainingMetadata
 
 AlphaSource = Literal["key", "metadata", "none"]
@@ -105,17 +106,43 @@ class Sign:
 class LoraSupport:
     """What a family brings for its LoRAs; what it leaves out is unknown, and never another family's.
 
-    `table` are the modules that can be adapted; without one a LoRA is never known to be the family's, only named by
-    the first of `signs` as being near it. `spellings` are the layouts that can be written, by the names of `convert`.
-    `loaders` are those that were tried. `software` are beginnings of `ss_network_module` and who writes them.
+    `table` are the modules that can be adapted, `sizes` those of the family's other sizes; without any a LoRA is never
+    known to be the family's, only named by the first of `signs` as being near it. `named` is a pattern that its LoRAs'
+    modules have and others' lack (empty: they are always compared). `reduced`: smaller models of the same build are
+    about, which LoRAs are trained for too. `like` is a family whose LoRAs look the same: one
+    that fits both is that family's, unless its metadata name this one.
+
+    `spellings` are the layouts that can be written, by the names of `convert`; `comfy` is there without being listed.
+    `keys` are the spellings that ComfyUI reads beside those that it reads of every model (`keymap`). `loaders` are
+    other programs that were tried. `software` are beginnings of `ss_network_module` and who writes them.
     """
 
     table: Table | None = None
+    sizes: tuple[Table, ...] = ()
+    named: str = ""
+    reduced: bool = False
+    like: str = ""
     spellings: Mapping[str, Spelling] = field(default_factory=dict[str, Spelling])
+    keys: tuple[KeyRule, ...] = ()
     loaders: tuple[Loader, ...] = ()
     variants: Variants | None = None
     signs: tuple[Sign, ...] = ()
     software: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def tables(self) -> tuple[Table, ...]:
+        """The modules in each of its sizes."""
+        return (self.table, *self.sizes) if self.table else ()
+
+    @property
+    def rules(self) -> tuple[KeyRule, ...]:
+        """All that ComfyUI reads of its models."""
+        return (*ANY, *self.keys)
+
+    @property
+    def layouts(self) -> Mapping[str, Spelling]:
+        """The layouts that can be written, by name."""
+        return {"comfy": AS_READ, **self.spellings} if self.table else self.spellings
 
 
 class LoraFamily(Signed, Protocol):
@@ -132,20 +159,24 @@ class Lora:
     """A LoRA file.
 
     `known` is the family that it is for, or None; then `nearest` (a title, maybe empty) and `because`
-    say what was seen. `variant` is `base`, or `reduced` if the shapes are smaller than
-    the family's. `alphas` are the values of the alpha tensors by name. `strangers` are tensors
-    whose names are no LoRA's. `start` is where the tensors' bytes begin in the file.
+    say what was seen. `variant` is the size of the model (`base` where there is one), or `reduced` if the shapes are
+    smaller than the family's; `table` are the modules of that size. `also` are other families that it fits as well.
+    `alphas` are the values of the alpha tensors by name. `strangers` are tensors whose names are no LoRA's, and
+    `embeddings` those of words that were learned with it. `start` is where the tensors' bytes begin in the file.
     """
 
     path: Path
     header: Header
     known: LoraFamily | None
     variant: str
+    table: Table | None
+    also: tuple[str, ...]
     nearest: str
     because: str
     layout: Layout
     adapters: tuple[Adapter, ...]
     strangers: tuple[str, ...]
+    embeddings: tuple[str, ...]
     alphas: Mapping[str, float]
     training: TrainingMetadata
     start: int
@@ -167,7 +198,7 @@ class Lora:
 
     @property
     def algorithms(self) -> tuple[str, ...]:
-        """Algorithms by name (`lora`, `loha`, `lokr`, `diff`, `dora`, `other`), the most frequent first."""
+        """Algorithms by name (`layouts.NAMES`), the most frequent first."""
         counted = Counter("dora" if adapter.dora else adapter.algorithm for adapter in self.adapters)
         return tuple(name for name, _ in counted.most_common())
 
@@ -191,6 +222,20 @@ class Lora:
     def trained_on(self) -> str:
         """The base as the user or the metadata names it, or `unknown`."""
         return self.training.base
+
+    @property
+    def words(self) -> Mapping[str, tuple[str, ...]]:
+        """The words that were learned with it, each with the text encoders that have it."""
+        found: dict[str, tuple[str, ...]] = {}
+        for name in self.embeddings:
+            word, _, encoder = name.removeprefix(BUNDLED).rpartition(".")
+            found[word or encoder] = (*found.get(word or encoder, ()), encoder)
+        return found
+
+    @property
+    def total(self) -> int:
+        """How many tensors it has that are to change a weight."""
+        return len(self.header.tensors) - len(self.embeddings)
 
     def alpha(self, adapter: Adapter) -> Alpha:
         """An adapter's alpha: its own tensor, else diffusers' metadata, else the rank.

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.core.errors import BadModelError, UsageError
 from sosie.files.safetensors import read_header
-from sosie.lora.algebra import Change, delta, third
-from sosie.lora.convert import change_of
+from sosie.lora.algebra import Change, delta, parts_of
+from sosie.lora.convert import change_of, part_rows
 from sosie.lora.coverage import BASE_PREFIXES
 from sosie.lora.lora import Lora
 from sosie.lora.modules import Module
@@ -43,11 +43,15 @@ def merge_check(one: Lora, other: Lora, base: Path | None = None, weights: int =
     if not first:
         raise UsageError(f"{one.path} changes no known weight", "sosie lora show FILE")
     chosen = sorted(
-        first, key=lambda module: (module.component, module.third is None, first_number(module), module.name)
+        first, key=lambda module: (module.component, module.part is None, first_number(module), module.name)
     )
     numbers, error = 0, 0.0
     for module in chosen[:weights]:
-        size, difference = _compare(module, first[module], second[module], base)
+        weight = None
+        if base is not None and module.component == "denoiser":
+            parts = one.table.wholes.get((module.component, module.single)) if one.table else None
+            weight = _weight(base, module, parts or (module,))
+        size, difference = _compare(module, first[module], second[module], weight)
         numbers += size
         error = max(error, difference)
     return Merged(tuple(module.name for module in chosen[:weights]), numbers, error)
@@ -64,17 +68,17 @@ def _changes(lora: Lora) -> Mapping[Module, Change]:
         if adapter.problem or not adapter.targets:
             continue
         whole = change_of(lora, adapter)
-        for index, module in enumerate(adapter.targets):
+        parts = parts_of(whole, part_rows(whole, adapter.targets)) if len(adapter.targets) > 1 else (whole,)
+        for module, change in zip(adapter.targets, parts, strict=True):
             if module in changes:
                 raise UsageError(f"{lora.path}: {module.name} is changed twice", "sosie lora show FILE")
-            changes[module] = third(whole, index) if len(adapter.targets) == 3 else whole
+            changes[module] = change
     return changes
 
 
-def _compare(module: Module, one: Change, other: Change, base: Path | None) -> tuple[int, float]:
+def _compare(module: Module, one: Change, other: Change, weight: Floats | None) -> tuple[int, float]:
     import numpy as np
 
-    weight = None if base is None or module.component != "denoiser" else _weight(base, module)
     left, right = _merged(one, weight), _merged(other, weight)
     if left.shape != right.shape:
         raise UsageError(f"{module.name}: {left.shape} in one file, {right.shape} in the other")
@@ -102,20 +106,21 @@ def _merged(change: Change, weight: Floats | None) -> Floats:
     return merged
 
 
-def _weight(base: Path, module: Module) -> Floats:
-    """A module's weight from the base in float32, (rows, columns)."""
+def _weight(base: Path, module: Module, parts: Sequence[Module]) -> Floats:
+    """A module's weight from the base in float32, (rows, columns); `parts` are those that are fused with it."""
     header = read_header(base)
     with base.open("rb") as stream:
         start = 8 + int.from_bytes(stream.read(8), "little")
     for prefix in (*BASE_PREFIXES, ""):
-        for name, part in ((module.name, None), (module.single, module.third)):
+        for name in (module.name, module.single):
             key = f"{prefix}{name}.weight"
             if key not in header.tensors:
                 continue
             tensor = open_tensor(base, header, start, key)
             values = as_float32(tensor.load(), tensor.dtype).reshape(tensor.shape[0], -1)
-            if part is None:
+            if name == module.name or module.part is None:
                 return values
-            rows = values.shape[0] // 3
-            return values[part * rows : (part + 1) * rows]
+            unit = values.shape[0] / sum(each.shape[0] for each in parts)
+            begin = round(unit * sum(each.shape[0] for each in parts[: module.part]))
+            return values[begin : begin + round(unit * module.shape[0])]
     raise BadModelError(f"{base} has no weight {module.name}", "give the base that the LoRA is for")

@@ -13,10 +13,11 @@ from sosie.core.errors import BadModelError
 from sosie.files.safetensors import Header, read_header
 from sosie.files.signature import claims
 from sosie.lora.adapters import Adapter, group
+from sosie.lora.embeddings import embedded
 from sosie.lora.layouts import Fusion, Layout, Naming
 from sosie.lora.lora import Lora, LoraFamily, LoraSupport
 from sosie.lora.recognise import recognise
-from sosie.lora.training import plain, read_training
+from sosie.lora.training import base_words, plain, read_training
 
 MAX_ALPHAS = 20_000
 """Most alpha scalars that are read from one file; the largest known LoRAs have about 1,500."""
@@ -33,20 +34,23 @@ def read_lora(path: Path, families: Iterable[LoraFamily], trained_on: str = "", 
     """
     header, families = read_header(path) if header is None else header, tuple(families)
     grouped = group(header)
-    named, total = sum(len(adapter.keys) for adapter in grouped.adapters if adapter.style), len(header.tensors)
+    named = sum(len(adapter.keys) for adapter in grouped.adapters if adapter.style)
+    total = len(header.tensors) - len(grouped.embeddings)
     if not named or named < MOSTLY * total:
         first = plain(grouped.strangers[0] if grouped.strangers else next(iter(header.tensors), "none"))
         message = f"{path} is no LoRA: {named} of its {total} tensors are named as one (not {first})"
-        raise BadModelError(message, "sosie model show says what it is")
+        if vectors := embedded(header):
+            message = f"{path} is no LoRA but an embedding (textual inversion): {', '.join(vectors)}"
+        raise BadModelError(message, f"sosie doctor {path} says what it is")
     if grouped.strangers and (known := claims(header, families)):
         what = f"{known[0].part.role} of family {known[0].family} ({known[0].variant})"
         raise BadModelError(f"{path} is no LoRA but {what}, whose tensors are named like one's", f"sosie doctor {path}")
     start = _start(path)
-    answer = recognise(grouped.adapters, families)
+    answer = recognise(grouped.adapters, families, f"{trained_on} {base_words(header.metadata)}")
     support = answer.family.adapters if answer.family else LoraSupport()
     adapters = grouped.adapters
-    if support.table is not None:
-        find = support.table.find
+    if answer.table is not None:
+        find = answer.table.find
         adapters = tuple(a.aimed_at(find(a.prefix.component, a.module)) for a in adapters)
     bare = support.variants.bare if support.variants else ()
     return Lora(
@@ -54,11 +58,14 @@ def read_lora(path: Path, families: Iterable[LoraFamily], trained_on: str = "", 
         header=header,
         known=answer.family,
         variant=answer.variant,
+        table=answer.table,
+        also=answer.also,
         nearest=answer.nearest,
         because=answer.because,
         layout=_layout(adapters),
         adapters=adapters,
         strangers=grouped.strangers,
+        embeddings=grouped.embeddings,
         alphas=MappingProxyType(_read_alphas(path, header, adapters, start)),
         training=read_training(header.metadata, trained_on, bare, support.software),
         start=start,
@@ -102,7 +109,7 @@ def _layout(adapters: Sequence[Adapter]) -> Layout:
     style = styles.most_common(1)[0][0] if len(styles) == 1 else "mixed"
     if naming == "diffusers" and any(a.prefix.text == "transformer." and "alpha" in a.keys for a in adapters):
         naming = "onetrainer"
-    fused = any(len(a.targets) == 3 for a in adapters)
-    split = any(len(a.targets) == 1 and a.targets[0].third is not None for a in adapters)
+    fused = any(len(a.targets) > 1 for a in adapters)
+    split = any(len(a.targets) == 1 and a.targets[0].part is not None for a in adapters)
     fusion: Fusion = "mixed" if fused and split else "fused" if fused else "split" if split else "none"
     return Layout(naming, style, fusion)

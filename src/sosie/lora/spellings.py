@@ -13,12 +13,13 @@ from sosie.lora.modules import Component
 class Spelling:
     """Prefixes by component, underscores (`flat`), names of single files (`single`), suffixes, and where alpha stands.
 
-    Alpha is written where alpha / rank is not 1, always, or folded into the matrices.
+    `single` None keeps what is fused or split as it is, and calls it as ComfyUI does. Alpha is written where alpha /
+    rank is not 1, always, or folded into the matrices.
     """
 
     prefixes: Mapping[Component, str]
     flat: bool
-    single: bool
+    single: bool | None
     style: Literal["lora_A", "lora_down"]
     alpha: Literal["where needed", "always", "folded"]
 
@@ -27,13 +28,21 @@ COMFY_NAMES = Spelling({"denoiser": "diffusion_model."}, False, False, "lora_A",
 """ComfyUI's prefix before diffusers' names, as ai-toolkit writes."""
 
 KOHYA_NAMES = Spelling(
-    {"denoiser": "lora_unet_", "text-encoder": "lora_te1_", "text-encoder-2": "lora_te2_"},
+    {
+        "denoiser": "lora_unet_",
+        "text-encoder": "lora_te1_",
+        "text-encoder-2": "lora_te2_",
+        "text-encoder-3": "lora_te3_",
+    },
     flat=True,
     single=True,
     style="lora_down",
     alpha="always",
 )
 """As sd-scripts writes."""
+
+AS_READ = Spelling({}, False, None, "lora_A", "where needed")
+"""Each change under a name that ComfyUI looks for; nothing is computed, so every algorithm that it reads is kept."""
 
 SUFFIXES: Mapping[str, Mapping[str, str]] = {
     "lora_A": {"down": ".lora_A.weight", "up": ".lora_B.weight"},
@@ -48,5 +57,10 @@ KEPT: Mapping[str, str] = {
     **{role: f".hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
     **{f"k{role}": f".lokr_w{role}" for role in ("1", "1_a", "1_b", "2", "2_a", "2_b")},
     "kt2": ".lokr_t2",
+    "up_bias": ".lora_B.bias",
+    "reshape": ".reshape_weight",
+    "set": ".set_weight",
+    **{role: f".{role}" for role in ("w_norm", "b_norm", "oft_blocks", "rescale")},
+    **{role: f".{role}.weight" for role in ("a1", "a2", "b1", "b2", "bm")},
 }
 """Endings that are the same in every layout, by role."""

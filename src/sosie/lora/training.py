@@ -91,13 +91,23 @@ def read_training(
 
 def plain(text: str, longest: int = 80) -> str:
     """Text from a file, fit to be shown: no control characters, at most `longest` characters."""
+    if len(text) <= longest and text.isprintable() and " " not in text:
+        return text
     shown = "".join(character if character.isprintable() else " " for character in text[: 4 * longest])
     return " ".join(shown.split())[:longest]
 
 
+_BASE_KEYS = ("ss_sd_model_name", "base_model_name", "ss_base_model_version", "modelspec.architecture")
+
+
+def base_words(metadata: Mapping[str, str]) -> str:
+    """All that the metadata say of the base, in one text."""
+    return " ".join(plain(metadata.get(key, "")) for key in (*_BASE_KEYS, "ss_network_module"))
+
+
 def _base(metadata: Mapping[str, str], bare: Sequence[str]) -> str:
     """The base's name; a bare family name (ai-toolkit writes it for every variant) tells nothing."""
-    for key in ("ss_sd_model_name", "base_model_name", "ss_base_model_version", "modelspec.architecture"):
+    for key in _BASE_KEYS:
         name = plain(metadata.get(key, ""))
         if name and name.lower() not in ("none", *bare):
             return name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sosie.families.chroma.adapters import ADAPTERS
 from sosie.families.chroma.partners import PARTNERS
 from sosie.families.chroma.signature import PARTS
 from sosie.families.contract.family import Family
 
-FAMILY = Family(name="chroma", title="Chroma", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="chroma", title="Chroma", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

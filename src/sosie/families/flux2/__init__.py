@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.flux2.adapters import ADAPTERS
 from sosie.families.flux2.partners import PARTNERS
 from sosie.families.flux2.signature import PARTS
 
-FAMILY = Family(name="flux2", title="FLUX.2", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="flux2", title="FLUX.2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

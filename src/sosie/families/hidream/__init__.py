@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.hidream.adapters import ADAPTERS
 from sosie.families.hidream.partners import PARTNERS
 from sosie.families.hidream.signature import PARTS
 
-FAMILY = Family(name="hidream", title="HiDream-I1", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="hidream", title="HiDream-I1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

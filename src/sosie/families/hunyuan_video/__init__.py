@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.hunyuan_video.adapters import ADAPTERS
 from sosie.families.hunyuan_video.partners import PARTNERS
 from sosie.families.hunyuan_video.signature import PARTS
 
-FAMILY = Family(name="hunyuan_video", title="HunyuanVideo", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="hunyuan_video", title="HunyuanVideo", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

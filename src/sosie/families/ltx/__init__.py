@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.ltx.adapters import ADAPTERS
 from sosie.families.ltx.partners import PARTNERS
 from sosie.families.ltx.signature import PARTS
 
-FAMILY = Family(name="ltx", title="LTX-Video", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="ltx", title="LTX-Video", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

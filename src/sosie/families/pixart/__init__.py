@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.pixart.adapters import ADAPTERS
 from sosie.families.pixart.partners import PARTNERS
 from sosie.families.pixart.signature import PARTS
 
-FAMILY = Family(name="pixart", title="PixArt", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="pixart", title="PixArt", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

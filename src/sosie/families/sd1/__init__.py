@@ -7,4 +7,4 @@ from sosie.families.sd1.adapters import ADAPTERS
 from sosie.families.sd1.partners import PARTNERS
 from sosie.families.sd1.signature import PARTS
 
-FAMILY = Family(name="sd1", title="Stable Diffusion 1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+FAMILY = Family(name="sd1", title="SD 1.5", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

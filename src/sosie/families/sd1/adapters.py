@@ -1,23 +1,33 @@
-"""How LoRAs of Stable Diffusion 1 and 2 are named; they share their names."""
+"""LoRAs of Stable Diffusion 1: the modules that they adapt, and what ComfyUI reads of them.
+
+Source of the modules: diffusers `UNet2DConditionModel` with the published configuration, and transformers' CLIP.
+"""
 
 from __future__ import annotations
 
-from sosie.lora.lora import LoraSupport, Sign
+from collections.abc import Iterator
 
-FIRST = r"down_blocks[._]0[._]attentions|input_blocks[._]1[._]1[._]"
-"""Attention in the first block, which SDXL does not have."""
+from sosie.families.sd1.signature import TEXT
+from sosie.lora.architectures.encoders import clip_l
+from sosie.lora.architectures.unet import OLD_BLOCKS, Unet
+from sosie.lora.keymap import CLIP, UNET
+from sosie.lora.lora import LoraSupport
+from sosie.lora.modules import Module, Table
+from sosie.lora.spellings import KOHYA_NAMES, Spelling
 
-TITLE = "SD 1.5 or SD 2"
+
+def modules() -> Iterator[Module]:
+    """Every linear layer and convolution of the UNet, and the linear layers of CLIP-L."""
+    yield from Unet(OLD_BLOCKS, middle=1, text=TEXT, added=0, convolves=True).modules()
+    yield from clip_l()
+
 
 ADAPTERS = LoraSupport(
-    signs=(
-        Sign(TITLE, FIRST, f"its modules are named as those of {TITLE}"),
-        Sign(
-            TITLE,
-            r"attn2[._]to_[kv]$",
-            "its cross-attention is 768 or 1024 wide; SDXL's is 2048",
-            rows=(640, 1280),
-            columns=(768, 1024),
-        ),
-    )
+    table=Table(modules),
+    named=r"down_blocks|up_blocks|mid_block|input_blocks|output_blocks|middle_block|encoder[._]layers[._]",
+    spellings={
+        "kohya": KOHYA_NAMES,
+        "diffusers": Spelling({"denoiser": "unet.", "text-encoder": "text_encoder."}, False, False, "lora_A", "folded"),
+    },
+    keys=(*UNET, *CLIP),
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.sd2.adapters import ADAPTERS
 from sosie.families.sd2.partners import PARTNERS
 from sosie.families.sd2.signature import PARTS
 
-FAMILY = Family(name="sd2", title="Stable Diffusion 2", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="sd2", title="SD 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -18,9 +18,10 @@ import dataclasses
 import re
 from collections.abc import Iterator
 
-from sosie.lora.loaders import COMFY, COMFY_OLD, DIFFUSERS, by_diffusers, comfy, has_alpha, styles
+from sosie.lora.keymap import KeyRule
+from sosie.lora.loaders import DIFFUSERS, by_diffusers, has_alpha, styles
 from sosie.lora.lora import Loader, Lora, LoraSupport, Outcome, Variants
-from sosie.lora.modules import Module, Table, same
+from sosie.lora.modules import Module, Table, fused, same
 from sosie.lora.spellings import COMFY_NAMES, KOHYA_NAMES, Spelling
 
 WIDTH, FEED, TIME, TEXT = 3840, 10240, 256, 2560
@@ -32,9 +33,8 @@ def modules() -> Iterator[Module]:
     for group, count in (("layers", 30), ("noise_refiner", 2), ("context_refiner", 2)):
         for index in range(count):
             block = f"{group}.{index}"
-            for third, letter in enumerate("qkv"):
-                name, single = f"{block}.attention.to_{letter}", f"{block}.attention.qkv"
-                yield Module("denoiser", name, single, (WIDTH, WIDTH), third)
+            parts = [(f"{block}.attention.to_{letter}", (WIDTH, WIDTH)) for letter in "qkv"]
+            yield from fused("denoiser", f"{block}.attention.qkv", *parts)
             yield Module("denoiser", f"{block}.attention.to_out.0", f"{block}.attention.out", (WIDTH, WIDTH))
             for name, shape in (("w1", (FEED, WIDTH)), ("w2", (WIDTH, FEED)), ("w3", (FEED, WIDTH))):
                 yield same("denoiser", f"{block}.feed_forward.{name}", shape)
@@ -87,23 +87,14 @@ def _other_kohya(lora: Lora) -> bool:
     return any(adapter.prefix.text == "lora_transformer_" for adapter in lora.adapters)
 
 
-LOADERS = (
-    comfy(
-        COMFY_OLD,
-        {"diffusion_model.": "single", "lora_unet_": "single"},
-        "ComfyUI before #10978: its map had no split names of Z-Image",
-    ),
-    comfy(
-        COMFY,
-        {
-            "diffusion_model.": "either",
-            "lora_unet_": "single",
-            **dict.fromkeys(("transformer.", "unet.", "lycoris_", ""), "split"),
-        },
-        "ComfyUI #10978 (2025-11-28); kohya names with split q, k, v are still not in its map (#11487)",
-    ),
-    Loader(DIFFUSERS, _diffusers, "tried with every layout on a small Z-Image model, diffusers 0.42"),
+KEYS = (
+    *(KeyRule(prefix, since="2025-11-28") for prefix in ("diffusion_model.", "transformer.")),
+    KeyRule("lycoris_", flat=True, since="2025-11-28"),
+    KeyRule("", since="2026-01-11"),
 )
+"""ComfyUI #10978 and #11805. kohya names with split q, k, v are still not in its map (#11487)."""
+
+LOADERS = (Loader(DIFFUSERS, _diffusers, "tried with every layout on a small Z-Image model, diffusers 0.42"),)
 
 
 def variant_of(name: str) -> str:
@@ -127,7 +118,10 @@ VARIANTS = Variants(
 
 ADAPTERS = LoraSupport(
     table=Table(modules),
+    named=r"(layers|noise_refiner|context_refiner)[._]\d+[._]|all_x_embedder|cap_embedder",
+    reduced=True,
     spellings=SPELLINGS,
+    keys=KEYS,
     loaders=LOADERS,
     variants=VARIANTS,
     software=(("networks.lora_zimage", "musubi-tuner"),),
