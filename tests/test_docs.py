@@ -8,8 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from places import ROOT
+
+from sosie.cli.group import cli
 
 OWN = ("make demo", "make test")
 
@@ -67,3 +70,50 @@ def test_every_command_of_the_command_line_has_a_changelog_line() -> None:
 
     changelog = (ROOT / "CHANGELOG.md").read_text()
     assert [name for name in COMMANDS if f"sosie {name}" not in changelog] == []
+
+
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    *ROOT.glob("packages/*/*.md"),
+    *ROOT.glob("recipes/*.toml"),
+]
+
+
+def options_of(words: list[str]) -> tuple[list[str], set[str]]:
+    """The command that these words begin with (`dataset build`), and its options; none if there is no such command."""
+    found: click.Command = cli
+    path: list[str] = []
+    for word in words:
+        inner = found.get_command(click.Context(found), word) if isinstance(found, click.Group) else None
+        if inner is None:
+            break
+        found, path = inner, [*path, word]
+    options = [name for param in found.params for name in (*param.opts, *param.secondary_opts)]
+    return path, {*options, "--help", "--version"} if path else set()
+
+
+def commands_in(text: str) -> list[tuple[str, list[str], list[str]]]:
+    """What a document writes of `sosie` commands, indented or in backquotes: the text, its words, its options."""
+    found: list[tuple[str, list[str], list[str]]] = []
+    written = re.findall(r"`(sosie [^`]+)`|(?m:^(?: {4,}|\$ )(sosie .+)$)", text)
+    for one in (" ".join((first or second).split()) for first, second in written):
+        words = re.split(r"\s+", re.sub(r"#.*|\"[^\"]*\"|'[^']*'", " ", one))[1:]
+        options = re.findall(r"(?<![\w-])(--[a-z][a-z0-9-]*)", one)
+        found.append((one, [part for word in words for part in word.split("|")[:1]], options))
+    return found
+
+
+def test_every_option_that_a_document_names_exists() -> None:
+    wrong: list[str] = []
+    seen = 0
+    for path in DOCUMENTS:
+        for one, words, options in commands_in(path.read_text(encoding="utf-8")):
+            command, known = options_of(words)
+            seen += len(options)
+            if known:
+                wrong += [
+                    f"{path.name}: {one}: {' '.join(command)} has no {name}" for name in options if name not in known
+                ]
+    assert seen > 60
+    assert wrong == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.core import Character
-from sosie.core.errors import DeliveryError, UsageError
+from sosie.core import Character, Finding
+from sosie.core.errors import DeliveryError, NotFoundError, UsageError
+from sosie.core.finding import Rule
+from sosie.core.printable import printable
+from sosie.files.picture_kinds import is_left_by_system, kind_of, pictures_in
 from sosie.files.toml import load_toml
 from sosie.workspace.characters import CharacterFile, load_character, require_adult, write_character
 from sosie.workspace.session import Session
@@ -20,31 +23,37 @@ if TYPE_CHECKING:
     from sosie.faces.references import ReferenceReport
 
 
+C009 = Rule("SOS-C009", "info", "Files beside offered references are no pictures")
+
+
 @dataclass(frozen=True)
 class NewCharacter:
-    """A character that is made and what happened to the images that were offered."""
+    """A character that is made and what happened to the images that were offered, `offered` in number."""
 
     character: Character
     folder: Path
     report: ReferenceReport
+    offered: int = 0
 
 
 def new_character(
     session: Session, details: CharacterFile, images: Sequence[Path], replace: bool = False
 ) -> NewCharacter:
-    """Checks the images and makes the character's folder of the good ones, whole or not at all.
+    """Checks the images, those of a folder too, and makes the character's folder of the good ones, whole or not at all.
 
     With `replace` a character of that name gets these details and references; its LoRAs, calibration and dataset stay.
     Raises `UsageError` if the name is taken (and not `replace`) or no image is good.
     """
     from sosie.faces.references import check_references
 
-    check_name(details.name)
+    details = dataclasses.replace(details, name=check_name(details.name))
+    images, others = _offered(images)
     require_adult(details.adult, details.name)
     target = session.workspace.characters / details.name
     _expect_free(target, replace)
     encoders, _ = session.judges
     report = check_references(images, session.detector, encoders["sface"])
+    report = dataclasses.replace(report, notes=(*report.notes, *others))
     if not report.kept:
         first = next((finding.message for finding in report.findings if finding.severity != "info"), "")
         raise UsageError(
@@ -63,7 +72,42 @@ def new_character(
                 f"the character's folder {target} could not be written: {error.strerror}",
                 "free some space or choose another --workspace",
             ) from None
-    return NewCharacter(load_character(session.workspace, details.name), target, report)
+    return NewCharacter(load_character(session.workspace, details.name), target, report, len(images))
+
+
+def _offered(paths: Sequence[Path]) -> tuple[list[Path], list[Finding]]:
+    """The images, with those that lie directly in the folders among the paths; SOS-C009 for what else lies there."""
+    images: list[Path] = []
+    findings: list[Finding] = []
+    for path in paths:
+        if not path.is_dir():
+            images.append(path)
+            continue
+        found = _listed(path, pictures_in)
+        if not found:
+            below = [place.name for place in _listed(path, lambda one: one.iterdir()) if place.is_dir()]
+            inside = [name for name in sorted(below) if _listed(path / name, pictures_in)]
+            hint = f"give the folder that has them: {', '.join(inside[:5])}" if inside else ""
+            raise NotFoundError(f"{path} has no images", hint)
+        images += found
+        findings += _others(path)
+    return images, findings
+
+
+def _listed(folder: Path, look: Callable[[Path], Iterable[Path]]) -> list[Path]:
+    try:
+        return list(look(folder))
+    except OSError as error:
+        raise NotFoundError(f"{folder} cannot be read: {error.strerror or error}") from None
+
+
+def _others(folder: Path) -> Iterator[Finding]:
+    pictures = set(pictures_in(folder))
+    files = (path for path in sorted(folder.iterdir()) if path.is_file() and not is_left_by_system(path.name))
+    others = [f"{printable(path.name)} ({kind_of(path).what})" for path in files if path not in pictures]
+    if others:
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
+        yield C009.at(str(folder), f"{folder}: not looked at: {', '.join(others[:5])}{more}")
 
 
 def _expect_free(target: Path, replace: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sosie.api.engines import open_engine, open_graphs
 from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, Recipe, Request, Result, plan
 from sosie.core.errors import CheckFailedError, UsageError
-from sosie.core.finding import has_errors
+from sosie.core.finding import Rule, has_errors
 from sosie.core.plan import needed_stages
 from sosie.core.schema import digest
 from sosie.doctor.fit.partners import R013
@@ -20,7 +20,7 @@ from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
-from sosie.files.images import read_image
+from sosie.files.images import Picture, read_image, read_picture
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, make_judge
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from sosie.engines.comfy.workflow import Workflow
     from sosie.provenance.signing_key import SigningKey
     from sosie.scorers.identity import Gate
+
+E031 = Rule("SOS-E031", "info", "An image to work on was changed when it was read")
 
 MAX_IMAGES = 10_000
 
@@ -118,9 +120,10 @@ def generate(session: Session, order: Order) -> Generator[Event]:
     if has_errors(told):
         yield from told
         raise _stopped(told)
-    requests = _requests(session, order, asked)
+    picture = read_picture(order.given.image) if order.given.image else None
+    requests = _requests(session, order, asked, picture)
     bill = _resolve(session, order, requests)
-    findings = [*told, *_check_files(order, bill), *_check_room(order)]
+    findings = [*told, *_read_as(order, picture), *_check_files(order, bill), *_check_room(order)]
     if has_errors(findings):
         yield from findings
         raise _stopped(findings)
@@ -286,12 +289,21 @@ def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gat
     return Report(digest(_arguments(order)), order.out, order.character.name, references, rows, gate)
 
 
-def _requests(session: Session, order: Order, asked: Sequence[Asked]) -> list[Request]:
+def _read_as(order: Order, picture: Picture | None) -> Iterator[Finding]:
+    """What was done to the image to work on: what is drawn has no transparent parts, and the colours of sRGB."""
+    for note in picture.notes if picture else ():
+        of_alpha = "transparent" in note
+        hint = "put it on the background that it is to have; what is drawn has no transparent parts" if of_alpha else ""
+        yield E031.at(
+            str(order.given.image), f"{order.given.image} {note}", hint, severity="warning" if of_alpha else "info"
+        )
+
+
+def _requests(session: Session, order: Order, asked: Sequence[Asked], picture: Picture | None) -> list[Request]:
     """One for each line, or for each image of a line of which something is chosen."""
     source, size = "", (None, None)
-    if order.given.image is not None:
-        image = read_image(order.given.image)
-        source, size = session.store.add_source(image), image.size
+    if picture is not None:
+        source, size = session.store.add_source(picture.image), picture.image.size
     requests = [one.request(order.recipe.name, order.character.name, order.negative_prompt) for one in asked]
     width, height = size
     return [

@@ -300,6 +300,7 @@ def _added_image(added: AddedImage) -> JSON:
     return {
         "image": str(added.path),
         "caption": member.caption,
+        **({"alternatives": list(member.alternatives)} if member.alternatives else {}),
         "by": member.by,
         "source": member.source or None,
         "scores": dict(member.scores),

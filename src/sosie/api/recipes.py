@@ -20,7 +20,7 @@ R001 = Rule("SOS-R001", "error", "A recipe is not valid")
 
 def copy_recipe(workspace: Workspace, name: str, new_name: str) -> Path:
     """Copies a recipe into the workspace under a new name, to be edited; never overwrites."""
-    check_name(new_name)
+    new_name = check_name(new_name)
     text = recipe_text(find_recipe(workspace, name).path)
     target = workspace.recipes / f"{new_name}.toml"
     try:

@@ -34,7 +34,7 @@ from sosie.workspace.workspace import Workspace
 def command(
     character: str, images: tuple[Path, ...], output: Output, workspace: Workspace, replace: bool, **details: Any
 ) -> int:
-    """Make CHARACTER from reference IMAGES.
+    """Make CHARACTER from reference IMAGES, or those of a folder.
 
     Each image is checked (one face, size, sharpness, duplicates, other people); what would do
     harm is left out, with the reason.
@@ -55,14 +55,14 @@ def command(
     with session(workspace) as opened:
         made = new_character(opened, file, images, replace)
     for finding in made.report.findings:
-        output.finding(finding)
+        output.finding(finding, always=True)
     kept = len(made.character.references)
     if output.as_json:
         from sosie.api.lines import json_of
 
         output.line(json_of(made))
     else:
-        output.say(f"✓ {character}: {kept} of {len(images)} images became references")
+        output.say(f"✓ {character}: {kept} of {made.offered} images became references")
         output.data(str(made.folder))
     return 1 if any(finding.severity != "info" for finding in made.report.findings) else 0
 

@@ -65,7 +65,7 @@ def _check(name: str, value: object) -> None:
         subject = f"{name.replace('_', '-')} {shown(text)}"
         if "\0" in text:
             raise UsageError(f"{subject} holds a NUL")
-        if isinstance(value, str) and re.search("[\ud800-\udfff]", text):
+        if isinstance(value, str) and re.search("[\ud800-\udfff]", text) and not Path(text).exists():
             raise UsageError(f"{subject} is not UTF-8 text")
         longest = max((len(os.fsencode(part)) for part in value.parts), default=0) if isinstance(value, Path) else 0
         if longest > LONGEST_NAME or len(text) > LONGEST_PATH:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sosie.core.printable import printable as written
+
 KINDS = "expected PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC images"
 
 
@@ -15,7 +17,7 @@ def listed(names: Sequence[str], most: int = 5) -> str:
 
 def printable(name: str) -> str:
     """A name from anywhere without control characters, at most 80 characters."""
-    return "".join(letter if letter.isprintable() else "?" for letter in shown(name[:80]))
+    return written(shown(name[:80]))
 
 
 def shown(name: str) -> str:

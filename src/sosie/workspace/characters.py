@@ -50,6 +50,7 @@ class CharacterFile:
 def load_character(workspace: Workspace, name: str) -> Character:
     """Reads `characters/NAME`; strict, and never without consent, adulthood and references."""
     folder = workspace.character_folder(name)
+    name = folder.name
     while True:
         if is_being_replaced(folder):
             with writing(workspace, name):

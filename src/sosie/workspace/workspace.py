@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.files.toml import load_toml
+
+LONGEST_NAME = 100
+"""Bytes of the longest name: names of images have it and more, and systems allow 255."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class Workspace:
 
     def character_folder(self, name: str) -> Path:
         """The folder of a character that exists; the error names the nearest one."""
-        check_name(name)
+        name = check_name(name)
         folder = self.characters / name
         if not (folder / "character.toml").is_file():
             known = sorted(p.parent.name for p in self.characters.glob("*/character.toml"))
@@ -96,7 +101,17 @@ def open_workspace(root: Path) -> Workspace:
 
 
 def check_name(name: str) -> str:
-    """A name that is safe as a folder on every system: letters, digits, `-` and `_`, 1 to 64."""
-    if not (0 < len(name) <= 64 and name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
-        raise UsageError(f"'{name}' is not a name: expected 1 to 64 letters, digits, '-' or '_'")
-    return name
+    """A name that is safe as a folder and in file names on every system: letters of any script, digits, `-` and `_`.
+
+    1 to 64, of at most `LONGEST_NAME` bytes. What it is returned as has one spelling (Unicode's NFC). Raises
+    `UsageError`, also for the names of devices, which Windows has in every folder.
+    """
+    one = unicodedata.normalize("NFC", name)
+    right = all(unicodedata.category(letter)[0] in "LMN" or letter in "-_" for letter in one)
+    fits = 0 < len(one) <= 64 and right and len(one.encode()) <= LONGEST_NAME
+    if not fits or unicodedata.category(one[0])[0] == "M":
+        expected = f"1 to 64 letters of any script, digits, '-' or '_', of at most {LONGEST_NAME} bytes in UTF-8"
+        raise UsageError(f"'{name}' is not a name: expected {expected}")
+    if re.fullmatch(r"con|prn|aux|nul|(com|lpt)[0-9]", one, re.IGNORECASE):
+        raise UsageError(f"'{name}' is not a name: Windows calls a device so", f"{name}-1")
+    return one
