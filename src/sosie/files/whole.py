@@ -272,6 +272,4 @@ def _take_name(part: Path, path: Path, overwrite: bool) -> None:
             raise
         except OSError:  # a file system without hard links
             _expect_free(path)
-        else:
-            return
-    part.replace(path)
+    part.replace(path)  # after the link both are one file, and nothing happens
