@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.core import Finding
 from sosie.core.errors import UsageError
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @click.option(
     "--workflow",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Calibrate for your own ComfyUI workflow in place of a recipe: its face guides and the character's LoRAs "
     "are taken out.",
 )

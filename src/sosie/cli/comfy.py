@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
 from sosie.files.whole import write_json
@@ -20,7 +20,7 @@ def command() -> None:
 
 @command.command("record")
 @click.argument("url")
-@click.option("--out", type=click.Path(path_type=Path), help="The file to write. Default: to stdout.")
+@click.option("--out", type=PATH, help="The file to write. Default: to stdout.")
 @click.option("--with-prompts", is_flag=True, help="Leave the texts of prompts and names of images in.")
 @common
 def record(url: str, out: Path | None, with_prompts: bool, output: Output, **_: Any) -> None:

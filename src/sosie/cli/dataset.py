@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.core import Event, Finding
 from sosie.core.errors import UsageError
@@ -35,12 +34,8 @@ def command() -> None:
 
 @command.command("build")
 @click.argument("character")
-@click.option(
-    "--from", "folder", type=click.Path(path_type=Path), help="A folder of images; captions beside them count."
-)
-@click.option(
-    "--urls", type=click.Path(path_type=Path), help="A list of addresses: txt, or a JSON export (Cloudinary, S3)."
-)
+@click.option("--from", "folder", type=PATH, help="A folder of images; captions beside them count.")
+@click.option("--urls", type=PATH, help="A list of addresses: txt, or a JSON export (Cloudinary, S3).")
 @click.option("--base-url", default="", help="What stands before the keys of an S3 listing.")
 @click.option("--bootstrap", "n", type=int, help="Draw images with the identity guides until the set has so many.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of --bootstrap.")

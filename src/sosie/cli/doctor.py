@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "machine",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Recorded `nvidia-smi` text of another machine, judged by the needs of the recipes named.",
 )
 @click.option("--quota", metavar="SIZE", help="A recipe's disk plan against a pod's disk: 50GB, 46GiB.")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.cli.table import table
 from sosie.core import Finding, Scorecard, Verdict
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 @click.option(
     "--prompts",
     "file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="A txt, csv, tsv or jsonl file: prompt, name, seed, size, negative_prompt, steps, cfg, sampler a line.",
 )
 @click.option("-n", "n", type=int, default=1, show_default=True, help="Images that must pass (of each prompt).")
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
 @click.option(
     "--from",
     "given",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="An image to work on in place of a generated one: the recipe's stages after generate run on it.",
 )
 @click.option("--stages", help="Which stages to run, by kind: detail,upscale. Default: all that can.")
-@click.option("--out", type=click.Path(path_type=Path), help="Where images and report go. Default: outputs/CHARACTER.")
+@click.option("--out", type=PATH, help="Where images and report go. Default: outputs/CHARACTER.")
 @click.option(
     "--engine",
     default="diffusers",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--workflow",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Your own ComfyUI workflow in place of a recipe: a JSON file in the API format, or the editor's.",
 )
 @click.option(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
@@ -89,7 +89,7 @@ def show(
 
 @command.command("convert")
 @click.argument("name")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PATH)
 @click.option("--to", type=click.Choice(LAYOUTS), required=True, help="The layout of the new file.")
 @click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option("--merge-check", "base", metavar="BASE", help="Prove it: merge both files into weights of this model.")

@@ -8,7 +8,7 @@ import click
 
 from sosie.cli.model_convert import convert_command
 from sosie.cli.model_fetch import fetch_command
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
@@ -77,8 +77,8 @@ def add(name: str, variant: str, output: Output, workspace: Workspace) -> None:
 
 
 @command.command("strip")
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("model", type=PATH)
+@click.argument("out", type=PATH)
 @common
 def strip(model: Path, out: Path, output: Output, workspace: Workspace) -> None:
     """Write the header of MODEL to OUT, without any weight: names, shapes, dtypes.

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
 
 @click.command("convert")
-@click.argument("path", metavar="IN", type=click.Path(path_type=Path))
+@click.argument("path", metavar="IN", type=PATH)
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="The file to write; it must not exist.",
     show_default="IN with the ending .safetensors",
 )

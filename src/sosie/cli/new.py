@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
@@ -16,7 +16,7 @@ from sosie.workspace.workspace import Workspace
 
 @click.command("new")
 @click.argument("character")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @click.option(
     "--likeness", type=click.Choice(["fictional", "consented"]), help="Whose face it is. Asked for if left out."
 )

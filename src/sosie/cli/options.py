@@ -22,8 +22,19 @@ from sosie.workspace.workspace import Workspace, open_workspace
 if TYPE_CHECKING:
     from sosie.workspace.session import Session
 
-LONGEST_NAME, LONGEST_PATH = 255, 30_000
-"""Bytes of one name, which no usual file system exceeds; letters of a whole path, or of another argument."""
+LONGEST_NAME, LONGEST_PATH = 255, 4095
+"""Bytes of one name and of a whole path, which no usual system exceeds."""
+
+
+class _PathType(click.Path):
+    """As click's, whose check falls over a NUL; a name that no file can have is an error of usage."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        _check(param.name or "" if param else "", Path(value))
+        return super().convert(value, param, ctx)
+
+
+PATH = _PathType(path_type=Path)
 
 
 def common(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,7 +46,7 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     @click.option(
         "--workspace",
         "root",
-        type=click.Path(path_type=Path),
+        type=PATH,
         envvar="SOSIE_WORKSPACE",
         default=Path(),
         show_default="the current folder",
@@ -45,7 +56,6 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
     def wrapped(as_json: bool, quiet: bool, verbose: bool, root: Path, **arguments: Any) -> Any:
         for name, value in arguments.items():
             _check(name, value)
-        _check("workspace", root)
         output = Output(as_json, quiet, verbose)
         workspace = open_workspace(root)
         begin(workspace.state)
@@ -67,9 +77,10 @@ def _check(name: str, value: object) -> None:
             raise UsageError(f"{subject} holds a NUL")
         if isinstance(value, str) and re.search("[\ud800-\udfff]", text) and not Path(text).exists():
             raise UsageError(f"{subject} is not UTF-8 text")
-        longest = max((len(os.fsencode(part)) for part in value.parts), default=0) if isinstance(value, Path) else 0
-        if longest > LONGEST_NAME or len(text) > LONGEST_PATH:
-            raise UsageError(f"{subject} is longer than the name of a file can be")
+        if isinstance(value, Path):
+            longest = max((len(os.fsencode(part)) for part in value.parts), default=0)
+            if longest > LONGEST_NAME or len(os.fsencode(text)) > LONGEST_PATH:
+                raise UsageError(f"{subject} is longer than the name of a file can be")
 
 
 @contextmanager

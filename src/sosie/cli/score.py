@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.cli.table import table
 from sosie.core import Finding
@@ -14,7 +14,7 @@ from sosie.workspace.workspace import Workspace
 
 
 @click.command("score")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @click.option("--character", required=True, help="Whom the images are to show.")
 @click.option("--recipe", "recipe_name", help="Whose rules and cohort apply. Default: the character's, else mini.")
 @common

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.core import Event, Progress
 from sosie.core.errors import UsageError
@@ -30,7 +29,7 @@ DONE = ("finished", "over-trained")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed, to the same losses.")
 @click.option("--list", "only_list", is_flag=True, help="Only show the runs on record, failed ones too.")
 @click.option("--continue-from", default="", metavar="LORA", help="Begin with the weights of this LoRA.")
-@click.option("--regularisation", type=click.Path(path_type=Path), help="A folder of images of others, with captions.")
+@click.option("--regularisation", type=PATH, help="A folder of images of others, with captions.")
 @click.option(
     "--log-with",
     multiple=True,

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
 
 @click.command("verify")
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @common
 def command(images: tuple[Path, ...], output: Output, workspace: Workspace) -> int:
     """Read the C2PA manifest of IMAGES, check it, and say what it proves and what not.
