@@ -598,7 +598,8 @@ def generate(out: Path, workspace: Path, *more: object) -> list[object]:
 def test_generate_with_a_worker_prints_and_records_what_it_does_without(
     sosie: Sosie, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_TOKEN", "hf_very_secret")
+    for name in ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "SOSIE_COMFY_TOKEN", "PYTHON_KEYRING"):
+        monkeypatch.setenv(name, "hf_very_secret")
     plain = tmp_path / "plain"
     shutil.copytree(workspace, plain)
     without = sosie(*generate(tmp_path / "a", plain))

@@ -28,6 +28,7 @@ from sosie.fetch.web import N002, N004, Web
 from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
+from sosie.files.regular import open_regular
 from sosie.files.whole import give_name
 from sosie.workspace.bill import Bill, Resolved, resolve
 from sosie.workspace.origin import Origin, read_origin, write_origin
@@ -367,7 +368,7 @@ def _convert(done: Downloaded, path: Path) -> list[Finding] | None:
     None if it is no pickle and `path` is what was published.
     """
     raw = done.path
-    with raw.open("rb") as stream:
+    with open_regular(raw) as stream:
         pickled = is_pickled(stream.read(512)) and path.suffix != ".onnx"
     if raw != path and path.exists():
         raise UsageError(f"{path} is there already", "move it away, then run the same command again")

@@ -6,6 +6,7 @@ A traceback of what nobody foresaw goes to a file that the error names.
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ from sosie.cli.streams import StdoutError, guarded_streams, write_error
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+NAMES = (errno.ENAMETOOLONG, errno.ELOOP)
+"""What a system answers for names that no file can have, wherever they were read."""
 
 _signals: list[int] = []
 """Those that came while a command worked: a library may make another error of an interrupt."""
@@ -84,8 +88,12 @@ def _say(error: BaseException) -> int:
         return 2
     what = f"{type(error).__name__}: {error}"
     if isinstance(error, OSError):
-        named = f" ({error.filename})" if error.filename else ""
+        name = str(error.filename or "")
+        named = f" ({name[:120]}{'...' if len(name) > 120 else ''})" if name else ""
         what = f"{error.strerror or error}{named}"
+        if error.errno in NAMES:
+            write_error(what)
+            return 2
     elif isinstance(error, MemoryError):
         what = "out of memory"
     log = record(error)

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sosie import __version__
 from sosie.core.address import conceal
+from sosie.core.errors import SosieError
+from sosie.files.whole import make_folder, whole_stream
 
 KEPT = 20
 """So many files are kept, the newest."""
@@ -31,12 +33,11 @@ def record(error: BaseException) -> Path | None:
     head = f"sosie {__version__}, Python {platform.python_version()}, {platform.platform()}"
     text = conceal_lines(f"{head}\n{' '.join(map(repr, sys.argv))}\n\n{words}")
     for folder in _folders():
-        with suppress(OSError, ValueError):
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with suppress(OSError, ValueError, SosieError):
+            make_folder(folder)
             _sweep(folder)
             path = folder / f"error-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.log"
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "wb") as stream:
+            with whole_stream(path, overwrite=False, mode=0o600) as stream:
                 stream.write(text.encode(errors="backslashreplace"))
             return path
     return None

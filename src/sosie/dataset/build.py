@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.core import Character, Event, Finding, Note, Progress, Recipe, Result
-from sosie.core.errors import NotFoundError
+from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.prompt import with_trigger
 from sosie.core.schema import digest
 from sosie.dataset import captions, image_set
@@ -24,6 +23,7 @@ from sosie.dataset.image_set import Looks, Member
 from sosie.dataset.names import listed
 from sosie.faces.encoders import similarity
 from sosie.faces.templates import judge_templates
+from sosie.files.foreign import as_list, read_json
 from sosie.files.images import image_digest, read_image
 from sosie.files.whole import make_folder, write_json
 from sosie.scorers.sample import Sample
@@ -277,8 +277,8 @@ def judging_character(session: Session, character: Character) -> Character:
     key = digest([sorted(map(image_digest, images)), [reference.sha256 for reference in character.references]])
     kept = session.workspace.state / "templates" / f"held-out-{key[:32]}.json"
     try:
-        left = set(json.loads(kept.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        left = set(as_list(read_json(kept)))
+    except (SosieError, TypeError):
         found = image_set.held_out(character, session.reference_paths(character), images, looks(session))
         left = {reference.sha256 for reference in found.references}
         with suppress(OSError):

@@ -13,6 +13,7 @@ from sosie.doctor.pickles import check_gguf, check_pickle
 from sosie.families import families
 from sosie.files.model_file import Ambiguous, Broken, Identification, Known, ModelFile, Unknown, identify_and_read
 from sosie.files.pickles.pickled import is_pickled
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header
 from sosie.files.storage import loader, parameters, storage
 from sosie.workspace.known import fingerprint, read_known
@@ -75,7 +76,7 @@ def check_identified(
 def _of_format(path: Path) -> list[Finding]:
     """What the checks of pickles and GGUF files say, if it is one."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(512)
     except OSError:
         return []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -48,8 +49,19 @@ REPLACED = 5
 """How often in one call a worker may turn out to be of no use, before two commands are said to be at odds."""
 
 LOG_BYTES = 1 << 20
-SECRETS = ("_TOKEN", "_API_KEY")
-"""How the variables end that a worker has no use for."""
+PASSED = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|SHELL|TERM|NO_COLOR|XDG_\w+|COLUMNS"
+    r"|SYSTEMROOT|WINDIR|APPDATA|LOCALAPPDATA|PROGRAMDATA|USERPROFILE|HOMEDRIVE|HOMEPATH|PATHEXT|COMSPEC"
+    r"|NUMBER_OF_PROCESSORS|PROCESSOR_\w+|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|LD_PRELOAD|DYLD_\w+|MALLOC_\w+"
+    r"|SOSIE_\w+|HF_(?:HOME|HUB_CACHE|HUB_OFFLINE)|TRANSFORMERS_OFFLINE"
+    r"|(?:CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|HIP|ROCR|HSA|MIOPEN|AMD|PYTORCH|TORCH|TORCHINDUCTOR|TRITON|XFORMERS|SAFETENSORS)_\w+"
+    r"|(?:OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|ORT)_\w+|CC|CXX",
+    re.IGNORECASE,
+)
+"""The variables that a worker gets: what Python, its libraries and their devices need."""
+
+SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
+"""What no variable is called that it gets, whatever it begins with."""
 
 
 class _LostError(Exception):
@@ -223,19 +235,23 @@ def _start(workspace: Workspace, role: Role, wanted: str) -> subprocess.Popen[by
     """A worker of its own session: what the terminal is told to end does not end it."""
     log = log_file(workspace)
     whole.make_folder(log.parent)
-    environment = {name: value for name, value in os.environ.items() if not name.endswith(SECRETS)}
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         if out.tell() > LOG_BYTES:
             out.truncate(0)
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-m", MODULE, json.dumps(to_table(role)), wanted],
-            env=environment,
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
             creationflags=0x208 if os.name == "nt" else 0,  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         )
+
+
+def environment() -> dict[str, str]:
+    """The variables of this process that a worker has a use for."""
+    return {name: value for name, value in os.environ.items() if PASSED.fullmatch(name) and not SECRET.search(name)}
 
 
 def _say_last(link: Link, do: str) -> None:

@@ -26,7 +26,7 @@ from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
 from sosie.families.contract.draws import Settings
 from sosie.files import whole
-from sosie.files.foreign import object_or_none, parse_json
+from sosie.files.foreign import object_or_none, parse_json, read_object
 from sosie.files.whole import whole_stream
 from sosie.workspace.workspace import Config
 
@@ -147,11 +147,9 @@ def read_door(state: Path) -> Door | None:
     """The door of a workspace's worker, or None. Raises `EngineError` if others may read or have written it."""
     path = state / FOLDER / DOOR
     try:
-        text = path.read_text(encoding="utf-8")
+        found = read_object(path)
         _refuse_open(path)
-        return from_table(Door, json.loads(text), str(path))
-    except FileNotFoundError:
-        return None
+        return from_table(Door, found, str(path))
     except (OSError, ValueError, SosieError) as error:
         if isinstance(error, EngineError):
             raise

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.core import Character
-from sosie.core.errors import BadImageError
+from sosie.core.errors import BadImageError, SosieError
 from sosie.core.schema import digest
 from sosie.faces.encoders import template
+from sosie.files.arrays import read_array
 from sosie.files.images import read_image
 from sosie.files.whole import make_folder, whole_stream
 
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from sosie.faces.encoders import Encoder
 
 VERSION = 1
+
+MAX_BYTES = 100_000
+"""Of a template; those of known encoders have 2 kB."""
 
 
 def judge_templates(
@@ -60,10 +64,10 @@ def judge_templates(
 def kept(path: Path, compute: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
     """The vector in `path`, or a new one that is written there if the disk takes it."""
     try:
-        vector = np.load(path, allow_pickle=False)
+        vector = read_array(path, MAX_BYTES)
         if vector.dtype == np.float32 and vector.ndim == 1 and np.isfinite(vector).all():
             return vector
-    except (OSError, ValueError, EOFError):
+    except (SosieError, OSError, ValueError):
         pass
     vector = compute()
     with suppress(OSError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
+from sosie.files.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PackagedWeights:
     def verified_path(self) -> Path:
         """`path()` for a library that opens files itself; BadModelError as in `read`."""
         path = self.path()
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             self._compare(hashlib.file_digest(stream, "sha256").hexdigest())
         return path
 

@@ -21,6 +21,7 @@ from sosie.fetch.part_file import LockedError, PartFile, PartState, part_path
 from sosie.fetch.retries import BrokenOffError, DownloadError, Retries
 from sosie.fetch.web import N003, Web, WebResponse, described, is_page
 from sosie.files.digest import file_digest
+from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder
 
 N005 = Rule("SOS-N005", "error", "The disk has no room for a download")
@@ -100,7 +101,7 @@ def copying(source: Path, wanted: Wanted, path: Path) -> Generator[Progress, Non
     """Copies a file of this machine to `path`, checked as a download is. Raises `DownloadError` likewise."""
     try:
         make_folder(path.parent)
-        with closing(PartFile(path)) as part, source.open("rb") as stream:
+        with closing(PartFile(path)) as part, open_regular(source) as stream:
             if path.exists():
                 return _there(wanted, path)
             size = source.stat().st_size

@@ -16,10 +16,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from sosie.core.errors import SosieError
 from sosie.files.drafts import PART
 from sosie.files.foreign import parse_object
 from sosie.files.lock import try_lock
+from sosie.files.regular import read_bytes
 from sosie.files.whole import give_name, is_private, write_json
+
+MAX_STATE = 100_000
+"""Bytes of the longest sidecar that is read."""
 
 CHECKPOINT = 16 * 2**20
 CHECKPOINT_SECONDS = 5.0
@@ -157,8 +162,8 @@ def partial_bytes(path: Path) -> int:
 def read_state(path: Path) -> PartState | None:
     """The sidecar of the part of `path`; None if there is none or it is damaged."""
     try:
-        table = parse_object(sidecar_path(path).read_bytes())
-    except OSError:
+        table = parse_object(read_bytes(sidecar_path(path), MAX_STATE))
+    except SosieError:
         return None
     kinds: dict[str, tuple[type, ...]] = {
         "url": (str,),

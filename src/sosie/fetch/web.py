@@ -20,6 +20,7 @@ from sosie.core.finding import Rule
 from sosie.fetch.exchange import TLS_HINT, Exchange, LateError, Line, tls_trouble
 from sosie.fetch.hubs import LOCAL, OWN, PUBLIC, Hubs, origin, shown, zone
 from sosie.fetch.retries import N001, BrokenOffError, DownloadError, Retries, RetryPolicy
+from sosie.files.foreign import parse_json
 
 if TYPE_CHECKING:
     import httpx2
@@ -192,13 +193,11 @@ class Web:
         """
 
         def read() -> Any:
-            import json
-
             with self.ask(url) as answer:
                 text = answer.whole(MAX_JSON)
             try:
-                return json.loads(text)
-            except (ValueError, RecursionError):
+                return parse_json(text)
+            except ValueError:
                 message = f"{shown(url)} answered {described(text, answer)} in place of JSON"
                 raise DownloadError(N003, message, "try again later, or check the endpoint") from None
 

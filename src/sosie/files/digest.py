@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from sosie.core.errors import BadModelError, NotFoundError
 from sosie.files.cache import cache_folder
+from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder
 
 SETTLED_SECONDS = 2.0
@@ -42,7 +43,7 @@ def stamp(path: Path) -> Stamp:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes (64 hex digits), read in pieces."""
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -20,6 +20,7 @@ from typing import IO, NoReturn
 
 from sosie.core.errors import BadModelError, NotFoundError
 from sosie.core.finding import Rule, RuleError
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header, TensorInfo
 
 G001 = Rule("SOS-G001", "error", "A file is not a GGUF file")
@@ -276,7 +277,7 @@ def read_gguf(path: Path) -> Gguf:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise GgufError(G001, f"{path} is not a file; a .gguf file was expected")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             return _read(_Reader(stream, path), status.st_size)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None

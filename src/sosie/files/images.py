@@ -8,6 +8,7 @@ file, the answer is one `BadImageError`.
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +26,25 @@ from sosie.files.regular import open_regular
 
 _EXPECTED = "expected a PNG, JPEG, WebP, BMP, TIFF, AVIF or HEIC image"
 
+MAX_PIXELS = 64_000_000
+"""What a camera of 61 megapixels makes; read, it takes up to 1 GiB."""
+
+MAX_SIDE = 16_384
+
+MAX_BYTES = 256_000_000
+"""Of a file."""
+
+SMALL = 16_000_000
+"""Pixels up to which a file may be as short as it likes."""
+
+EMPTY = 200
+"""Pixels a byte of a larger file, from which on it holds nothing but one colour; photographs have 1 to 40."""
+
 MUCH_TEXT = 65_536
 """Bytes of text in a picture from which on it is said that they were passed over."""
+
+STRIP = 256
+"""Rows that are worked on at a time, so that a large picture does not lie in memory in five forms."""
 
 _EXIF, _INTEROPERABILITY, _COLOUR_SPACE, _INDEX, _WHITE_IS_ZERO, _DNG = 0x8769, 0xA005, 0xA001, 1, 262, 50706
 
@@ -59,19 +77,19 @@ def image_digest(path: Path) -> str:
         raise BadImageError(f"{path}: cannot be read ({error.strerror}); {_EXPECTED}", "check the path") from error
 
 
-def read_image(path: Path, *, max_pixels: int = 100_000_000) -> Image.Image:
+def read_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """The image of `read_picture`."""
     return read_picture(path, max_pixels=max_pixels).image
 
 
-def read_picture(path: Path, *, max_pixels: int = 100_000_000) -> Picture:
+def read_picture(path: Path, *, max_pixels: int = MAX_PIXELS) -> Picture:
     """The picture in `path`.
 
     Of an animation or a multi-page file the first picture is taken; EXIF orientation is applied; colours become those
     of sRGB, by the file's profile or what else it says of them; 16-bit greyscale is scaled to 8 bit; alpha is
     composited on white; text of any length is passed over. Raises BadImageError for anything that is no such image, is
-    damaged or cut short, has samples of 32 bits or Lab colours, or declares more than `max_pixels` pixels (checked
-    before anything is decoded; Pillow itself refuses above twice its `MAX_IMAGE_PIXELS`, 179 million).
+    damaged or cut short, has samples of 32 bits or Lab colours, or declares more than `max_pixels` pixels, a side of
+    more than `MAX_SIDE`, or more than so short a file can hold (checked before anything is decoded).
     """
     kind = _kind(path)
     _expect_readable(path, kind)
@@ -79,6 +97,8 @@ def read_picture(path: Path, *, max_pixels: int = 100_000_000) -> Picture:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_regular(path) as stream:
+                if os.fstat(stream.fileno()).st_size > MAX_BYTES:
+                    raise BadImageError(f"{path}: has more than {MAX_BYTES:,} bytes", "scale the image down")
                 return _decoded(path, kind, stream, max_pixels)
     except BadImageError:
         raise
@@ -152,12 +172,15 @@ def _decoded(path: Path, kind: Kind, stream: IO[bytes], max_pixels: int) -> Pict
 
 def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
-    if width * height > max_pixels:
+    if width * height > max_pixels or max(size) > MAX_SIDE:
         raise _too_large(path, f"{width} x {height} pixels", max_pixels)
+    if width * height > max(SMALL, EMPTY * path.stat().st_size):
+        message = f"{path}: declares {width} x {height} pixels in {path.stat().st_size:,} bytes, which no photo fits in"
+        raise BadImageError(message, "scale the image down before using it")
 
 
 def _too_large(path: Path, found: str, max_pixels: int) -> BadImageError:
-    message = f"{path}: declares {found}; expected at most {max_pixels:,} pixels"
+    message = f"{path}: declares {found}; expected at most {max_pixels:,} pixels, and {MAX_SIDE:,} a side"
     return BadImageError(message, "scale the image down before using it")
 
 
@@ -196,8 +219,11 @@ def _upright(path: Path, image: Image.Image) -> Image.Image:
         # The picture is whole and only its EXIF block is damaged: it is used as it is stored.
         image = image.copy()
     if image.mode.startswith("I;16"):
-        samples = np.asarray(image).astype(np.uint32)
-        grey = ((samples * 255 + 32767) // 65535).astype(np.uint8)
+        samples = np.asarray(image)
+        grey = np.empty(samples.shape, np.uint8)
+        for row in range(0, len(grey), STRIP):
+            strip = samples[row : row + STRIP].astype(np.uint32)
+            grey[row : row + STRIP] = (strip * 255 + 32767) // 65535
         return Image.fromarray(255 - grey if turned_white else grey)
     if image.mode in ("I", "F", "LAB"):
         message = f"{path}: has pixels of mode {image.mode}; expected grey, RGB or CMYK of 8 or 16 bits"
@@ -220,6 +246,10 @@ def _on_white(image: Image.Image, profile: bytes | None, notes: list[str]) -> tu
     if alpha is None or alpha.getextrema() == (255, 255):
         return colours, None
     notes.append("has transparent parts, which were put on white")
-    layer = colours.convert("RGBA")
-    layer.putalpha(alpha)
-    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"), alpha
+    for top in range(0, colours.height, STRIP):
+        box = (0, top, colours.width, min(top + STRIP, colours.height))
+        layer = colours.crop(box).convert("RGBA")
+        layer.putalpha(alpha.crop(box))
+        white = Image.new("RGBA", layer.size, "white")
+        colours.paste(Image.alpha_composite(white, layer).convert("RGB"), box)
+    return colours, alpha

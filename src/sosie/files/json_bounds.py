@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterator
 from typing import Any, cast
 
 DEEPEST = 100
@@ -24,30 +25,49 @@ MOST_DIGITS = 40
 OBJECT, LIST, MEMBER, ITEM = 240, 88, 110, 64
 """Bytes that CPython takes, at most, for an object, a list, a key with its place, a number or text with its place."""
 
+PIECE = 65_536
+"""Bytes that are counted at a time."""
+
 _SUSPECT_NUMBER = re.compile(rb"\d{%d}|[eE]\+?\d{3}" % (MOST_DIGITS + 1))
 _HALF_PAIR = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
+_WIDEST, _WIDER = re.compile(rb"[\xf0-\xff]|\\u[dD][89abAB]"), re.compile(rb"[\xc4-\xef]|\\u")
+"""Bytes of letters of which one makes Python use 4 or 2 bytes for each letter of a text."""
+
 _STRUCTURE = b'"{}[],:'
 _OTHERS = bytes(set(range(256)) - set(_STRUCTURE))
 _STEPS = {ord("{"): 1, ord("["): 1, ord("}"): -1, ord("]"): -1}
 
 
 def check_cost(raw: bytes, room: int) -> None:
-    """Raises `ValueError` for a text that is nested too deep, or that parsed would take more than `room` bytes."""
-    depth = raw.count(b"{") + raw.count(b"[")
-    if depth <= DEEPEST and len(raw) * 16 <= room:
+    """Raises `ValueError` for a text that is nested too deep, or takes more than `room` bytes in all its forms."""
+    if raw.count(b"{") + raw.count(b"[") <= DEEPEST and len(raw) * 32 <= room:
         return
-    # Escaped quotes, then all that is no structure, then what stands in quotes: what is left is counted exactly.
-    quoted = raw.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHERS)
-    found = re.sub(rb'"[^"]*"', b"", quoted)
-    counts = [found.count(sign) for sign in (b"{", b"[", b":", b",")]
-    cost = sum(count * each for count, each in zip(counts, (OBJECT, LIST, MEMBER, ITEM), strict=True))
-    if cost + 3 * len(raw) > room:
-        raise ValueError(f"it has {sum(counts):,} values, which would take {cost / 2**20:,.0f} MiB of memory")
-    if depth > DEEPEST:
-        brackets = found.translate(None, b'",:')
-        deepest = max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0)
-        if deepest > DEEPEST:
-            raise ValueError(f"it is nested {deepest:,} deep; expected at most {DEEPEST}")
+    width = 4 if _WIDEST.search(raw) else 2 if _WIDER.search(raw) else 1
+    cost = len(raw) * (1 + 2 * width)  # the bytes, the text, and the texts in it
+    depth = 0
+    for found in _structure(raw):
+        counts = [found.count(sign) for sign in (b"{", b"[", b":", b",")]
+        cost += sum(count * each for count, each in zip(counts, (OBJECT, LIST, MEMBER, ITEM), strict=True))
+        if cost > room:
+            raise ValueError(f"its {len(raw):,} bytes have so many values that they would take over {room >> 20} MiB")
+        levels = list(itertools.accumulate(map(_STEPS.__getitem__, found.translate(None, b",:")), initial=depth))
+        if max(levels) > DEEPEST:
+            raise ValueError(f"it is nested {max(levels):,} deep; expected at most {DEEPEST}")
+        depth = levels[-1]
+
+
+def _structure(raw: bytes) -> Iterator[bytes]:
+    """The brackets, colons and commas of a JSON text that stand in no quotes, piece by piece."""
+    start, quoted = 0, False
+    while start < len(raw):
+        end = start + PIECE
+        while raw[end - 1 : end] == b"\\":  # what it escapes is in the same piece
+            end += 1
+        piece = raw[start:end].replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _OTHERS)
+        parts = piece.split(b'"')
+        yield b"".join(parts[quoted::2])
+        quoted ^= len(parts) % 2 == 0
+        start = end
 
 
 def parse(text: str | bytes, room: int, strict: bool, **hooks: Any) -> Any:
@@ -59,9 +79,11 @@ def parse(text: str | bytes, room: int, strict: bool, **hooks: Any) -> Any:
     if isinstance(text, str):
         raw = text.encode("utf-8", "surrogatepass")
     else:
-        text = text.decode(json.detect_encoding(text))
-        raw = text.encode()
+        encoding = json.detect_encoding(text)
+        raw = text if encoding == "utf-8" else text.decode(encoding).encode()
     check_cost(raw, room)
+    if isinstance(text, bytes):
+        text = raw.decode()
 
     def unsaid(word: str) -> None:
         if strict:

@@ -12,6 +12,7 @@ from sosie.core.errors import BadModelError
 from sosie.files.foreign import as_list, as_object, as_text, read_object
 from sosie.files.gguf import read_gguf
 from sosie.files.pickles.pickled import is_pickled, read_pickled
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header, TensorInfo, read_header
 from sosie.files.signature import COMFY, COMPONENTS, FamilyClaim, Signed, claims, components, nearest_part
 from sosie.files.storage import parameters, storage, unpacked
@@ -156,7 +157,7 @@ def read_any_header(path: Path) -> tuple[Header, str]:
     Raises `NotFoundError` if there is no file, `BadModelError` for one that is not whole and valid.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(512) if path.is_file() else b""
     except OSError:
         start = b""

@@ -9,8 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from sosie.core.errors import BadFileError, NotFoundError
 
@@ -26,7 +26,7 @@ _KINDS = (
 )
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """A stream of the bytes of a regular file. Raises `OSError` alone, for anything else and for impossible names."""
     try:
         _must_be_regular(path.stat(), path)  # before it is opened: opening a device can do something

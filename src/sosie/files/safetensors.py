@@ -7,10 +7,9 @@ size, which shows a download that stopped early without reading it.
 
 from __future__ import annotations
 
-import json
 import math
+import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,17 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError, nearest
 from sosie.files.foreign import list_or_none, object_or_none
+from sosie.files.json_bounds import parse
+from sosie.files.regular import open_regular
 
 MAX_TENSORS = 20_000
 """The largest models have some 3,000; parsing more would take memory and seconds."""
 
 MAX_HEADER = 10_000_000
 """Longest header in bytes that is read; the largest known models have less than 1 MB."""
+
+MEMORY = 48 * 2**20
+"""Bytes that a header may take, read and parsed; the largest known one takes 2 MiB."""
 
 MAX_AXES = 32
 
@@ -65,21 +69,19 @@ def read_header(path: Path) -> Header:
     valid; that is the only other error, whatever the file holds.
     """
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise BadModelError(f"{path} is not a file; a .safetensors file was expected")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
+            size = os.fstat(stream.fileno()).st_size
             start = stream.read(8)
             length = int.from_bytes(start, "little")
-            if len(start) < 8 or length < 2 or length > min(MAX_HEADER, status.st_size - 8):
-                raise _not_safetensors(path, start + stream.read(1024), status.st_size)
+            if len(start) < 8 or length < 2 or length > min(MAX_HEADER, size - 8):
+                raise _not_safetensors(path, start + stream.read(1024), size)
             text = stream.read(length)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:
         raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from None
     header = parse_header(text, str(path))
-    _check_layout(header, str(path), status.st_size - 8 - length)
+    _check_layout(header, str(path), size - 8 - length)
     return header
 
 
@@ -88,8 +90,8 @@ def parse_header(text: bytes, where: str) -> Header:
     if text.count(b'"data_offsets"') > MAX_TENSORS:
         raise BadModelError(f"{where}: its header names more than {MAX_TENSORS:,} tensors; no known model has so many")
     try:
-        table: Any = json.loads(text.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        table = parse(text, MEMORY, strict=True, object_pairs_hook=_unique)
+    except ValueError as error:
         raise BadModelError(f"{where}: the header is not valid JSON: {str(error)[:200]}", _AGAIN) from None
     entries = object_or_none(table)
     if entries is None or not text.startswith(b"{"):
@@ -114,10 +116,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"key {name!r} is there twice")
         table[name] = value
     return table
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON value")
 
 
 def _tensor(name: str, entry: Any, where: str) -> TensorInfo:

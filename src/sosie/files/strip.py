@@ -17,6 +17,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError
 from sosie.files.foreign import as_list, list_or_none, object_or_none, parse_json
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import BITS, MAX_HEADER, Header, parse_header, read_header
 from sosie.files.whole import write_whole
 
@@ -55,7 +56,7 @@ def read_stripped(path: Path) -> tuple[Header, int]:
     one of another format; at most `MAX_HEADER` bytes are unpacked.
     """
     try:
-        raw = path.open("rb")
+        raw = open_regular(path)
     except FileNotFoundError:
         raise NotFoundError(f"{path} does not exist") from None
     except OSError as error:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO
 
 from sosie.files.drafts import draft_name, new_file, new_folder, sweep_once
+from sosie.files.regular import open_regular
 
 PRIVATE = ".sosie"
 """What lies below a folder of this name is its owner's alone."""
@@ -69,7 +70,7 @@ class _ReplacedError(Exception):
 
 def _changed(path: Path, change: Callable[[str], str]) -> bool:
     """Gives the file its new text; False if another was saved into it meanwhile, which is its text now."""
-    with path.open("rb") as old:
+    with open_regular(path) as old:
         text = old.read()
         with whole_draft(path) as part:
             part.write_bytes(change(text.decode()).encode())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.core.errors import BadModelError, UsageError
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import read_header
 from sosie.lora.algebra import Change, delta, parts_of
 from sosie.lora.convert import change_of, part_rows
@@ -109,7 +110,7 @@ def _merged(change: Change, weight: Floats | None) -> Floats:
 def _weight(base: Path, module: Module, parts: Sequence[Module]) -> Floats:
     """A module's weight from the base in float32, (rows, columns); `parts` are those that are fused with it."""
     header = read_header(base)
-    with base.open("rb") as stream:
+    with open_regular(base) as stream:
         start = 8 + int.from_bytes(stream.read(8), "little")
     for prefix in (*BASE_PREFIXES, ""):
         for name in (module.name, module.single):

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from sosie.core.errors import BadModelError
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header, read_header
 from sosie.files.signature import claims
 from sosie.lora.adapters import Adapter, group
@@ -73,7 +74,7 @@ def read_lora(path: Path, families: Iterable[LoraFamily], trained_on: str = "", 
 
 
 def _start(path: Path) -> int:
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return 8 + int.from_bytes(stream.read(8), "little")
 
 
@@ -83,7 +84,7 @@ def _read_alphas(path: Path, header: Header, adapters: Sequence[Adapter], start:
     if len(names) > MAX_ALPHAS:
         raise BadModelError(f"{path} holds {len(names):,} alpha tensors; at most {MAX_ALPHAS:,} are read")
     values: dict[str, float] = {}
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for name in sorted(names, key=lambda name: header.tensors[name].offsets):
             info = header.tensors[name]
             stream.seek(start + info.offsets[0])

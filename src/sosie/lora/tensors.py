@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import BadModelError, UsageError
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import BITS, MAX_HEADER, Header
 from sosie.files.whole import whole_stream
 
@@ -52,7 +53,7 @@ def open_tensor(path: Path, header: Header, start: int, name: str) -> Tensor:
         import numpy as np
 
         count = math.prod(info.shape)
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             stream.seek(start + info.offsets[0])
             data = stream.read(info.offsets[1] - info.offsets[0])
         if len(data) != info.offsets[1] - info.offsets[0]:

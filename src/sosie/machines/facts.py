@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sosie.core.errors import ConfigError, NotFoundError
 from sosie.core.finding import Rule
+from sosie.files.regular import open_regular
 from sosie.machines.memory import total_memory
 from sosie.machines.tables import GPU_NAMES, PYPI_CUDA, RECORDED_ERRORS, WHEELS, Version
 
@@ -98,7 +99,7 @@ def machine_from_file(path: Path) -> MachineFacts:
     try:
         if not path.is_file():
             raise NotFoundError(f"{path} does not exist, or is no file")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             content = stream.read(MAX_TEXT + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
@@ -169,7 +170,7 @@ def installed_torch() -> TorchWheel | None:
         return None
     version = package.version
     try:
-        with Path(str(package.locate_file("torch/version.py"))).open("rb") as stream:
+        with open_regular(Path(str(package.locate_file("torch/version.py")))) as stream:
             text = stream.read(10_000).decode("utf-8", errors="replace")
     except OSError:
         text = ""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sosie.core.errors import BadModelError
+from sosie.files.regular import open_regular
 from sosie.files.suffixes import SUFFIXES
 from sosie.machines.facts import MachineFacts, read_machine
 from sosie.machines.machine import ByteRange, MachineFile
@@ -50,7 +51,7 @@ class Here:
     def read(self, file: MachineFile, ranges: Sequence[ByteRange]) -> list[bytes]:
         """The bytes of each range. Raises `BadModelError` for a file that cannot be read or became shorter."""
         try:
-            with Path(file.path).open("rb") as stream:
+            with open_regular(Path(file.path)) as stream:
                 pieces = [_piece(stream, one) for one in ranges]
         except OSError as error:
             raise BadModelError(f"{file.path} cannot be read: {error.strerror or error}") from None

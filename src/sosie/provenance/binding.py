@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sosie.core.errors import ProvenanceError
+from sosie.files.foreign import parse_json
+from sosie.files.regular import open_regular
 
 if TYPE_CHECKING:
     from sosie.provenance.signing_key import SigningKey
@@ -72,13 +73,13 @@ def read(path: Path, anchors: str = "") -> Reading:
     """
     c2pa: Any = importlib.import_module("c2pa")
     settings = {**SETTINGS, "trust": {"user_anchors": anchors}} if anchors else SETTINGS
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         try:
             with (
                 c2pa.Context.from_dict(settings) as context,
                 c2pa.Reader(None, file, context=context) as reader,
             ):
-                return Reading("read", json.loads(reader.json()))
+                return Reading("read", parse_json(reader.json()))
         except c2pa.C2paError.ManifestNotFound:
             return Reading("absent", {})
         except c2pa.C2paError.NotSupported as error:

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from sosie.files.regular import open_regular
+
 MAX_CHUNKS = 50_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -21,7 +23,7 @@ def too_many_chunks(path: Path) -> bool:
 
     That many hold 400 MB in chunks of 8 kB, the size that libpng writes.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return any(count > MAX_CHUNKS for count, _ in enumerate(_chunks(file), 1))
 
 
@@ -30,7 +32,7 @@ def manifest_chunk_intact(path: Path) -> bool:
 
     The signature does not cover the manifest's own padding; in a PNG the checksum does.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         if file.read(8) != _PNG:
             return True
         file.seek(0)

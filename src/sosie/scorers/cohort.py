@@ -8,7 +8,6 @@ together, each judge letting through the same number on its own.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import re
@@ -22,10 +21,16 @@ from numpy.typing import NDArray
 
 from sosie.core import CohortRate
 from sosie.core.errors import BadModelError
+from sosie.files.arrays import read_arrays
+from sosie.files.foreign import parse_json
+from sosie.files.regular import read_bytes
 from sosie.files.whole import make_folder, whole_stream
 
 Vectors = NDArray[np.float32]
 STEP = 1e-4
+
+MAX_BYTES = 64_000_000
+"""Of a cohort, packed and unpacked; one of 10,000 images by two judges has 60 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +60,12 @@ class Cohort:
 
 def load_cohort(path: Path) -> Cohort:
     """Reads a cohort file; `BadModelError` if it is damaged or of another kind."""
-    data = path.read_bytes()
+    data = read_bytes(path, MAX_BYTES, "the cohort")
     try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            meta: dict[str, Any] = json.loads(str(archive["meta"]))
-            encoders = {str(name): str(sha) for name, sha in meta["encoders"].items()}
-            embeddings = {name: np.asarray(archive[name], np.float32) for name in encoders}
+        arrays = read_arrays(data, MAX_BYTES)
+        meta: dict[str, Any] = parse_json(str(arrays["meta"]), strict=True)
+        encoders = {str(name): str(sha) for name, sha in meta["encoders"].items()}
+        embeddings = {name: np.asarray(arrays[name], np.float32) for name in encoders}
         name, generator = str(meta["name"]), str(meta["generator"])
         descriptions = tuple(str(text) for text in meta["descriptions"])
         changes = tuple((str(node), str(name), value) for node, name, value in meta.get("changes", ()))

@@ -7,8 +7,10 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from pathlib import Path
 
+from sosie.core.errors import SosieError
 from sosie.files.foreign import parse_object
 from sosie.files.lock import HeldError, held
+from sosie.files.regular import read_bytes
 from sosie.files.whole import make_folder, write_json
 
 MAX_STAMPS = 1_000_000
@@ -58,8 +60,7 @@ class Stamps(MutableMapping[str, str]):
 
     def _read(self) -> dict[str, str]:
         try:
-            text = self._path.read_text(encoding="utf-8")
-        except (OSError, ValueError):
+            found = parse_object(read_bytes(self._path, MAX_STAMPS)) or {}
+        except SosieError:
             return {}
-        found = parse_object(text, MAX_STAMPS) or {}
         return {key: str(value) for key, value in found.items()}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder, write_whole
 from sosie.store.faults import disk_fault
 
@@ -72,7 +73,7 @@ def complaint(folder: Path, sha256: str) -> str:
     """Why the image cannot be used ("is missing", ...), or nothing if its bytes are as recorded."""
     path = path_of(folder, sha256)
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "is missing"

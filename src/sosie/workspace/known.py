@@ -13,6 +13,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError
 from sosie.files.foreign import object_or_none, read_json
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header
 from sosie.files.whole import make_folder, write_json
 
@@ -42,7 +43,7 @@ def fingerprint(path: Path, header: Header, tensor: str) -> str:
 def read_tensor(path: Path, offsets: tuple[int, int], limit: int) -> bytes:
     """The first bytes, at most `limit`, of what stands at `offsets` after the header of a safetensors file."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = 8 + int.from_bytes(stream.read(8), "little") + offsets[0]
             stream.seek(start)
             return stream.read(min(limit, offsets[1] - offsets[0]))

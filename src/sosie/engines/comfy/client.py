@@ -7,7 +7,6 @@ breaks is a `LostError`, an answer that no ComfyUI gives a `NonsenseError`, a re
 from __future__ import annotations
 
 import hashlib
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from sosie.engines.comfy.program import ApiGraph
 from sosie.engines.comfy.server import Limits, Patience, Server
 from sosie.engines.comfy.uploads import ROOM
 from sosie.fetch.exchange import TLS_HINT, LateError, Line, tls_trouble
-from sosie.files.foreign import as_count, as_line, as_list, as_object
+from sosie.files.foreign import as_count, as_line, as_list, as_object, parse_json
 
 RECENT = 64
 """How many of the last jobs are searched for one of ours."""
@@ -225,8 +224,8 @@ class Client:
 
     def _problems(self, answer: HttpAnswer) -> tuple[Problem, ...]:
         try:
-            return read_problems(json.loads(answer.body))
-        except (ValueError, RecursionError):
+            return read_problems(parse_json(answer.body))
+        except ValueError:
             return (Problem("", answer.said),)
 
     def _json(self, method: str, path: str) -> Any:
@@ -236,8 +235,8 @@ class Client:
 
     def _parsed(self, answer: HttpAnswer, what: str) -> Any:
         try:
-            return json.loads(answer.body)
-        except (ValueError, RecursionError):
+            return parse_json(answer.body)
+        except ValueError:
             shown = answer.said[:60] or "nothing"
             raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is not JSON") from None
 

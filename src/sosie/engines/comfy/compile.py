@@ -224,7 +224,11 @@ class _Work:
         needed = {picture.what for picture in built.pictures.values()}
         data = {what: png(picture) for what, picture in (pictures or {}).items() if what in needed}
         stamps = {asset.name: asset.sha256 for asset in self.plan.assets}
-        return from_built(built, list(built.graph.nodes)[-1], data, stamps)
+        compiled = from_built(built, list(built.graph.nodes)[-1], data, stamps)
+        size = self.part.size
+        for stage in self._stages:
+            size = _after(stage, size)
+        return replace(compiled, pixels=size[0] * size[1])
 
     def _prepare(self, image: Image) -> Prepared | StageOutput:
         """What Sosie does around a part that stands alone."""

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from sosie.engines.comfy.answers import Failure, ServerImage, read_images
 from sosie.engines.comfy.errors import ComfyError, LostError, NonsenseError
 from sosie.engines.comfy.server import Limits, Patience, Server
-from sosie.files.foreign import as_count, as_line, as_list, as_object
+from sosie.files.foreign import as_count, as_line, as_list, as_object, parse_json
 
 PREVIEW, PREVIEW_WITH_METADATA = 1, 4
 """The two types of binary frames that hold images."""
@@ -109,8 +109,8 @@ Event = Waiting | Started | Cached | Running | SamplerStepped | Produced | Promp
 def read_text(server: Server, frame: str) -> Event:
     """The event in a text frame. Raises `NonsenseError` for what is not a JSON object with a type."""
     try:
-        found = as_object(json.loads(frame))
-    except (ValueError, RecursionError):
+        found = as_object(parse_json(frame))
+    except ValueError:
         found = {}
     kind = found.get("type")
     if not isinstance(kind, str):
@@ -152,8 +152,8 @@ def read_binary(server: Server, frame: bytes) -> Event:
     if number > len(frame) - 8:
         raise NonsenseError(server, "sent a preview whose description is longer than itself")
     try:
-        told = as_object(json.loads(frame[8 : 8 + number]))
-    except (ValueError, RecursionError):
+        told = as_object(parse_json(frame[8 : 8 + number]))
+    except ValueError:
         told = {}
     image = frame[8 + number :]
     prompt, node = as_line(told.get("prompt_id"), 200), as_line(told.get("node_id"), 200)

@@ -10,6 +10,7 @@ from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import NonsenseError
 from sosie.engines.comfy.server import Limits, Server
+from sosie.files.images import MAX_SIDE
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -20,11 +21,18 @@ SAME = 3
 """An image has one colour when no channel's lightest and darkest pixels are further apart, in levels of 255."""
 
 
-def decode(server: Server, data: bytes, limits: Limits) -> Image:
+ROOM = 4
+"""So many times the pixels that were asked for may come."""
+
+LEAST = 2048 * 2048
+"""Pixels that may come whatever was asked for: a face is drawn in a larger square than it has."""
+
+
+def decode(server: Server, data: bytes, limits: Limits, asked: int = 0) -> Image:
     """The picture (RGB) in a file's bytes, without its metadata.
 
-    Raises `NonsenseError` for what is not a PNG, JPEG or WebP, is damaged, or declares more than `limits.pixels`
-    (checked before anything is decoded).
+    Raises `NonsenseError` for what is not a PNG, JPEG or WebP, is damaged, or declares more than `limits.pixels` or
+    much more than the `asked` ones (0: nobody knows how many); that is checked before anything is decoded.
     """
     import PIL.Image
 
@@ -33,7 +41,8 @@ def decode(server: Server, data: bytes, limits: Limits) -> Image:
             warnings.simplefilter("ignore")
             with PIL.Image.open(BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
                 width, height = image.size
-                if width * height > limits.pixels:
+                most = min(limits.pixels, max(ROOM * asked, LEAST)) if asked else limits.pixels
+                if width * height > most or max(width, height) > MAX_SIDE:
                     raise NonsenseError(server, f"sent an image that declares {width} x {height} pixels")
                 image.load()
                 picture = image.convert("RGB")

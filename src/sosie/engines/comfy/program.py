@@ -60,7 +60,7 @@ class CompiledGraph:
 
     With a `prefix` the engine names the file itself (`PREFIX/ID`), by the input `filename_prefix` of
     the output node; empty leaves the node as it is. `finish` makes the stage's output of the image
-    that came back (RGB).
+    that came back (RGB), which should have about `pixels` pixels (0: nobody knows).
     """
 
     graph: ApiGraph
@@ -69,6 +69,7 @@ class CompiledGraph:
     files: tuple[FileUse, ...] = ()
     prefix: str = "sosie"
     finish: Callable[[Image], StageOutput] = StageOutput
+    pixels: int = 0
 
 
 def from_built(

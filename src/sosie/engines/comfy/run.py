@@ -88,7 +88,7 @@ def render(link: ServerLink, compiled: CompiledGraph, report: Report) -> Rendere
         images = _images(link, job, compiled)
         data = link.patiently(partial(link.client.view, images[0]))
         if data is not None:
-            return Rendered(decode(link.server, data, link.limits), len(images), cached, again)
+            return Rendered(decode(link.server, data, link.limits, compiled.pixels), len(images), cached, again)
         again += 1
         own = _save_again(link, compiled, images[0], again)
 
@@ -213,7 +213,7 @@ def _rescued(link: ServerLink, compiled: CompiledGraph, own: str) -> Image | Non
     saved = ServerImage(f"{own}_00001_.png", compiled.prefix)
     data = link.patiently(lambda: link.client.view(saved))
     try:
-        return None if data is None else decode(link.server, data, link.limits)
+        return None if data is None else decode(link.server, data, link.limits, compiled.pixels)
     except NonsenseError:
         return None
 

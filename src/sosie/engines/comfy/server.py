@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from sosie.core.errors import UsageError
 from sosie.fetch.hubs import LOCAL, origin
+from sosie.files.images import MAX_PIXELS
 
 TOKEN = "SOSIE_COMFY_TOKEN"  # noqa: S105 - the name of a variable
 
@@ -63,7 +64,7 @@ class Limits:
     json: int = 64_000_000
     image: int = 256_000_000
     frame: int = 32_000_000
-    pixels: int = 100_000_000
+    pixels: int = MAX_PIXELS
     seconds: float = 300.0
 
 

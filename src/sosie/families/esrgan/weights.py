@@ -16,6 +16,7 @@ from sosie.files.drafts import temporary_folder
 from sosie.files.model_file import read_any_header
 from sosie.files.pickles.convert import convert
 from sosie.files.pickles.pickled import is_pickled
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import Header
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _unfit(model: ModelDescriptor, spandrel: ModuleType) -> str:
 
 def _tensors(path: Path) -> dict[str, Tensor]:
     safetensors: Any = importlib.import_module("safetensors.torch")
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         start = stream.read(512)
     if not is_pickled(start):
         return safetensors.load(path.read_bytes())

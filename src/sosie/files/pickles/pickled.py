@@ -22,6 +22,7 @@ from sosie.core.errors import NotFoundError
 from sosie.files.pickles.archive import AGAIN, read_legacy, read_zip
 from sosie.files.pickles.machine import PickleMachine
 from sosie.files.pickles.records import K004, K008, K009, K010, K011, PickledTensor, PickleError
+from sosie.files.regular import open_regular
 from sosie.files.safetensors import BITS, Header, TensorInfo
 
 SUFFIXES = (".bin", ".pth", ".pt", ".ckpt")
@@ -73,7 +74,7 @@ def read_pickled(path: Path) -> Pickled:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise PickleError(K008, f"{path} is not a file; a pickled model was expected")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             start = stream.read(512)
             if not is_pickled(start):
                 raise PickleError(K008, f"{path} is not a pickled model: {_what(start)}", AGAIN)

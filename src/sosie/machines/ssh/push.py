@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import Rule
 from sosie.files.digest import file_digest
+from sosie.files.regular import open_regular
 from sosie.machines.ssh.command import Command, Ran, run
 from sosie.machines.ssh.files import absolute, find_file, free_bytes
 from sosie.machines.ssh.host import Host
@@ -168,7 +169,7 @@ class _Upload:
             raise SshError(X007, message, _DISK)
 
     def _data(self, start: int) -> Iterator[bytes]:
-        with self._local.open("rb") as stream:
+        with open_regular(self._local) as stream:
             stream.seek(start)
             at = start
             while chunk := stream.read(BLOCK):

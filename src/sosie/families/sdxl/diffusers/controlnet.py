@@ -7,7 +7,6 @@ IdentityNet, Wang et al. 2024, arXiv:2401.07519, is one of SDXL).
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Callable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from sosie.core.errors import BadModelError
 from sosie.families import families
 from sosie.families.sdxl.diffusers.parts import UNet
+from sosie.files.foreign import read_object
 from sosie.files.model_file import identify
 from sosie.files.safetensors import Header, read_header
 
@@ -116,10 +116,4 @@ def _config(file: Path, known: Set[str], unet: UNet) -> Mapping[str, object]:
 def config_beside(file: Path) -> dict[str, Any]:
     """The object in the config.json beside a file of weights, or an empty one; `BadModelError` for broken JSON."""
     beside = file.with_name("config.json")
-    if not beside.is_file():
-        return {}
-    try:
-        table: Any = json.loads(beside.read_bytes())
-    except ValueError as error:
-        raise BadModelError(f"{beside} is not valid JSON: {error}", "download it again") from None
-    return cast("dict[str, Any]", table) if isinstance(table, dict) else {}
+    return read_object(beside, "download it again") if beside.is_file() else {}
