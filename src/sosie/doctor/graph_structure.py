@@ -27,6 +27,9 @@ W008 = Rule("SOS-W008", "info", "A file is a subgraph blueprint")
 W009 = Rule("SOS-W009", "info", "Choices in a prompt are drawn")
 W013 = Rule("SOS-W013", "info", "A pack draws links of a graph")
 
+NUMBERS = {"INT", "FLOAT"}
+"""Types of links that some versions of ComfyUI's nodes take for each other, and some do not."""
+
 SHOWN = 8
 """Most names that one message lists."""
 
@@ -102,6 +105,9 @@ def _unknown(graph: Graph, subject: str) -> Iterator[Finding]:
             nearest(first, node_types()).removeprefix("; ") if nearest(first, node_types()).startswith("; did") else ""
         )
         yield W002.at(subject, message, hint)
+    if other := [node.label for node in graph if node.unread and node.type]:
+        message = f"{_named(other)} have other widgets than in the version that is known here, and are not checked"
+        yield W002.at(subject, message, "sosie doctor FILE --engine comfy:URL asks a server")
 
 
 def _packs(graph: Graph, subject: str) -> Iterator[Finding]:
@@ -128,14 +134,13 @@ def _wrong(graph: Graph, link: Link, entry: Input | None) -> str:
     source = graph.nodes.get(link.node)
     if source is None:
         return f"is linked to node {plain(link.node)}, which is not there"
-    kind = source.type
-    if kind is None:
+    if not source.outputs:
         return ""
-    if not 0 <= link.slot < len(kind.outputs):
-        return f"is linked to output {link.slot} of {plain(source.label)}, which has {len(kind.outputs)}"
-    gives = kind.outputs[link.slot]
+    if not 0 <= link.slot < len(source.outputs):
+        return f"is linked to output {link.slot} of {plain(source.label)}, which has {len(source.outputs)}"
+    gives = source.outputs[link.slot]
     wants = carried(entry) if entry else "*"
-    if fits(gives, wants):
+    if fits(gives, wants) or {gives, wants} <= NUMBERS:
         return ""
     return f"takes {wants}, and {plain(source.label)} gives {gives}"
 
@@ -144,6 +149,8 @@ def _inputs(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
     """Inputs that are missing, and values that ComfyUI would refuse."""
     kind = node.type
     for entry in kind.takes(node.inputs) if kind else ():
+        if node.unread and entry.is_widget:
+            continue
         if entry.name not in node.inputs:
             needed = not is_fed(graph, entry) if not entry.is_widget else entry.default or entry.type == "FILE"
             if entry.required and needed:
@@ -151,10 +158,15 @@ def _inputs(graph: Graph, node: Node, subject: str) -> Iterator[Finding]:
                 yield W003.at(subject, message, "link it, or remove the node")
             continue
         value = node.inputs[entry.name]
-        wrong = "" if isinstance(value, Link) else _refused(entry, value)
-        if wrong:
-            message = f"{plain(node.label)}: '{entry.name}' is {plain(str(value), 60)!r}, {wrong}"
-            yield W005.at(subject, message, "set it in the node and save again")
+        if isinstance(value, Link):
+            continue
+        shown = f"{plain(node.label)}: '{entry.name}' is {plain(str(value), 60)!r}"
+        if wrong := _refused(entry, value):
+            yield W005.at(subject, f"{shown}, {wrong}", "set it in the node and save again")
+        elif entry.choices and str(value) not in map(str, entry.choices):
+            known = ", ".join(map(str, entry.choices[:SHOWN]))
+            message = f"{shown}, which the version known here has not; it has {known}"
+            yield W005.at(subject, message, "sosie doctor FILE --engine comfy:URL asks a server", severity="info")
 
 
 def _refused(entry: Input, value: Any) -> str:
@@ -163,8 +175,6 @@ def _refused(entry: Input, value: Any) -> str:
         return "" if entry.type == "*" else f"expected a link that carries {entry.type}"
     if entry.type in ("INT", "SEED", "FLOAT"):
         return _out_of_range(entry, value)
-    if entry.choices and str(value) not in entry.choices:
-        return f"expected one of {', '.join(map(str, entry.choices[:SHOWN]))}"
     if entry.type in ("FILE", "SAMPLER_NAME", "SCHEDULER_NAME") and not isinstance(value, str):
         return "expected a name"
     return ""

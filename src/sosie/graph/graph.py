@@ -31,7 +31,8 @@ class Node:
 
     Ids are those that ComfyUI gives when it executes: a node of a subgraph is `INSTANCE:NODE`.
     `title` is what the user called it, or empty. `unread` are the widgets' values that could not be
-    named: all of an unknown class in the UI format, where values are told apart by position only.
+    named: all of a class in the UI format, where values are told apart by position only, that is not known, or not
+    in the version that the file was saved by. `gives` are the types of its outputs, as far as the file tells.
     `dynamic` are the inputs whose `{a|b}` the editor draws when it sends the graph. `own` is the class as a server
     describes it, where Sosie does not know it.
     """
@@ -43,6 +44,13 @@ class Node:
     unread: tuple[Value, ...] = field(default=(), compare=False)
     dynamic: tuple[str, ...] = field(default=(), compare=False)
     own: NodeType | None = field(default=None, compare=False, repr=False)
+    gives: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The types of its outputs: of as many as its class or the file tells; none if neither does."""
+        known = self.type.outputs if self.type else ()
+        return (*known, *self.gives[len(known) :])
 
     @property
     def type(self) -> NodeType | None:

@@ -19,7 +19,7 @@ from sosie.graph.everywhere import connects_widgets, draw_everywhere
 from sosie.graph.graph import MAX_NODES, Editing, Graph, Link, Node, Value
 from sosie.graph.group_nodes import group_name, groups, read_group
 from sosie.graph.nodes import node_type
-from sosie.graph.notation import Kinds
+from sosie.graph.notation import Kinds, NodeType
 from sosie.graph.ui_parts import BYPASSED, INPUTS, NEVER, Definition, Drawn, Slot, read_definition
 from sosie.graph.widget_values import complete, named_values
 
@@ -141,11 +141,8 @@ class _Unfolding:
         return self._scopes[prefix]
 
     def _node(self, scope: Scope, drawn: Drawn) -> Node:
-        own = None
-        if (kind := node_type(drawn.kind)) is None and self._kinds is not None:
-            kind = own = self._kinds(drawn.kind)
-        inputs, unread = self._values(scope, drawn)
-        if kind is not None:
+        kind, inputs, unread = self._values(scope, drawn)
+        if kind is not None and not unread:
             inputs = complete(kind, {key: value for key, value in inputs.items() if kind.is_open or kind.input(key)})
         promoted: set[str] = set()
         for slot in drawn.inputs:
@@ -154,18 +151,31 @@ class _Unfolding:
                 name = slot.widget or slot.name
                 inputs[name] = found.value if isinstance(found, Constant) else found
                 promoted |= {name} if isinstance(found, Constant) and found.promoted else set()
-        dynamic = (
-            tuple(entry.name for entry in kind.inputs if entry.is_dynamic and entry.name not in promoted)
-            if kind
-            else ()
+        dynamic = (entry.name for entry in kind.inputs if entry.is_dynamic) if kind else ()
+        return Node(
+            scope.prefix + drawn.id,
+            drawn.kind,
+            MappingProxyType(inputs),
+            drawn.title,
+            unread,
+            tuple(name for name in dynamic if name not in promoted),
+            None if kind is node_type(drawn.kind) else kind,
+            tuple(slot.type for slot in drawn.outputs),
         )
-        return Node(scope.prefix + drawn.id, drawn.kind, MappingProxyType(inputs), drawn.title, unread, dynamic, own)
 
-    def _values(self, scope: Scope, drawn: Drawn) -> tuple[dict[str, Value], tuple[Value, ...]]:
-        """What the widgets of a node hold, with what its subgraph's instance says of them."""
-        kind = node_type(drawn.kind) or (self._kinds(drawn.kind) if self._kinds else None)
+    def _values(self, scope: Scope, drawn: Drawn) -> tuple[NodeType | None, dict[str, Value], tuple[Value, ...]]:
+        """The class of a node and what its widgets hold, with what its subgraph's instance says of them.
+
+        A class that Sosie does not know, or not in the version that the file is of, is as others describe it.
+        """
+        kind = node_type(drawn.kind)
         inputs, unread = named_values(kind, drawn.values)
-        return inputs | {key: value for (node, key), value in scope.overrides.items() if node == drawn.id}, unread
+        if (kind is None or unread) and self._kinds is not None and (own := self._kinds(drawn.kind)) is not None:
+            others, left = named_values(own, drawn.values)
+            if kind is None or not left:
+                kind, inputs, unread = own, others, left
+        said = {key: value for (node, key), value in scope.overrides.items() if node == drawn.id}
+        return kind, inputs | said, unread
 
     def _source(self, scope: Scope, drawn: Drawn, slot: Slot) -> Link | Constant | None:
         """What feeds an input: an output of a node that runs, a value, or nothing."""
@@ -197,10 +207,11 @@ class _Unfolding:
             node = scope.definition.nodes.get(origin)
             if node is None:
                 return f"begins at node {(scope.prefix + origin)[:40]}, which is not there"
+            if node.kind in VIRTUAL:
+                # Whatever its mode: a muted reroute is a wire all the same.
+                return _bridge(scope, node, index, at.wanted)
             if node.mode == NEVER:
                 return None
-            if node.kind in VIRTUAL:
-                return _bridge(scope, node, index, at.wanted)
             if node.mode == BYPASSED:
                 slot = bypassed(node, index, at.wanted)
                 return Place(scope, slot, slot.type) if slot else None
@@ -229,7 +240,7 @@ class _Unfolding:
                     return Constant(inside.given[slot.name], promoted=True)
                 place = inside.definition.inputs.index(slot.name) if slot.name in inside.definition.inputs else -1
                 return self._shown(inside, place)
-            values, _ = self._values(scope, node)
+            _, values, _ = self._values(scope, node)
             return Constant(values[slot.widget]) if slot.widget in values else None
         return None
 

@@ -22,7 +22,10 @@ CONTROLS = ("fixed", "increment", "decrement", "randomize", "increment-wrap")
 def named_values(
     kind: NodeType | None, values: tuple[Value, ...] | Mapping[str, Value]
 ) -> tuple[dict[str, Value], tuple[Value, ...]]:
-    """Values by their widgets' names, and those that cannot be named: all of a class that is not known."""
+    """Values by their widgets' names, and those that cannot be named.
+
+    These are all of a class that is not known, or that had other widgets in the version that the file was saved by.
+    """
     if isinstance(values, Mapping):
         return dict(values), ()
     if kind is None:
@@ -31,16 +34,31 @@ def named_values(
         return OWN_LAYOUT[kind.name](values), ()
     values = _without_links(kind, values)
     named: dict[str, Value] = {}
-    at, left = 0, len(kind.widgets)
+    at, left, odd = 0, len(kind.widgets), 0
     for entry in kind.takes(named):
         if not entry.is_widget:
             continue
         if at >= len(values):
             break
         named[entry.name] = values[at]
+        odd += not _suits(entry, values[at])
         at, left = at + 1, left - 1
         at += _controls(entry, values[at:], left)
-    return named, ()
+    shifted = odd > 1 or (odd and (at < len(values) or len(named) < len(kind.widgets)))
+    return ({}, values) if shifted else (named, ())
+
+
+def _suits(entry: Input, value: Value) -> bool:
+    """Whether a value is of a widget's type, whatever its range."""
+    if value is None or entry.type in ("BOOLEAN", "STRING"):
+        return not (entry.type == "STRING" and isinstance(value, bool))
+    if entry.type in ("INT", "SEED", "FLOAT"):
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if entry.type in ("SAMPLER_NAME", "SCHEDULER_NAME", "FILE", "IMAGE_FILE"):
+        return isinstance(value, str)
+    if entry.type == "COMBO" and not isinstance(value, str):
+        return entry.choices is None or str(value) in map(str, entry.choices)
+    return True
 
 
 def complete(kind: NodeType, given: Mapping[str, Value]) -> dict[str, Value]:
