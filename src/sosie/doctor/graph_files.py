@@ -12,7 +12,8 @@ from sosie.core.finding import Rule
 from sosie.doctor.assembly import Parts, PlacedFile
 from sosie.doctor.recipes import R004
 from sosie.doctor.slots import R010, where_loaded
-from sosie.graph import Graph, Input, Node
+from sosie.graph import Graph, Node
+from sosie.graph.named_files import NamedFile, named_files
 from sosie.lora.training import plain
 from sosie.workspace.bill import Resolved
 from sosie.workspace.library import Library, model_roots
@@ -40,9 +41,6 @@ ROLES = {
 }
 """What files of a folder must be. Files of other folders are only looked for: they are no models of a family."""
 
-NO_FILES = ("pixel_space", "taesd", "taesdxl", "taesd3", "taef1")
-"""Names of VAELoader that mean no file of that name."""
-
 FACE_PACK = Path("insightface/models/antelopev2")
 """Where InstantIDFaceAnalysis looks; it downloads the pack while it runs if nothing is there."""
 
@@ -60,17 +58,18 @@ class GraphFiles:
 
         A file that is nothing for this node is given as not known, so that it is spoken of once (`check_files`).
         """
-        kind = node.type
-        entry = kind.input(name) if kind else None
-        value = node.inputs.get(name)
-        if entry is None or entry.type != "FILE" or not isinstance(value, str) or value in NO_FILES:
-            return None
+        found = next((file for file in named_files(node) if file.input == name), None)
+        return self.at(found) if found else None
+
+    def at(self, file: NamedFile) -> PlacedFile:
+        """A file that a node names."""
         try:
-            path = self.find(entry.folder, value)
+            path = self.find(file.folder, file.name)
         except SosieError:
-            return PlacedFile(value)
-        part = self.parts.of(Resolved(value, path)) if entry.folder in ROLES else PlacedFile(value, path)
-        return replace(part, model=None, lora=None) if misplaced(part, entry.folder) else part
+            return PlacedFile(file.name)
+        known = file.folder in ROLES or not file.folder
+        part = self.parts.of(Resolved(file.name, path)) if known else PlacedFile(file.name, path)
+        return replace(part, model=None, lora=None) if misplaced(part, file.folder) else part
 
     def loaded(self, node: Node, folder: str) -> tuple[PlacedFile, ...]:
         """The files that a node loads from a folder of ComfyUI, in the order of its inputs."""
@@ -102,45 +101,40 @@ class GraphFiles:
 
 def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
     """SOS-W010 to W012, SOS-R004 and R010, and what is to be said of the files themselves (SOS-F, SOS-K)."""
-    named = [(node, entry.name, entry.folder) for node in graph for entry in _entries(node)]
+    named = [(node, file) for node in graph for file in dict.fromkeys(named_files(node))]
     if named and not files.roots:
-        names = ", ".join(dict.fromkeys(plain(str(node.inputs[name])) for node, name, _ in named))
+        names = ", ".join(dict.fromkeys(plain(file.name) for _, file in named))
         message = f"{len(named)} files were not looked for ({names}): no folder of models is known"
         hint = 'name ComfyUI\'s in sosie.toml: model_folders = ["/path/to/ComfyUI/models"]'
         return [W011.at(subject, message, hint)]
     findings: list[Finding] = []
-    for node, name, folder in named:
-        findings += _file(node, name, folder, files, subject)
+    for node, file in named:
+        findings += _file(node, file, files, subject)
     if files.roots:
         findings += _face_pack(graph, files.roots, subject)
     return [*findings, *files.parts.findings]
 
 
-def _entries(node: Node) -> Iterator[Input]:
-    kind = node.type
-    for entry in kind.files if kind else ():
-        value = node.inputs.get(entry.name)
-        if isinstance(value, str) and value not in NO_FILES:
-            yield entry
-
-
-def _file(node: Node, name: str, folder: str, files: GraphFiles, subject: str) -> Iterator[Finding]:
-    value = str(node.inputs[name])
+def _file(node: Node, file: NamedFile, files: GraphFiles, subject: str) -> Iterator[Finding]:
     try:
-        files.find(folder, value)
+        path = files.find(file.folder, file.name)
     except UsageError as error:
         yield R004.at(subject, f"{plain(node.label)}: {error.message}", error.hint)
         return
     except SosieError as error:
-        hint = f"put it into {folder}/ of a model folder, or choose another in the node"
+        if not file.folder:
+            message = f"{plain(node.label)} names '{plain(file.name)}', which is in none of the model folders"
+            yield W010.at(subject, message, "what this class does with it is not known here", severity="info")
+            return
+        hint = f"put it into {file.folder}/ of a model folder, or choose another in the node"
         yield W010.at(subject, f"{plain(node.label)}: {error.message}", hint)
         return
-    if folder not in ROLES:
+    if file.folder and file.folder not in ROLES:
         return
-    part = files.parts.of(Resolved(value, files.find(folder, value)))
-    if misplaced(part, folder):
-        wanted = " or ".join(ROLES[folder])
-        message = f"{plain(node.label)}: '{plain(value)}' is {part.what}; this node loads a {wanted}"
+    part = files.parts.of(Resolved(file.name, path))
+    if misplaced(part, file.folder):
+        wanted = " or ".join(ROLES[file.folder])
+        message = f"{plain(node.label)}: '{plain(file.name)}' is {part.what}; this node loads a {wanted}"
         yield R010.at(subject, message, where_loaded(part))
 
 

@@ -15,13 +15,16 @@ from sosie.doctor.assembly import (
     called_family,
 )
 from sosie.doctor.graph_files import GraphFiles
+from sosie.doctor.slots import MODELS
 from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value
 from sosie.graph.guides import Loaded, guide_node
+from sosie.graph.named_files import lora_strength, named_files
 
 SAMPLERS = (
     "KSampler",
     "KSamplerAdvanced",
+    "KSampler (Efficient)",
     "SamplerCustom",
     "SamplerCustomAdvanced",
     "FaceDetailer",
@@ -30,7 +33,9 @@ SAMPLERS = (
 )
 
 DECODERS = ("VAEDecode", "VAEDecodeTiled")
-LORAS = ("LoraLoader", "LoraLoaderModelOnly", "LoraLoaderBypass")
+BASES = ("checkpoints", "diffusion_models")
+"""The folders of files that a stage draws with."""
+
 MASKS = ("mask", "attn_mask")
 """The inputs of guides that say where in the image they act."""
 
@@ -83,7 +88,7 @@ class Walk:
             seen.add(node.id)
             if not isinstance(node.inputs.get(name), Link):
                 entry = kind.input(name) if (kind := node.type) else None
-                return node.inputs.get(name, entry.fallback if entry else None)
+                return node.inputs.get(name, entry.fallback if entry and not node.unread else None)
             found = self._graph.source(node, name)
             node, name = (found[0], "value") if found else (None, "")
         return None
@@ -110,8 +115,10 @@ class Walk:
     def _through(self, node: Node, carries: str) -> tuple[str, ...]:
         """The inputs by which a node passes something on."""
         kind = node.type
-        if kind is None:
-            return (carries.lower(),)
+        if kind is None or (kind.is_open and not kind.inputs):
+            wired = [name for name, value in node.inputs.items() if isinstance(value, Link)]
+            told = [name for name in wired if carries.lower() in name.lower()]
+            return tuple(told or wired if "*" in node.outputs else told)
         if kind.name == "ComfySwitchNode":
             return ("on_true",) if self.value(node, "switch") is True else ("on_false",)
         return tuple(entry.name for entry in kind.inputs if carries in entry.type.split(","))
@@ -134,10 +141,13 @@ class Walk:
         return found[0] if found else None
 
     def base(self, node: Node) -> PlacedFile | None:
-        """The file of the model, if the node loads one."""
-        names = {"UNETLoader": "unet_name"}
-        name = names.get(node.kind, "ckpt_name" if "Checkpoint" in node.kind else "")
-        return self._files.part(node, name) if name else None
+        """The file of the model, if the node loads one; in a class that is not known, by what the file is."""
+        if node.link("model"):
+            return None
+        parts = [(file.folder, self._files.at(file)) for file in named_files(node)]
+        named = [part for folder, part in parts if folder in BASES]
+        told = [part for folder, part in parts if not folder and part.model and part.model.role in MODELS]
+        return next(iter([*named, *told]), None)
 
     def encoders(self, sampler: Node) -> tuple[tuple[PlacedFile, ...], TextLoader | None]:
         """The files of the text encoders and the node that loads them, or the checkpoint that brings them."""
@@ -199,12 +209,17 @@ class Walk:
                 yield from self._files.loaded(node, "vae") or self._files.loaded(node, "checkpoints")
 
     def loras(self, chain: list[Node]) -> Iterator[LoraPart]:
-        """The LoRAs on the model's way that have an effect."""
-        for node in chain:
-            part = self._files.part(node, "lora_name") if node.kind in LORAS else None
-            weight = self.number(node, "strength_model") if part else None
-            if part is not None and weight:
-                yield LoraPart(part, weight, denoiser_only=node.link("clip") is None)
+        """The LoRAs on the model's way that have an effect, those of stacks that are put on it too."""
+        stacked = ((one, above) for above in chain for one in (above, *self.up(above, "lora_stack", "LORA_STACK")))
+        for node, above in stacked:
+            for file in named_files(node):
+                part = self._files.at(file) if file.folder in ("loras", "") else None
+                if part is None or not (file.folder or part.lora):
+                    continue
+                weight = lora_strength(node, file, self.number)
+                alone = above.type is not None and above.link("clip") is None
+                if weight != 0:
+                    yield LoraPart(part, 1.0 if weight is None else weight, denoiser_only=alone)
 
     def guides(self, chain: list[Node]) -> Iterator[GuidePart]:
         """The identity guides on these ways that have an effect, each once."""

@@ -25,12 +25,13 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
     part = used.part
     if part.lora is None or part.path is None:
         return list(misplaced(a, part, ("lora",)))
-    if part.lora.family and a.family not in (part.lora.family, *part.lora.also):
+    if part.lora.family and a.family and a.family not in (part.lora.family, *part.lora.also):
         message = (
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
         return [a.finding(R014, message, f"train or get one for {a.title}")]
-    base = a.model if a.model and a.model.model else None
+    # A base of another format than safetensors has no tensors' names to compare with.
+    base = a.model if a.model and a.model.model and a.model.header else None
     path = base.path if base else None
     asked = a.variant or (path.name if path else "")
     header = base.header if base else None

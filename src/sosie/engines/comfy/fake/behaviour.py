@@ -21,9 +21,10 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "z_image_int8_convrot.safetensors",
             "z_image_turbo_bf16.safetensors",
             "z_image_turbo_int8_convrot.safetensors",
+            "flux-2-klein-4b.safetensors",
         ),
         "text_encoders": ("qwen_3_4b.safetensors", "qwen_3_4b_fp8_mixed.safetensors"),
-        "vae": ("ae.safetensors",),
+        "vae": ("ae.safetensors", "flux2-vae.safetensors"),
         "loras": ("character.safetensors", "ip-adapter-faceid-plusv2_sdxl_lora.safetensors"),
         "controlnet": ("instantid/diffusion_pytorch_model.safetensors",),
         "instantid": ("ip-adapter.bin",),
@@ -34,7 +35,7 @@ FILES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "ultralytics": ("bbox/face_yolov8m.pt",),
     }
 )
-"""What lies in the folders of `models/`: the files of the shipped recipes and of ComfyUI's Z-Image templates.
+"""What lies in the folders of `models/`: the files of the shipped recipes and of ComfyUI's Z-Image and klein templates.
 
 What a file holds is `FakeServer.disk.models[NAME]`.
 """

@@ -12,7 +12,7 @@ from sosie.engines.comfy.fake.behaviour import Behaviour, Graph
 from sosie.graph import Input, node_types
 from sosie.graph.notation import CONTROL, CORE, DYNAMIC, LINK, fits
 
-TEXT_ENCODERS = "stable_diffusion|sdxl|sd3|flux|lumina2|qwen_image"
+TEXT_ENCODERS = "stable_diffusion|sdxl|sd3|flux|flux2|lumina2|qwen_image|wan|hidream|chroma"
 """What CLIPLoader can be told that its file is for."""
 
 COMBOS: Mapping[str, tuple[str, ...]] = {
