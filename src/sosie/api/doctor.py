@@ -9,7 +9,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sosie.api.needs import MODEL_SUFFIXES, Examination, check_here, check_purpose, is_dataset, needs_of_all
+from sosie.api.needs import (
+    MODEL_SUFFIXES,
+    Examination,
+    check_here,
+    check_purpose,
+    is_dataset,
+    needs_of_all,
+    subject_path,
+)
 from sosie.api.recipes import R001
 from sosie.core import Draw, Finding, Recipe, Request, Result, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
@@ -58,10 +66,22 @@ def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -
     if how.recipe and not any(map(is_server, subjects)):
         hint = f"sosie doctor {how.recipe}, or sosie doctor comfy:URL --recipe {how.recipe}"
         raise UsageError("--recipe says what a ComfyUI server shall run, and none was named", hint)
+    _expect_workflow(subjects, how)
     if not subjects or how.machine is not None:
         yield _machine(workspace, subjects, how)
     for subject in subjects:
         yield from _subject(workspace, subject, how)
+
+
+def _expect_workflow(subjects: tuple[str, ...], how: Examination) -> None:
+    """Raises `UsageError` for servers of a workflow that run none, or for none that was named."""
+    if not how.engine:
+        return
+    if not is_server(how.engine):
+        raise UsageError(f"engine '{how.engine}' runs no ComfyUI workflows", "--engine comfy:http://127.0.0.1:8188")
+    if not any(subject_path(subject).suffix == ".json" for subject in subjects):
+        hint = f"sosie doctor WORKFLOW.json --engine {how.engine}"
+        raise UsageError("--engine says where a workflow is to run, and none was named", hint)
 
 
 def is_server(subject: str) -> bool:
@@ -79,7 +99,7 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
     if colon and kind in ("recipe", "character"):
         yield _recipe(workspace, name, how) if kind == "recipe" else _character(workspace, name)
         return
-    path = workspace.path(subject)
+    path = subject_path(subject)
     if path.exists():
         yield from _path(workspace, path, subject, how)
         return
@@ -134,8 +154,8 @@ def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> G
         if path.suffix == ".toml":
             yield _recipe_file(workspace, path, subject, how)
         else:
-            examine_it = _workflow if path.suffix == ".json" else _file
-            yield examine_it(workspace, path, subject)
+            is_graph = path.suffix == ".json"
+            yield _workflow(workspace, path, subject, how) if is_graph else _file(workspace, path, subject)
     elif (path / "character.toml").is_file():
         yield _character(workspace, path.name)
     elif (path / "model_index.json").is_file():
@@ -206,8 +226,12 @@ def _of_recipe(workspace: Workspace, recipe: Recipe, checkup: Checkup, how: Exam
     return replace(checkup, findings=(*findings, *more), disk=plan)
 
 
-def _workflow(workspace: Workspace, path: Path, subject: str) -> Checkup:
-    """A ComfyUI graph: its wires, its files, and what each sampler is put together from."""
+def _workflow(workspace: Workspace, path: Path, subject: str, how: Examination) -> Checkup:
+    """A ComfyUI graph: its wires, its files, and what each sampler is put together from; or on servers."""
+    if how.engine:
+        from sosie.servers.workflows import check_on_servers
+
+        return Checkup(subject, "workflow", str(path), findings=tuple(check_on_servers(workspace, path, how.engine)))
     from sosie.doctor.workflows import check_workflow
 
     findings = check_workflow(workspace, path, workspace.known_table)

@@ -47,7 +47,7 @@ MAX_IMAGES = 10_000
 UNDERSTOOD = (A008.code,)
 """What was read from a prompt beside its words, which is always said."""
 
-MISSING_HERE = (R002.code, R004.code, R013.code)
+MISSING_HERE = (R002.code, R004.code, R013.code, "SOS-W010", "SOS-W012")
 """Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
 
 
@@ -132,6 +132,7 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
         findings += judging
         tasks = _tasks(order, asked, requests, judge)
+        findings += _told_here(session, order)
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
         findings = list(dict.fromkeys(findings))
@@ -179,6 +180,18 @@ def _check_files(order: Order, bill: Bill) -> list[Finding]:
     if bill.remote:
         return [finding for finding in findings if finding.code not in MISSING_HERE]
     return findings
+
+
+def _told_here(session: Session, order: Order) -> list[Finding]:
+    """What the doctor sees of a workflow: why a server refuses it, or fails. No error: the server may know better."""
+    if order.workflow is None:
+        return []
+    from sosie.doctor.workflows import check_graph
+
+    workflow, workspace = order.workflow, session.workspace
+    found = check_graph(workspace, workflow.compiler.graph, workflow.path.name, workspace.known_table)
+    serious = [finding for finding in found if finding.severity != "info" and finding.code not in MISSING_HERE]
+    return [replace(finding, severity="warning") for finding in serious]
 
 
 def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str], Engine]:

@@ -28,7 +28,7 @@ class Examination:
     """How to look: recorded `nvidia-smi` text in place of this machine, and what recipes and datasets are for.
 
     `trigger` is the token that a dataset's captions must hold, `family` what is trained on it, `recipe` what
-    ComfyUI servers are to run.
+    ComfyUI servers are to run, `engine` the servers that a workflow is to run on.
     """
 
     machine: Path | None = None
@@ -36,6 +36,7 @@ class Examination:
     family: str = ""
     purpose: Purpose = field(default_factory=Purpose)
     recipe: str = ""
+    engine: str = ""
 
 
 def parse_bytes(text: str) -> int:
@@ -45,6 +46,11 @@ def parse_bytes(text: str) -> int:
     if size <= 0:
         raise UsageError(f"'{text}' is no size; expected a number and one of {', '.join(UNITS)}", "--quota 50GB")
     return size
+
+
+def subject_path(subject: str) -> Path:
+    """The path that a subject may be: looked for where the user stands, in whichever workspace the command works."""
+    return Path(subject).expanduser()
 
 
 def check_purpose(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Purpose:
@@ -57,7 +63,7 @@ def check_purpose(workspace: Workspace, subjects: tuple[str, ...], how: Examinat
     if not (asked.quota or asked.training or asked.precision or how.family):
         return asked
     recipes = named_recipes(workspace, subjects)
-    folders = [path for path in map(workspace.path, subjects) if path.is_dir() and is_dataset(path)]
+    folders = [path for path in map(subject_path, subjects) if path.is_dir() and is_dataset(path)]
     if asked.training < 0:
         raise UsageError(f"--training {asked.training} is no number of steps", "--training 3000")
     if (asked.quota or asked.training) and not recipes:
@@ -78,7 +84,7 @@ def named_recipes(workspace: Workspace, subjects: tuple[str, ...]) -> tuple[Reci
     found: list[Recipe] = []
     for subject in subjects:
         kind, _, name = subject.partition(":")
-        path = workspace.path(subject)
+        path = subject_path(subject)
         try:
             if kind == "recipe" and name:
                 found.append(load_recipe(workspace, name))

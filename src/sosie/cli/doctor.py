@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--family", default="", help="What is trained on a dataset, for --precision: zimage, sdxl.")
 @click.option("--trigger", default="", help="The token that a dataset's captions must hold.")
 @click.option("--recipe", default="", help="What a ComfyUI server is to run: its nodes and files are compared.")
+@click.option("--engine", default="", help="Where a workflow is to run: comfy:URL. Its nodes and files are compared.")
 @click.option("--fix", is_flag=True, help="Mend what can be mended without loss, after asking.")
 @click.option("--yes", is_flag=True, help="The answer to --fix.")
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
@@ -85,7 +86,7 @@ def _examination(flags: dict[str, Any]) -> Examination:
 
     quota = 0 if flags["quota"] is None else parse_bytes(flags["quota"])
     purpose = Purpose(flags["training"], precision=flags["precision"] or "", quota=quota)
-    return Examination(flags["machine"], flags["trigger"], flags["family"], purpose, flags["recipe"])
+    return Examination(flags["machine"], flags["trigger"], flags["family"], purpose, flags["recipe"], flags["engine"])
 
 
 def _mend(output: Output, workspace: Workspace, subjects: tuple[str, ...], how: Examination, yes: bool) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from sosie.files.foreign import as_line
 from sosie.graph import Graph, Node, read_workflow
 from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
 from sosie.graph.build import Place
+from sosie.graph.named_files import NO_FILES
 from sosie.graph.notation import Kinds
 from sosie.graph.settings import Pins, apply_settings
 from sosie.graph.to_api import to_api
@@ -46,7 +47,7 @@ class WorkflowCompiler:
         """
         del smaller
         attached = attach(self.graph, plan, self.pins)
-        files = tuple(_files(attached.graph, attached.output))
+        files = used_files(attached.graph, attached.graph.above(attached.output))
         drawn = tuple(_said(self.graph.nodes[at.node], plan, text) for at, text in attached.drawn.items())
         finish = partial(StageOutput, findings=drawn)
         sent = CompiledGraph(to_api(attached.graph), attached.output, files=files, finish=finish)
@@ -142,12 +143,13 @@ def _possible(size: tuple[int, int] | None) -> tuple[int, int]:
     return size if size is not None and fits else USUAL
 
 
-def _files(graph: Graph, output: str) -> Iterator[FileUse]:
-    """The model files that would be loaded, so that a server which has them in another folder is no obstacle."""
-    for name in graph.above(output):
-        node = graph.nodes[name]
-        kind = node.type
-        for entry in kind.files if kind else ():
-            value = node.inputs.get(entry.name)
-            if isinstance(value, str):
-                yield FileUse(node.id, entry.name, (value,), entry.folder)
+def used_files(graph: Graph, nodes: Iterable[str]) -> tuple[FileUse, ...]:
+    """The model files that nodes would load, so that a server which has them in another folder is no obstacle."""
+    return tuple(use for name in nodes for use in _files(graph.nodes[name]))
+
+
+def _files(node: Node) -> Iterator[FileUse]:
+    for entry in node.type.files if node.type else ():
+        value = node.inputs.get(entry.name)
+        if isinstance(value, str) and value not in NO_FILES:
+            yield FileUse(node.id, entry.name, (value,), entry.folder)
