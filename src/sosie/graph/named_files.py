@@ -12,7 +12,7 @@ from sosie.files.suffixes import SUFFIXES
 from sosie.graph.graph import Link, Node
 
 NO_FILES = frozenset(
-    {"", "None", "none", "[None]", "Baked VAE", "CHOOSE", "pixel_space", "taesd", "taesdxl", "taesd3", "taef1"}
+    {"None", "none", "[None]", "Baked VAE", "CHOOSE", "pixel_space", "taesd", "taesdxl", "taesd3", "taef1"}
 )
 """Values of loaders that mean no file of that name."""
 
@@ -43,8 +43,9 @@ def named_files(node: Node) -> Iterator[NamedFile]:
             yield NamedFile(entry.name, value, entry.folder)
     for name, value in node.inputs.items():
         table = object_or_none(value)
-        if table is not None and table.get("on") is not False and as_text(table.get("lora")) not in NO_FILES:
-            yield NamedFile(name, as_text(table["lora"]), "loras")
+        lora = as_text(table.get("lora")) if table else ""
+        if table is not None and table.get("on") is not False and lora and lora not in NO_FILES:
+            yield NamedFile(name, lora, "loras")
         elif kind is None:
             yield from (NamedFile(name, text, "") for text in _file_names(value))
     if kind is None:
