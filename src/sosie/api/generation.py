@@ -15,6 +15,7 @@ from sosie.core.finding import Rule, has_errors
 from sosie.core.plan import needed_stages
 from sosie.core.schema import digest
 from sosie.doctor.fit.partners import R013
+from sosie.doctor.graph_files import W010, W012
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.engines import DEFAULT, scheme_of
@@ -47,7 +48,7 @@ MAX_IMAGES = 10_000
 UNDERSTOOD = (A008.code,)
 """What was read from a prompt beside its words, which is always said."""
 
-MISSING_HERE = (R002.code, R004.code, R013.code, "SOS-W010", "SOS-W012")
+MISSING_HERE = (R002.code, R004.code, R013.code, W010.code, W012.code)
 """Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
 
 
