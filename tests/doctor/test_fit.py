@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -388,3 +390,66 @@ def test_only_guides_that_act_at_the_same_place_and_time_are_piled_up(place: Wor
         (early, {"start_at": 0.4}, True),
     ):
         assert ("SOS-R032" in codes(place, two_faces(first, second))) == piled, (first, second)
+
+
+def test_an_encoder_in_gguf_sees_only_with_its_mmproj_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "sosie.toml").write_text('model_folders = ["models"]\n')
+    texts = tmp_path / "models" / "text_encoders"
+    encoder = "Qwen2.5-VL-7B-Instruct-Q4_K_M.gguf"
+    gguf(texts / encoder, "qwen2vl", {"output_norm.weight": [3584]})
+    gguf(tmp_path / "models" / "diffusion_models" / "edit.gguf", "qwen_image", {"txt_norm.weight": [3584]})
+    model(tmp_path / "models" / "vae" / file(WAN), WAN)
+    graph = apart("x", ("x",), "qwen_image", WAN)
+    graph |= {
+        "picture": node("LoadImage", image="a.png"),
+        "unet": node("UnetLoaderGGUF", unet_name="edit.gguf"),
+        "clip": node("CLIPLoaderGGUF", clip_name=encoder, type="qwen_image"),
+        "yes": node("TextEncodeQwenImageEdit", clip=["clip", 0], prompt="x", vae=["vae", 0], image=["picture", 0]),
+    }
+    place = open_workspace(tmp_path)
+    (found,) = bad(place, graph)
+    assert (found.code, "Qwen2.5-VL-7B-Instruct-mmproj-F16.gguf" in found.hint) == ("SOS-R016", True)
+    gguf(texts / "mmproj-F16.gguf", "clip", {"v.patch_embd.weight": [1280, 3, 14, 14], "mm.0.weight": [5120, 5120]})
+    assert codes(place, graph) == ["SOS-R016"]
+    (texts / "mmproj-F16.gguf").rename(texts / "Qwen2.5-VL-7B-Instruct-mmproj-F16.gguf")
+    assert codes(place, graph) == []
+    blind = graph | {"yes": node("CLIPTextEncode", text="x", clip=["clip", 0])}
+    (texts / "Qwen2.5-VL-7B-Instruct-mmproj-F16.gguf").unlink()
+    assert codes(place, blind) == []
+
+
+GGUF_ENCODERS: list[tuple[str, str, dict[str, list[int]], list[str]]] = [
+    ("lumina2", "qwen3", {"output_norm.weight": [2560]}, []),
+    ("lumina2", "qwen3", {"output_norm.weight": [4096]}, ["SOS-R011"]),
+    ("lumina2", "t5encoder", {"enc.output_norm.weight": [4096]}, ["SOS-R011"]),
+]
+
+
+@pytest.mark.parametrize(("architecture", "encoder", "tensors", "expected"), GGUF_ENCODERS)
+def test_files_in_gguf_are_known_by_what_they_say_of_themselves(
+    tmp_path: Path, architecture: str, encoder: str, tensors: dict[str, list[int]], expected: list[str]
+) -> None:
+    (tmp_path / "sosie.toml").write_text('model_folders = ["models"]\n')
+    gguf(tmp_path / "models" / "unet" / "z.gguf", architecture, {"cap_embedder.1.weight": [3840, 2560]})
+    gguf(tmp_path / "models" / "clip" / "t.gguf", encoder, tensors)
+    model(tmp_path / "models" / "vae" / file(SIXTEEN), SIXTEEN)
+    graph = apart("x", ("x",), "lumina2", SIXTEEN)
+    graph["unet"] = node("UnetLoaderGGUF", unet_name="z.gguf")
+    graph["clip"] = node("CLIPLoaderGGUF", clip_name="t.gguf", type="lumina2")
+    assert codes(open_workspace(tmp_path), graph) == expected
+
+
+def gguf(path: Path, architecture: str, tensors: dict[str, list[int]]) -> None:
+    """A file of version 3 whose tensors are F16 and zeros; shapes as in PyTorch."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 1)
+    head += text("general.architecture") + struct.pack("<I", 8) + text(architecture)
+    end = 0
+    for name, shape in tensors.items():
+        head += text(name) + struct.pack(f"<I{len(shape)}QIQ", len(shape), *reversed(shape), 1, end)
+        end += -(-2 * math.prod(shape) // 32) * 32
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(head + bytes(-len(head) % 32) + bytes(end))

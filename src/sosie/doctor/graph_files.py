@@ -10,10 +10,13 @@ from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Parts, PlacedFile
+from sosie.doctor.model_files import F104
 from sosie.doctor.recipes import R004
 from sosie.doctor.slots import R010, where_loaded
+from sosie.files.storage import is_loaded_by
 from sosie.graph import Graph, Node
 from sosie.graph.named_files import NamedFile, named_files
+from sosie.graph.notation import CORE
 from sosie.lora.training import plain
 from sosie.workspace.bill import Resolved
 from sosie.workspace.library import Library, model_roots
@@ -73,9 +76,7 @@ class GraphFiles:
 
     def loaded(self, node: Node, folder: str) -> tuple[PlacedFile, ...]:
         """The files that a node loads from a folder of ComfyUI, in the order of its inputs."""
-        kind = node.type
-        names = (entry.name for entry in kind.files if entry.folder == folder) if kind else ()
-        return tuple(part for name in names if (part := self.part(node, name)) is not None)
+        return tuple(self.at(file) for file in named_files(node) if file.folder == folder)
 
     def find(self, folder: str, name: str) -> Path:
         """A file by its name in a folder of ComfyUI, else anywhere in the model folders.
@@ -112,7 +113,20 @@ def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
         findings += _file(node, file, files, subject)
     if files.roots:
         findings += _face_pack(graph, files.roots, subject)
-    return [*findings, *files.parts.findings]
+    suited = _suited(named, files)
+    told = (each for each in files.parts.findings if each.code != F104.code or each.subject not in suited)
+    return [*findings, *told]
+
+
+def _suited(named: list[tuple[Node, NamedFile]], files: GraphFiles) -> set[str]:
+    """The files, by their paths, of which every node that names them loads how they are stored."""
+    good: dict[str, bool] = {}
+    for node, file in named:
+        part, pack = files.at(file), node.type.pack if node.type else ""
+        if part.path is not None and part.model is not None:
+            loads = is_loaded_by(part.model.storage, "" if pack == CORE else pack)
+            good[str(part.path)] = good.get(str(part.path), True) and loads
+    return {path for path, loads in good.items() if loads}
 
 
 def _file(node: Node, file: NamedFile, files: GraphFiles, subject: str) -> Iterator[Finding]:

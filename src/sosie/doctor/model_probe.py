@@ -15,8 +15,7 @@ from typing import Literal
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
 from sosie.core.finding import Rule
-from sosie.files.safetensors import Header, TensorInfo
-from sosie.workspace.known import read_tensor
+from sosie.files.safetensors import Header, TensorInfo, read_tensor
 
 F120 = Rule("SOS-F120", "error", "A model file holds NaN or infinite weights")
 F121 = Rule("SOS-F121", "error", "A model file is all zeros where it was probed")

@@ -26,6 +26,7 @@ LOADED_BY = {
     "instantid": ("instantid", "InstantIDModelLoader"),
     "upscaler": ("upscale_models", "UpscaleModelLoader"),
     "lora": ("loras", "LoraLoader"),
+    "projector": ("text_encoders", "the loader of its encoder, which finds it by its name"),
 }
 """The folder of ComfyUI's models that a role lies in, and the node that loads it."""
 

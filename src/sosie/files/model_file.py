@@ -13,7 +13,7 @@ from sosie.files.foreign import as_list, as_object, as_text, read_object
 from sosie.files.gguf import read_gguf
 from sosie.files.pickles.pickled import is_pickled, read_pickled
 from sosie.files.regular import open_regular
-from sosie.files.safetensors import Header, TensorInfo, read_header
+from sosie.files.safetensors import Header, TensorInfo, read_header, read_tensor
 from sosie.files.signature import COMFY, COMPONENTS, FamilyClaim, Signed, claims, components, nearest_part
 from sosie.files.storage import parameters, storage, unpacked
 
@@ -22,6 +22,10 @@ DENOISERS = ("unet", "transformer")
 
 WEIGHTLESS = ("Scheduler", "Tokenizer", "TokenizerFast", "Processor", "FeatureExtractor")
 """Endings of the classes of components that hold no tensors."""
+
+
+MAX_MARK = 4096
+"""Bytes of a small tensor of JSON (`.comfy_quant`) that are read."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +189,7 @@ def identify_header(
     """
     if not header.tensors:
         return Broken(path, f"{path} holds no tensors", "get the model as a .safetensors file with its weights")
-    kind = kind or storage(header)
+    kind = kind or _stored(path, header)
     logical = unpacked(header)
     models = tuple(_model(path, header, claim, (kind, size)) for claim in claims(logical, families))
     if len(models) > 1:
@@ -197,6 +201,16 @@ def identify_header(
         first = next(iter(header.tensors))
         return Unknown(path, "", f"none of its {len(header.tensors)} tensors is known (the first is {first[:80]!r})")
     return Unknown(path, near.family, near.because)
+
+
+def _stored(path: Path, header: Header) -> str:
+    """The storage; of ComfyUI's own quantisations, whether weights are rotated, a small tensor beside them tells."""
+    kind = storage(header)
+    mark = next((name for name in header.tensors if name.endswith(".comfy_quant")), "")
+    told = header.metadata.get("_quantization_metadata", "")
+    if mark and kind.endswith("-comfy") and path.is_file():
+        told = read_tensor(path, header.tensors[mark].offsets, MAX_MARK).decode("utf-8", "replace")
+    return kind.replace("-comfy", "-convrot") if "convrot" in told and '"convrot": false' not in told else kind
 
 
 def _model(path: Path, header: Header, claim: FamilyClaim, stored: tuple[str, int]) -> ModelFile:

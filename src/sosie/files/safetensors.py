@@ -203,3 +203,14 @@ _OTHER_FORMATS = {
     b"\x80": "a Python pickle (it can run code)",
     b"{": "a JSON file",
 }
+
+
+def read_tensor(path: Path, offsets: tuple[int, int], limit: int) -> bytes:
+    """The first bytes, at most `limit`, of what stands at `offsets` after the header of a safetensors file."""
+    try:
+        with open_regular(path) as stream:
+            start = 8 + int.from_bytes(stream.read(8), "little") + offsets[0]
+            stream.seek(start)
+            return stream.read(min(limit, offsets[1] - offsets[0]))
+    except (OSError, OverflowError, ValueError) as error:
+        raise BadModelError(f"{path} cannot be read: {error}") from None

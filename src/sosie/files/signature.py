@@ -176,7 +176,7 @@ def nearest_part(header: Header, families: Iterable[Signed]) -> Near | None:
     best: tuple[tuple[float, int], Near] | None = None
     for family in families:
         for part in family.parts:
-            for prefix in part.prefixes:
+            for prefix in part.prefixes if part.architecture in ("", names.architecture) else ():
                 misses = [miss for mark in part.marks if (miss := _miss(names, prefix, mark))]
                 held = len(part.marks) - len(misses)
                 rank = (held / len(part.marks), held)

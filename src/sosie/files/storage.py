@@ -41,9 +41,20 @@ LOADERS = {
     "gptq": "transformers with GPTQModel",
     "gguf": "ComfyUI with the node pack ComfyUI-GGUF, or diffusers with GGUFQuantizationConfig",
     "scaled": "ComfyUI (its scales are no part of the plain model: diffusers would ignore them)",
+    "convrot": "ComfyUI of 2026 or later (its weights are rotated before they are rounded: other loaders read noise)",
     "comfy": "ComfyUI of late 2025 or later (`.comfy_quant`; other loaders ignore its scales)",
 }
 """What loads a storage, by its name, its beginning (`gguf-Q4_K`) or its end (`fp8_e4m3-scaled`)."""
+
+NODES = {
+    "gguf": "ComfyUI-GGUF",
+    "svdquant": "ComfyUI-nunchaku",
+    "awq": "ComfyUI-nunchaku",
+}
+"""The pack of nodes that loads a storage which ComfyUI's own nodes do not."""
+
+OWN = ("nvfp4", "mxfp8", "scaled", "comfy", "convrot")
+"""What ComfyUI's own nodes load."""
 
 UNKNOWN_SIZE = -1
 """The size of an axis that only the data would tell."""
@@ -95,6 +106,12 @@ def loader(name: str) -> str:
     """What loads the storage of that name; empty if everything does."""
     first, _, last = name.partition("-")
     return LOADERS.get(name) or LOADERS.get(first) or LOADERS.get(last, "")
+
+
+def is_loaded_by(name: str, pack: str) -> bool:
+    """Whether the nodes of a pack (empty: ComfyUI's own) load the storage of that name; false where it is not known."""
+    first, _, last = name.partition("-")
+    return any(word in OWN if not pack else NODES.get(word) == pack for word in (name, first, last))
 
 
 def parameters(header: Header) -> int:

@@ -12,7 +12,10 @@ from sosie.files.suffixes import SUFFIXES
 from sosie.graph.graph import Link, Node
 
 NO_FILES = frozenset(
-    {"None", "none", "[None]", "Baked VAE", "CHOOSE", "pixel_space", "taesd", "taesdxl", "taesd3", "taef1"}
+    {
+        *("None", "none", "[None]", "Baked VAE", "CHOOSE"),
+        *("pixel_space", "taesd", "taesdxl", "taesd3", "taef1", "taef2", "taeqi2_1"),
+    }
 )
 """Values of loaders that mean no file of that name."""
 

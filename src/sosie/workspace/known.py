@@ -13,8 +13,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, ConfigError, NotFoundError
 from sosie.files.foreign import object_or_none, read_json
-from sosie.files.regular import open_regular
-from sosie.files.safetensors import Header
+from sosie.files.safetensors import Header, read_tensor
 from sosie.files.whole import make_folder, write_json
 
 MAX_TENSOR = 65_536
@@ -38,17 +37,6 @@ def fingerprint(path: Path, header: Header, tensor: str) -> str:
     if len(data) != info.offsets[1] - info.offsets[0]:
         raise BadModelError(f"{path}: tensor {tensor!r} is larger than {MAX_TENSOR:,} bytes or not all there")
     return hashlib.sha256(info.dtype.encode() + b"\0" + data).hexdigest()
-
-
-def read_tensor(path: Path, offsets: tuple[int, int], limit: int) -> bytes:
-    """The first bytes, at most `limit`, of what stands at `offsets` after the header of a safetensors file."""
-    try:
-        with open_regular(path) as stream:
-            start = 8 + int.from_bytes(stream.read(8), "little") + offsets[0]
-            stream.seek(start)
-            return stream.read(min(limit, offsets[1] - offsets[0]))
-    except (OSError, OverflowError, ValueError) as error:
-        raise BadModelError(f"{path} cannot be read: {error}") from None
 
 
 def read_known(table: Path) -> Table:

@@ -36,4 +36,7 @@ SPLIT = Part(
     parameters=PARAMETERS,
 )
 
-PARTS = (SINGLE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("distilled_guidance_layer.*"),), architecture="flux")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (SINGLE, SPLIT, GGUF)

@@ -83,6 +83,20 @@ USO = Part(
 
 CHECKPOINTS = (bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")))
 
+GGUF = Part(
+    "denoiser",
+    "GGUF",
+    (
+        Mark("double_blocks.0.*"),
+        Mark("img_in.weight", 0, (WIDTH,)),
+    ),
+    absent=("distilled_guidance_layer.*", "double_stream_modulation_img.*"),
+    variants=_variants("img_in.weight", "guidance_in.*"),
+    variant="schnell",
+    architecture="flux",
+)
+"""By what a file says of itself, whatever it keeps of its biases."""
+
 PARTS = (
     *CHECKPOINTS,
     SINGLE,
@@ -90,4 +104,5 @@ PARTS = (
     _split("nunchaku", Mark("transformer_blocks.0.norm_k.weight", 0, (128,))),
     CONTROLNET,
     USO,
+    GGUF,
 )

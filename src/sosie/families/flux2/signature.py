@@ -49,4 +49,14 @@ SPLIT = Part(
     variant="of another size",
 )
 
-PARTS = (bundled(SINGLE, Mark("text_encoders.*")), SINGLE, SPLIT)
+GGUF = Part(
+    "denoiser",
+    "GGUF",
+    (Mark("double_stream_modulation_img.lin.weight"),),
+    variants=_variants("img_in.weight"),
+    variant="of another size",
+    architecture="flux",
+)
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (bundled(SINGLE, Mark("text_encoders.*")), SINGLE, SPLIT, GGUF)

@@ -12,6 +12,9 @@ from sosie.files.signature import COMFY, Mark, Part
 
 WIDTH = 2560
 
+GGUF = Part("denoiser", "GGUF", (Mark("caption_projection.0.linear.weight"),), architecture="hidream")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
 PARTS = (
     Part(
         "denoiser",
@@ -23,4 +26,5 @@ PARTS = (
         ),
         prefixes=("", COMFY),
     ),
+    GGUF,
 )

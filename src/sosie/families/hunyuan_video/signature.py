@@ -39,4 +39,7 @@ SPLIT = Part(
     variant="1.0",
 )
 
-PARTS = (ONE, ONE_FIVE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("double_blocks.0.*"),), variant="1.0", architecture="hyvid")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (ONE, ONE_FIVE, SPLIT, GGUF)

@@ -34,4 +34,7 @@ SPLIT = Part(
     variants=(Variant("LTX-2", (Mark("audio_proj_in.*"),)),),
 )
 
-PARTS = (SINGLE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("patchify_proj.weight"),), architecture="ltxv")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (SINGLE, SPLIT, GGUF)

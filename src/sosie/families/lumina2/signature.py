@@ -39,4 +39,7 @@ SPLIT = Part(
     parameters=PARAMETERS,
 )
 
-PARTS = (bundled(SINGLE, Mark("text_encoders.*")), SINGLE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("cap_embedder.1.weight", 0, (WIDTH,)),), architecture="lumina2")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (bundled(SINGLE, Mark("text_encoders.*")), SINGLE, SPLIT, GGUF)

@@ -48,4 +48,9 @@ BLOCKWISE = Part(
     used_by="QwenImageDiffsynthControlnet",
 )
 
-PARTS = (TRANSFORMER, CONTROLNET, BLOCKWISE)
+GGUF = Part(
+    "denoiser", "GGUF", (Mark("txt_norm.weight", 0, (TEXT,)),), variant=TRANSFORMER.variant, architecture="qwen_image"
+)
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (TRANSFORMER, CONTROLNET, BLOCKWISE, GGUF)

@@ -7,7 +7,7 @@ other families too and belong to `autoencoders` and `clip`.
 
 from __future__ import annotations
 
-from sosie.files.signature import Mark
+from sosie.files.signature import Mark, Part
 from sosie.files.unet import ip_adapter, unet
 
 TEXT = 768
@@ -16,7 +16,11 @@ IMAGE_CHANNELS = (4, 8, 9)
 
 UNET_PARAMETERS = 859_520_964
 
+GGUF = Part("denoiser", "GGUF", (Mark("input_blocks.0.0.weight"),), architecture="sd1")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
 PARTS = (
     *unet(TEXT, IMAGE_CHANNELS, {"inpaint": 9, "pix2pix": 8}, UNET_PARAMETERS),
     ip_adapter(Mark("", sizes=(TEXT,))),
+    GGUF,
 )

@@ -58,4 +58,14 @@ CONTROLNET = Part(
 
 CHECKPOINTS = (bundled(SINGLE, Mark("first_stage_model.*")), bundled(SINGLE, Mark("text_encoders.*")))
 
-PARTS = (*CHECKPOINTS, SINGLE, SPLIT, CONTROLNET)
+GGUF = Part(
+    "denoiser",
+    "GGUF",
+    (Mark("joint_blocks.0.*"),),
+    variants=SINGLE.variants,
+    variant=SINGLE.variant,
+    architecture="sd3",
+)
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (*CHECKPOINTS, SINGLE, SPLIT, CONTROLNET, GGUF)

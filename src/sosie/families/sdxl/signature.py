@@ -141,4 +141,7 @@ INSTANTID = Part(
 )
 """InstantID's adapter takes a face embedding of 512 numbers where IP-Adapter Plus takes an image's tokens."""
 
-PARTS = (*CHECKPOINTS, SGM_UNET, SGM_REFINER, *UNETS, *CONTROLNETS, INSTANTID, *IP_ADAPTERS)
+GGUF = Part("denoiser", "GGUF", (Mark("input_blocks.0.0.weight"),), architecture="sdxl")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (*CHECKPOINTS, SGM_UNET, SGM_REFINER, *UNETS, *CONTROLNETS, INSTANTID, *IP_ADAPTERS, GGUF)

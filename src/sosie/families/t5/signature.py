@@ -50,4 +50,17 @@ PLAIN = Part(
     variant=OTHER,
 )
 
-PARTS = (GGUF, GATED, PLAIN)
+NAMED = tuple(
+    Part(
+        "text-encoder",
+        "llama.cpp",
+        (Mark(_GGUF_NORM, 0, (4096,)),),
+        variants=(Variant("UMT5-XXL", (Mark("token_embd.weight", 0, (256384,)),)),),
+        variant="XXL",
+        architecture=architecture,
+    )
+    for architecture in ("t5encoder", "t5")
+)
+"""In GGUF, by what the file says of itself."""
+
+PARTS = (GGUF, *NAMED, GATED, PLAIN)

@@ -40,4 +40,7 @@ SPLIT = Part(
     variants=_variants("patch_embedding.bias"),
 )
 
-PARTS = (SINGLE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("blocks.0.*"),), variants=_variants("patch_embedding.bias"), architecture="wan")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (SINGLE, SPLIT, GGUF)

@@ -52,4 +52,7 @@ FUN_CONTROL = Part(
     used_by="ZImageFunControlnet or QwenImageDiffsynthControlnet",
 )
 
-PARTS = (FUN_CONTROL, bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")), SINGLE, SPLIT)
+GGUF = Part("denoiser", "GGUF", (Mark("cap_embedder.1.weight", 0, (WIDTH,)),), variant=SHARED, architecture="lumina2")
+"""By what a file says of itself, whatever it keeps of its biases."""
+
+PARTS = (FUN_CONTROL, bundled(SINGLE, Mark("text_encoders.*")), bundled(SINGLE, Mark("vae.*")), SINGLE, SPLIT, GGUF)
