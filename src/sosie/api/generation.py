@@ -190,7 +190,7 @@ def _told_here(session: Session, order: Order) -> list[Finding]:
     from sosie.doctor.workflows import check_graph
 
     workflow, workspace = order.workflow, session.workspace
-    found = check_graph(workspace, workflow.compiler.graph, workflow.path.name, workspace.known_table)
+    found = check_graph(workspace, workflow.drawing, workflow.path.name, workspace.known_table)
     serious = [finding for finding in found if finding.severity != "info" and finding.code not in MISSING_HERE]
     return [replace(finding, severity="warning") for finding in serious]
 

@@ -211,6 +211,8 @@ def _prompts(output: Output, prompt: str | None, file: Path | None, flags: dict[
 
 
 def _show_attempt(output: Output, item: Delivered) -> None:
+    from sosie.doctor.graph_structure import W009
+
     attempt = item.attempt
     if output.as_json:
         from sosie.api.lines import json_of
@@ -220,7 +222,7 @@ def _show_attempt(output: Output, item: Delivered) -> None:
         output.data(str(item.image))
     for finding in attempt.stored.notes.findings:
         if finding.severity != "error":
-            output.finding(finding)
+            output.finding(finding, always=finding.code == W009.code)
     if not item.kept:
         output.say(
             f"✗ attempt {attempt.plan.draw.attempt + 1} of image {attempt.plan.draw.index + 1}: "

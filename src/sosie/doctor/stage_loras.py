@@ -16,6 +16,10 @@ SHOWN = (L005.code,)
 """Infos of a LoRA that are worth a line here: how many of its tensors match."""
 
 
+OTHER_NAMES = ("svdquant", "awq", "gptq")
+"""Storages whose tensors are called otherwise than those that a LoRA is for: their names say nothing of it."""
+
+
 def check_stage_loras(assembly: Assembly) -> list[Finding]:
     """SOS-R010 for what is no LoRA, SOS-R014 for another family, and what the LoRA's own check (SOS-L) finds."""
     return [finding for lora in assembly.loras for finding in _lora(assembly, lora)]
@@ -30,8 +34,9 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
         return [a.finding(R014, message, f"train or get one for {a.title}")]
-    # A base of another format than safetensors has no tensors' names to compare with.
     base = a.model if a.model and a.model.model and a.model.header else None
+    if base is not None and base.model is not None and base.model.storage in OTHER_NAMES:
+        base = None
     path = base.path if base else None
     asked = a.variant or (path.name if path else "")
     header = base.header if base else None

@@ -70,7 +70,7 @@ def attach(graph: Graph, plan: Plan, pins: Pins | None = None) -> Attached:
     texts_left = {at: text for at, text in dynamic_texts(graph, output).items() if at not in changes}
     drawn = {at: draw_prompt(text, f"{plan.seed} {at.node} {at.input}") for at, text in texts_left.items()}
     choices = {at: drawn[at] for at, text in texts_left.items() if has_choices(text)}
-    return Attached(_needed(_changed(graph, {**changes, **drawn}), output), output, choices)
+    return Attached(needed(_changed(graph, {**changes, **drawn}), output), output, choices)
 
 
 def dynamic_texts(graph: Graph, output: str) -> dict[Place, str]:
@@ -283,7 +283,8 @@ def _image(node: Node) -> frozenset[str]:
     return frozenset(value.node for value in node.inputs.values() if isinstance(value, Link))
 
 
-def _needed(graph: Graph, output: str) -> Graph:
+def needed(graph: Graph, output: str) -> Graph:
+    """The graph of what a node needs, and of that node."""
     above = graph.above(output)
     return dataclasses.replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in above})
 

@@ -106,7 +106,8 @@ def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progr
             yield _judged(task, planned, stored, bench, None)
     if not missing:
         return
-    yield from (Note(f"prompt: {prompt}") for prompt in dict.fromkeys(planned.prompt for planned in missing))
+    prompts = dict.fromkeys(planned.prompt for planned in missing if planned.prompt)
+    yield from (Note(f"prompt: {prompt}") for prompt in prompts)
     for event in bench.engine.run(missing):
         if isinstance(event, Progress):
             yield event

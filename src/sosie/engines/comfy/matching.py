@@ -181,7 +181,9 @@ class _Node:
         elif takes.choices is not None and value not in takes.choices:
             shown = ", ".join(as_line(option, 60) for option in takes.choices[:6]) or "an empty list"
             message = f"is '{as_line(value, 80)}', which is none of its choices: {shown}"
-            yield self._at(Y011, name, message)
+            finding = self._at(Y011, name, message)
+            is_file = takes.type == "FILE" or not takes.choices
+            yield finding if is_file else replace(finding, hint="choose one of them in the node")
 
     def _numeric(self, takes: Input, name: str, value: Any) -> Iterator[Finding]:
         if isinstance(value, bool) or not isinstance(value, int | float):

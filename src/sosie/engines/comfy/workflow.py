@@ -18,7 +18,7 @@ from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, St
 from sosie.families.contract.draws import StageOutput
 from sosie.files.foreign import as_line
 from sosie.graph import Graph, Node, read_workflow
-from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts
+from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts, needed
 from sosie.graph.build import Place
 from sosie.graph.named_files import NO_FILES
 from sosie.graph.notation import Kinds
@@ -73,6 +73,11 @@ class Workflow:
     def output(self) -> str:
         """The node whose image is the result."""
         return self.compiler.pins.output or find_output(self.compiler.graph)
+
+    @property
+    def drawing(self) -> Graph:
+        """What the result is made by: of a graph with other ends, only that."""
+        return needed(self.compiler.graph, self.output)
 
 
 def open_workflow(path: Path, settings: Sequence[str] = (), kinds: Kinds | None = None) -> Workflow:
