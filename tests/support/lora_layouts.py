@@ -241,6 +241,17 @@ def unet(width: int, text: int, join: str = "_") -> dict[str, tuple[int, int]]:
 TE = ("lora_te_text_model_encoder_layers_{}_", 12, CLIP)
 TE1 = ("lora_te1_text_model_encoder_layers_{}_", 12, CLIP)
 
+KREA = {
+    **square(6144, "attn.to_q", "attn.to_gate", "attn.to_out.0"),
+    **{f"attn.to_{name}": (1536, 6144) for name in "kv"},
+    "ff.down": (6144, 16384),
+}
+ANIMA = {
+    **square(2048, *(f"{a}_attn_{b}" for a in ("self", "cross") for b in ("q_proj", "output_proj"))),
+    "cross_attn_k_proj": (2048, 1024),
+    **feed(2048, 8192, "mlp_layer1", "mlp_layer2"),
+}
+
 HEALTHY = (
     Layout(
         "sdxl", "kohya", (("lora_unet_input_blocks_7_1_transformer_blocks_{}_", 10, unet(1280, 2048)), TE1), "down", 8.0
@@ -366,6 +377,18 @@ HEALTHY = (
     Layout("hunyuan_dit", "official", (("base_model.model.blocks.{}.", 40, DIT),)),
     Layout("lumina2", "kohya", (("lora_unet_layers_{}_", 26, flat(LUMINA)),), "down", 4.0),
     Layout("lumina2", "ComfyUI names", (("diffusion_model.layers.{}.", 26, LUMINA),)),
+    Layout("krea2", "ai-toolkit", (("diffusion_model.transformer_blocks.{}.", 28, KREA),)),
+    Layout("krea2", "own names", (("diffusion_model.blocks.{}.", 28, square(6144, "attn.wq", "attn.wo")),)),
+    Layout("krea2", "without .0", (("transformer.transformer_blocks.{}.", 28, square(6144, "attn.to_out")),)),
+    Layout(
+        "qwen_image21",
+        "halves of gate_up",
+        (("transformer_blocks.{}.", 32, {"img_mlp.proj": (12288, 4096), "attn.to_q": (4096, 4096)}),),
+    ),
+    Layout(
+        "hunyuan_image", "kohya", (("lora_unet_double_blocks_{}_", 20, streams(3584, 14336, 14336, "_")),), "down", 4.0
+    ),
+    Layout("anima", "kohya", (("lora_unet_blocks_{}_", 28, ANIMA),), "down", 4.0),
 )
 """Layouts that ComfyUI of today reads whole."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sosie.families.anima.adapters import ADAPTERS
 from sosie.families.anima.partners import PARTNERS
 from sosie.families.anima.signature import PARTS
 from sosie.families.contract.family import Family
 
-FAMILY = Family(name="anima", title="Anima", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="anima", title="Anima", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from sosie.families.contract.family import Family
+from sosie.families.krea2.adapters import ADAPTERS
 from sosie.families.krea2.partners import PARTNERS
 from sosie.families.krea2.signature import PARTS
 
-FAMILY = Family(name="krea2", title="Krea 2", parts=PARTS, partners=PARTNERS)
+FAMILY = Family(name="krea2", title="Krea 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
