@@ -7,8 +7,10 @@ from dataclasses import replace
 from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, LoraPart
-from sosie.doctor.loras import L005, check_read_lora
+from sosie.doctor.loras import L005, check_read_lora, nearest_size
 from sosie.doctor.slots import misplaced
+from sosie.families import find_family
+from sosie.lora import Lora, coverage
 
 R014 = Rule("SOS-R014", "error", "A LoRA is for another family than the stage")
 
@@ -29,7 +31,7 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
     part = used.part
     if part.lora is None or part.path is None:
         return list(misplaced(a, part, ("lora",)))
-    if part.lora.family and a.family and a.family not in (part.lora.family, *part.lora.also):
+    if _is_for_another(a, part.lora):
         message = (
             f"LoRA '{part.name}' is for {part.lora.family}, the stage draws with {a.family}: it would have no effect"
         )
@@ -43,3 +45,14 @@ def _lora(a: Assembly, used: LoraPart) -> list[Finding]:
     found = check_read_lora(part.lora, path, asked, header, used.denoiser_only)
     kept = [finding for finding in found if finding.severity != "info" or finding.code in SHOWN]
     return [replace(finding, subject=a.subject, message=f"{a.where}: {finding.message}") for finding in kept]
+
+
+def _is_for_another(a: Assembly, lora: Lora) -> bool:
+    """True if it is known for another family than the stage, whose model less than half of it matches."""
+    if not lora.family or not a.family or a.family in (lora.family, *lora.also):
+        return False
+    family, header = find_family(a.family), a.model.header if a.model else None
+    if family is None or not family.adapters.tables:
+        return True
+    found = coverage(lora, header) if header is not None else coverage(lora, nearest_size(lora, family))
+    return found.matched == 0 or 2 * found.matched < found.total

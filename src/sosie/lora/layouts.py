@@ -58,7 +58,9 @@ PREFIXES = (
     Prefix("base_model.model.transformer.", "peft"),
     Prefix("base_model.model.", "peft"),
     Prefix("model.diffusion_model.", "comfy"),
+    Prefix("diffusion_model._orig_mod.", "comfy"),
     Prefix("diffusion_model.", "comfy"),
+    Prefix("transformer._orig_mod.", "diffusers"),
     Prefix("transformer.", "diffusers"),
     Prefix("unet.", "diffusers"),
     Prefix("text_encoder_3.", "diffusers", "text-encoder-3"),
@@ -76,7 +78,7 @@ PREFIXES = (
     Prefix("oft_te2_", "kohya", "text-encoder-2"),
     Prefix("oft_te_", "kohya", "text-encoder"),
     Prefix("lycoris_", "lycoris"),
-    Prefix("", "bare"),
+    *(Prefix(text, "bare") for text in ("pipe.dit.", "dit.", "net.", "module.", "_orig_mod.", "model.", "")),
 )
 
 SUFFIXES: Mapping[str, tuple[str, str]] = MappingProxyType(

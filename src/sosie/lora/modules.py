@@ -98,7 +98,7 @@ class Table:
 
     def find(self, component: Component, name: str) -> tuple[Module, ...]:
         """The modules that `name` means, in any spelling: a fused weight's all, in order; another's one; or none."""
-        flat = underscored(name)
+        flat = underscored(name).rstrip("_")
         found = self._by_name.get((component, flat), ())
         if not found and flat.endswith(("to_out", "to_out_0")):
             found = self._by_name.get((component, flat.removesuffix("_0") if flat.endswith("_0") else flat + "_0"), ())
