@@ -17,7 +17,7 @@ from sosie.doctor.disk import D016
 from sosie.doctor.leftovers import find_partials, open_files, size_text, why_kept
 from sosie.doctor.loras import L006, L008, L011, L014, check_lora
 from sosie.doctor.pickles import K012, K013
-from sosie.families import families, find_family
+from sosie.families import families
 from sosie.lora import read_lora
 from sosie.lora.convert import convert
 from sosie.workspace.workspace import Workspace
@@ -110,14 +110,9 @@ def _none(*_: object) -> tuple[Fix, ...]:
 
 
 def _lora(checkup: Checkup, finding: Finding, _: Opened) -> tuple[Fix, ...]:
-    """Of a LoRA that was examined itself and can be converted; no layout helps a loader without its algorithm."""
+    """Of a LoRA that was examined itself and can be converted: the hint says so, for it was tried."""
     path = Path(checkup.path)
-    if checkup.kind != "lora":
-        return ()
-    family = find_family(checkup.what.family if checkup.what else "")
-    if family is not None and "comfy" not in family.adapters.spellings:
-        return ()
-    if finding.code == L008.code and read_lora(path, families()).algorithms != ("lora",):
+    if checkup.kind != "lora" or "sosie lora convert" not in finding.hint:
         return ()
     return (_into(finding.code, "convert-lora", path, path.with_name(f"{path.stem}.comfy.safetensors")),)
 
