@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from json_lines import lines
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sosie.core.errors import UsageError
 from sosie.workspace.workspace import check_name
@@ -30,6 +31,10 @@ def folder(tmp_path: Path, references: list[Path]) -> Path:
     shutil.copy(references[2], place / "c.png")
     with Image.open(references[3]) as image:
         image.save(place / "d.avif", quality=90)
+    text = PngInfo()
+    text.add_itxt("workflow", "{}" * 1_000_000, zip=True)
+    with Image.open(references[4]) as image:
+        image.save(place / "e.png", pnginfo=text)
     (place / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(60))
     (place / "._a.jfif").write_bytes(b"\0\5\x16\7")
     return place
@@ -40,12 +45,15 @@ def test_a_folder_is_taken_with_all_its_pictures_under_their_true_endings(
 ) -> None:
     done = sosie("new", "web", folder, *DECLARED, "--workspace", tmp_path)
     assert done.code == 0, done.err
-    assert "4 of 4 images became references" in done.err
+    assert "5 of 5 images became references" in done.err
     assert "clip.mp4 (a video)" in done.err
     kept = sorted(path.name for path in (tmp_path / "characters" / "web" / "references").iterdir())
-    assert kept == ["00.jpg", "01.jpg", "02.jpg", "03.avif"]
+    assert kept == ["00.jpg", "01.jpg", "02.jpg", "03.avif", "04.png"]
     scored = sosie("score", "--character", "web", folder / "a.jfif", folder / "b", "--workspace", tmp_path, "--json")
     assert [row["scores"]["identity"][0]["value"] is not None for row in lines(scored.out)] == [True, True]
+    drawn = sosie("generate", "web", "smiling", "-n", 5, "--engine", "fake", "--workspace", tmp_path)
+    assert drawn.code in (0, 1), drawn.err
+    assert (tmp_path / "outputs" / "web").is_dir()
 
 
 def test_a_folder_without_pictures_names_those_that_have_them(sosie: Sosie, tmp_path: Path, folder: Path) -> None:

@@ -109,9 +109,11 @@ def offer(session: Session, character: Character, offers: Sequence[OfferedImage]
         members = [member for member in members if member.file not in lost]
         digests = {item.path: image_digest_or_none(item.path) for item in offers}
         first = _first_of_each(offers, digests)
+        before = tuple(members)
         corrected = _correct(members, first, trigger_of(character))
-        if corrected:
+        if before != tuple(members):
             image_set.write_members(folder, members)
+        if corrected:
             yield Note(
                 f"{len(corrected)} captions were changed where they came from, and are taken: {listed(corrected)}"
             )
@@ -161,7 +163,7 @@ def _correct(members: list[Member], given: Mapping[str | None, OfferedImage], tr
             told = with_words(member, trigger, item.captions)
             if told != replace(member, given=told.given):
                 corrected.append(item.path.name)
-        if item.source == member.source:
+        if item.source.startswith("file:"):
             told = replace(told, repeats=item.repeats)
         members[place] = told
     return corrected

@@ -13,6 +13,7 @@ from pathlib import Path
 from sosie.core import Environment, Finding, Plan, Progress, Render
 from sosie.core.finding import Rule
 from sosie.engines.scheme import Scheme, Supplies
+from sosie.files.images import read_image
 
 E005 = Rule("SOS-E005", "error", "The fake engine has no references to draw from")
 
@@ -43,8 +44,8 @@ class FakeEngine:
                 image = Image.new("RGB", size, (128, 128, 128))
             else:
                 reference = plan.character.references[plan.seed % len(plan.character.references)]
-                with Image.open(self._references[reference.sha256]) as source:
-                    image = source.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+                source = read_image(self._references[reference.sha256])
+                image = source.resize(size, Image.Resampling.LANCZOS)
                 image = ImageEnhance.Brightness(image).enhance(0.95 + (plan.seed >> 8) % 100 / 1000)
             yield Progress("generate", 2, 2)
             yield Render(image, plan, self.name, Environment(platform.python_version(), "any", "none", ()), 0.0)

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from sosie import __version__
+from sosie.files.images import read_image
 from sosie.reports.place import mark
 
 
@@ -37,8 +38,7 @@ def _templates() -> Environment:
 
 def inline(path: Path, side: int) -> str:
     """The picture as a data URL: WebP, no side longer than `side` pixels."""
-    with Image.open(path) as source:
-        image = source.convert("RGB")
+    image = read_image(path)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=88)

@@ -10,6 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
+from sosie.files.images import read_image
 from sosie.reports.report import Report, describe
 from sosie.store.record import StoredAttempt
 
@@ -95,8 +96,7 @@ def _tile(sheet: Image.Image, row: StoredAttempt, place: tuple[int, int], fonts:
 
 def _square(path: Path, size: int) -> Image.Image:
     """The picture, fitted into a square on grey."""
-    with Image.open(path) as source:
-        image = source.convert("RGB")
+    image = read_image(path)
     image.thumbnail((size, size), Image.Resampling.LANCZOS)
     if max(image.size) < size:
         scale = size / max(image.size)
