@@ -553,3 +553,35 @@ def test_a_pickle_that_runs_code_is_refused_and_never_run(
     assert "SOS-K0" in result.err
     assert not marker.exists()
     assert not list((tmp_path / "models").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_a_fetch_that_was_killed_before_its_origin_was_written_is_gone_on_with(
+    sosie: Sosie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pickled: bool
+) -> None:
+    if pickled:
+        torch = pytest.importorskip("torch")
+        source = tmp_path / "given.pth"
+        torch.save({"weight": torch.zeros(8)}, source)
+    else:
+        source = tmp_path / "given.safetensors"
+        source.write_bytes(save({"weight": np.zeros(8, np.float32)}))
+    workspace = tmp_path / "workspace"
+    workspace.mkdir()
+    words = ("model", "fetch", source, "--as", "mine", "--yes", "--workspace", workspace)
+
+    def killed(*_: object) -> list[object]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sosie.api.downloads.check_fetched", killed)
+        assert sosie(*words).code == 130
+    assert (workspace / "models/mine.safetensors").exists()
+    done = sosie(*words)
+    assert done.code in (0, 1), done.err
+    origin = read_origin(workspace / "models/mine.safetensors")
+    assert origin is not None
+    assert origin.fetched
+    assert bool(origin.converted) == pickled
+    left = sorted(path.name for path in (workspace / "models").iterdir())
+    assert left == [".mine.safetensors.origin.json", "mine.safetensors"]

@@ -6,7 +6,7 @@ import re
 import shutil
 import time
 from collections.abc import Collection, Generator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Literal
 
 from sosie.api.models import convert_model
 from sosie.core import Event, Finding, Progress, Recipe, RecipeFile, Result
-from sosie.core.errors import NotFoundError, UsageError, nearest
+from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.core.plan import needed_stages
 from sosie.doctor.downloads import check_fetched
@@ -29,9 +29,9 @@ from sosie.files.digest import asset_digest, file_digest
 from sosie.files.pickles.pickled import SUFFIXES as PICKLED
 from sosie.files.pickles.pickled import is_pickled
 from sosie.files.regular import open_regular
-from sosie.files.whole import give_name
+from sosie.files.whole import give_name, make_folder
 from sosie.workspace.bill import Bill, Resolved, resolve
-from sosie.workspace.origin import Origin, read_origin, write_origin
+from sosie.workspace.origin import Origin, origin_path, read_origin, write_origin
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
 
@@ -116,9 +116,8 @@ def list_files(workspace: Workspace, web: Web, what: str, name: str = "") -> Lis
 
 def check_room(workspace: Workspace, rows: Sequence[FetchRow]) -> list[Finding]:
     """SOS-N005 if the disk has no room for all of `rows`; a pickle and what is made of it are there together."""
-    sizes = [(row.bytes or 0) - row.have for row in rows]
-    twice = max((row.bytes or 0 for row in rows if row.published and _is_pickle(row.published)), default=0)
-    need = sum(sizes) + twice
+    pickles = [row.bytes or 0 for row in rows if row.published and _is_pickle(row.published)]
+    need = sum((row.bytes or 0) - row.have for row in rows) + max(pickles, default=0)
     free = shutil.disk_usage(workspace.root).free
     if need + RESERVE <= free:
         return []
@@ -138,19 +137,16 @@ def fetch(workspace: Workspace, web: Web, row: FetchRow, families: frozenset[str
     wanted = replace(source.wanted, size=row.bytes, sha256=row.file.sha256)
     raw = _raw_path(row.path, source)
     steps = copying(Path(source.url), wanted, raw) if _is_local(source) else downloading(web, wanted, raw)
-    done = yield from _described(row.file.name, steps)
-    findings: list[Finding] = []
+    with _promised(row, source, raw) as origin:
+        done = yield from _described(row.file.name, steps)
+        converted = _convert(done, row.path)
+    findings = converted or []
     if not row.file.sha256:
         message = f"{row.file.name}: neither its publisher nor a recipe says its SHA-256; what came has {done.sha256}"
         findings.append(N009.at(row.file.name, message, "compare it with the publisher's page"))
-    converted = _convert(done, row.path)
-    findings += converted or []
     findings += check_fetched(row.path, row.file.role, families, workspace.known_table)
-    record = Origin(
-        source=source.text,
-        title=source.title,
-        licence=row.file.licence,
-        commercial=row.file.commercial,
+    record = replace(
+        origin,
         sha256=done.sha256,
         bytes=done.bytes,
         fetched=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -158,6 +154,24 @@ def fetch(workspace: Workspace, web: Web, row: FetchRow, families: frozenset[str
     )
     write_origin(row.path, record)
     yield Fetched(row, row.path, record, done.received, tuple(findings), time.monotonic() - began)
+
+
+@contextmanager
+def _promised(row: FetchRow, source: Source, raw: Path) -> Generator[Origin]:
+    """Writes where a file will come from, before it has its name: a fetch that is killed can then be gone on with."""
+    # What a killed fetch made of a pickle, but did not come to record, is made again.
+    if raw != row.path and (known := read_origin(row.path)) is not None and not known.is_finished:
+        row.path.unlink(missing_ok=True)
+    file = row.file
+    origin = Origin(source.text, source.title, file.licence, file.commercial, file.sha256, row.bytes or 0, "")
+    make_folder(row.path.parent)
+    write_origin(row.path, origin)
+    try:
+        yield origin
+    except SosieError:
+        if not row.path.exists():
+            origin_path(row.path).unlink(missing_ok=True)
+        raise
 
 
 def _described(name: str, steps: Generator[Progress, None, Downloaded]) -> Generator[Progress, None, Downloaded]:
@@ -223,7 +237,7 @@ def _here(entry: Resolved, file: RecipeFile) -> FetchRow | None:
     if path is None or installed is None:
         return None
     try:
-        size = path.stat().st_size if path.is_file() else sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
+        size = sum(f.stat().st_size for f in ([path] if path.is_file() else path.rglob("*")) if f.is_file())
     except OSError:
         return None
     known = replace(file, bytes=size, source=file.source or installed.source)
@@ -231,8 +245,8 @@ def _here(entry: Resolved, file: RecipeFile) -> FetchRow | None:
         known = replace(known, source=fetched.source, sha256=file.sha256 or fetched.sha256)
         if not file.licence:
             known = replace(known, licence=fetched.licence, commercial=fetched.commercial)
-    known = replace(known, licence=known.licence or installed.licence)
-    return FetchRow(known, "here", path, size, fetched.title if fetched else "")
+    kept = replace(known, licence=known.licence or installed.licence)
+    return FetchRow(kept, "here", path, size, fetched.title if fetched else "")
 
 
 def _changed(row: FetchRow, file: RecipeFile) -> list[Finding]:
@@ -296,9 +310,10 @@ def _not_here(
 
 def _unless_there(row: FetchRow, source: Source) -> tuple[FetchRow, list[Finding]]:
     """The row as `here` if its path is this very file; SOS-N007 if it is another, or nobody can tell."""
-    if not row.path.exists():
-        return row, []
     fetched = read_origin(row.path)
+    killed = fetched is not None and not fetched.is_finished and fetched.source == source.text
+    if killed or not row.path.exists():
+        return row, []
     sha256 = (
         fetched.sha256 if fetched else ("" if _is_pickle(source) or not row.file.sha256 else asset_digest(row.path))
     )

@@ -20,7 +20,8 @@ class Origin:
     """The source, pinned (commit, version), what its publisher says, and what was downloaded when.
 
     `sha256` and `bytes` are those of the published file. `converted` is the SHA-256 of the file that
-    was made of it, where it was a pickle. `fetched` is the time in UTC, ISO 8601.
+    was made of it, where it was a pickle. `fetched` is the time in UTC, ISO 8601; empty while the fetch goes on, or
+    where it was killed.
     """
 
     source: str
@@ -31,6 +32,11 @@ class Origin:
     bytes: int
     fetched: str
     converted: str = ""
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the fetch ended."""
+        return bool(self.fetched)
 
 
 def origin_path(model: Path) -> Path:
