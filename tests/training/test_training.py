@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
 from collections import Counter
@@ -596,6 +597,46 @@ def test_a_killed_run_goes_on_to_the_same_losses_bit_for_bit(job: TrainingJob, w
     assert losses(rest) == [entry for entry in whole.losses if entry[0] >= first]
     ours, theirs = load_file(job.output), load_file(whole.path)
     assert all((ours[name] == theirs[name]).all() for name in theirs)
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["event"] == "stepped"] == [1, 2, 3, 4, 5, 6]
+
+
+def killed_before(job: TrainingJob, moment: int) -> bool:
+    """Begins a job, or goes on with it, in a child that kills itself before its change number `moment` of the disk."""
+    child = os.fork()
+    if child == 0:
+        from sosie.training.run import train
+
+        left = [moment]
+
+        def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **more: Any) -> Any:
+                left[0] -= 1
+                if not left[0]:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return function(*args, **more)
+
+            return call
+
+        for name in ("replace", "fsync", "unlink", "mkdir"):
+            setattr(os, name, counted(getattr(os, name)))
+        try:
+            list(train(job, resume=(job.folder / "state.safetensors").exists()))
+        finally:
+            os._exit(1)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.local
+@pytest.mark.once
+def test_a_run_that_is_killed_at_twenty_moments_ends_in_the_same_bytes(job: TrainingJob, whole: Whole) -> None:
+    moments = random.Random(7)
+    for _ in range(20):
+        killed_before(job, moments.randint(1, 16))
+        assert not job.output.exists() or job.output.read_bytes() == whole.path.read_bytes()
+    assert ended(run(job, resume=(job.folder / "state.safetensors").exists())).cause == "finished"
+    assert job.output.read_bytes() == whole.path.read_bytes()
+    assert not list(job.folder.rglob("*.part"))
     lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines if line["event"] == "stepped"] == [1, 2, 3, 4, 5, 6]
 
