@@ -112,3 +112,16 @@ def test_for_a_server_that_has_the_encoder_the_most_frontal_references_count(ses
     assert frontal is not None
     assert turned_away is not None
     assert frontal > turned_away
+
+
+def test_where_a_guides_encoder_cannot_be_read_there_is_no_value_and_why(session: Session, tmp_path: Path) -> None:
+    mira = load_character(session.workspace, "mira")
+    bill = bill_of(session, mira)
+    (guide,) = bill.stages[0].guides
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    broken = replace(bill[guide.encoder], path=tmp_path / "bad.onnx")
+    score = index(
+        session, mira, replace(bill, entries={**bill.entries, guide.encoder: broken}), mira.references[0].sha256
+    )
+    assert score.value is None
+    assert "bad.onnx" in score.reason

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sosie.core import Character, Guide
+from sosie.core.errors import SosieError
 from sosie.core.schema import digest
 from sosie.faces.encoders import ArcFaceOnnx, Encoder
 from sosie.faces.references import guiding_places
@@ -40,12 +41,17 @@ class Copies:
     scales: tuple[Scale, ...] = (COPY_PASTE,)
 
     @cached_property
-    def _index(self) -> CopyPaste:
-        return self.open()
+    def _index(self) -> CopyPaste | str:
+        """What measures, or why it is not known what guided."""
+        try:
+            return self.open()
+        except SosieError as error:
+            return error.message
 
     def score(self, sample: Sample, /) -> list[Score]:
-        """As `CopyPaste`."""
-        return self._index.score(sample)
+        """As `CopyPaste`; no value, and why, where it is not known what guided."""
+        index = self._index
+        return [COPY_PASTE.unmeasured(index)] if isinstance(index, str) else index.score(sample)
 
 
 def copies_of(session: Session, character: Character, untaught: Character, bill: Bill) -> Copies | None:
