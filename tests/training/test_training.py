@@ -504,6 +504,35 @@ def test_what_is_cached_is_what_the_encoders_give_and_a_damaged_file_is_made_aga
 
 
 @pytest.mark.local
+def test_each_caption_of_a_picture_is_encoded_once_and_the_picture_itself_once(
+    job: TrainingJob, tiny: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    from sosie.training.prepare import prepare
+
+    image = replace(job.images[0], alternatives=("in a red coat", "in a hat (green)"), repeats=3)
+    job = replace(job, images=(image, job.images[1]), cache=tmp_path / "cache")
+    base = opened(tiny)
+    walk = prepare(job, base)
+    try:
+        while True:
+            next(walk)
+    except StopIteration as stop:
+        material = stop.value
+    first, second, third, other = material.items
+    assert first.tensors["mean"] is second.tensors["mean"] is third.tensors["mean"]
+    direct = base.encode_text(image.texts[2])
+    assert all(torch.equal(third.tensors[name], tensor) for name, tensor in direct.items())
+    assert [(entry.index, [place for place, _ in entry.others], entry.repeats) for entry in material.entries] == [
+        (0, [1, 2], 3),
+        (3, [], 1),
+    ]
+    assert other.name == job.images[1].path.name
+    assert "\\(green\\)" in image.texts[2]
+
+
+@pytest.mark.local
 def test_the_cache_is_used_again_and_gives_the_same_losses(
     job: TrainingJob, whole: Whole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
