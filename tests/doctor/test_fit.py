@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from header_files import FACE, FACEID_PLUS, INSTANTID, Table, model, write
+from header_files import FACE, FACEID_PLUS, INSTANTID, Table, model, stripped, write
 from workflow_files import Json, node
 
 from sosie.core import Finding
+from sosie.core.errors import BadModelError
+from sosie.doctor.examined import examine_file
 from sosie.doctor.workflows import check_graph
+from sosie.families import families
+from sosie.files.model_file import Known, identify
 from sosie.graph.read import read_table
+from sosie.lora import read_lora
 from sosie.workspace.workspace import Workspace, open_workspace
 
 pytestmark = pytest.mark.usefixtures("unprobed")
@@ -272,6 +278,36 @@ def test_what_a_checkpoints_file_lacks_is_an_error_only_where_it_is_taken(place:
     assert codes(place, graph) == []
 
 
+@pytest.mark.parametrize(
+    ("begins", "lacking", "hint"),
+    [
+        ("conditioner.", "text encoder", "load clip_l.safetensors and clip_g.safetensors by DualCLIPLoader, type sdxl"),
+        ("first_stage_model.", "VAE", "load sdxl_vae.safetensors by VAELoader"),
+    ],
+)
+def test_a_checkpoint_that_was_saved_without_a_part_says_which(
+    tmp_path: Path, begins: str, lacking: str, hint: str
+) -> None:
+    (tmp_path / "sosie.toml").write_text('model_folders = ["models"]\n')
+    path = tmp_path / "models" / "checkpoints" / file("merge")
+    whole = stripped("sdxl-checkpoint")[0].tensors
+    write(path, {name: (info.dtype, list(info.shape)) for name, info in whole.items() if not name.startswith(begins)})
+    (found,) = bad(open_workspace(tmp_path), checkpoint("merge"))
+    assert (found.code, found.hint, f"no {lacking}" in found.message) == ("SOS-R013", hint, True)
+    known = identify(path, families())
+    assert isinstance(known, Known)
+    assert (known.model.role, known.model.without) == ("checkpoint", f"without {lacking}")
+
+
+def test_what_a_files_licence_allows_and_what_draws_it_is_said(
+    sosie: Callable[..., Any], folder: Path, workspace: Path
+) -> None:
+    shown = sosie("model", "show", folder / "models/diffusion_models" / file("krea2"), "--workspace", workspace)
+    assert shown.code == 0
+    assert "Krea 2 Community License" in shown.err
+    assert "not drawn in this process: build it in ComfyUI" in shown.err
+
+
 def test_the_vae_that_encodes_the_image_to_start_from_is_judged_too(place: Workspace) -> None:
     graph = apart("flux1-dev-single", ("clip-l", "t5-xxl"), "flux", SIXTEEN)
     graph |= {
@@ -453,3 +489,38 @@ def gguf(path: Path, architecture: str, tensors: dict[str, list[int]]) -> None:
         end += -(-2 * math.prod(shape) // 32) * 32
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(head + bytes(-len(head) % 32) + bytes(end))
+
+
+def test_a_faceid_file_is_an_adapter_though_most_of_its_tensors_are_named_like_a_loras(tmp_path: Path) -> None:
+    table: Table = {**FACE, "image_proj.proj.0.weight": ("F16", [1024, 512])}
+    for layer in range(140):
+        table |= {f"ip_adapter.{layer}.to_q_lora.down.weight": ("F16", [128, 640])}
+        table |= {f"ip_adapter.{layer}.to_q_lora.up.weight": ("F16", [640, 128])}
+    path = write(tmp_path / "faceid.safetensors", table)
+    found = examine_file(path, "faceid")
+    assert found.what is not None
+    assert (found.what.role, found.what.variant, found.findings) == ("ip-adapter", "faceid", ())
+    with pytest.raises(BadModelError, match=r"is no LoRA but ip-adapter of family sdxl \(faceid\)"):
+        read_lora(path, families())
+
+
+@pytest.mark.parametrize(("mark", "stored"), [('{"convrot": true}', "int8-convrot"), ('{"format": "a"}', "int8-comfy")])
+def test_rotated_weights_are_told_from_plain_ones_by_the_mark_beside_them(
+    tmp_path: Path, mark: str, stored: str
+) -> None:
+    marks: Table = {
+        "cap_embedder.0.weight": ("I8", [2560]),
+        "cap_embedder.1.bias": ("BF16", [3840]),
+        "layers.0.adaLN_modulation.0.bias": ("BF16", [15360]),
+        "noise_refiner.0.attention.k_norm.weight": ("BF16", [128]),
+        "x_embedder.bias": ("BF16", [3840]),
+        "layers.0.attention.qkv.weight": ("I8", [11520, 3840]),
+        "layers.0.attention.qkv.comfy_quant": ("U8", [len(mark)]),
+    }
+    path = write(tmp_path / "z.safetensors", marks)
+    with path.open("r+b") as stream:
+        stream.seek(-len(mark), 2)
+        stream.write(mark.encode())
+    known = identify(path, families())
+    assert isinstance(known, Known)
+    assert known.model.storage == stored

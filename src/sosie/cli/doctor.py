@@ -153,7 +153,7 @@ def _print(output: Output, checkup: Checkup, how: Examination) -> None:
 
 def _show(output: Output, checkup: Checkup) -> None:
     m = checkup.what
-    what = [checkup.kind, *([m.family, m.variant, m.layout, m.storage] if m else [])]
+    what = [checkup.kind, *([m.family, m.variant, m.without, m.layout, m.storage] if m else [])]
     size = [f"{m.parameters / 1e6:,.0f} M parameters"] if m and m.parameters else []
     bad = sum(finding.severity != "info" for finding in checkup.findings)
     state = "ok" if not bad else f"{bad} finding{'s' if bad > 1 else ''}"

@@ -43,6 +43,7 @@ def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
     """
     from sosie.api.models import show_model
     from sosie.core.schema import to_table
+    from sosie.families import terms_of
     from sosie.files.model_file import Known
 
     worst = 0
@@ -51,10 +52,15 @@ def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
         answer = type(found).__name__.lower()
         worst = max(worst, int(not isinstance(found, Known)))
         if output.as_json:
-            details = to_table(found.model) if isinstance(found, Known) else {"path": path, "message": found.message}
+            terms = {"terms": terms_of(found.model)} if isinstance(found, Known) else {}
+            details = (
+                to_table(found.model) | terms if isinstance(found, Known) else {"path": path, "message": found.message}
+            )
             output.line({"name": name, "answer": answer, **details, "path": str(path)})
         else:
             output.data(found.message)
+            if isinstance(found, Known) and (terms := terms_of(found.model)):
+                output.say(f"  {terms}")
     return worst
 
 

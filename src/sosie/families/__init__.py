@@ -25,10 +25,14 @@ from sosie.families.contract.guides import GuideKind, Guides
 from sosie.families.contract.partners import Partners
 from sosie.families.contract.trains import Trains
 from sosie.families.plugged import plugged_guides
+from sosie.files.model_file import ModelFile
 from sosie.graph.guides import GuideNode, bring_guides
 from sosie.graph.nodes import bring
 
 GROUP = "sosie.families"
+
+ELSEWHERE = "build it in ComfyUI, and run it by --workflow FILE.json --engine comfy:URL"
+"""What draws models of a family that Sosie draws neither in this process nor as a graph."""
 
 bring(lambda: (pack for family in families() for pack in family.nodes))
 
@@ -120,19 +124,30 @@ def drawer_of(name: str) -> OnDiffusers:
 
 def expect_drawer(name: str) -> Callable[[], OnDiffusers]:
     """The drawer, not imported yet. Raises `NotFoundError`, or `MissingPartError` that names an engine that can."""
-    hint = "--engine comfy:URL" if family_of(name).on_comfy else "no engine draws it"
+    hint = "--engine comfy:URL" if family_of(name).on_comfy else ELSEWHERE
     return _expect(name, "{title} cannot be drawn in this process", lambda family: family.on_diffusers, hint)
 
 
 def grapher_of(name: str) -> OnComfy:
     """What draws a family's stages as nodes. Raises `NotFoundError` or `MissingPartError`."""
-    hint = "build it in ComfyUI, and run it by --workflow FILE.json"
+    hint = ELSEWHERE
     return _expect(name, "Sosie draws no graphs for {title}", lambda family: family.on_comfy, hint)()
 
 
 def trainer_of(name: str) -> Trains:
     """What trains a family's LoRAs; imports torch. Raises as `expect_trainer`."""
     return expect_trainer(name)()
+
+
+def terms_of(model: ModelFile) -> str:
+    """One sentence on a model that draws: its publisher's licence as it was noted, and what draws it; else empty."""
+    family = find_family(model.family)
+    if family is None or model.role not in ("checkpoint", "denoiser", "pipeline"):
+        return ""
+    licence = family.licence(model.variant)
+    drawn = "drawn in this process" if family.on_diffusers else "not drawn in this process"
+    how = "" if family.on_diffusers else f": {'--engine comfy:URL' if family.on_comfy else ELSEWHERE}"
+    return f"licence: {licence or 'not noted'}; {drawn}{how}"
 
 
 def expect_trainer(name: str) -> Callable[[], Trains]:

@@ -66,6 +66,11 @@ class ModelFile:
         known = self.holds if self.role == "checkpoint" else ("model",) if self.role == "denoiser" else COMPONENTS
         return tuple(part for part in COMPONENTS if part not in known)
 
+    @property
+    def without(self) -> str:
+        """What was not saved in a checkpoint, for people: `without VAE`, or empty."""
+        return f"without {' and '.join(self.lacks)}" if self.role == "checkpoint" and self.lacks else ""
+
 
 @dataclass(frozen=True)
 class Known:
@@ -78,7 +83,7 @@ class Known:
         """One sentence for people."""
         m = self.model
         size = f"{m.parameters / 1e6:,.1f} M parameters, {m.bytes / 1e6:,.1f} MB"
-        lacks = f" without {' and '.join(m.lacks)}" if m.role == "checkpoint" and m.lacks else ""
+        lacks = f" {m.without}" if m.without else ""
         fed = f", trained on {m.fed_by}" if m.fed_by else ""
         return f"{m.path} is of family {m.family}: {m.role}{lacks}, {m.variant}{fed}; {m.layout}, {m.storage}, {size}"
 

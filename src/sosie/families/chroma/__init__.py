@@ -7,4 +7,6 @@ from sosie.families.chroma.partners import PARTNERS
 from sosie.families.chroma.signature import PARTS
 from sosie.families.contract.family import Family
 
-FAMILY = Family(name="chroma", title="Chroma", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family(name="chroma", title="Chroma", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

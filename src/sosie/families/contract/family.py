@@ -21,6 +21,8 @@ class Family:
     """A family of models: its name in recipes, its title for people, and what it brings.
 
     `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
+    `licences` are those of its publisher as they were noted, each with what the variants' names begin with that have it
+    (empty: all); the first that matches counts.
     With `weighs` its encoders read weights and breaks of prompts (`core.notation`); without, words alone.
     `partners` are what its models are put together with, `adapters` what it brings for its LoRAs, and
     `nodes` classes of ComfyUI's custom nodes that its graphs use and Sosie does not know otherwise.
@@ -36,7 +38,12 @@ class Family:
     guides: Guides = field(default_factory=Guides)
     adapters: LoraSupport = field(default_factory=LoraSupport)
     nodes: tuple[NodePack, ...] = ()
+    licences: tuple[tuple[str, str], ...] = ()
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None
     weighs: bool = False
+
+    def licence(self, variant: str) -> str:
+        """The publisher's licence of models of that variant; empty where none was noted."""
+        return next((licence for begins, licence in self.licences if variant.startswith(begins)), "")

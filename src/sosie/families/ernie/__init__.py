@@ -6,4 +6,6 @@ from sosie.families.contract.family import Family
 from sosie.families.ernie.partners import PARTNERS
 from sosie.families.ernie.signature import PARTS
 
-FAMILY = Family(name="ernie", title="ERNIE-Image", parts=PARTS, partners=PARTNERS)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family(name="ernie", title="ERNIE-Image", parts=PARTS, partners=PARTNERS, licences=LICENCES)

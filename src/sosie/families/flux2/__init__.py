@@ -7,4 +7,6 @@ from sosie.families.flux2.adapters import ADAPTERS
 from sosie.families.flux2.partners import PARTNERS
 from sosie.families.flux2.signature import PARTS
 
-FAMILY = Family(name="flux2", title="FLUX.2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("klein 4B", "Apache-2.0"), ("", "FLUX non-commercial licence of Black Forest Labs"))
+
+FAMILY = Family(name="flux2", title="FLUX.2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

@@ -17,7 +17,7 @@ DEV, KLEIN_4B = 32_223_281_152, 3_875_544_576
 def _variants(image: str) -> tuple[Variant, ...]:
     return (
         Variant("dev", (Mark(image, 0, (6144,)),), DEV),
-        Variant("klein 9B, base or distilled (the same header)", (Mark(image, 0, (4096,)),)),
+        Variant("klein 9B, base, distilled or KV (the same header)", (Mark(image, 0, (4096,)),)),
         Variant("klein 4B, base or distilled (the same header)", (Mark(image, 0, (3072,)),), KLEIN_4B),
     )
 

@@ -7,4 +7,8 @@ from sosie.families.hidream.adapters import ADAPTERS
 from sosie.families.hidream.partners import PARTNERS
 from sosie.families.hidream.signature import PARTS
 
-FAMILY = Family(name="hidream", title="HiDream-I1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "MIT"),)
+
+FAMILY = Family(
+    name="hidream", title="HiDream-I1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

@@ -6,4 +6,6 @@ from sosie.families.contract.family import Family
 from sosie.families.ideogram4.partners import PARTNERS
 from sosie.families.ideogram4.signature import PARTS
 
-FAMILY = Family(name="ideogram4", title="Ideogram 4", parts=PARTS, partners=PARTNERS)
+LICENCES = (("", "Ideogram Non-Commercial Model Agreement"),)
+
+FAMILY = Family(name="ideogram4", title="Ideogram 4", parts=PARTS, partners=PARTNERS, licences=LICENCES)

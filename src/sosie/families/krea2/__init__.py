@@ -7,4 +7,6 @@ from sosie.families.krea2.adapters import ADAPTERS
 from sosie.families.krea2.partners import PARTNERS
 from sosie.families.krea2.signature import PARTS
 
-FAMILY = Family(name="krea2", title="Krea 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Krea 2 Community License: conditions on revenue and filtering"),)
+
+FAMILY = Family(name="krea2", title="Krea 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

@@ -7,4 +7,8 @@ from sosie.families.lumina2.adapters import ADAPTERS
 from sosie.families.lumina2.partners import PARTNERS
 from sosie.families.lumina2.signature import PARTS
 
-FAMILY = Family(name="lumina2", title="Lumina-Image 2.0", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("base", "Apache-2.0"),)
+
+FAMILY = Family(
+    name="lumina2", title="Lumina-Image 2.0", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

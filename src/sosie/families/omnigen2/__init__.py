@@ -6,4 +6,6 @@ from sosie.families.contract.family import Family
 from sosie.families.omnigen2.partners import PARTNERS
 from sosie.families.omnigen2.signature import PARTS
 
-FAMILY = Family(name="omnigen2", title="OmniGen2", parts=PARTS, partners=PARTNERS)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family(name="omnigen2", title="OmniGen2", parts=PARTS, partners=PARTNERS, licences=LICENCES)

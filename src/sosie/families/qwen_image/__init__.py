@@ -7,4 +7,8 @@ from sosie.families.qwen_image.adapters import ADAPTERS
 from sosie.families.qwen_image.partners import PARTNERS
 from sosie.families.qwen_image.signature import PARTS
 
-FAMILY = Family(name="qwen_image", title="Qwen-Image", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family(
+    name="qwen_image", title="Qwen-Image", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

@@ -7,4 +7,8 @@ from sosie.families.qwen_image21.adapters import ADAPTERS
 from sosie.families.qwen_image21.partners import PARTNERS
 from sosie.families.qwen_image21.signature import PARTS
 
-FAMILY = Family(name="qwen_image21", title="Qwen-Image 2.1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Qwen Research License: non-commercial"),)
+
+FAMILY = Family(
+    name="qwen_image21", title="Qwen-Image 2.1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

@@ -7,4 +7,6 @@ from sosie.families.wan.adapters import ADAPTERS
 from sosie.families.wan.partners import PARTNERS
 from sosie.families.wan.signature import PARTS
 
-FAMILY = Family(name="wan", title="Wan", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family(name="wan", title="Wan", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)
