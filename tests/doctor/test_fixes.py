@@ -94,7 +94,16 @@ def test_what_is_there_already_is_never_overwritten_and_the_original_stays_a_fin
     assert "SOS-L006" in codes(after)
 
 
-def test_a_conversion_that_mends_nothing_is_taken_back(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
+def test_a_conversion_that_mends_nothing_is_taken_back(tmp_path: Path) -> None:
+    path, out = split_kohya_lora(tmp_path / "elena.safetensors"), tmp_path / "elena.comfy.safetensors"
+    healthy = tmp_path / "healthy.safetensors"
+    apply_fix(Fix("SOS-L006", "convert-lora", path, healthy))
+    fixed = apply_fix(Fix("SOS-L006", "convert-lora", healthy, out))
+    assert (fixed.done, "no layout mends" in fixed.message) == (False, True)
+    assert not out.exists()
+
+
+def test_a_lora_that_only_diffusers_reads_in_part_is_left_alone(sosie: Sosie, workspace: Path, tmp_path: Path) -> None:
     path = tmp_path / "dora.safetensors"
     stem = "diffusion_model.layers.0.attention.to_q"
     tensors = {
@@ -104,10 +113,7 @@ def test_a_conversion_that_mends_nothing_is_taken_back(sosie: Sosie, workspace: 
     }
     save_file(tensors, path)
     result = sosie("doctor", path, "--fix", "--yes", "--json", "--workspace", workspace)
-    fix = lines(result.out)[0]
-    assert result.code == 1
-    assert (fix["action"], fix["done"]) == ("convert-lora", False)
-    assert "no layout mends SOS-L006" in fix["message"]
+    assert result.code == 0
     assert [file.name for file in tmp_path.glob("*.safetensors")] == ["dora.safetensors"]
 
 
@@ -213,7 +219,8 @@ def test_what_is_healthy_needs_no_fix(sosie: Sosie, workspace: Path) -> None:
 
 
 def test_what_a_recipe_says_of_its_lora_is_not_mended_in_the_recipes_file(tmp_path: Path) -> None:
-    recipe = Checkup("z", "recipe", str(tmp_path / "z.toml"), findings=(Finding("SOS-L006", "warning", "x", "x"),))
+    finding = Finding("SOS-L006", "warning", "x", "x", "sosie lora convert x OUT.safetensors --to comfy")
+    recipe = Checkup("z", "recipe", str(tmp_path / "z.toml"), findings=(finding,))
     assert propose_fixes([recipe]) == ()
     lora = replace(recipe, kind="lora", path=str(tmp_path / "x.safetensors"))
     assert [fix.out for fix in propose_fixes([lora])] == [tmp_path / "x.comfy.safetensors"]

@@ -198,7 +198,7 @@ def _kind(lora: Lora) -> str:
 
 def _size(lora: Lora) -> str:
     """The size of the family's model that it is for, and other families that it fits, for people."""
-    size = f" {lora.variant}" if lora.table and lora.table.title else ""
+    size = f" ({lora.variant})" if lora.table and lora.table.title else ""
     also = [each.title for each in families() if each.name in lora.also]
     return size + (f" (and {_listed(also, 'and')})" if also else "")
 

@@ -129,7 +129,8 @@ def _compare(family: LoraFamily, table: Table, adapters: Sequence[Adapter]) -> _
     known = larger = smaller = alike = 0
     touched: set[Module] = set()
     judged = [a for a in adapters if a.prefix.component in table.components and not a.on_vectors]
-    if not any(table.find(adapter.prefix.component, adapter.module) for adapter in judged[:: len(judged) // 20 or 1]):
+    looked = [*judged[:20], *judged[:: len(judged) // 20 or 1]]
+    if not any(table.find(adapter.prefix.component, adapter.module) for adapter in looked):
         return _Compared(family, 0, False, (False, 0.0), 0, Recognised())
     for adapter in judged:
         targets = table.find(adapter.prefix.component, adapter.module)

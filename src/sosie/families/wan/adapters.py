@@ -12,19 +12,35 @@ from functools import partial
 from sosie.lora.keymap import KeyRule
 from sosie.lora.loaders import OWN_LAYOUT
 from sosie.lora.lora import LoraSupport
-from sosie.lora.modules import Module, Table
+from sosie.lora.modules import Module, Table, same
 from sosie.lora.spellings import KOHYA_NAMES, Spelling
 
-SIZES = (("14B", 5120, 13824, 40, 16, 4), ("1.3B", 1536, 8960, 30, 16, 4), ("2.2 5B", 3072, 14336, 30, 48, 4))
-"""Title, width, width of the feed-forward layers, blocks, channels of the latent, numbers in a patch."""
+SIZES = (("14B", 5120, 13824, 40, 16), ("1.3B", 1536, 8960, 30, 16), ("2.2 5B", 3072, 14336, 30, 48))
+"""Title, width, width of the feed-forward layers, blocks, channels of the latent."""
+
+CONTROLS = {40: 8, 30: 15}
+"""Blocks of VACE beside so many blocks of the model."""
 
 NAMES = (("q", "to_q"), ("k", "to_k"), ("v", "to_v"), ("o", "to_out.0"))
 
 
-def modules(width: int, feed: int, depth: int, channels: int, patch: int) -> Iterator[Module]:
-    """Every linear layer of the transformer; those for an image only where a model is given one (image to video)."""
+def modules(width: int, feed: int, depth: int, channels: int) -> Iterator[Module]:
+    """Every linear layer of the transformer, and those that only image to video, VACE and Animate have."""
+    yield from _blocks("blocks", width, feed, depth)
+    yield from _blocks("vace_blocks", width, feed, CONTROLS[depth])
+    for index in range(CONTROLS[depth]):
+        yield Module("denoiser", f"vace_blocks.{index}.proj_out", f"vace_blocks.{index}.after_proj", (width, width))
+    yield Module("denoiser", "vace_blocks.0.proj_in", "vace_blocks.0.before_proj", (width, width))
+    for index in range(8):
+        block = f"face_adapter.fuser_blocks.{index}"
+        for name, rows in (("linear1_kv", 2 * width), ("linear1_q", width), ("linear2", width)):
+            yield same("denoiser", f"{block}.{name}", (rows, width))
+    yield from _around(width, channels)
+
+
+def _blocks(kind: str, width: int, feed: int, depth: int) -> Iterator[Module]:
     for index in range(depth):
-        block = f"blocks.{index}"
+        block = f"{kind}.{index}"
         for single, name in (("self_attn", "attn1"), ("cross_attn", "attn2")):
             for short, long in NAMES:
                 yield Module("denoiser", f"{block}.{name}.{long}", f"{block}.{single}.{short}", (width, width))
@@ -33,6 +49,9 @@ def modules(width: int, feed: int, depth: int, channels: int, patch: int) -> Ite
             yield Module("denoiser", f"{block}.attn2.add_{letter}_proj", image, (width, width))
         yield Module("denoiser", f"{block}.ffn.net.0.proj", f"{block}.ffn.0", (feed, width))
         yield Module("denoiser", f"{block}.ffn.net.2", f"{block}.ffn.2", (width, feed))
+
+
+def _around(width: int, channels: int) -> Iterator[Module]:
     around = "condition_embedder"
     for name, single, shape in (
         ("patch_embedding", "patch_embedding", (width, channels, 1, 2, 2)),
@@ -43,7 +62,7 @@ def modules(width: int, feed: int, depth: int, channels: int, patch: int) -> Ite
         (f"{around}.time_proj", "time_projection.1", (6 * width, width)),
         (f"{around}.image_embedder.ff.net.0.proj", "img_emb.proj.1", (1280, 1280)),
         (f"{around}.image_embedder.ff.net.2", "img_emb.proj.3", (width, 1280)),
-        ("proj_out", "head.head", (channels * patch, width)),
+        ("proj_out", "head.head", (4 * channels, width)),
     ):
         yield Module("denoiser", name, single, shape)
 
