@@ -283,7 +283,17 @@ def test_every_file_that_is_not_read_is_named_with_what_it_is(folder: Path) -> N
     (folder / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(60))
     (folder / "cache.npz").write_bytes(b"PK\x03\x04" + bytes(60))
     (folder / "config.json").write_text('{"lr": 1}')
-    for name in ("._0.txt", ".DS_Store", "Thumbs.db", "desktop.ini", "README.txt", "LICENSE"):
+    for name in (
+        "._0.txt",
+        ".DS_Store",
+        "Thumbs.db",
+        "desktop.ini",
+        "README.txt",
+        "LICENSE",
+        "~$0.txt",
+        "Icon\r",
+        "$RECYCLE.BIN",
+    ):
         (folder / name).write_bytes(b"\0\5\x16\7")
     found = codes(read(folder))
     assert set(found) == {"SOS-T005"}

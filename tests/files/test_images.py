@@ -419,6 +419,7 @@ def test_megabytes_of_text_do_not_cost_a_png_its_pixels(tmp_path: Path) -> None:
         ("unicode", b"iTXt", b"workflow\0\1\0\0\0" + zlib.compress(noisy)),
         ("profile", b"iCCP", b"big\0\0" + zlib.compress(noisy)),
         ("broken", b"zTXt", b"workflow\0\0nothing"),
+        ("unknown", b"prVt", noisy),
     ):
         path = tmp_path / f"{name}.png"
         path.write_bytes(with_chunk(plain, kind, data))

@@ -105,6 +105,17 @@ READ = {kind.suffix: kind for kind in (PNG, JPEG, WEBP, BMP, TIFF, AVIF, HEIC)} 
 _RAW_ENDINGS = ".dng .nef .nrw .arw .sr2 .srf .cr2 .cr3 .raf .orf .rw2 .pef .srw .3fr .iiq .erf .kdc"
 _OTHER_ENDINGS = ".jxl .gif .jp2 .j2k .jpx .psd .xcf .exr .hdr .qoi .svg"
 _RAW_SUFFIXES = frozenset(_RAW_ENDINGS.split())
+_SYSTEM = frozenset(
+    (
+        "thumbs.db",
+        "desktop.ini",
+        "ehthumbs.db",
+        "ehthumbs_vista.db",
+        "icon\r",
+        "$recycle.bin",
+        "system volume information",
+    )
+)
 _NAMED = frozenset(READ) | _RAW_SUFFIXES | frozenset(_OTHER_ENDINGS.split())
 
 
@@ -163,4 +174,4 @@ def pictures_in(folder: Path) -> list[Path]:
 
 def is_left_by_system(name: str) -> bool:
     """Whether a file or folder is hidden, or one that macOS, Windows or a NAS leave among pictures."""
-    return name.startswith((".", "@eaDir", "__MACOSX")) or name.lower() in ("thumbs.db", "desktop.ini", "ehthumbs.db")
+    return name.startswith((".", "~$", "@eaDir", "__MACOSX")) or name.lower() in _SYSTEM

@@ -47,9 +47,11 @@ def pixels_of(stream: IO[bytes]) -> Pixels:
     text, large, primaries, transfer = 0, False, 0, 0
     while len(head := stream.read(8)) == 8:
         length, kind = int.from_bytes(head[:4], "big"), head[4:]
-        if kind in _TEXTS and length > MAX_NOTE:
+        most = {b"iCCP": MAX_PROFILE, b"cICP": 4, **dict.fromkeys(_TEXTS, MAX_NOTE)}.get(kind, -1)
+        if kind not in _PIXELS and length > most:
             stream.seek(length + 4, 1)
-            text += length
+            text += length if kind in _TEXTS else 0
+            large = large or kind == b"iCCP"
             continue
         content = stream.read(length + 4)
         if kind in _PIXELS or (kind in _TEXTS and content.startswith(_TURNED)):
