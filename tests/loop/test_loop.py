@@ -223,7 +223,8 @@ class Untouched(CountingEngine):
     def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
         said = (Finding("SOS-E021", "warning", "mira", "the face is too small"),)
         for plan in plans:
-            yield Render(self.source, plan, self.name, ENVIRONMENT, 0.1, said, (("detail.seam", 0.5),))
+            measures = (("detail.seam", 0.5), ("detail.x", 0.75), ("detail.y", 0.25))
+            yield Render(self.source, plan, self.name, ENVIRONMENT, 0.1, said, measures)
 
 
 def test_a_given_image_that_no_stage_could_change_is_not_tried_again(store: Store) -> None:
@@ -235,6 +236,7 @@ def test_a_given_image_that_no_stage_could_change_is_not_tried_again(store: Stor
     made = [event for event in events if isinstance(event, Attempt)]
     assert [item.verdict.outcome for item in made] == ["reject"]
     assert judge.origins[0].findings[0].code == "SOS-E021"
+    assert judge.origins[0].face == (0.75, 0.25)
 
 
 class FinalJudge(Mender):

@@ -12,9 +12,9 @@ import pytest
 from places import ROOT
 
 from sosie.core.errors import BadImageError, ConfigError
-from sosie.core.score import Score
+from sosie.core.score import Score, Scorecard
 from sosie.faces.detect import Detector, Face
-from sosie.scorers.defects import DEFECTS, score_defects
+from sosie.scorers.defects import DEFECTS, framing, score_defects
 from sosie.scorers.sample import Sample
 
 pytestmark = pytest.mark.once
@@ -283,3 +283,21 @@ def test_a_render_cropped_through_the_face_is_cut_off() -> None:
     box = detector().detect(clean(0, 512))[0].box
     for side in ("left", "right", "top", "bottom"):
         assert judged(inject.cut(clean(0, 512), box, 0.35, side), "cut_off_face").passed is False
+
+
+def test_without_a_face_the_missing_face_alone_is_named() -> None:
+    card = Scorecard(tuple(score_defects(Sample(np.full((200, 200, 3), 90, np.uint8)), ["no_face", "several_faces"])))
+    assert [score.name for score in card.alarms] == ["no_face"]
+
+
+def test_a_check_that_could_not_run_is_named_with_the_others() -> None:
+    scores = (framing.NO_FACE.score(0, "no face was found"), framing.CUT_OFF_FACE.unmeasured("opencv is missing"))
+    assert [score.name for score in Scorecard(scores).alarms] == ["no_face", "cut_off_face"]
+
+
+def test_the_main_face_is_the_one_that_was_drawn() -> None:
+    large, small = face(10, 10, 80, 80), face(120, 120, 40, 40)
+    pixels = np.full((200, 200, 3), 90, np.uint8)
+    assert Sample(pixels, (large, small)).main_face is large
+    assert Sample(pixels, (large, small), at=(0.7, 0.7)).main_face is small
+    assert Sample(pixels, (large, small), at=(0.99, 0.01)).main_face is large

@@ -36,6 +36,10 @@ class NewCharacter:
     offered: int = 0
 
 
+SHOWN = 8
+"""How many images an error names."""
+
+
 def new_character(
     session: Session, details: CharacterFile, images: Sequence[Path], replace: bool = False
 ) -> NewCharacter:
@@ -55,9 +59,10 @@ def new_character(
     report = check_references(images, session.detector, encoders["sface"])
     report = dataclasses.replace(report, notes=(*report.notes, *others))
     if not report.kept:
-        first = next((finding.message for finding in report.findings if finding.severity != "info"), "")
+        whys = [finding.message for finding in report.findings if finding.severity != "info"]
+        more = f"; and {len(whys) - SHOWN} more" if len(whys) > SHOWN else ""
         raise UsageError(
-            f"none of {len(images)} images can be a reference of '{details.name}': {first}",
+            f"none of {len(images)} images can be a reference of '{details.name}': {'; '.join(whys[:SHOWN])}{more}",
             "offer sharp images with exactly one face each",
         )
     with writing(session.workspace, details.name):

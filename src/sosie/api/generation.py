@@ -24,7 +24,7 @@ from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import Picture, read_image, read_picture
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
-from sosie.loop.judging import Maker, make_judge
+from sosie.loop.judging import Maker, check_given, make_judge
 from sosie.reports.report import Report
 from sosie.store import Outgoing
 from sosie.store.record import Record
@@ -136,6 +136,8 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         findings += _told_here(session, order)
         for task in tasks:
             findings += engine.check(first_plan(task, assets))
+        if order.given.image is not None:
+            findings += check_given(judge, read_image(order.given.image), first_plan(tasks[0], assets))
         findings = list(dict.fromkeys(findings))
         if not has_errors(findings):
             _expect_effect(order, tasks, assets)

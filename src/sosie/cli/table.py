@@ -34,7 +34,7 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
     for image, card, verdict, seconds in rows:
         by_name = {score.name: score for score in card.of("identity")}
         cells = [_value(by_name.get(judge)) for judge in judges]
-        defects = [score.name for score in card.of("defect") if not score.passed]
+        defects = [score.name for score in card.alarms]
         shown.add_row(
             Text(printable(image)),
             Text("✓ keep", "green") if verdict.outcome == "keep" else Text(f"✗ {verdict.outcome}", "red"),

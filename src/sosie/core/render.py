@@ -29,7 +29,8 @@ class Render:
     """An image (mode RGB), its plan, and the engine and environment that made it in `seconds`.
 
     `findings` is what the stages had to say; one of severity `error` keeps the image from being
-    delivered. `measures` are what they measured, by name (`detail.seam`, in CIEDE2000).
+    delivered. `measures` are what they measured, by name: `detail.seam` in CIEDE2000, `detail.eyes` in px between the
+    eyes, `detail.x` and `detail.y` where the face is that was drawn anew, in shares of width and height.
     """
 
     image: Image

@@ -79,6 +79,15 @@ class Scorecard:
         """The scores of one kind, in order."""
         return tuple(score for score in self.scores if score.kind == kind)
 
+    @property
+    def alarms(self) -> tuple[Score, ...]:
+        """The defects to name: those that failed, and those without a value for a reason that none of them tells."""
+        defects = self.of("defect")
+        told = {score.reason for score in defects if score.passed is False}
+        return tuple(
+            score for score in defects if score.passed is False or (score.passed is None and score.reason not in told)
+        )
+
 
 @dataclass(frozen=True)
 class Verdict:

@@ -95,7 +95,13 @@ def put_back(task: FacePass, square: Square, drawn: Image) -> FaceResult:
     pixels = np.asarray(task.source.convert("RGB"))
     blended = insert(pixels, crop, np.asarray(drawn.convert("RGB")), square.change, task.seed)
     seam = blended.seam
-    measures = (("seam", round(seam.severity, 4)), ("eyes", round(square.face.interocular / crop.scale, 2)))
+    x, y = crop.to_image(square.face.points).mean(axis=0) / (task.source.width, task.source.height)
+    measures = (
+        ("seam", round(seam.severity, 4)),
+        ("eyes", round(square.face.interocular / crop.scale, 2)),
+        ("x", round(float(x), 4)),
+        ("y", round(float(y), 4)),
+    )
     if seam.severity > task.detail.seam:
         message = (
             f"the new face of '{task.character}' was refused: its colour steps by {seam.severity:.1f} (CIEDE2000) "

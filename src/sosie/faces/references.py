@@ -31,9 +31,12 @@ C005 = Rule("SOS-C005", "warning", "The face in a reference is blurred")
 C006 = Rule("SOS-C006", "warning", "A reference is there twice")
 C007 = Rule("SOS-C007", "warning", "A reference shows another person than the others")
 C008 = Rule("SOS-C008", "error", "There are fewer than three references")
+C011 = Rule("SOS-C011", "warning", "The face in a reference does not stand upright")
 
 # Fewer pixels between the eyes than this, and the crop of 112 px (35 px between the eyes) is mostly invented.
 MIN_INTEROCULAR = 24.0
+# A head that is tilted by more, in degrees, teaches a model heads that lie.
+MAX_ROLL = 45.0
 # A second face counts if its box is at least this part of the largest one's width: not a passer-by far behind.
 SECOND_FACE = 0.25
 # Variance of the Laplacian over grey variance in the 112 px crop, so that dim light is not taken for blur. All 96
@@ -90,7 +93,8 @@ def check_references(paths: Sequence[Path], detector: Detector, encoder: Encoder
 
     Codes: SOS-C001 not an image, C002 no face, C003 several faces, C004 face too small, C005
     blurred, C006 the same picture as an earlier one, C007 unlike the other references (one image
-    left out is a warning each); C008 fewer than three good references (warning; error if none).
+    left out is a warning each), C011 a face that lies or stands on its head; C008 fewer than three good
+    references (warning; error if none).
     `encoder` must compare by cosine (ValueError if not); the limit of C007 holds for SFace.
     """
     if encoder.metric != "cosine":
@@ -285,6 +289,10 @@ def _wrong_with_faces(path: Path, pixels: Image8, faces: Sequence[Face]) -> Find
     if faces[0].interocular < MIN_INTEROCULAR:
         message = f"the eyes are {faces[0].interocular:.0f} px apart; expected at least {MIN_INTEROCULAR:.0f} px"
         return _left_out(C004, path, message)
+    if abs(faces[0].roll) > MAX_ROLL:
+        side = "clockwise" if faces[0].roll > 0 else "counter-clockwise"
+        message = f"the face is turned by {abs(faces[0].roll):.0f} degrees {side}; expected at most {MAX_ROLL:.0f}"
+        return _left_out(C011, path, message)
     measured = sharpness(align(pixels, faces[0].points))
     if measured < MIN_SHARPNESS:
         message = f"the face is blurred (sharpness {measured:.3f}); expected at least {MIN_SHARPNESS:.2f}"
@@ -298,6 +306,7 @@ _HINTS = {
     C004: "use a larger picture, or one that is closer to the face",
     C005: "use a picture that is in focus and was not enlarged",
     C006: "leave one of the two out",
+    C011: "rotate the picture until the face stands upright",
 }
 
 

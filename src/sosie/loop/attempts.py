@@ -120,7 +120,10 @@ def _judged(task: Task, planned: Plan, stored: StoredRender, bench: Bench, image
     """Takes the verdict from the store, or scores the image and records it."""
     known = bench.store.find_scorecard(stored.id, task.judge.id)
     if known is None:
-        origin = Origin(stored.notes.findings, planned.draw.is_repair, _is_final(planned, stored), planned.prompt)
+        measures = stored.notes.measures
+        face = (measures["detail.x"], measures["detail.y"]) if {"detail.x", "detail.y"} <= measures.keys() else None
+        final = _is_final(planned, stored)
+        origin = Origin(stored.notes.findings, planned.draw.is_repair, final, planned.prompt, face)
         known = task.judge(image if image is not None else read_image(stored.image), origin)
         bench.store.add_scorecard(stored.id, task.judge.id, *known)
     return Attempt(task, planned, stored, *known, resumed=image is None)

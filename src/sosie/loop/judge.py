@@ -10,6 +10,7 @@ from sosie.core import Acceptance, Finding, Outcome, Score, Scorecard, Verdict
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.schema import digest
 from sosie.scorers.defects import DEFECTS, score_defects
+from sosie.scorers.defects.framing import SCORER as FRAMING
 from sosie.scorers.identity import Gate, Identity
 from sosie.scorers.plugged import Plugged
 from sosie.scorers.sample import Sample
@@ -20,20 +21,22 @@ if TYPE_CHECKING:
 
     from sosie.faces.detect import Detector
 
-SCORERS_VERSION = 1
+SCORERS_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Origin:
     """How an image came about: what its stages said, whether it mends another, whether another try is useless.
 
-    `prompt` is the final one; empty if it is not known.
+    `prompt` is the final one; empty if it is not known. `face` is where its face was drawn last, x and y in shares of
+    width and height; None if that is not known.
     """
 
     findings: tuple[Finding, ...] = ()
     is_repair: bool = False
     is_final: bool = False
     prompt: str = ""
+    face: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +95,22 @@ class Judge:
 
         pixels: Any = np.asarray(image.convert("RGB"))
         origin = origin or Origin()
-        sample = Sample(pixels, self.detector.detect(pixels), origin.prompt)
+        sample = Sample(pixels, self.detector.detect(pixels), origin.prompt, origin.face)
         scores = measure(Identity(self.gate), sample)
         scores += score_defects(sample, [name for name in DEFECTS if name in self.required])
         for scorer in (*self.reported, *self.plugged):
             scores += measure(scorer, sample)
         card = Scorecard(tuple(scores))
         return card, self.verdict(card, origin)
+
+    def hopeless(self, image: Image) -> list[str]:
+        """Why no image can pass whose faces stand as those of this RGB one do: what is required of them and fails."""
+        import numpy as np
+
+        pixels: Any = np.asarray(image.convert("RGB"))
+        sample = Sample(pixels, self.detector.detect(pixels))
+        framing = [score for score in measure(FRAMING, sample) if score.name in self.required]
+        return [_because(score) for score in framing if score.passed is False]
 
     def verdict(self, card: Scorecard, origin: Origin) -> Verdict:
         """Keep if every required judge and every required score passes; a missing value is no pass.

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sosie.core import Character, Finding, Recipe
+from sosie.core import Character, Finding, Plan, Recipe
 from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.finding import Rule
 from sosie.core.plan import without_guides
@@ -29,12 +30,16 @@ from sosie.workspace.bill import Bill
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 J001 = Rule("SOS-J001", "info", "A judge does not judge")
 J002 = Rule("SOS-J002", "error", "A judge has no threshold")
 J003 = Rule("SOS-J003", "warning", "A calibration is out of date or damaged")
 J004 = Rule("SOS-J004", "info", "A shipped cohort sets the thresholds")
 J005 = Rule("SOS-J005", "warning", "The references set the thresholds")
 J007 = Rule("SOS-J007", "info", "A scorer of another package measures nothing")
+J008 = Rule("SOS-J008", "error", "No attempt can pass with the given picture")
 
 NEAREST = 300
 
@@ -102,6 +107,14 @@ def make_judge(
     )
     findings += [_measures_nothing(one, judge) for one in judge.plugged if one.why_not]
     return judge, tuple(findings)
+
+
+def check_given(judge: Judge, image: Image, plan: Plan) -> list[Finding]:
+    """SOS-J008 if the faces of a given picture (RGB) fail what is required and no stage of the plan draws others."""
+    if any(stage.kind not in ("detail", "upscale") for stage in plan.stages):
+        return []
+    hint = "crop the picture to the character, or copy the recipe and leave the check out of acceptance.defects"
+    return [J008.at("the given picture", f"no attempt can pass: {why}", hint) for why in judge.hopeless(image)]
 
 
 def calibrate_command(character: Character, recipe: Recipe, maker: Maker) -> str:

@@ -203,8 +203,8 @@ class Identity:
         return (*judges, *(Scale(name, None, "", 0.0, 1.0, kind="identity") for name in self.gate.absent))
 
     def score(self, sample: Sample, /) -> list[Score]:
-        """The likeness of the largest face of the image by each judge, and why the absent ones do not judge."""
-        face = sample.faces[0] if sample.faces else None
+        """The likeness of the sample's main face by each judge, and why the absent ones do not judge."""
+        face = sample.main_face
         reason = why_not_judged(face)
         scores: list[Score] = []
         for scale, judge in zip(self.scales, self.gate.judges, strict=False):

@@ -23,13 +23,15 @@ class Sample:
     """An image and the faces found in it.
 
     `pixels` is uint8 RGB [h,w,3]; `faces` are all faces of the detector, in any order; `prompt` is the (positive,
-    final) one that it was drawn by, empty where there is none. Two samples are equal only if they are the same
+    final) one that it was drawn by, empty where there is none. `at` is where the character's face was drawn, x and y in
+    shares of width and height, where that is known. Two samples are equal only if they are the same
     object. Raises `BadImageError` for pixels of another kind.
     """
 
     pixels: npt.NDArray[np.uint8]
     faces: tuple[Face, ...] = ()
     prompt: str = ""
+    at: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:
@@ -55,5 +57,10 @@ class Sample:
 
     @cached_property
     def main_face(self) -> Face | None:
-        """The face of the largest box, or None."""
-        return max(self.faces, key=lambda face: face.box[2] * face.box[3], default=None)
+        """The face that was drawn at `at`; the one of the largest box, where no place is known or none is there."""
+        drawn = [face for face in self.faces if self.at is not None and self._holds(face, *self.at)]
+        return max(drawn or self.faces, key=lambda face: face.box[2] * face.box[3], default=None)
+
+    def _holds(self, face: Face, x: float, y: float) -> bool:
+        left, top, width, height = face.box
+        return 0 <= x * self.width - left <= width and 0 <= y * self.height - top <= height
