@@ -102,9 +102,7 @@ def expect_runnable(graph: Graph, output: str) -> None:
         raise UsageError(f"the graph is not whole: {problems[0]}", EXPORT)
     running = list(_running(graph, output))
     if unread := [node for node in running if node.unread]:
-        message = (
-            f"the editor's file names no inputs, and these are of classes not known in its version: {listed(unread)}"
-        )
+        message = f"the editor's file names no inputs, and these classes are not known here: {listed(unread)}"
         raise UsageError(message, f"start a server that has them, or {EXPORT}")
     if fed := [node for node in running if any(is_fed(graph, entry) for entry in missing_links(node))]:
         message = f"only the editor can tell what feeds {listed(fed)}: cg-use-everywhere sends it by groups or colours"
