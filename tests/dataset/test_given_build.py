@@ -94,7 +94,8 @@ def test_a_caption_that_is_taken_away_stays_and_one_that_was_edited_in_the_set_i
 def test_a_set_of_an_earlier_version_gets_the_captions_that_it_passed_over(
     build: Callable[..., Any], workspace: Path, pictures: Path
 ) -> None:
-    build()
+    (pictures / "metadata.jsonl").write_text('{"file": "0.jpg", "gender": "female"}\n')
+    assert "came without a caption; the table's fields are file, gender: captions are made" in build().err
     assert {row["by"] for row in rows(workspace).values()} == {"template"}
     (pictures / "0.TXT").write_text("a coat")
     build()

@@ -122,7 +122,8 @@ def _said_of(layout: Layout, captions: Captions, how: Captioning) -> Generator[s
     without = count - len(captions.waiting) - sum(1 for placed in layout.pictures if captions.of(placed.name))
     if without:
         by = "--caption-command describes them" if how.command else "captions are made of what is seen in them"
-        yield f"{without} of {count} images came without a caption: {by}"
+        fields = f"; the table's fields are {listed(captions.other_fields, 8)}" if captions.other_fields else ""
+        yield f"{without} of {count} images came without a caption{fields}: {by}"
     repeats = sorted({placed.repeats for placed in layout.pictures})
     if len(repeats) > 1:
         yield f"the folders' repeats count in training: {', '.join(map(str, repeats))}"

@@ -267,7 +267,7 @@ def _orphans(found: _Found, places: Iterable[Path]) -> None:
             elif not is_caption:
                 others.append(f"{found.name(path)} ({_what(path)})")
     if others:
-        message = f"{len(others)} files are neither pictures nor captions that are read: {listed(others, 8)}"
+        message = f"neither pictures nor captions that are read ({len(others)}): {listed(others, 8)}"
         found.findings.append(T005.at("files", message))
 
 
