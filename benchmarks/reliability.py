@@ -65,10 +65,10 @@ def commands() -> list[Command]:
         Command("dataset build", ["dataset", "build", "mira"]),
         Command("dataset caption", ["dataset", "caption", "mira"], "set"),
         Command("lora add", ["lora", "add", "mira", "a.safetensors", "--trigger", "m1ra"]),
-        Command("lora convert", ["lora", "convert", "a.safetensors", "--to", "peft", "--out", "b.safetensors"]),
+        Command("lora convert", ["lora", "convert", "a.safetensors", "b.safetensors", "--to", "diffusers"]),
         Command("recipe copy", ["recipe", "copy", "mini", "mine"]),
         Command("model convert", ["model", "convert", "p.pth", "--out", "models/p.safetensors"]),
-        Command("model strip", ["model", "strip", "a.safetensors", "--out", "header.safetensors"]),
+        Command("model strip", ["model", "strip", "a.safetensors", "header.safetensors"]),
         Command("model fetch", ["model", "fetch", "a.safetensors", "--as", "fetched", "--yes"]),
     ]
 
@@ -222,6 +222,7 @@ def look(args: argparse.Namespace, fails: bool) -> int:
         source = beginnings[command.begin]
         straight = fresh(args.work / "straight", source)
         done = run(straight, command.words)
+        assert done.returncode in (0, 1), done.stderr
         known = [contents(source), contents(straight)]
         counts = counted(fresh(args.work / "count", source), command.words)
         tried = wrong = 0

@@ -54,8 +54,14 @@ def describe(job: TrainingJob, family: Mapping[str, str], step: int, judged: Jud
 
 
 def to_bytes(tensors: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
-    """The file's content; the metadata gets modelspec's SHA-256 of the tensors' bytes."""
+    """The file's content, always the same bytes; the metadata gets modelspec's SHA-256 of the tensors' bytes."""
     safetensors: Any = importlib.import_module("safetensors.torch")
     bare = cast(bytes, safetensors.save(dict(tensors)))
-    body = hashlib.sha256(bare[8 + int.from_bytes(bare[:8], "little") :]).hexdigest()
-    return cast(bytes, safetensors.save(dict(tensors), metadata={**metadata, "modelspec.hash_sha256": f"0x{body}"}))
+    start = 8 + int.from_bytes(bare[:8], "little")
+    body = bare[start:]
+    table = {**metadata, "modelspec.hash_sha256": f"0x{hashlib.sha256(body).hexdigest()}"}
+    # The library writes metadata in an order that differs from process to process.
+    header = {"__metadata__": dict(sorted(table.items())), **json.loads(bare[8:start])}
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + body
