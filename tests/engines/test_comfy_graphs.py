@@ -301,6 +301,20 @@ def test_a_prompts_weights_are_written_as_comfyui_reads_them(prompt: str, text: 
     assert comfy_text(section) == text
 
 
+def test_zimage_is_given_the_words_alone_and_what_it_does_not_weigh_is_said() -> None:
+    weighed = replace(planned(shipped("zimage")), prompt=r"a (red:1.2) coat, (24), mira_\(oc\)")
+    program = compiler()(weighed)
+    graph = program.steps[0].draft.graph
+    assert nodes(graph, "CLIPTextEncode")[0]["text"] == "a red coat, (24), mira_(oc)"
+    assert [finding.code for finding in program.findings] == ["SOS-E016"]
+
+
+def test_a_weight_out_of_range_is_refused_before_a_graph_is_sent() -> None:
+    found = compiler()(replace(planned(shipped("sdxl-instantid")), prompt="(at 10:30)")).findings
+    assert [finding.code for finding in found] == ["SOS-E009"]
+    assert "prompt" in found[0].hint
+
+
 def test_break_becomes_texts_that_are_joined() -> None:
     (graph,) = drafts(made(replace(SDXL, prompt="a tree BREAK a lake")))
     joined = only(graph, "ConditioningConcat")

@@ -25,6 +25,7 @@ from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
 from sosie.dataset.dataset import TrainingImage, dataset_digest, read_folder
 from sosie.files.toml import load_toml
+from sosie.training.checks import check_job
 from sosie.training.choice import best, over_trained
 from sosie.training.events import Ended, Event, Judged, Likeness, RolledBack, Sampled, Saved, Scores, Stepped
 from sosie.training.job import BaseModel, Samples, TrainingJob
@@ -1165,6 +1166,14 @@ def test_a_run_is_known_by_what_it_begins_with_and_not_by_where_that_lies(tmp_pa
     ids = [replace(job, continue_from=path).id for path in (first, moved, other, None)]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 3
+
+
+def test_a_sample_that_weighs_words_out_of_range_is_told_before_the_first_step(tmp_path: Path) -> None:
+    image = TrainingImage(tmp_path / "a.png", "0" * 64, "a bar (open until 23:30)", "mirasks")
+    base = BaseModel("sdxl", "tiny", tmp_path, "ab" * 32)
+    job = TrainingJob(base, SMALL, (image,), tmp_path, tmp_path, tmp_path, Samples(("mirasks (at 10:30)",)))
+    found = [finding for finding in check_job(job) if finding.code == "SOS-E009"]
+    assert ["'at 10' 30" in finding.message for finding in found] == [True]
 
 
 @pytest.mark.local

@@ -186,6 +186,7 @@ def test_counts_weights_and_patterns(read: Read) -> None:
         ("__circle__", "SOS-A004", "circle"),
         ("{a|b", "SOS-A004", "not closed"),
         ("{3$$a|b}", "SOS-A004", "of 2"),
+        ("{x$$a|b}", "SOS-A004", "count"),
         ("{@a|b}", "SOS-A004", "one after another"),
         ("{<hypernet:x:1>|<hypernet:x:1>}", "SOS-A001", "<hypernet:x:1>"),
     ],

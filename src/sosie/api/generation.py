@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.api.engines import open_engine, open_graphs
+from sosie.api.outbox import Outbox, signing_key
 from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, Recipe, Request, Result, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import Rule, has_errors
@@ -25,8 +25,8 @@ from sosie.files.images import Picture, read_image, read_picture
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import Maker, check_given, make_judge
+from sosie.provenance.parameters import Metadata
 from sosie.reports.report import Report
-from sosie.store import Outgoing
 from sosie.store.record import Record
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.library import Library
@@ -38,7 +38,6 @@ from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.workflow import Workflow
-    from sosie.provenance.signing_key import SigningKey
     from sosie.scorers.identity import Gate
 
 E031 = Rule("SOS-E031", "info", "An image to work on was changed when it was read")
@@ -64,8 +63,9 @@ class Given:
 class Order:
     """What is to be delivered: `n` images a prompt line, into `out`, within `attempts` x n tries.
 
-    `provenance` False delivers bare images; the record keeps that choice. `keep_loaded` is in minutes.
-    A `workflow` is the user's own graph, whose recipe this is then. `choices` are of ComfyUI's graphs.
+    `provenance` False delivers bare images; `metadata` is what other programs read of them; the record keeps
+    both choices. `keep_loaded` is in minutes. A `workflow` is the user's own graph, whose recipe this is then.
+    `choices` are of ComfyUI's graphs.
     """
 
     character: Character
@@ -83,6 +83,7 @@ class Order:
     keep_loaded: float = 0.0
     workflow: Workflow | None = None
     choices: GraphChoices = field(default_factory=GraphChoices)
+    metadata: Metadata = "none"
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +147,8 @@ def generate(session: Session, order: Order) -> Generator[Event]:
             raise _stopped(findings)
         started = session.store.begin_run("generate", _arguments(order))
         session.store.add_findings(started, findings)
-        yield from _deliver_all(session, order, tasks, Bench(engine, session.store, assets), started)
+        files = {entry.name: entry.path for entry in bill if entry.path is not None}
+        yield from _deliver_all(session, order, tasks, Bench(engine, session.store, assets), (started, files))
     finally:
         engine.close()
 
@@ -227,9 +229,11 @@ def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str
 
 
 def _deliver_all(
-    session: Session, order: Order, tasks: Sequence[Task], bench: Bench, started: int
+    session: Session, order: Order, tasks: Sequence[Task], bench: Bench, begun: tuple[int, Mapping[str, Path]]
 ) -> Generator[Progress | Note | Result]:
-    key = _signing_key(session) if order.provenance else None
+    started, files = begun
+    key = signing_key(session) if order.provenance else None
+    outbox = Outbox(session, started, order.out, order.choices.variant, key, order.metadata, files)
     done: list[Delivered] = []
     said: set[Note] = set()
     kept = dict.fromkeys(tasks, 0)
@@ -246,7 +250,7 @@ def _deliver_all(
                 continue
             image = event.stored.image
             if event.verdict.outcome == "keep":
-                image = _deliver(session, order, event, started, key)
+                image = outbox.deliver(event)
                 kept[event.task] += 1
             done.append(Delivered(event, image))
             yield done[-1]
@@ -274,27 +278,6 @@ def described(event: Progress) -> str:
         ahead: int | None = getattr(event, "ahead", None)
         return "waiting for the server" + (f", {ahead} before it" if ahead else "")
     return f"step {event.done:g} of {event.total:g}"
-
-
-def _deliver(session: Session, order: Order, attempt: Attempt, started: int, key: SigningKey | None) -> Path:
-    """Writes one kept image to the output folder, on record; one that is there already stays as it is."""
-    from sosie.provenance.delivery import deliver
-    from sosie.provenance.manifest import claim_of, signed_bytes, unsigned_bytes
-
-    name = "-".join(part for part in (order.character.name, attempt.task.name, attempt.plan.id[:8]) if part)
-    target = order.out / f"{name}{order.choices.variant}.png"
-    signed = key is not None
-    if session.store.is_delivered(attempt.stored.id, target, signed):
-        return target
-    image = read_image(attempt.stored.image)
-    if key is None:
-        data = unsigned_bytes(image, target)
-    else:
-        data = signed_bytes(image, target, claim_of(attempt.plan, attempt.stored.engine), key)
-    outgoing = Outgoing(started, attempt.stored.id, target, signed, hashlib.sha256(data).hexdigest())
-    with session.store.delivering(outgoing):
-        deliver(data, target)
-    return target
 
 
 def _report(session: Session, order: Order, done: Sequence[Delivered], gate: Gate) -> Report:
@@ -354,18 +337,10 @@ def _arguments(order: Order) -> dict[str, object]:
         "workflow": str(order.workflow.path) if order.workflow else "",
         "set": list(order.workflow.settings) if order.workflow else [],
         "provenance": order.provenance,
+        "metadata": order.metadata,
         "from": str(order.given.image or ""),
         "stages": list(order.given.stages),
     }
-
-
-def _signing_key(session: Session) -> SigningKey:
-    from sosie.provenance.keys import ensure_key, load_key
-
-    own = session.workspace.config.provenance
-    if own.certificate or own.private_key:
-        return load_key(session.workspace.path(own.certificate), session.workspace.path(own.private_key))
-    return ensure_key(session.workspace.state / "keys")
 
 
 def _stopped(findings: Sequence[Finding]) -> CheckFailedError:

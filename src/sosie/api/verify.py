@@ -6,13 +6,24 @@ from pathlib import Path
 
 from sosie.provenance.keys import load_key
 from sosie.provenance.signing_key import SigningKey
-from sosie.provenance.verify import ProvenanceReport, verify
+from sosie.provenance.verify import Marked, ProvenanceReport, verify
+from sosie.store.record import Record
 from sosie.workspace.workspace import Workspace
 
 
 def verify_image(workspace: Workspace, image: Path) -> ProvenanceReport:
-    """Reads and checks one image; knows the workspace's own key if there is one."""
-    return verify(image, _own_key(workspace))
+    """Reads and checks one image; knows the workspace's own key, and the plans that it marked, if there are any."""
+    return verify(image, _own_key(workspace), lambda: _marked(workspace))
+
+
+def _marked(workspace: Workspace) -> Marked:
+    folder = workspace.state
+    if not (folder / "catalogue.sqlite").is_file():
+        return Marked()
+    with Record(folder) as record:
+        rows = record.marked()
+    sizes = dict.fromkeys((width, height) for _, width, height in rows)
+    return Marked(tuple(dict.fromkeys(plan for plan, _, _ in rows)), tuple(sizes))
 
 
 def _own_key(workspace: Workspace) -> SigningKey | None:

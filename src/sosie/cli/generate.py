@@ -84,6 +84,14 @@ if TYPE_CHECKING:
     "--provenance/--no-provenance", default=True, show_default=True, help="Sign each image with a C2PA manifest."
 )
 @click.option(
+    "--metadata",
+    type=click.Choice(("none", "a1111", "sidecar")),
+    default="none",
+    show_default=True,
+    help="Prompt, seed and settings for others: a1111 writes 'parameters' into the PNG, which CivitAI and PNG info "
+    "read; sidecar writes a JSON file beside each image.",
+)
+@click.option(
     "--memory",
     default="auto",
     show_default=True,
@@ -149,6 +157,7 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
         flags["keep_loaded"],
         workflow,
         choices,
+        flags["metadata"],
     )
 
 

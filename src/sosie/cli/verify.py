@@ -36,6 +36,7 @@ def command(images: tuple[Path, ...], output: Output, workspace: Workspace) -> i
             ("recipe", report.recipe),
             ("engine", report.engine),
             ("plan", report.plan_id),
+            ("watermark of plan", report.watermark),
         ):
             if value:
                 output.data(f"  {label}: {value}")

@@ -55,7 +55,8 @@ class Plan:
 
     Everything but `requested` is the plan's content, and `id` is its hash: two requests that
     resolve to the same content are the same plan. `prompt` is the final text. `source` is the
-    digest of the pixels that the first stage works on; empty: it draws from noise.
+    digest of the pixels that the first stage works on; empty: it draws from noise. With `watermark`
+    the image carries 64 bits of the id.
     """
 
     recipe: str
@@ -71,11 +72,15 @@ class Plan:
     assets: tuple[Asset, ...]
     requested: Request
     source: str = ""
+    watermark: bool = False
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 of the content, 64 hex digits."""
-        return digest({k: v for k, v in to_table(self).items() if k != "requested"})
+        """SHA-256 of the content, 64 hex digits. Without a watermark it is that of plans before there was one."""
+        content = {key: value for key, value in to_table(self).items() if key != "requested"}
+        if not self.watermark:
+            del content["watermark"]
+        return digest(content)
 
     def asset(self, name: str) -> Asset:
         """The asset asked for by `name`; an unknown name is an error."""
@@ -135,6 +140,7 @@ def plan(recipe: Recipe, character: Character, request: Request, draw: Draw, ass
         assets=tuple(Asset(name, assets[name]) for name in names),
         requested=request,
         source=source,
+        watermark=recipe.provenance.watermark,
     )
 
 

@@ -176,6 +176,16 @@ class Acceptance:
 
 
 @dataclass(frozen=True)
+class Marking:
+    """How images say what they are, beside their manifest.
+
+    With `watermark` 64 bits of the plan's id lie in the pixels, invisibly; they are judged and kept with it.
+    """
+
+    watermark: bool = False
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What the impostors of a calibration are asked to do, one prompt after another."""
 
@@ -277,6 +287,7 @@ class Recipe:
     calibration: Calibration = field(default_factory=Calibration)
     files: tuple[RecipeFile, ...] = ()
     training: Training | None = None
+    provenance: Marking = field(default_factory=Marking)
 
     def source_of(self, name: str) -> RecipeFile | None:
         """What the recipe says of the file that a stage calls `name`."""

@@ -47,6 +47,22 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def tensors_digest(path: Path) -> str:
+    """SHA-256 of what follows the header of a safetensors file, 64 hex digits: AutoV3, by which LoRAs are known.
+
+    Not remembered. Raises `BadModelError` for a file that cannot be read or is no such file.
+    """
+    try:
+        with path.open("rb") as stream:
+            begins = 8 + int.from_bytes(stream.read(8), "little")
+            if not 8 < begins <= path.stat().st_size:
+                raise BadModelError(f"{path} is not a safetensors file")
+            stream.seek(begins)
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BadModelError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
 def asset_digest(path: Path) -> str:
     """The digest of a model, 64 hex digits.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sosie.core import Character, Draw, Engine, Note, Plan, Progress, Recipe, Request, Scorecard, Verdict, plan
+from sosie.core import Character, Draw, Engine, Note, Plan, Progress, Recipe, Render, Request, Scorecard, Verdict, plan
 from sosie.files.images import read_image
 from sosie.loop.judge import Judge, Origin
+from sosie.store.images import pixels_digest
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,8 +113,21 @@ def _attempt(task: Task, plans: Sequence[Plan], bench: Bench) -> Generator[Progr
         if isinstance(event, Progress):
             yield event
         else:
-            stored = bench.store.add_render(event)
-            yield _judged(task, event.plan, stored, bench, event.image)
+            render = _marked(event)
+            stored = bench.store.add_render(render)
+            yield _judged(task, render.plan, stored, bench, render.image)
+
+
+def _marked(render: Render) -> Render:
+    """The render with its plan's watermark: what is stored, judged and delivered is one and the same.
+
+    A given image that came back as it was stays so.
+    """
+    if not render.plan.watermark or pixels_digest(render.image) == render.plan.requested.source:
+        return render
+    from sosie.provenance.watermark import mark
+
+    return replace(render, image=mark(render.image, render.plan.id))
 
 
 def _judged(task: Task, planned: Plan, stored: StoredRender, bench: Bench, image: Image | None) -> Attempt:

@@ -35,11 +35,12 @@ def mime_of(target: Path) -> str:
     return MIME[suffix]
 
 
-def encode(image: Image, mime: str, xmp: str = "") -> bytes:
+def encode(image: Image, mime: str, xmp: str = "", parameters: str = "") -> bytes:
     """The image (mode RGB, RGBA or L) as a file: PNG and WebP lossless, JPEG at quality 95 without subsampling.
 
     Of the metadata that the image carries only its colour profile is kept: comments may hold
-    prompts. `xmp` is an XMP packet to put in, or empty. Raises `UsageError` for another mode.
+    prompts. `xmp` is an XMP packet to put in, `parameters` the text that A1111 reads (PNG only), or empty.
+    Raises `UsageError` for another mode.
     """
     allowed = ("RGB", "L") if mime == "image/jpeg" else MODES
     if image.mode not in allowed:
@@ -53,7 +54,7 @@ def encode(image: Image, mime: str, xmp: str = "") -> bytes:
     bare = image.copy()
     bare.info = {}
     if mime == "image/png":
-        options["pnginfo"] = _png_text(xmp)
+        options["pnginfo"] = _png_text(xmp, parameters)
     elif xmp:
         options["xmp"] = xmp.encode()
     if mime == "image/jpeg":
@@ -65,12 +66,14 @@ def encode(image: Image, mime: str, xmp: str = "") -> bytes:
     return buffer.getvalue()
 
 
-def _png_text(xmp: str) -> Any:
+def _png_text(xmp: str, parameters: str) -> Any:
     from PIL.PngImagePlugin import PngInfo
 
     chunks = PngInfo()
     if xmp:
         chunks.add_itxt("XML:com.adobe.xmp", xmp)
+    if parameters:
+        chunks.add_text("parameters", parameters)
     return chunks
 
 

@@ -59,19 +59,19 @@ def write_unsigned(image: Image, target: Path) -> None:
     deliver(unsigned_bytes(image, target), target)
 
 
-def signed_bytes(image: Image, target: Path, claim: Claim, key: SigningKey) -> bytes:
+def signed_bytes(image: Image, target: Path, claim: Claim, key: SigningKey, parameters: str = "") -> bytes:
     """The content of `target` (.png, .jpg or .webp): `image` with a signed manifest, made offline.
 
     The pixels of PNG and WebP are exactly those of `image` (mode RGB, RGBA or L); JPEG is lossy.
     Raises `UsageError` (suffix or mode) or `ProvenanceError` (the key was refused).
     """
     mime = mime_of(target)
-    return sign(encode(image, mime, xmp_of(claim)), mime, definition_of(claim), key)
+    return sign(encode(image, mime, xmp_of(claim), parameters), mime, definition_of(claim), key)
 
 
-def unsigned_bytes(image: Image, target: Path) -> bytes:
+def unsigned_bytes(image: Image, target: Path, parameters: str = "") -> bytes:
     """The same with neither manifest nor XMP."""
-    return encode(image, mime_of(target))
+    return encode(image, mime_of(target), parameters=parameters)
 
 
 def definition_of(claim: Claim) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import stat
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -35,6 +35,7 @@ P008 = Rule("SOS-P008", "info", "An image's XMP says that AI made it")
 P009 = Rule("SOS-P009", "info", "An image is signed by this workspace's key")
 P010 = Rule("SOS-P010", "info", "An image is signed by another key than this workspace's")
 P011 = Rule("SOS-P011", "info", "An image was made by other software")
+P013 = Rule("SOS-P013", "info", "An image carries the watermark of a plan of this workspace")
 P012 = Rule("SOS-P012", "warning", "An image names a manifest that is kept elsewhere")
 
 State = Literal["valid", "tampered", "absent", "unreadable"]
@@ -53,6 +54,12 @@ SAYS_NOTHING = (
     "that the labels of the manifest's own structure are unchanged: no signature covers them, and they hold nothing",
 )
 NO_IDENTITY = "who signed: anyone can make a certificate with any name in it"
+NO_WATERMARK = (
+    "that this workspace did not make it: no watermark was found, and turning, cutting or redrawing removes it"
+)
+NOT_UNCHANGED = (
+    "that the picture is as it was delivered, or who spread it: a watermark stays in what is made of a picture"
+)
 NOT_ABSENCE = "anything about how the image was made: a manifest is lost by any re-encoding, screenshot or upload"
 
 
@@ -65,8 +72,9 @@ class ProvenanceReport:
     `trusted`: the signer's certificate leads to the public C2PA trust list of the library.
     `own`: it is the certificate of the key that was passed; None if that cannot be said.
     `signer`, `software`, `plan_id`, `recipe`, `engine` and `models` are what a signature covers,
-    else empty. `generated`: the image is declared as made by a model, in its manifest or,
-    where that is absent, in its XMP. `proves` and `does_not_prove` are sentences for the user.
+    else empty. `watermark` is the id of the plan whose mark the pixels carry, if it is known. `generated`: the
+    image is declared as made by a model, in its manifest or, where that is absent, in its XMP. `proves` and
+    `does_not_prove` are sentences for the user.
     """
 
     state: State
@@ -82,10 +90,22 @@ class ProvenanceReport:
     proves: tuple[str, ...] = ()
     does_not_prove: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+    watermark: str = ""
 
 
-def verify(path: Path, own: SigningKey | None = None) -> ProvenanceReport:
+@dataclass(frozen=True)
+class Marked:
+    """The plans whose images carry a watermark, by id, and the sizes in pixels of their images."""
+
+    plans: tuple[str, ...] = ()
+    sizes: tuple[tuple[int, int], ...] = ()
+
+
+def verify(path: Path, own: SigningKey | None = None, marked: Callable[[], Marked] = Marked) -> ProvenanceReport:
     """Reads and checks the manifest of `path`; `own` is this workspace's key, to recognise its images.
+
+    A file whose manifest is gone or does not hold is looked through for the watermark of one of the plans
+    `marked`, which are asked for only then.
 
     Never raises for what a file is or holds. Limits: a regular file of at most 512 MiB and 50 000 chunks.
     """
@@ -100,9 +120,9 @@ def verify(path: Path, own: SigningKey | None = None) -> ProvenanceReport:
         ours = _is_own(path, reading, own) if own else None
     except OSError as error:
         return ProvenanceReport("unreadable", findings=(_cannot_read(path, error.strerror or str(error)),))
-    if reading.outcome == "read":
-        return _judge(path, reading, intact, ours)
-    return _without_manifest(path, reading)
+    read_one = reading.outcome == "read"
+    report = _judge(path, reading, intact, ours) if read_one else _without_manifest(path, reading)
+    return report if report.state in ("valid", "unreadable") else _with_watermark(path, report, marked())
 
 
 def _unfit(path: Path) -> Finding | None:
@@ -141,6 +161,35 @@ def _without_manifest(path: Path, reading: Reading) -> ProvenanceReport:
         message = "its XMP says that it was made by AI; anyone can write or remove that"
         findings.append(P008.at(subject, message))
     return ProvenanceReport("absent", generated=declared, does_not_prove=(NOT_ABSENCE,), findings=tuple(findings))
+
+
+def _with_watermark(path: Path, report: ProvenanceReport, marked: Marked) -> ProvenanceReport:
+    """The report with the plan whose watermark the picture carries, if it is one that is known."""
+    from sosie.core.errors import SosieError
+    from sosie.files.images import read_image
+    from sosie.provenance.watermark import ALARM, find
+
+    if not marked.plans:
+        return report
+    try:
+        match = find(read_image(path), marked.plans, marked.sizes)
+    except SosieError:
+        return report
+    if match is None:
+        return replace(report, does_not_prove=(*report.does_not_prove, NO_WATERMARK))
+    plan = match.plan_id[:12]
+    message = f"its pixels carry the watermark of plan {plan} of this workspace ({match.right} of 64 bits)"
+    proves = (
+        f"the picture comes from the image of plan {plan}: of pictures without its mark at most 1 in {1 / ALARM:,.0f} "
+        "would be taken for one of this workspace's",
+    )
+    return replace(
+        report,
+        watermark=match.plan_id,
+        proves=(*report.proves, *proves),
+        does_not_prove=(*report.does_not_prove, NOT_UNCHANGED),
+        findings=(*report.findings, P013.at(str(path), message)),
+    )
 
 
 def _judge(path: Path, reading: Reading, intact: bool, ours: bool | None) -> ProvenanceReport:

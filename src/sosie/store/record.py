@@ -105,6 +105,14 @@ class Record:
         )
         return tuple(self.attempt(*row) for row in self._snapshot.rows(sql, as_text(character)))
 
+    def marked(self) -> tuple[tuple[str, int, int], ...]:
+        """Each plan whose images carry a watermark, with width and height of its image."""
+        sql = (
+            "SELECT DISTINCT p.id, i.width, i.height FROM plans p JOIN renders r ON r.plan = p.id "
+            "JOIN images i ON i.sha256 = r.image WHERE json_extract(p.json, '$.watermark')"
+        )
+        return tuple((str(plan), int(width), int(height)) for plan, width, height in self._snapshot.rows(sql))
+
     def deliveries(self, run: int) -> tuple[Delivery, ...]:
         """What a run delivered, oldest first; what is not in the store any more is among it."""
         return self._deliveries("run", run)

@@ -261,7 +261,9 @@ def _lora_and_choices(line: PromptLine, loras: Sequence[AskedLora], made: Sequen
 
 def _said(line: PromptLine, told: settings.Told, read: Asked) -> Iterator[Finding]:
     if told.how:
-        values = [f"{name} {value}" for name, value in told.values.items() if name != "prompt"]
+        mark = "{} {}" if told.how == "options" else "{}: {}"
+        names = settings.OPTIONS if told.how == "options" else settings.LABELS
+        values = [mark.format(names[name], value) for name, value in told.values.items() if name != "prompt"]
         prompt = f"the prompt is '{read.prompt if len(read.prompt) <= 60 else read.prompt[:59] + '…'}'"
         yield A008.at(line.where, f"{line.where}: read as {told.how}: {'; '.join([prompt, *values])}")
 

@@ -121,6 +121,8 @@ class Chooser:
         count = _COUNT.match(inside)
         options = _split(inside[count.end() :] if count else inside)
         lone = _WILDCARD.fullmatch(options[0].strip()) if len(options) == 1 else None
+        if count is None and "$$" in options[0]:
+            raise RuleError(A004, f"'{whole[:60]}' has a count that cannot be read; expected {{2$$a|b|c}}")
         if count is None and len(options) == 1:
             return "{" + self.choose(inside, depth + 1) + "}"
         if inside[:1] in ("@", "!") and count is None:

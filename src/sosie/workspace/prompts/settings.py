@@ -22,6 +22,21 @@ KNOWN = {
 
 NAMES = {name: own for own, names in KNOWN.items() for name in names}
 
+LABELS = {
+    "negative_prompt": "Negative prompt",
+    "steps": "Steps",
+    "cfg": "CFG scale",
+    "seed": "Seed",
+    "sampler": "Sampler",
+    "schedule": "Schedule type",
+    "size": "Size",
+    "width": "Width",
+    "height": "Height",
+}
+"""How an infotext calls the settings."""
+
+OPTIONS = {name: f"--{name}" for name in KNOWN}
+
 ELSEWHERE = frozenset(
     {
         *("sd_model", "outpath_samples", "outpath_grids", "prompt_for_display", "styles", "batch_size", "n_iter"),
