@@ -13,6 +13,7 @@ from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.api.loras import LoraReport
+    from sosie.lora import Lora
 
 LAYOUTS = ("comfy", "diffusers", "kohya", "split", "fused")
 
@@ -119,13 +120,22 @@ def convert(name: str, out: Path, output: Output, workspace: Workspace, **option
     return int(error != 0)
 
 
+def _model(lora: Lora) -> str:
+    """The family and its size, for people."""
+    size = f" ({lora.variant})" if lora.table and lora.table.title else ""
+    return f"{lora.title}{size}" if lora.family else "an unknown model"
+
+
 def _prose(report: LoraReport) -> list[str]:
+    from sosie.lora.layouts import NAMES
+    from sosie.lora.loaders import is_old
+
     lora, cover = report.lora, report.coverage
     ranks = ", ".join(str(rank) for rank in lora.ranks[:8]) or "none"
     scales = ", ".join(f"{scale:g}" for scale in lora.scales[:8]) or "1"
     alpha = {"key": "in the file", "metadata": "in the metadata only", "none": "none (= rank)"}[lora.alpha_source]
     lines = [
-        f"{lora.path}: {' + '.join(lora.algorithms)} for {lora.family or 'an unknown model'}",
+        f"{lora.path}: {' + '.join(NAMES[name] for name in lora.algorithms)} for {_model(lora)}",
         f"  layout      {lora.layout.title}",
         f"  rank        {ranks}; alpha {alpha}, alpha / rank {scales}",
         f"  trained on  {lora.trained_on}",
@@ -135,7 +145,10 @@ def _prose(report: LoraReport) -> list[str]:
         lines.append(
             f"  matches     {cover.matched} of {cover.total} tensors; {len(cover.untouched)} modules untouched"
         )
+    now = next(each for each in report.outcomes if not is_old(each))
     for outcome in report.outcomes:
+        if is_old(outcome) and outcome.dropped == now.dropped:
+            continue
         tail = f", {len(outcome.dropped)} tensors dropped" if outcome.dropped else ""
         lines.append(f"  {outcome.loader:<25} {outcome.result}{tail}")
     return lines
