@@ -42,7 +42,7 @@ CALLS = {
     "mkdir": "mkdir,mkdirat",
 }
 ERRORS = ("ENOSPC", "EIO", "EROFS", "EACCES")
-CHANGES = ("catalogue.sqlite", ".html", "contact-sheet", ".log", "tfevents")
+CHANGES = ("catalogue.sqlite", ".origin.json", ".html", "contact-sheet", ".log", "tfevents")
 """What holds times, and so differs from run to run."""
 
 
