@@ -138,6 +138,7 @@ class PartFile:
                     self.checkpoint()
                 else:
                     part_path(self.path).unlink(missing_ok=True)
+                    sidecar_path(self.path).unlink(missing_ok=True)
         finally:
             self._file.close()
 
