@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import struct
 import sys
 import zlib
@@ -452,3 +453,15 @@ def test_heic_is_a_picture_like_any_other() -> None:
     assert image.size == (64, 48)
     assert image.getpixel((5, 5))[0] > 150 > image.getpixel((5, 5))[2]
     assert true_suffix(path) == ".heic"
+
+
+def test_libtiff_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    out = io.BytesIO()
+    Image.effect_noise((64, 64), 50).save(out, "TIFF", compression="tiff_lzw")
+    damaged = bytearray(out.getvalue())
+    damaged[2000:2400] = bytes(400)
+    (tmp_path / "x.tif").write_bytes(damaged)
+    with pytest.raises(BadImageError, match="damaged or cut short"):
+        read_image(tmp_path / "x.tif")
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"

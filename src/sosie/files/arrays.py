@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -46,6 +47,18 @@ def read_arrays(content: bytes, most: int) -> Arrays:
 
 def _array(stream: BinaryIO, most: int) -> NDArray[Any]:
     """One array, whose header is looked at before room is made for it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what Python 2 wrote
+            return _bounded(stream, most)
+    except ValueError:
+        raise
+    # NumPy reads a header with Python's own parser, and lets out what that raises (SyntaxError, TokenError...).
+    except Exception as error:
+        raise ValueError(f"{type(error).__name__}: {str(error)[:200]}") from None
+
+
+def _bounded(stream: BinaryIO, most: int) -> NDArray[Any]:
     header: Any = np.lib.format
     version = header.read_magic(stream)
     read = {(1, 0): header.read_array_header_1_0, (2, 0): header.read_array_header_2_0}.get(version)

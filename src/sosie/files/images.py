@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import importlib
 import os
+import threading
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -45,6 +48,8 @@ MUCH_TEXT = 65_536
 
 STRIP = 256
 """Rows that are worked on at a time, so that a large picture does not lie in memory in five forms."""
+
+_STDERR = threading.Lock()
 
 _EXIF, _INTEROPERABILITY, _COLOUR_SPACE, _INDEX, _WHITE_IS_ZERO, _DNG = 0x8769, 0xA005, 0xA001, 1, 262, 50706
 
@@ -152,7 +157,8 @@ def _decoded(path: Path, kind: Kind, stream: IO[bytes], max_pixels: int) -> Pict
         if kind is TIFF and _DNG in getattr(image, "tag_v2", ()):
             message = f"{path}: found a camera's raw file, in which Sosie could read the preview alone; {_EXPECTED}"
             raise BadImageError(message, "develop it in a photo program and save the picture as PNG or TIFF")
-        image.load()
+        with _silenced() if kind is TIFF else nullcontext():
+            image.load()
         notes: list[str] = []
         if pixels and pixels.text > MUCH_TEXT:
             notes.append(f"has {pixels.text / 1e6:.1f} MB of text beside its pixels, which were not read")
@@ -168,6 +174,25 @@ def _decoded(path: Path, kind: Kind, stream: IO[bytes], max_pixels: int) -> Pict
         upright = _upright(path, image)
         whole, alpha = _on_white(upright, profile, notes)
     return Picture(whole, alpha, tuple(notes))
+
+
+@contextmanager
+def _silenced() -> Generator[None]:
+    """Libtiff writes to the process's stderr itself what is wrong with a file; Pillow raises it all the same."""
+    with _STDERR:
+        try:
+            kept = os.dup(2)
+        except OSError:  # there is no stderr
+            yield
+            return
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nothing, 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            os.close(nothing)
 
 
 def _refuse_large(path: Path, size: tuple[int, int], max_pixels: int) -> None:
