@@ -76,7 +76,7 @@ def png(path: Path, side: int, depth: int, kind: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("depth", "kind"), [(8, 2), (8, 6), (16, 0), (16, 4), (8, 0)])
+@pytest.mark.parametrize(("depth", "kind"), [(8, 2), (8, 6), (16, 0), (16, 4), (8, 0), (16, 2), (16, 6)])
 @pytest.mark.parametrize("side", [3999, 6000])
 def test_a_short_picture_takes_at_most_300_mib(tmp_path: Path, depth: int, kind: int, side: int) -> None:
     Image.new("RGBA", (64, 64)).save(tmp_path / "warm.png")

@@ -21,7 +21,7 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "generate": {"character": ("mira",), "prompt": ("x",), "": ("--engine", "nothing")},
     "score": {"images": (str(EXAMPLES / "00.jpg"),), "": ("--character", "mira")},
     "calibrate": {"character": ("mira",), "": ("--engine", "nothing")},
-    "dataset build": {"character": ("mira",)},
+    "dataset build": {"character": ("mira",), "": ("--recipe", "nothing")},
     "dataset caption": {"character": ("mira",)},
     "dataset check": {"character": ("mira",)},
     "train": {"characters": ("mira",), "": ("--recipe", "hybrid")},
@@ -38,7 +38,10 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "comfy record": {"url": ("http://127.0.0.1:1",)},
     "verify": {"images": (str(EXAMPLES / "00.jpg"),)},
 }
-"""What a command needs to be right otherwise: its arguments, and under `""` options. Others need nothing."""
+"""What a command needs to be right otherwise: its arguments, and under `""` options. Others need nothing.
+
+Options are such that nothing is drawn or downloaded.
+"""
 
 FREE = ("prompt", "negative_prompt", "description", "trigger", "marks")
 """Arguments in which every text is right."""
@@ -156,7 +159,7 @@ def _suffixes(name: str) -> tuple[str, ...]:
         return (".png",)
     if "GGUF" in name:
         return (".gguf",)
-    return (".txt", ".png", ".safetensors", ".pth", ".json", ".csv")
+    return (".txt", ".png", ".safetensors")
 
 
 def _header(text: bytes) -> bytes:

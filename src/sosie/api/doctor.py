@@ -101,6 +101,8 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
         return
     path = subject_path(subject)
     if path.exists():
+        if not (path.is_file() or path.is_dir()):
+            raise UsageError(f"'{subject}' is a pipe or a device; expected a file or a folder")
         yield from _path(workspace, path, subject, how)
         return
     recipes = set(list_recipes(workspace))

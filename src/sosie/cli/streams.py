@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, TextIO, cast
 
 from sosie.core.address import conceal
@@ -66,6 +67,8 @@ def guarded_streams() -> Generator[None]:
             os.fstat(number)
             continue
         os.open(os.devnull, os.O_RDWR)
+    if cast("TextIO | None", sys.stdin) is None:
+        sys.stdin = Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - until the process ends
     before = sys.stdout, sys.stderr
     for stream in cast("tuple[Any, Any]", before):
         if getattr(stream, "errors", "") == "strict" and hasattr(stream, "reconfigure"):

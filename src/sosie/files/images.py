@@ -40,7 +40,7 @@ MAX_BYTES = 256_000_000
 SMALL = 16_000_000
 """Pixels up to which a file may be as short as it likes."""
 
-EMPTY = 200
+EMPTY = 100
 """Pixels a byte of a larger file, from which on it holds nothing but one colour; photographs have 1 to 40."""
 
 MUCH_TEXT = 65_536
