@@ -354,7 +354,7 @@ def test_three_references_set_no_threshold(session: Session, references: list[Pa
     assert [finding.severity for finding in missing] == ["error"] * len(judge.gate.judges)
     assert "3 can be compared" in missing[0].message
     assert missing[0].hint.endswith(f"--engine {ENGINE}")
-    assert judge.gate.by_references == ()
+    assert judge.gate.unrated == ()
 
 
 def test_a_first_run_of_a_workflow_delivers_and_says_everywhere_that_strangers_are_unknown(

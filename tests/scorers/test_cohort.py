@@ -159,7 +159,7 @@ def test_the_least_alike_reference_just_passes_and_anything_less_alike_does_not(
     assert values.min() - 1.1e-4 < cosine.threshold <= values.min() + 1e-9
     assert values.max() - 1e-9 <= distance.threshold < values.max() + 1.1e-4
     assert (cosine.rate, distance.rate, gate.joint) == (None, None, None)
-    assert {entry.basis for entry in gate.by_references} == {f"{n} references, each against the others"}
+    assert {entry.basis for entry in gate.unrated} == {f"{n} references, each against the others"}
     assert gate.open == ()
 
 

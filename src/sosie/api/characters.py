@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sosie.core import Character, Finding
-from sosie.core.errors import DeliveryError, NotFoundError, UsageError
+from sosie.core.errors import DeliveryError, NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.printable import printable
 from sosie.files.picture_kinds import is_left_by_system, kind_of, pictures_in
 from sosie.files.toml import load_toml
+from sosie.loop.judging import J009, make_judge
 from sosie.workspace.characters import CharacterFile, load_character, require_adult, write_character
+from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import check_name
 from sosie.workspace.writing import writing
@@ -28,12 +30,16 @@ C009 = Rule("SOS-C009", "info", "Files beside offered references are no pictures
 
 @dataclass(frozen=True)
 class NewCharacter:
-    """A character that is made and what happened to the images that were offered, `offered` in number."""
+    """A character that is made and what happened to the images that were offered, `offered` in number.
+
+    `judging` is what its references do to its judges (SOS-J009).
+    """
 
     character: Character
     folder: Path
     report: ReferenceReport
     offered: int = 0
+    judging: tuple[Finding, ...] = ()
 
 
 SHOWN = 8
@@ -77,7 +83,17 @@ def new_character(
                 f"the character's folder {target} could not be written: {error.strerror}",
                 "free some space or choose another --workspace",
             ) from None
-    return NewCharacter(load_character(session.workspace, details.name), target, report, len(images))
+    made = load_character(session.workspace, details.name)
+    return NewCharacter(made, target, report, len(images), _worn(session, made))
+
+
+def _worn(session: Session, character: Character) -> tuple[Finding, ...]:
+    """SOS-J009 for the character's recipe; nothing where it cannot be judged yet: the commands that judge say why."""
+    try:
+        _, findings = make_judge(session, character, load_recipe(session.workspace, character.recipe or "mini"), None)
+    except SosieError:
+        return ()
+    return tuple(finding for finding in findings if finding.code == J009.code)
 
 
 def _offered(paths: Sequence[Path]) -> tuple[list[Path], list[Finding]]:

@@ -54,7 +54,7 @@ def command(
     )
     with session(workspace) as opened:
         made = new_character(opened, file, images, replace)
-    for finding in made.report.findings:
+    for finding in (*made.report.findings, *made.judging):
         output.finding(finding, always=True)
     kept = len(made.character.references)
     if output.as_json:

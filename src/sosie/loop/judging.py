@@ -21,9 +21,18 @@ from sosie.graph.without_character import InputChange
 from sosie.loop.copies import copies_of
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
+from sosie.scorers.accessories import STRICTER, Templates, Worn, match
 from sosie.scorers.adherence import PromptAdherence
 from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
-from sosie.scorers.identity import MIN_REFERENCES, Gate, Guidance, JudgeGate, build_gate, set_by_references
+from sosie.scorers.identity import (
+    MIN_REFERENCES,
+    Gate,
+    Guidance,
+    JudgeGate,
+    build_gate,
+    set_by_references,
+    withdraw_rates,
+)
 from sosie.scorers.plugged import Plugged, plugged_scorers
 from sosie.scorers.scorer import Scorer
 from sosie.workspace.bill import Bill
@@ -40,6 +49,7 @@ J004 = Rule("SOS-J004", "info", "A shipped cohort sets the thresholds")
 J005 = Rule("SOS-J005", "warning", "The references set the thresholds")
 J007 = Rule("SOS-J007", "info", "A scorer of another package measures nothing")
 J008 = Rule("SOS-J008", "error", "No attempt can pass with the given picture")
+J009 = Rule("SOS-J009", "warning", "The references wear what makes strangers alike")
 
 NEAREST = 300
 
@@ -80,14 +90,14 @@ def make_judge(
     paths, folder = session.reference_paths(untrained), session.workspace.state / "templates"
     templates = judge_templates(untrained, paths, encoders, session.detector, folder)
     hard = own or (shipped and nearest_in_description(shipped, character.prompt_description, NEAREST))
-    gate = build_gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
+    gate, worn = _gate(templates, absent, guides, (hard, shipped), recipe.acceptance.fmr)
     alone = reference_likeness(
         paths, {judge.encoder.name: judge.encoder for judge in gate.open}, session.detector, folder
     )
     gate = set_by_references(gate, {name: likeness.values for name, likeness in alone.items()})
     findings = [_absent(name, why, recipe) for name, why in gate.absent.items()]
     if stale:
-        instead = "the shipped cohort is" if shipped else "the references are" if gate.by_references else "nothing is"
+        instead = "the shipped cohort is" if shipped else "the references are" if gate.unrated else "nothing is"
         message = f"the calibration of '{character.name}' cannot be used ({stale}); {instead} used in its place"
         findings.insert(0, J003.at(character.name, message, command))
     if own is None and shipped is not None:
@@ -96,6 +106,7 @@ def make_judge(
         )
         findings.append(J004.at(character.name, message, command))
     findings += _without_cohort(character, recipe, gate, alone, command)
+    findings += [_worn(character, one) for one in worn]
     judge = Judge(
         session.detector,
         gate,
@@ -107,6 +118,22 @@ def make_judge(
     )
     findings += [_measures_nothing(one, judge) for one in judge.plugged if one.why_not]
     return judge, tuple(findings)
+
+
+def _gate(
+    templates: Templates,
+    absent: Mapping[str, str],
+    guides: tuple[Guidance, ...],
+    cohorts: tuple[Cohort | None, Cohort | None],
+    fmr: float,
+) -> tuple[Gate, tuple[Worn, ...]]:
+    """The gate, and what the references wear: then the cohort is matched, stricter, and no rate is known."""
+    hard = cohorts[0]
+    matched, worn = match(hard, templates) if hard is not None else (hard, ())
+    if matched is None or not worn:
+        return build_gate(templates, absent, guides, cohorts, fmr), ()
+    gate = build_gate(templates, absent, guides, (matched, None), fmr * STRICTER)
+    return withdraw_rates(gate, matched.name), worn
 
 
 def check_given(judge: Judge, image: Image, plan: Plan) -> list[Finding]:
@@ -239,7 +266,7 @@ def _without_cohort(
 ) -> list[Finding]:
     """SOS-J005 for the judges that the references set, SOS-J002 for those that nothing sets."""
     findings: list[Finding] = []
-    if judges := gate.by_references:
+    if judges := [judge for judge in gate.unrated if judge.encoder.name in alone]:
         set_by = ", ".join(_bound(judge, alone[judge.encoder.name]) for judge in judges)
         message = (
             f"'{character.name}' is judged by how alike the references are to each other ({set_by}); "
@@ -260,6 +287,15 @@ def _bound(judge: JudgeGate, likeness: Likeness) -> str:
     word = "at least" if judge.higher_is_better else "at most"
     least = likeness.least(judge.higher_is_better)
     return f"{judge.encoder.name} {word} {judge.threshold:.4f}, as {least} of {len(likeness.files)}"
+
+
+def _worn(character: Character, worn: Worn) -> Finding:
+    message = (
+        f"the references of '{character.name}' look as if all had {worn.shift.name} ({worn.deviations:.1f} standard "
+        "deviations from bare faces), which makes strangers with the same alike: the cohort is matched, and how many "
+        "strangers pass is unknown"
+    )
+    return J009.at(character.name, message, "give references without it too, half of them at least")
 
 
 def _measures_nothing(scorer: Plugged, judge: Judge) -> Finding:

@@ -61,7 +61,7 @@ class Report:
 
 def without_cohort(gate: Gate) -> str:
     """A sentence on the judges whose thresholds come from the references; empty if there is none."""
-    judges = gate.by_references
+    judges = gate.unrated
     if not judges:
         return ""
     names = ", ".join(judge.encoder.name for judge in judges)

@@ -61,7 +61,7 @@ def _headline(report: Report) -> str:
     text = f"{len(report.references)} references, {len(report.kept)} of {len(report.rows)} images kept"
     joint = report.gate.joint
     if joint is None:
-        bases = dict.fromkeys(judge.basis for judge in report.gate.by_references)
+        bases = dict.fromkeys(judge.basis for judge in report.gate.unrated)
         return f"{text}; thresholds from {'; '.join(bases)} (strangers unknown)" if bases else text
     return (
         f"{text}; of {joint.n} impostors ({joint.cohort}) {100 * joint.fmr:.1f} % pass, "

@@ -47,7 +47,7 @@ class Guidance:
 class JudgeGate:
     """One judge, the character's template [d] in its space, and its threshold (None: nothing to set it by).
 
-    `basis` says what set it where it was no cohort: then no rate is known.
+    `basis` says what set it where it was no cohort of people as they are: then no rate is known.
     """
 
     encoder: Encoder
@@ -102,8 +102,8 @@ class Gate:
         return tuple(gate for gate in self.judges if gate.threshold is None)
 
     @property
-    def by_references(self) -> tuple[JudgeGate, ...]:
-        """The judges whose thresholds come from the references: how many strangers pass them is not known."""
+    def unrated(self) -> tuple[JudgeGate, ...]:
+        """The judges with a threshold and a `basis`: how many strangers pass them is not known."""
         return tuple(gate for gate in self.judges if gate.basis)
 
 
@@ -146,6 +146,12 @@ def build_gate(
     judging = {name: gated[name] for name in known}
     beside = _joint(others, judging) if others is not None and others.sha256 != hard.sha256 else None
     return Gate(tuple(gated.values()), absent, names, _joint(hard, judging), beside)
+
+
+def withdraw_rates(gate: Gate, basis: str) -> Gate:
+    """The gate with the same thresholds and no rate: `basis` says what set them."""
+    judges = (one if one.threshold is None else replace(one, rate=None, basis=basis) for one in gate.judges)
+    return replace(gate, judges=tuple(judges), joint=None, others=None)
 
 
 def leave_one_out(metric: Metric, embeddings: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:

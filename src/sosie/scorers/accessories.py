@@ -1,0 +1,152 @@
+"""What everybody may wear: accessories that make strangers alike, noticed in a template and given to the cohort.
+
+Spectacles, heavy make-up or a tint move every embedding the same way. A character whose references all have one is
+nearer to strangers with the same than a cohort of bare faces tells, so a rate by that cohort does not hold. The
+package has the mean shift of each by each built-in judge (`benchmarks/accessories.py` makes them). Where a template
+lies further along a shift than the cohort does, by what people differ in along it (a linear discriminant), the
+cohort's embeddings are shifted as far.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sosie.files.arrays import read_arrays
+
+if TYPE_CHECKING:
+    from sosie.faces.encoders import Encoder
+    from sosie.scorers.cohort import Cohort
+
+Array = NDArray[np.float64]
+Templates = Mapping[str, "tuple[Encoder, NDArray[np.float32]]"]
+
+MAX_BYTES = 1_000_000
+"""Of the file of shifts; seven by two judges have 15 kB."""
+
+LIMIT = 4.0
+"""Standard deviations of the cohort at which a template has an accessory."""
+
+LEAST_SHARE = 0.25
+"""The least share of an accessory's mean shift that counts as one."""
+
+STRICTER = 0.3
+"""The share of the asked false-match rate that thresholds by a matched cohort aim at: strangers in the very same
+spectacles share more than the mean shift, and pass more often than the matched cohort does."""
+
+RIDGE = 0.3
+"""How much of the mean variance is added to the variance along each axis: a cohort may have fewer images than axes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Worn:
+    """An accessory that the references have.
+
+    `share` is how much of its mean shift (1: as in the faces that it was measured on), `deviations` by how many
+    standard deviations of the cohort the template stands out.
+    """
+
+    shift: Shift
+    share: float
+    deviations: float
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """The mean shift [d] that an accessory makes in one kind of pictures, by the SHA-256 of the judge's weights."""
+
+    name: str
+    by_judge: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What the package knows: `shifts`, an accessory having one for each kind of pictures, as they are little alike.
+
+    `bare` are faces [n, d] of each kind without any, by the SHA-256 of the judge's weights, row i of each from the
+    same picture: what people and kinds of pictures differ in is no accessory.
+    """
+
+    shifts: tuple[Shift, ...]
+    bare: Mapping[str, Array]
+
+
+@cache
+def known() -> Known:
+    """What lies beside this module."""
+    arrays = read_arrays(files("sosie.scorers").joinpath("accessories.npz").read_bytes(), MAX_BYTES)
+    names = [str(name) for name in arrays.pop("names")]
+    bare = {key.removeprefix("bare-"): arrays.pop(key).astype(np.float64) for key in list(arrays) if "bare-" in key}
+    rows = {sha: rows.astype(np.float64) for sha, rows in arrays.items()}
+    return Known(tuple(Shift(name, {sha: rows[sha][at] for sha in rows}) for at, name in enumerate(names)), bare)
+
+
+def match(cohort: Cohort, templates: Templates) -> tuple[Cohort, tuple[Worn, ...]]:
+    """The cohort as if its people wore what the references do, and what that is; the same cohort if it is nothing.
+
+    A judge without shifts cannot be matched: a matched cohort does not know it.
+    """
+    judges = {
+        name: encoder
+        for name, (encoder, _) in templates.items()
+        if cohort.encoders.get(name) == encoder.sha256 and encoder.sha256 in known().bare
+    }
+    if not judges or cohort.n < 2:
+        return cohort, ()
+    rows = {name: cohort.embeddings[name].astype(np.float64) for name in judges}
+    worn: list[Worn] = []
+    while left := [shift for shift in known().shifts if shift.name not in {one.shift.name for one in worn}]:
+        found = max((_worn(shift, rows, templates) for shift in left), key=lambda one: one.deviations)
+        if found.deviations < LIMIT or found.share < LEAST_SHARE:
+            break
+        worn.append(found)
+        rows = {name: _shifted(encoder, rows[name], found) for name, encoder in judges.items()}
+    return (_matched(cohort, rows, worn), tuple(worn)) if worn else (cohort, ())
+
+
+def _worn(shift: Shift, rows: Mapping[str, Array], templates: Templates) -> Worn:
+    """How far the templates lie along a shift from the cohort's `rows`, all judges together."""
+    own = whole = 0.0
+    populations: list[list[Array]] = []
+    for judge, values in rows.items():
+        encoder, template = templates[judge]
+        moved, bare = shift.by_judge[encoder.sha256], known().bare[encoder.sha256]
+        probe = _discriminant((values, bare), moved)
+        populations.append([values @ probe, bare @ probe])
+        own += float((template - values.mean(axis=0)) @ probe)
+        whole += float(moved @ probe)
+    spread = max(float(np.sum(one, axis=0).std()) for one in zip(*populations, strict=True))
+    return Worn(shift, own / whole, own / (spread or 1.0))
+
+
+def _discriminant(populations: tuple[Array, Array], shift: Array) -> Array:
+    """The direction that tells the shift best from what the people of two [n, d] differ in (Fisher 1936)."""
+    first, second = (np.cov(rows, rowvar=False) for rows in populations)
+    covariance: Array = np.asarray((first + second) / 2, np.float64)
+    ridge = RIDGE * float(np.trace(covariance)) / len(covariance) or 1.0
+    return np.asarray(np.linalg.solve(covariance + ridge * np.eye(len(covariance)), shift), np.float64)
+
+
+def _shifted(encoder: Encoder, rows: Array, worn: Worn) -> Array:
+    moved = rows + worn.share * worn.shift.by_judge[encoder.sha256]
+    norms: Array = np.sqrt(np.square(moved).sum(axis=1, keepdims=True))
+    return moved / norms if encoder.metric == "cosine" else moved
+
+
+def _matched(cohort: Cohort, rows: Mapping[str, Array], worn: list[Worn]) -> Cohort:
+    told = " and ".join(one.shift.name for one in worn)
+    key = f"{cohort.sha256}:{[(one.shift.name, round(one.share, 6)) for one in worn]}"
+    return replace(
+        cohort,
+        name=f"{cohort.name}, matched to {told}",
+        encoders={name: cohort.encoders[name] for name in rows},
+        embeddings={name: values.astype(np.float32) for name, values in rows.items()},
+        sha256=hashlib.sha256(key.encode()).hexdigest(),
+    )
