@@ -33,7 +33,7 @@ from recipe_graphs import (
     workspace,
 )
 
-from sosie.api.comfy_graphs import MARGIN, PORTRAIT, Portraits, Sight, show_graph
+from sosie.api.comfy_graphs import MARGIN, PORTRAIT, GraphRequest, Portraits, show_graph
 from sosie.core import Finding, Stage
 from sosie.core.character import CharacterLora
 from sosie.core.notation import parse
@@ -471,7 +471,7 @@ def test_the_same_node_is_added_once() -> None:
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_editors_format_is_laid_out_left_to_right_without_overlaps(name: str, tmp_path: Path) -> None:
-    shown = show_graph(workspace(tmp_path), shipped(name), Sight("comfy-ui"))
+    shown = show_graph(workspace(tmp_path), shipped(name), GraphRequest("comfy-ui"))
     boxes = {node["id"]: (*node["pos"], *node["size"]) for node in shown.table["nodes"]}
     names = list(boxes)
     for i, one in enumerate(names):
@@ -490,8 +490,8 @@ def test_the_editors_format_is_laid_out_left_to_right_without_overlaps(name: str
 
 @pytest.mark.parametrize("name", RUNS)
 def test_a_recipe_in_the_editors_format_is_read_back_as_the_same_graph(name: str, tmp_path: Path) -> None:
-    api = show_graph(workspace(tmp_path), shipped(name), Sight("comfy")).table
-    ui = show_graph(workspace(tmp_path), shipped(name), Sight("comfy-ui")).table
+    api = show_graph(workspace(tmp_path), shipped(name), GraphRequest("comfy")).table
+    ui = show_graph(workspace(tmp_path), shipped(name), GraphRequest("comfy-ui")).table
     assert read_table(json.loads(json.dumps(ui)), name) == read_table(json.loads(json.dumps(api)), name)
     titles = {node.title for node in read_table(dict(ui), name)}
     assert {"Positive prompt", "Result"} <= titles

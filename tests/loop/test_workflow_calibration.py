@@ -28,7 +28,7 @@ from sosie.graph import Graph
 from sosie.graph.read import read_table
 from sosie.graph.without_character import apply_changes, candidates, guide_changes, lora_changes, split_settings
 from sosie.loop.judge import Judge
-from sosie.loop.judging import Maker, make_judge
+from sosie.loop.judging import ImageSource, make_judge
 from sosie.workspace.bill import Bill
 from sosie.workspace.characters import CharacterFile, load_character
 from sosie.workspace.recipes import load_recipe
@@ -214,7 +214,7 @@ def impostors(
 
 
 def judged(session: Session, who: Character, flow: Workflow, engine: str = ENGINE) -> tuple[Judge, tuple[Finding, ...]]:
-    return make_judge(session, who, flow.recipe, Bill(), Maker(engine, flow))
+    return make_judge(session, who, flow.recipe, Bill(), ImageSource(engine, flow))
 
 
 def coded(judged: tuple[Judge, tuple[Finding, ...]], code: str) -> Finding:
@@ -341,7 +341,7 @@ def test_hints_of_recipes_name_the_engine_only_if_it_is_not_the_default(session:
     mira, recipe = load_character(session.workspace, "mira"), load_recipe(session.workspace, "zimage")
     command = "sosie calibrate mira --recipe zimage"
     assert (
-        coded(make_judge(session, mira, recipe, Bill(), Maker(ENGINE)), "SOS-J005").hint
+        coded(make_judge(session, mira, recipe, Bill(), ImageSource(ENGINE)), "SOS-J005").hint
         == f"{command} --engine {ENGINE}"
     )
     assert coded(make_judge(session, mira, recipe, None), "SOS-J005").hint == command

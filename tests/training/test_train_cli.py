@@ -421,7 +421,7 @@ def test_the_judge_knows_the_character_and_sees_copies_of_the_training_set(
 ) -> None:
     from sosie.dataset.build import dataset_folder, judging_character
     from sosie.dataset.image_set import image_files
-    from sosie.loop.sample_judge import SampleJudge, Taught
+    from sosie.loop.sample_judge import SampleJudge, Trainee
     from sosie.workspace.characters import load_character
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
@@ -434,7 +434,7 @@ def test_the_judge_knows_the_character_and_sees_copies_of_the_training_set(
         held = judging_character(session, character)
         judged = list(session.reference_paths(held).values())
         assert (len(learned), len(judged)) == (8, 4)
-        judge = SampleJudge(session, [Taught(held, "m1ra", learned)], None)
+        judge = SampleJudge(session, [Trainee(held, "m1ra", learned)], None)
 
         def said(*paths: Path) -> Scores:
             return judge([Sample(Image.open(path).convert("RGB"), "m1ra", 0) for path in paths])
@@ -448,7 +448,7 @@ def test_the_judge_knows_the_character_and_sees_copies_of_the_training_set(
         assert own.adherence is None
         grey = judge([Sample(Image.new("RGB", (256, 256), "grey"), "m1ra", 0)])
         assert (grey.identity, grey.copy_paste, grey.likeness) == ((), None, None)
-        two = SampleJudge(session, [Taught(held, "m1ra", learned), Taught(held, "0tto", learned)], None)
+        two = SampleJudge(session, [Trainee(held, "m1ra", learned), Trainee(held, "0tto", learned)], None)
         assert two([Sample(Image.open(judged[0]).convert("RGB"), "somebody", 0)]).identity == ()
 
 

@@ -44,7 +44,7 @@ MARGIN = 2.0
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class GraphExport:
     """A recipe as a graph: the JSON of its format, and the kinds of stages of each graph that Sosie would send.
 
     `pictures` are what is uploaded before a run, `unknown` the assets whose files' names the workspace does not tell.
@@ -59,7 +59,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Sight:
+class GraphRequest:
     """What a graph is to show: a format, a character and prompt (None: placeholders), and the choices."""
 
     form: Format = "comfy"
@@ -68,23 +68,23 @@ class Sight:
     choices: GraphChoices = field(default_factory=GraphChoices)
 
 
-def show_graph(workspace: Workspace, recipe: Recipe, sight: Sight) -> Shown:
+def show_graph(workspace: Workspace, recipe: Recipe, wanted: GraphRequest) -> GraphExport:
     """The recipe's graphs as one document; those that Sosie sends one after another stand beside each other."""
-    who = sight.character or SOMEBODY
-    asked, said = _asked(workspace, recipe, who, sight.prompt)
+    who = wanted.character or SOMEBODY
+    asked, said = _asked(workspace, recipe, who, wanted.prompt)
     if has_errors(said):
-        return Shown({}, findings=said)
+        return GraphExport({}, findings=said)
     bill = resolve(workspace, resolve_stages(recipe, who, asked), who)
     planned = plan(recipe, who, asked, Draw(), dict.fromkeys(bill.entries, ""))
-    findings = [*said, *check_plan(planned, unfit_assets(bill), sight.choices)]
+    findings = [*said, *check_plan(planned, unfit_assets(bill), wanted.choices)]
     if has_errors(findings):
-        return Shown({}, findings=tuple(findings))
+        return GraphExport({}, findings=tuple(findings))
     told = called_files(bill)
-    built = draw_plan(planned, told, sight.choices)
-    table = to_api(built.graph) if sight.form == "comfy" else to_ui(built.graph, built.groups)
-    return Shown(
+    built = draw_plan(planned, told, wanted.choices)
+    table = to_api(built.graph) if wanted.form == "comfy" else to_ui(built.graph, built.groups)
+    return GraphExport(
         table,
-        tuple(tuple(planned.stages[i].kind for i in part.stages) for part in parts_of(planned, sight.choices)),
+        tuple(tuple(planned.stages[i].kind for i in part.stages) for part in parts_of(planned, wanted.choices)),
         tuple(dict.fromkeys(picture.what for picture in built.pictures.values())),
         tuple(dict.fromkeys(f.asset for f in built.files.values() if _is_users_own(recipe, f.asset, told))),
         tuple(findings),

@@ -29,7 +29,7 @@ from sosie.doctor.recipes import check_recipe
 from sosie.engines import DEFAULT, scheme_of
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
-from sosie.loop.judging import Maker, make_judge
+from sosie.loop.judging import ImageSource, make_judge
 from sosie.store import Outgoing
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
@@ -90,7 +90,7 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event]:
     assets = bill.digests
     engine = open_engine(session, order.engine, bill, order.character)
     try:
-        judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine))
+        judge, judging = make_judge(session, order.character, order.recipe, bill, ImageSource(order.engine))
         findings += [*judging, *engine.check(first_plan(_task(order, judge, 0), assets))]
         yield from dict.fromkeys(findings)
         if has_errors(findings):

@@ -24,7 +24,7 @@ from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import Picture, read_image, read_picture
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
-from sosie.loop.judging import Maker, check_given, make_judge
+from sosie.loop.judging import ImageSource, check_given, make_judge
 from sosie.provenance.parameters import Metadata
 from sosie.reports.report import Report
 from sosie.store.record import Record
@@ -131,7 +131,8 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         raise _stopped(findings)
     assets, engine = _open(session, order, bill)
     try:
-        judge, judging = make_judge(session, order.character, order.recipe, bill, Maker(order.engine, order.workflow))
+        source = ImageSource(order.engine, order.workflow)
+        judge, judging = make_judge(session, order.character, order.recipe, bill, source)
         findings += judging
         tasks = _tasks(order, asked, requests, judge)
         findings += _told_here(session, order)

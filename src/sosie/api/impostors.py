@@ -26,7 +26,7 @@ from sosie.graph.without_character import (
     split_settings,
 )
 from sosie.loop.judging import (
-    Maker,
+    ImageSource,
     calibrate_command,
     calibration_path,
     generator_digest,
@@ -177,7 +177,7 @@ def _nothing_taken_out(character: Character, workflow: Workflow, engine: str) ->
         return UsageError(f"{message}; no node looks as if it showed a character", hint)
     node, name = found[0]
     named = dataclasses.replace(workflow, settings=(*workflow.settings, f"{node.id}.{name}=0"))
-    hint = calibrate_command(character, workflow.recipe, Maker(engine, named))
+    hint = calibrate_command(character, workflow.recipe, ImageSource(engine, named))
     return UsageError(f"{message}; {character.name} may be in {_listed(found)}", hint)
 
 

@@ -22,7 +22,7 @@ from sosie.doctor.recipes import check_recipe
 from sosie.doctor.training import check_training
 from sosie.families import families
 from sosie.files.whole import change_text
-from sosie.loop.sample_judge import SampleJudge, Taught
+from sosie.loop.sample_judge import SampleJudge, Trainee
 from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of
 from sosie.loop.training_record import Recorder, write_report
 from sosie.lora import read_lora
@@ -58,7 +58,7 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     for character in order.characters:
         if not image_files(datasets.dataset_folder(session, character)):
             yield from from_references(session, character, datasets.Captioning(order.recipe))
-    people = [_taught(session, character) for character in order.characters]
+    people = [_trainee(session, character) for character in order.characters]
     bill = resolve(session.workspace, needed_stages(bare(order.recipe)))
     job = job_of(session, order, bill)
     with (
@@ -93,7 +93,7 @@ class _Work:
     order: TrainOrder
     job: TrainingJob
     bill: Bill
-    people: list[Taught]
+    people: list[Trainee]
 
 
 def _recorded(session: Session, work: _Work, records: TrainingRecords) -> Generator[Event, None, StoredTraining]:
@@ -163,9 +163,9 @@ def _checks(session: Session, work: _Work) -> list[Finding]:
     return list(dict.fromkeys(findings))
 
 
-def _taught(session: Session, character: Character) -> Taught:
+def _trainee(session: Session, character: Character) -> Trainee:
     images = tuple(image_files(datasets.dataset_folder(session, character)))
-    return Taught(datasets.judging_character(session, character), datasets.trigger_of(character), images)
+    return Trainee(datasets.judging_character(session, character), datasets.trigger_of(character), images)
 
 
 def _give(

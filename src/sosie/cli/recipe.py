@@ -14,7 +14,7 @@ from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.api.comfy_graphs import Shown
+    from sosie.api.comfy_graphs import GraphExport
 
 
 @click.group("recipe")
@@ -71,14 +71,15 @@ def show(name: str, output: Output, workspace: Workspace, **options: Any) -> int
 
 def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[str, Any]) -> int:
     """Prints a recipe's graph, and on stderr what Sosie does around it. Exit 1 if ComfyUI cannot run the recipe."""
-    from sosie.api.comfy_graphs import Sight, show_graph
+    from sosie.api.comfy_graphs import GraphRequest, show_graph
     from sosie.families.contract.graphs import GraphChoices
     from sosie.workspace.characters import load_character
     from sosie.workspace.recipes import load_recipe
 
     who = load_character(workspace, options["character"]) if options["character"] else None
     choices = GraphChoices(faces="server" if options["face_detailer"] else "sosie")
-    shown = show_graph(workspace, load_recipe(workspace, name), Sight(options["form"], who, options["prompt"], choices))
+    wanted = GraphRequest(options["form"], who, options["prompt"], choices)
+    shown = show_graph(workspace, load_recipe(workspace, name), wanted)
     for finding in shown.findings:
         output.finding(finding)
     if not shown.table:
@@ -89,7 +90,7 @@ def _show_graph(name: str, output: Output, workspace: Workspace, options: dict[s
     return 0
 
 
-def _around(shown: Shown) -> Iterator[str]:
+def _around(shown: GraphExport) -> Iterator[str]:
     """What is to be known of a graph that is run by hand."""
     if len(shown.parts) > 1:
         kinds = "; ".join(" + ".join(part) for part in shown.parts)

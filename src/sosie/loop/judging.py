@@ -55,7 +55,7 @@ NEAREST = 300
 
 
 @dataclass(frozen=True, eq=False)
-class Maker:
+class ImageSource:
     """What makes the images that are judged: an engine, and the user's own workflow in place of a recipe."""
 
     engine: str = DEFAULT
@@ -67,7 +67,7 @@ def make_judge(
     character: Character,
     recipe: Recipe,
     bill: Bill | None,
-    maker: Maker | None = None,
+    maker: ImageSource | None = None,
 ) -> tuple[Judge, tuple[Finding, ...]]:
     """The judge for images of `character` made by `recipe`, and what the user should know of it.
 
@@ -78,7 +78,7 @@ def make_judge(
     from sosie.dataset.build import judging_character
 
     encoders, absent = session.judges
-    maker = maker or Maker()
+    maker = maker or ImageSource()
     guides = _guides(bill) if bill is not None else ()
     if maker.workflow is not None:
         shipped, (own, stale, again) = None, _workflow_cohort(session, character, maker.workflow)
@@ -144,7 +144,7 @@ def check_given(judge: Judge, image: Image, plan: Plan) -> list[Finding]:
     return [J008.at("the given picture", f"no attempt can pass: {why}", hint) for why in judge.hopeless(image)]
 
 
-def calibrate_command(character: Character, recipe: Recipe, maker: Maker) -> str:
+def calibrate_command(character: Character, recipe: Recipe, maker: ImageSource) -> str:
     """The command that makes the cohort for such images."""
     words = ["sosie", "calibrate", character.name]
     if maker.workflow is not None:

@@ -17,7 +17,7 @@ from sosie.files.images import read_image
 from sosie.scorers.adherence import PromptAdherence
 from sosie.scorers.copy_paste import CopyPaste
 from sosie.scorers.defects import score_defects
-from sosie.scorers.sample import Sample as Shown
+from sosie.scorers.sample import Sample as ScoredSample
 from sosie.scorers.scorer import Scorer, measure
 from sosie.training.events import Likeness, Sample, Scores
 from sosie.workspace.session import Session
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Taught:
+class Trainee:
     """A character with the references that are judged by, its trigger, and the images that are learned from."""
 
     character: Character
@@ -54,7 +54,7 @@ class SampleJudge:
     that were not learned from as the other end. `classifier` None: adherence is not measured.
     """
 
-    def __init__(self, session: Session, people: Sequence[Taught], classifier: AttributeClassifier | None) -> None:
+    def __init__(self, session: Session, people: Sequence[Trainee], classifier: AttributeClassifier | None) -> None:
         self._detector = session.detector
         self._adherence = PromptAdherence(classifier)
         self._sface = session.judges[0]["sface"]
@@ -68,7 +68,7 @@ class SampleJudge:
         sound = 0
         for sample in samples:
             pixels = np.asarray(sample.image.convert("RGB"))
-            shown = Shown(pixels, self._detector.detect(pixels), sample.prompt)
+            shown = ScoredSample(pixels, self._detector.detect(pixels), sample.prompt)
             sound += all(score.passed for score in score_defects(shown))
             adherence += _values(self._adherence, shown)
             person = self._who(sample.prompt)
@@ -91,7 +91,7 @@ class SampleJudge:
             return next(iter(self._people.values()))
         return next((person for trigger, person in self._people.items() if trigger in prompt), None)
 
-    def _person(self, session: Session, one: Taught) -> _Person:
+    def _person(self, session: Session, one: Trainee) -> _Person:
         judged = list(session.reference_paths(one.character).values())
         copies = CopyPaste(self._sface, self._vectors(one.images), self._vectors(judged))
         return _Person(templates(session, one.character), copies)
@@ -105,7 +105,7 @@ class SampleJudge:
         return np.stack(found) if found else np.zeros((0, 128), np.float32)
 
 
-def _values(scorer: Scorer, sample: Shown) -> list[float]:
+def _values(scorer: Scorer, sample: ScoredSample) -> list[float]:
     """What could be measured."""
     return [score.value for score in measure(scorer, sample) if score.value is not None]
 
