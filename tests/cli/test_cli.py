@@ -350,7 +350,6 @@ def test_verify_knows_a_delivered_image_and_no_other(
         (["generate", "mira", "x", "--engine", "difusers"], "did you mean 'diffusers'"),
         (["generate", "mira", "x", "-n", "0"], "out of range"),
         (["generate", "mira", "x", "--seed", "-1", "--engine", "fake"], "out of range"),
-        (["generate", "mira", "x", "--size", "100x100", "--engine", "fake"], "multiple of 8"),
         (["generate", "mira", "x", "--size", "big"], "not WIDTHxHEIGHT"),
         (["generate", "mira", "x", "--prompts", "p.txt"], "both PROMPT and --prompts"),
         (["generate", "mira", "x", "--sead", "3"], "--sead"),
@@ -367,6 +366,16 @@ def test_what_cannot_run_exits_2_and_says_what_to_do(
     assert (result.code, result.out) == (2, "")
     assert message in result.err
     assert result.err.startswith("error: ")
+
+
+def test_a_size_that_cannot_be_drawn_is_a_finding_before_anything_is_rendered(sosie: Sosie, workspace: Path) -> None:
+    options = ("--size", "100x100", "--engine", "fake", "--workspace", workspace)
+    result = sosie("generate", "mira", "x", *options)
+    assert (result.code, result.out) == (2, "")
+    finding, error = result.err.splitlines()
+    assert finding.startswith("✗ error SOS-A005: ")
+    assert finding.endswith("and a multiple of 8")
+    assert error.startswith("error: nothing was rendered")
 
 
 def test_the_workspace_comes_from_the_environment_too(

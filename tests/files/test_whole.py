@@ -34,7 +34,6 @@ ALLOWED = {
     "training/log.py": "adds lines to the log of a run; one that was cut off is passed over",
     "engines/resident.py": "gives the worker its log, which the system writes",
     "engines/resident_protocol.py": "a folder for a socket whose own path would be too long",
-    "cli/unforeseen.py": "the last word on an error, whatever failed before it",
     "machines/ssh/connection.py": "a folder for ssh's sockets",
 }
 """Modules that write, make or rename files and folders themselves, and why."""

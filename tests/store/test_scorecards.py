@@ -20,7 +20,7 @@ from sosie.core import (
     Verdict,
 )
 from sosie.core.errors import StoreError
-from sosie.store import Store, catalogue
+from sosie.store import Store, catalogue, deliveries
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 RATES = st.none() | st.builds(
@@ -94,6 +94,7 @@ def test_scores_of_a_store_of_version_3_are_read(folder: Path, monkeypatch: pyte
     with monkeypatch.context() as patch:
         third = catalogue.migrations()[:3]
         patch.setattr(catalogue, "migrations", lambda: third)
+        patch.setattr(deliveries, "settle", lambda _: None)  # that version's deliveries had no end to be settled
         with Store.open(folder) as store:
             render = store.add_render(a_render(1))
             store.add_scorecard(render.id, "gate", card, KEEP)
