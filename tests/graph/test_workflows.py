@@ -527,13 +527,17 @@ def portrait(comfy: Workspace) -> Json:
     models = comfy.root / "ComfyUI" / "models"
     model(models / "checkpoints" / "sdxl.safetensors", "sdxl-checkpoint")
     write(models / "ipadapter" / "ip-adapter-faceid-plusv2_sdxl.bin", FACEID_PLUS)
+    model(models / "clip_vision" / "clip_h.safetensors", "clip-h-vision")
     write(models / "instantid" / "ip-adapter.bin", INSTANTID)
     model(models / "controlnet" / "instantid.safetensors", "sdxl-controlnet")
     pack = models / "insightface" / "models" / "antelopev2"
     pack.mkdir(parents=True)
     (pack / "glintr100.onnx").write_bytes(b"x")
-    return faceid(0.85) | {
+    guided = faceid(0.85)
+    guided["id"]["inputs"]["clip_vision"] = ["sees", 0]
+    return guided | {
         "unet": node("CheckpointLoaderSimple", ckpt_name="sdxl.safetensors"),
+        "sees": node("CLIPVisionLoader", clip_name="clip_h.safetensors"),
         "yes": node("CLIPTextEncode", text="a woman", clip=["unet", 1]),
         "no": node("CLIPTextEncode", text="", clip=["unet", 1]),
         "iid": node("InstantIDModelLoader", instantid_file="ip-adapter.bin"),
@@ -609,7 +613,8 @@ def test_instantids_face_pack_must_lie_where_its_node_looks(comfy: Workspace, po
 def test_what_comfyui_would_refuse_is_found_without_a_server(comfy: Workspace) -> None:
     assert told(check(comfy, api(draw_steps=0))) == ["SOS-W005", "SOS-R020"]
     assert told(check(comfy, api(draw_denoise="much"))) == ["SOS-W005"]
-    assert told(check(comfy, api(unet_weight_dtype="int4"))) == ["SOS-W005"]
+    newer = the(check(comfy, api(unet_weight_dtype="int4")), "SOS-W005")
+    assert (newer.severity, newer.message.partition(", which ")[0]) == ("info", "UNETLoader unet: 'weight_dtype' is 'int4'")
     assert told(check(comfy, api(decode_samples=None))) == ["SOS-W005"]
     crossed = the(check(comfy, api(decode_vae=["clip", 0])), "SOS-W004")
     assert "'vae' takes VAE, and CLIPLoader clip gives CLIP" in crossed.message
@@ -636,7 +641,10 @@ def test_unknown_classes_are_listed_and_stop_nothing(comfy: Workspace) -> None:
     assert info.hint == "did you mean 'KSampler'?"
 
 
-def test_the_doctor_takes_a_workflow_by_its_path(sosie: Sosie, tmp_path: Path) -> None:
+def test_the_doctor_takes_a_workflow_by_its_path(
+    sosie: Sosie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "w.json").write_text(json.dumps(api(draw_steps=8)))
     result = sosie("doctor", "w.json", "--json", "--workspace", tmp_path)
     line = json.loads(result.out)

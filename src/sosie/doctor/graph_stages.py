@@ -79,7 +79,10 @@ class Walk:
     def __init__(self, graph: Graph, files: GraphFiles) -> None:
         self._graph = graph
         self._files = files
-        self._decoders = graph.of(*DECODERS)
+        self._decoders: dict[str, list[Node]] = {}
+        for decoder in graph.of(*DECODERS):
+            if sampler := self._way_to_sampler(decoder, "samples")[1]:
+                self._decoders.setdefault(sampler.id, []).append(decoder)
 
     def value(self, node: Node | None, name: str) -> Value | None:
         """The value of a widget, through a node that only holds a value; None if it is not known."""
@@ -197,16 +200,22 @@ class Walk:
     def vaes(self, sampler: Node) -> Iterator[PlacedFile]:
         """The VAEs that decode what a sampler gives, or encode what it starts from: files, or checkpoints with one."""
         holders = [sampler] if sampler.link("vae") else []
-        for decoder in self._decoders:
-            chain = self.up(decoder, "samples", "LATENT")
-            if next((node for node in chain if node.kind in SAMPLERS), None) is sampler:
-                holders.append(decoder)
-        started = list(self.up(sampler, "latent_image", "LATENT"))
-        if not any(node.kind in SAMPLERS for node in started):
+        holders += self._decoders.get(sampler.id, [])
+        started, before = self._way_to_sampler(sampler, "latent_image")
+        if before is None:
             holders += [node for node in started if node.link("vae")]
         for holder in holders:
             for node in self.up(holder, "vae", "VAE"):
                 yield from self._files.loaded(node, "vae") or self._files.loaded(node, "checkpoints")
+
+    def _way_to_sampler(self, start: Node, name: str) -> tuple[list[Node], Node | None]:
+        """The nodes of the latent's way up to the nearest sampler, and that sampler; None if none lies on it."""
+        way: list[Node] = []
+        for node in self.up(start, name, "LATENT"):
+            if node.kind in SAMPLERS:
+                return way, node
+            way.append(node)
+        return way, None
 
     def loras(self, chain: list[Node]) -> Iterator[LoraPart]:
         """The LoRAs on the model's way that have an effect, those of stacks that are put on it too."""
