@@ -49,6 +49,22 @@ def test_an_address_is_shown_without_what_may_be_secret(typed: str, seen: str) -
         assert "anna" not in text
 
 
+@pytest.mark.parametrize(
+    ("typed", "seen"),
+    [
+        (f"comfy+ssh://anna:{SECRET}@h:22/f?port=8189", "comfy+ssh://h:22/f?port=8189"),
+        ("comfy+ssh://root@h?port=1,comfy+ssh://root@h?port=2", "comfy+ssh://root@h?port=1,comfy+ssh://root@h?port=2"),
+        ("(comfy+ssh://...?port=NUMBER).", "(comfy+ssh://...?port=NUMBER)."),
+        (f"comfy+ssh://h?port={SECRET}", "comfy+ssh://h"),
+        (f"comfy+ssh://h?port=1&token={SECRET}", "comfy+ssh://h"),
+        (f"comfy+ssh://h?port=1#{SECRET}", "comfy+ssh://h"),
+        ("http://h/x?port=8188", "http://h/x"),
+    ],
+)  # fmt: skip
+def test_the_port_behind_ssh_is_shown_and_nothing_else_of_a_query(typed: str, seen: str) -> None:
+    assert conceal(typed) == seen
+
+
 def test_an_address_typed_with_spaces_is_one_all_the_same() -> None:
     assert conceal(f"'http://an na:{SECRET} x@host/y' is none") == "'http://host/y' is none"
 

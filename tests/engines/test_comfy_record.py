@@ -18,6 +18,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.recording import record
 from sosie.engines.comfy.redact import Redaction, redact, redact_text, users_in
 from sosie.engines.comfy.server import parse_servers
+from sosie.files.json_bounds import DEEPEST
 
 pytestmark = pytest.mark.once
 
@@ -197,13 +198,23 @@ def test_a_broken_server_is_recorded_as_far_as_it_answers() -> None:
 
 def test_nonsense_of_every_shape_is_recorded_without_a_crash() -> None:
     deep: Any = "x"
-    for _ in range(200):
+    for _ in range(DEEPEST):
         deep = [deep]
     for value in (None, 5, "text", [], {}, deep, {"queue_running": 7}, {"a": {"prompt": 3}}, [[[]]]):
         body = json.dumps(value).encode()
         paths = ("/system_stats", "/features", "/object_info", "/queue", "/history", "/internal/logs/raw")
         with FakeServer(Behaviour(scripted={path: Scripted(body=body) for path in paths})) as server:
             json.dumps(record(parse_servers(server.url)[0]))
+
+
+def test_a_server_whose_every_answer_is_nested_too_deep_is_an_error() -> None:
+    body = b"[" * (DEEPEST + 1) + b"]" * (DEEPEST + 1)
+    paths = ("/system_stats", "/features", "/object_info", "/queue", "/history", "/internal/logs/raw")
+    with (
+        FakeServer(Behaviour(scripted={path: Scripted(body=body) for path in paths})) as server,
+        pytest.raises(ComfyError, match="JSON for /system_stats that is not read: it is nested 101 deep"),
+    ):
+        record(parse_servers(server.url)[0])
 
 
 def test_a_server_that_is_not_there_is_an_error() -> None:

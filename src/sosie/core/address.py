@@ -32,6 +32,9 @@ _BARE_QUERY = re.compile(rf"\?(?:[^\s'\"<>?]{{0,2000}}[&;-])?(?:{_NAMES})=[^\s'\
 _PUBLIC_USERS = ("root", "USER")
 """Users that hints name: they say nothing of whoever typed the address."""
 
+_PUBLIC_QUERY = re.compile(r"\?port=(?:\d{1,5}|NUMBER)(?=[:;,.)\]]*$)")
+"""The port of a server behind ssh, by which two servers of one machine are told apart."""
+
 
 def bare(url: str) -> str:
     """A sound address without user, query and fragment: what is the same however it is signed."""
@@ -77,6 +80,8 @@ def _shown(found: re.Match[str]) -> str:
         rest = rest.rpartition("@")[2]  # a password with a slash or a question mark in it
     end = re.search(r"[:;,.)\]]*$", rest)
     kept = re.split(r"[?#;]", rest, maxsplit=1)[0]
+    if "ssh" in scheme and (port := _PUBLIC_QUERY.match(rest, len(kept))):
+        kept += port[0]
     if kept != rest and end is not None:
         kept += end[0]
     return f"{scheme}{_SIGNED_PART.sub('...', re.sub(r'(?<=//)[^/@]*@', '', kept))}"

@@ -7,6 +7,7 @@ breaks is a `LostError`, an answer that no ComfyUI gives a `NonsenseError`, a re
 from __future__ import annotations
 
 import hashlib
+import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -236,9 +237,11 @@ class Client:
     def _parsed(self, answer: HttpAnswer, what: str) -> Any:
         try:
             return parse_json(answer.body)
-        except ValueError:
+        except (json.JSONDecodeError, UnicodeDecodeError):
             shown = answer.said[:60] or "nothing"
             raise NonsenseError(self.server, f"answered '{shown}' for {what}, which is not JSON") from None
+        except ValueError as error:
+            raise NonsenseError(self.server, f"answered JSON for {what} that is not read: {error}") from None
 
     def _expect_ok(self, answer: HttpAnswer, what: str) -> None:
         if answer.status != 200:
