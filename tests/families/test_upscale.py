@@ -31,7 +31,8 @@ from sosie.families.esrgan.on_diffusers import Runner, check
 from sosie.families.esrgan.tiles import grid, join
 from sosie.files.model_file import Known, identify
 from sosie.files.pickles.records import PickleError
-from sosie.workspace.library import find_asset, installed_models
+from sosie.workspace.bill import resolve_one
+from sosie.workspace.library import installed_models
 from sosie.workspace.workspace import open_workspace
 
 pytestmark = pytest.mark.local
@@ -456,7 +457,7 @@ def test_the_check_knows_stages_sizes_and_packages(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return find_asset(open_workspace(tmp_path_factory.mktemp("workspace")), "mini-upscaler")
+    return resolve_one(open_workspace(tmp_path_factory.mktemp("workspace")), "mini-upscaler").located
 
 
 def test_the_shipped_upscaler_is_a_model_by_name_and_known_for_what_it_is(shipped: Path, tmp_path: Path) -> None:
