@@ -73,7 +73,11 @@ class Store:
             if place.exists() and not os.access(place, os.W_OK):
                 raise faults.read_only(place)
         catalogue = Catalogue(path)
-        deliveries.settle(catalogue)
+        try:
+            deliveries.settle(catalogue)
+        except BaseException:
+            catalogue.close()
+            raise
         return Store(folder, catalogue)
 
     def close(self) -> None:
