@@ -218,7 +218,8 @@ class Detector:
         own = max(height, width)
         for quarters in (1, 2, 3):
             turned = np.ascontiguousarray(np.rot90(image, quarters))
-            sure = [face for face in self._at(turned, min(640, own)) if face.confidence >= self.SURE_CONFIDENCE]
+            seen = self._at(turned, min(self.LONG_SIDE, own))
+            sure = [face for face in seen if face.confidence >= self.SURE_CONFIDENCE]
             back = _quarters_back(quarters, width, height)
             upright = [self._upright(image, face.under(back)) for face in sure]
             if found := [face for face in upright if face.confidence >= self.TURNED_CONFIDENCE]:
