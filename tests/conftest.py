@@ -12,12 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from places import DESCRIPTION, EXAMPLES
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.fake import FakeServer
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; read when torch is first imported
+
+
+# A test that fails does so because of a change. To search further: HYPOTHESIS_PROFILE=search pytest.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("search", derandomize=False)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

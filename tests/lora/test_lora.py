@@ -1004,7 +1004,7 @@ def test_no_header_makes_a_check_or_a_conversion_crash(tmp_path: Path, data: st.
         return
     assert_same(
         *(deltas(p) for p in (path, out.path))
-        if not {"diff", "lokr"} & {a.algorithm for a in out.source.adapters}
+        if not {"diff", "lokr", "oft", "boft"} & {a.algorithm for a in out.source.adapters}
         else ({}, {})
     )
 
