@@ -140,15 +140,16 @@ class GgufTensor:
 class Gguf:
     """What a GGUF file says of itself.
 
-    `metadata` holds scalars, texts (cut after `KEPT_TEXT` bytes) and short arrays; long arrays (a
-    tokenizer's) are skipped. `expected` is the size that the tensors need, `bytes` the real one;
-    they differ in a truncated file.
+    `start` is the byte from which tensors' offsets count. `metadata` holds scalars, texts (cut after
+    `KEPT_TEXT` bytes) and short arrays; long ones (a tokenizer's) are skipped. `expected` is the size
+    that the tensors need, `bytes` the real one; they differ in a truncated file.
     """
 
     path: Path
     version: int
     metadata: Mapping[str, Value]
     tensors: Mapping[str, GgufTensor]
+    start: int
     expected: int
     bytes: int
 
@@ -314,6 +315,7 @@ def _read(reader: _Reader, size: int) -> Gguf:
         version=version,
         metadata=MappingProxyType(metadata),
         tensors=MappingProxyType(tensors),
+        start=start,
         expected=start + end if tensors else reader.position,
         bytes=size,
     )

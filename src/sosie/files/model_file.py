@@ -293,13 +293,16 @@ def _components(folder: Path) -> list[str]:
 def _component_header(folder: Path) -> Header:
     """The tensors of all the files that a component's weights are spread over."""
     tensors: dict[str, TensorInfo] = {}
-    for file in _weights(folder):
+    for file in weight_files(folder):
         tensors.update(read_header(file).tensors)
     return Header(MappingProxyType(tensors), MappingProxyType({}))
 
 
-def _weights(folder: Path) -> list[Path]:
-    """The component's file, or its shards by their index; files of a variant (fp16) only if there is no other."""
+def weight_files(folder: Path) -> list[Path]:
+    """A component's file, or its shards by their index; files of a variant (fp16) only if there is no other.
+
+    Raises `BadModelError` where there are none, or not all that the index names.
+    """
     for base in ("diffusion_pytorch_model", "model"):
         if (folder / f"{base}.safetensors").is_file():
             return [folder / f"{base}.safetensors"]

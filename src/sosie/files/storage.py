@@ -56,6 +56,19 @@ NODES = {
 OWN = ("nvfp4", "mxfp8", "scaled", "comfy", "convrot")
 """What ComfyUI's own nodes load."""
 
+UNREAD = {
+    "nvfp4": "holds its weights in NVFP4 (4 bits, a scale for each 16), which only ComfyUI reads",
+    "mxfp8": "holds its weights in MXFP8 (a scale for each 32), which only ComfyUI reads",
+    "convrot": "holds int8 weights that were rotated before they were rounded (convrot), which only ComfyUI turns back",
+    "svdquant": "holds 4-bit weights with a low-rank part (SVDQuant), laid out for nunchaku's kernels alone",
+    "awq": "holds 4-bit weights of AWQ, laid out for its own kernels",
+    "gptq": "holds 4-bit weights of GPTQ, laid out for its own kernels",
+    "bnb-nf4": "holds 4-bit weights of bitsandbytes (nf4)",
+    "bnb-fp4": "holds 4-bit weights of bitsandbytes (fp4)",
+    "bnb-int8": "holds 8-bit weights of bitsandbytes",
+}
+"""Storages that Sosie itself does not draw with, by their name or its end: what the file holds."""
+
 UNKNOWN_SIZE = -1
 """The size of an axis that only the data would tell."""
 
@@ -106,6 +119,11 @@ def loader(name: str) -> str:
     """What loads the storage of that name; empty if everything does."""
     first, _, last = name.partition("-")
     return LOADERS.get(name) or LOADERS.get(first) or LOADERS.get(last, "")
+
+
+def unreadable(name: str) -> str:
+    """What a file of that storage holds that Sosie does not draw with; empty where it does."""
+    return UNREAD.get(name) or UNREAD.get(name.partition("-")[2], "")
 
 
 def is_loaded_by(name: str, pack: str) -> bool:
