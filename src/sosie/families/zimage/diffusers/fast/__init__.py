@@ -1,0 +1,1 @@
+"""Z-Image's transformer made fast: the same numbers up to rounding."""

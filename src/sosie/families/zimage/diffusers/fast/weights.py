@@ -1,0 +1,131 @@
+"""The weights of Z-Image's blocks as the fast transformer multiplies them: joined, and in fp8 by choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+LARGEST = 448.0
+"""The largest number of float8 e4m3 (arXiv:2209.05433)."""
+
+
+class Attention(Protocol):
+    """diffusers' `Attention` as Z-Image sets it up: no biases, norms of queries and keys."""
+
+    to_q: nn.Linear
+    to_k: nn.Linear
+    to_v: nn.Linear
+    to_out: Sequence[nn.Linear]
+    norm_q: nn.Module
+    norm_k: nn.Module
+    heads: int
+
+
+class FeedForward(Protocol):
+    """A gated feed-forward layer."""
+
+    w1: nn.Linear
+    w2: nn.Linear
+    w3: nn.Linear
+
+
+class StockBlock(Protocol):
+    """diffusers' `ZImageTransformerBlock`; blocks of the context refiner have no `adaLN_modulation`."""
+
+    attention: Attention
+    feed_forward: FeedForward
+    attention_norm1: nn.Module
+    attention_norm2: nn.Module
+    ffn_norm1: nn.Module
+    ffn_norm2: nn.Module
+    modulation: bool
+    adaLN_modulation: Sequence[nn.Linear]  # noqa: N815 - diffusers' name
+
+
+class Fp8Weight(NamedTuple):
+    """A matrix in float8 e4m3 [out, in] with a scale in float32 for each output, [1, out]."""
+
+    values: Tensor
+    scale: Tensor
+
+    @staticmethod
+    def of(weight: Tensor) -> Fp8Weight:
+        """The nearest one to a matrix [out, in]."""
+        scale = weight.float().abs().amax(1).clamp_min(1e-12) / LARGEST
+        return Fp8Weight((weight.float() / scale[:, None]).to(torch.float8_e4m3fn), scale[None])
+
+
+Weight = Tensor | Fp8Weight
+"""A matrix [out, in]."""
+
+
+class Modulation(NamedTuple):
+    """Of a block by the noise level: [4 * width, in] and [4 * width]."""
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Block(NamedTuple):
+    """A block's weights: `qkv` is to_q, to_k, to_v and `gated` is w1, w3, by rows; norms are [width] or [head]."""
+
+    heads: int
+    qkv: Weight
+    out: Weight
+    gated: Weight
+    down: Weight
+    norms: tuple[Tensor, Tensor, Tensor, Tensor]
+    norm_q: Tensor
+    norm_k: Tensor
+    modulation: Modulation | None
+
+
+def block_of(stock: StockBlock, *, fp8: bool = False) -> Block:
+    """A block's weights, joined; the stock layers' become views of them, so nothing is held twice.
+
+    With `fp8` the four large products get matrices of their own.
+    """
+    attention, feed = stock.attention, stock.feed_forward
+    qkv = _joined([attention.to_q, attention.to_k, attention.to_v])
+    gated = _joined([feed.w1, feed.w3])
+    to: Callable[[Tensor], Weight] = Fp8Weight.of if fp8 else _same
+    norms = (stock.attention_norm1, stock.attention_norm2, stock.ffn_norm1, stock.ffn_norm2)
+    mod = stock.adaLN_modulation[0] if stock.modulation else None
+    return Block(
+        heads=attention.heads,
+        qkv=to(qkv),
+        out=to(attention.to_out[0].weight.data),
+        gated=to(gated),
+        down=to(feed.w2.weight.data),
+        norms=(_weight(norms[0]), _weight(norms[1]), _weight(norms[2]), _weight(norms[3])),
+        norm_q=_weight(attention.norm_q),
+        norm_k=_weight(attention.norm_k),
+        modulation=None if mod is None else Modulation(mod.weight.data, mod.bias.data),
+    )
+
+
+def separate(stock: StockBlock) -> None:
+    """Weights of their own again, where they are views of a joined one."""
+    attention, feed = stock.attention, stock.feed_forward
+    for layer in (attention.to_q, attention.to_k, attention.to_v, feed.w1, feed.w3):
+        if layer.weight.untyped_storage().nbytes() > layer.weight.nbytes:
+            layer.weight.data = layer.weight.data.clone()
+
+
+def _same(weight: Tensor) -> Weight:
+    return weight
+
+
+def _weight(norm: nn.Module) -> Tensor:
+    held: Any = norm.weight
+    return held.data
+
+
+def _joined(layers: Sequence[nn.Linear]) -> Tensor:
+    joined = torch.cat([layer.weight.data for layer in layers])
+    for layer, rows in zip(layers, joined.chunk(len(layers)), strict=True):
+        layer.weight.data = rows
+    return joined

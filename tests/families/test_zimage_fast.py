@@ -1,0 +1,139 @@
+"""The fast transformer of Z-Image beside diffusers' own, tiny and random."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
+import torch
+
+from sosie.core.errors import EngineError
+from sosie.families.zimage.diffusers.fast.computing import run_block, times
+from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
+from sosie.families.zimage.diffusers.fast.weights import Fp8Weight, block_of
+
+pytestmark = pytest.mark.local
+
+PLAIN = Levers(compile=False, graph=False)
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    """A transformer of three blocks with weights large enough that every part of it shows."""
+    from diffusers import ZImageTransformer2DModel
+
+    torch.manual_seed(0)
+    sizes = {"dim": 96, "n_layers": 3, "n_refiner_layers": 2, "n_heads": 3, "n_kv_heads": 3, "cap_feat_dim": 40}
+    made = ZImageTransformer2DModel(**sizes, axes_dims=[8, 12, 12]).eval().requires_grad_(False)
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+def stock(model: torch.nn.Module, latents: torch.Tensor, clean: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    return model([latents[0][:, None]], clean, [states]).sample[0][:, 0]
+
+
+def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (12, 20), (10, 14)])
+@pytest.mark.parametrize("words", [1, 32, 33])
+def test_it_gives_what_diffusers_gives(model: torch.nn.Module, height: int, width: int, words: int) -> None:
+    latents, states = torch.randn(1, 16, height, width), torch.randn(words, 40)
+    fast = FastTransformer(model, PLAIN)
+    caption = fast.read(states)
+    for clean in (0.0, 0.3, 0.999):
+        at = torch.tensor([clean])
+        assert apart(fast.velocity(latents, at, caption)[0], stock(model, latents, at, states)) < 1e-6
+
+
+def test_lengths_that_alternate_do_not_disturb_each_other(model: torch.nn.Module) -> None:
+    fast, at, latents = FastTransformer(model, PLAIN), torch.tensor([0.5]), torch.randn(1, 16, 8, 8)
+    texts = [torch.randn(5, 40), torch.randn(40, 40)]
+    captions = [fast.read(text) for text in texts]
+    for place in (0, 1, 0):
+        made = fast.velocity(latents, at, captions[place])[0].clone()
+        assert apart(made, stock(model, latents, at, texts[place])) < 1e-6
+
+
+def test_weights_that_change_in_place_are_used_and_restored_ones_are_their_own(model: torch.nn.Module) -> None:
+    latents, states, at = torch.randn(1, 16, 8, 8), torch.randn(7, 40), torch.tensor([0.2])
+    fast = FastTransformer(model, PLAIN)
+    before = fast.velocity(latents, at, fast.read(states)).clone()
+    layer = model.get_submodule("layers.1.attention.to_k")
+    layer.weight.data += torch.randn_like(layer.weight)
+    changed = fast.velocity(latents, at, fast.read(states))[0].clone()
+    assert apart(changed, before[0]) > 1e-4
+    assert apart(changed, stock(model, latents, at, states)) < 1e-6
+    fast.restore()
+    parts = [p for n, p in model.named_parameters() if "layers.1" in n and p.dim() == 2]
+    assert all(part.untyped_storage().nbytes() == part.nbytes for part in parts)
+    assert torch.equal(stock(model, latents, at, states), stock(model, latents, at, states))
+
+
+def test_nothing_is_held_twice(model: torch.nn.Module) -> None:
+    fast = FastTransformer(model, PLAIN)
+    layer = model.get_submodule("layers.1.attention")
+    storages = {getattr(layer, f"to_{letter}").weight.untyped_storage().data_ptr() for letter in "qkv"}
+    assert len(storages) == 1
+    fast.restore()
+
+
+def test_compiled_it_gives_the_same(model: torch.nn.Module) -> None:
+    latents, states, at = torch.randn(1, 16, 8, 8), torch.randn(7, 40), torch.tensor([0.2])
+    plain = FastTransformer(model, PLAIN)
+    expected = plain.velocity(latents, at, plain.read(states)).clone()
+    plain.restore()
+    fast = FastTransformer(model, Levers(compile=True, graph=False))
+    assert apart(fast.velocity(latents, at, fast.read(states)), expected) < 1e-5
+
+
+def test_a_matrix_in_fp8_keeps_the_steps_of_its_format() -> None:
+    weight = torch.randn(48, 32) * torch.logspace(-3, 3, 48)[:, None]
+    eight = Fp8Weight.of(weight)
+    back = eight.values.float() * eight.scale.T
+    largest = weight.abs().amax(1, keepdim=True)
+    # Three bits of mantissa: half a step is 1/16 of the number, or half the smallest subnormal of the row's scale.
+    assert bool(((back - weight).abs() <= weight.abs() / 16 + largest / 448 * 2.0**-10).all())
+    assert float(back.abs().amax(1).div(largest[:, 0]).sub(1).abs().max()) < 1e-6
+
+
+def test_a_product_in_fp8_is_that_of_its_rounded_factors(model: torch.nn.Module) -> None:
+    rows, weight = torch.randn(1, 32, 64, dtype=torch.bfloat16), torch.randn(48, 64)
+    eight = Fp8Weight.of(weight)
+    try:
+        got = times(rows, eight).float()
+    except (NotImplementedError, RuntimeError) as error:
+        pytest.skip(f"no fp8 products here: {error}")
+    exact = rows.float() @ weight.T
+    assert apart(got, exact) < 0.05
+
+
+def test_only_the_products_of_inner_blocks_are_in_fp8(model: torch.nn.Module) -> None:
+    half = model.to(torch.bfloat16)
+    fast = FastTransformer(half, Levers(compile=False, graph=False, fp8=True))
+    kinds = [type(block.qkv) is Fp8Weight for block in fast.blocks]
+    assert kinds == [False, True, False]
+    assert all(isinstance(block.modulation[0], torch.Tensor) for block in fast.blocks if block.modulation)
+
+
+def test_what_cannot_be_made_fast_says_why(model: torch.nn.Module) -> None:
+    assert why_not(model, PLAIN) == ""
+    assert why_not(model) == "it is not on a GPU as a whole"
+    assert "give bf16" in why_not(model, Levers(compile=False, graph=False, fp8=True))
+    model.get_submodule("layers.0.attention.to_q").to(torch.float16)
+    assert "more than one type" in why_not(model, PLAIN)
+    with pytest.raises(EngineError, match="cannot be accelerated: its weights have more than one type"):
+        FastTransformer(model, PLAIN)
+
+
+def test_a_block_without_modulation_reads_no_noise_level(model: torch.nn.Module) -> None:
+    block = block_of(model.context_refiner[0])
+    tokens, turns = torch.randn(1, 32, 96), torch.ones(32, 1, 16)
+    assert block.modulation is None
+    once = run_block(tokens, turns, 0 * turns, None, block)
+    assert torch.equal(once, run_block(tokens, turns, 0 * turns, torch.randn(1, 96), block))
