@@ -77,6 +77,11 @@ def expected_levels(schedule: str, model: str, steps: int) -> tuple[Array, Array
         low = np.floor(timesteps).astype(int)
         share = timesteps - low
         return levels[low] ** (1 - share) * levels[np.minimum(low + 1, 999)] ** share, timesteps
+    elif schedule == "normal":
+        timesteps = np.array([999 - 999 * i / (steps - 1) for i in range(steps)])
+        low = np.floor(timesteps).astype(int)
+        share = timesteps - low
+        return levels[low] ** (1 - share) * levels[np.minimum(low + 1, 999)] ** share, timesteps
     else:
         if schedule == "simple":
             chosen = [len(levels) - (1 + int(x * len(levels) / steps)) for x in range(steps)]
@@ -472,8 +477,9 @@ def test_every_sampler_runs_in_the_pipelines_and_a_seed_gives_one_image(pipeline
     ("sampler", "said"),
     [
         (Sampler("dpmpp_2m_sd"), "did you mean 'dpmpp_2m_sde'"),
-        (Sampler("lcm", "karras"), "whole training timesteps; expected 'model', 'sgm_uniform', 'simple', 'beta'"),
+        (Sampler("lcm", "karras"), "timesteps after the first; expected 'model', 'sgm_uniform', 'simple', 'beta'"),
         (Sampler("lcm", "exponential"), "whole training timesteps"),
+        (Sampler("lcm", "normal"), "after the first"),
         (Sampler("lcm", "model", 51), "expected 1 to 50"),
         (Sampler("euler", steps=0), "expected 1 to 1000"),
         (Sampler("euler", steps=1001), "expected 1 to 1000"),
@@ -485,4 +491,4 @@ def test_what_a_sampler_cannot_do_is_said(sampler: Sampler, said: str) -> None:
 
 
 def test_what_a_sampler_can_do_is_not_complained_about() -> None:
-    assert [complaint(Sampler(name, schedule, 50), "SDXL") for name, schedule in COMBINATIONS] == [""] * 46
+    assert [complaint(Sampler(name, schedule, 50), "SDXL") for name, schedule in COMBINATIONS] == [""] * 53

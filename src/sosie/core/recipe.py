@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from sosie.core.ranges import Range
 
 StageKind = Literal["generate", "refine", "detail", "upscale"]
-Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "beta"]
+Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "normal", "beta"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
 Targets = Literal["attention", "transformer", "all"]

@@ -1,7 +1,7 @@
 """Noise levels of a schedule, by one formula each for every sampler and kind of model.
 
 diffusers' classes differ in which range they stretch `karras` over, and have no `sgm_uniform`, no
-`simple` and another `beta`. A noise level is sigma = sqrt((1 - abar) / abar).
+`simple`, no `normal` and another `beta`. A noise level is sigma = sqrt((1 - abar) / abar).
 
 | schedule      | source                                                                          |
 |---------------|---------------------------------------------------------------------------------|
@@ -10,6 +10,7 @@ diffusers' classes differ in which range they stretch `karras` over, and have no
 | `exponential` | equal steps of log sigma over all trained levels (k-diffusion)                   |
 | `sgm_uniform` | equal timesteps from the last to the first, without the first (generative-models) |
 | `simple`      | every n-th trained level from the last (ComfyUI)                                 |
+| `normal`      | equal timesteps from the last to the first (ComfyUI)                              |
 | `beta`        | quantiles of Beta(0.6, 0.6) over the timesteps (arXiv:2407.12173, as in ComfyUI)  |
 """
 
@@ -42,8 +43,8 @@ def noise_levels(
         power = 1 / _RHO if schedule == "karras" else 0.0
         sigmas = _between(float(trained[-1]), float(trained[0]), ramp, power)
         timesteps = np.interp(np.log(sigmas), np.log(trained), whole)
-    elif schedule == "sgm_uniform":
-        timesteps = np.linspace(count - 1, 0, steps + 1)[:-1]
+    elif schedule in ("sgm_uniform", "normal"):
+        timesteps = np.linspace(count - 1, 0, steps + (schedule == "sgm_uniform"))[:steps]
         sigmas = np.exp(np.interp(timesteps, whole, np.log(trained)))
     else:
         if schedule == "simple":

@@ -65,7 +65,11 @@ def complaint(sampler: Sampler, title: str) -> str:
         return f"sampler '{sampler.name}' is not known{nearest(sampler.name, SAMPLERS)}"
     if sampler.schedule not in choice.schedules:
         expected = ", ".join(f"'{name}'" for name in choice.schedules)
-        reason = "it jumps between whole training timesteps" if sampler.name == "lcm" else "it has none of that name"
+        reason = (
+            "it jumps between whole training timesteps after the first"
+            if sampler.name == "lcm"
+            else "it has none of that name"
+        )
         return f"sampler '{sampler.name}' does not take schedule '{sampler.schedule}': {reason}; expected {expected}"
     most = LCM_STEPS if (sampler.name, sampler.schedule) == ("lcm", "model") else TRAINING_STEPS
     if not 1 <= sampler.steps <= most:

@@ -44,6 +44,7 @@ SCHEDULES = {
     "karras": "Karras",
     "exponential": "Exponential",
     "sgm_uniform": "SGM Uniform",
+    "normal": "Normal",
     "simple": "Simple",
     "beta": "Beta",
 }

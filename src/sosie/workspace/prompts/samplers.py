@@ -14,11 +14,10 @@ SCHEDULES: dict[str, str] = {
     "": "",
     "sgm uniform": "sgm_uniform",
     "uniform": "model",
-    "normal": "model",
 }
 """A schedule's name to the recipe's; empty: it stays the recipe's."""
 
-_SPACED = re.compile(r"\s+(karras|exponential|sgm uniform|simple|beta)$")
+_SPACED = re.compile(r"\s+(karras|exponential|sgm uniform|simple|normal|beta)$")
 
 
 def sampling_of(sampler: str, schedule: str) -> tuple[str, str]:
