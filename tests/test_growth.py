@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sosie.doctor.workflows import check_graph
-from sosie.graph.attach import expect_runnable, find_output, find_seeds, find_texts
+from sosie.graph.attach import expect_runnable, find_seeds, find_texts
+from sosie.graph.outputs import find_output
 from sosie.graph.read import read_table
 from sosie.workspace.prompts import read_prompts
 from sosie.workspace.workspace import open_workspace

@@ -14,6 +14,7 @@ from workflow_files import Json, node
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
+from sosie.doctor.assembly import called_family
 from sosie.doctor.examined import examine_file
 from sosie.doctor.workflows import check_graph
 from sosie.families import families
@@ -306,6 +307,34 @@ def test_what_a_files_licence_allows_and_what_draws_it_is_said(
     assert shown.code == 0
     assert "Krea 2 Community License" in shown.err
     assert "not drawn in this process: build it in ComfyUI" in shown.err
+
+
+def test_the_licence_of_every_model_that_draws_is_noted() -> None:
+    drawing = ("checkpoint", "denoiser")
+    parts = [(family, part) for family in families() for part in family.parts if part.role in drawing]
+    variants = [
+        (family, name) for family, part in parts for name in (part.variant, *(one.name for one in part.variants))
+    ]
+    assert len(variants) > 60
+    assert {f"{family.name} {name}" for family, name in variants if not family.licence(name)} == {"lumina2 NewBie"}
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("z_image_turbo_bf16.safetensors", "zimage"),
+        ("folder\\Flux.1-dev.safetensors", "flux1"),
+        ("flux1dev.safetensors", "flux1"),
+        ("qwen_image_2.1_bf16.safetensors", "qwen_image21"),
+        ("anima-preview.safetensors", "anima"),
+        ("animagine-xl-4.safetensors", ""),
+        ("wan_animate_2_int8.safetensors", ""),
+        ("pid_flux1_1024_to_4096.safetensors", ""),
+        ("flux10.safetensors", ""),
+    ],
+)
+def test_a_file_that_is_not_here_is_of_the_family_that_its_name_begins_with(name: str, family: str) -> None:
+    assert called_family(name) == family
 
 
 def test_the_vae_that_encodes_the_image_to_start_from_is_judged_too(place: Workspace) -> None:

@@ -10,7 +10,7 @@ from lora_layouts import HEALTHY, Layout, Shape, sparse
 
 from sosie.core import Finding
 from sosie.doctor.assembly import Assembly, LoraPart, PlacedFile
-from sosie.doctor.stage_loras import check_stage_loras
+from sosie.doctor.fit.stage_loras import check_stage_loras
 from sosie.families import families, find_family
 from sosie.files.model_file import ModelFile
 from sosie.files.safetensors import read_header

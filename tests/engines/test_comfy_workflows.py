@@ -16,12 +16,14 @@ from workflow_files import Drawing, api, draw_body, node
 
 from sosie.core import Draw, Plan, Recipe, Render, Request, Stage, plan
 from sosie.core.errors import BadModelError, NotFoundError, UsageError
+from sosie.doctor.graph_structure import check_structure
 from sosie.engines.comfy.compile import GraphCompiler, GraphSupplies
 from sosie.engines.comfy.fake import Behaviour, FakeServer
 from sosie.engines.comfy.workflow import open_workflow
 from sosie.graph import Graph
-from sosie.graph.attach import attach, find_output, find_seeds
+from sosie.graph.attach import attach, find_seeds
 from sosie.graph.build import Place
+from sosie.graph.outputs import choose_output, find_output
 from sosie.graph.read import read_table
 from sosie.graph.settings import Pins, apply_settings
 from sosie.graph.to_api import to_api
@@ -245,15 +247,35 @@ def test_of_two_saved_images_the_one_made_of_the_other_is_the_result() -> None:
     table["scale"] = node("ImageScaleBy", image=["decode", 0], upscale_method="lanczos", scale_by=2.0)
     table["save2"]["inputs"]["images"] = ["scale", 0]
     assert find_output(graph(table)) == "save2"
-    table["save2"]["inputs"]["images"] = ["decode2", 0]
-    with pytest.raises(UsageError, match="saves 2 images") as caught:
-        find_output(graph(table))
-    assert caught.value.hint == 'say which: --set "output=save"'
     del table["save"], table["save2"]
     with pytest.raises(UsageError, match="saves no image"):
         find_output(graph(table))
     table["show"] = node("PreviewImage", images=["decode", 0])
     assert find_output(graph(table)) == "show"
+
+
+def test_of_several_images_the_last_that_a_prompt_acts_on_is_taken_and_said(tmp_path: Path) -> None:
+    table = second_pass() | {"file": node("LoadImage", image="x.png"), "copy": node("SaveImage", images=["file", 0])}
+    found = choose_output(graph(table))
+    assert (found.node.id, [other.id for other in found.others]) == ("save2", ["save", "copy"])
+    (told,) = open_workflow(write(tmp_path / "flow.json", table)).told
+    assert (told.code, told.hint) == ("SOS-W014", 'to take another: --set "output=save"')
+    assert open_workflow(tmp_path / "flow.json", ["output=save"]).told == []
+    assert "SOS-W014" in [one.code for one in check_structure(graph(table), "flow")]
+    table["copy"]["inputs"]["images"] = ["decode2", 0]
+    assert find_output(graph(table)) == "copy"
+
+
+def test_a_graph_that_makes_a_film_alone_is_refused_by_that_name() -> None:
+    table = api()
+    table["save"] = node("SaveVideo", video=["decode", 0], filename_prefix="x")
+    with pytest.raises(UsageError, match=r"^the graph makes a film \(save \(SaveVideo\)\), and saves no image$"):
+        find_output(graph(table))
+    table["look"] = node("PreviewImage", images=["decode", 0])
+    found = choose_output(graph(table))
+    assert (found.node.id, found.others, [one.id for one in found.left_out]) == ("look", (), ["save"])
+    (told,) = (one for one in check_structure(graph(table), "flow") if one.code == "SOS-W014")
+    assert told.message.endswith("is taken as the result, save (SaveVideo) is not run")
 
 
 def test_a_graph_without_a_seed_would_give_the_same_image_for_ever() -> None:

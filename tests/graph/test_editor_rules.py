@@ -10,9 +10,10 @@ from workflow_files import Drawing, Json, draw_body, drawing
 from sosie.core.errors import BadModelError, UsageError
 from sosie.doctor.graph_structure import check_structure
 from sosie.graph import Graph, Link, NodeType, node_type
-from sosie.graph.attach import expect_runnable, find_output
+from sosie.graph.attach import expect_runnable
 from sosie.graph.dynamic_prompts import DEEPEST, draw_prompt, has_choices, is_dynamic
 from sosie.graph.object_info import read_object_info
+from sosie.graph.outputs import find_output
 from sosie.graph.read import read_table
 
 

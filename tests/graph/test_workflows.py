@@ -603,11 +603,20 @@ def test_instantids_face_pack_must_lie_where_its_node_looks(comfy: Workspace, po
     pack = comfy.root / "ComfyUI" / "models" / "insightface" / "models" / "antelopev2"
     (pack / "antelopev2").mkdir()
     (pack / "glintr100.onnx").rename(pack / "antelopev2" / "glintr100.onnx")
-    nested = the(check(comfy, portrait), "SOS-W012")
-    assert nested.severity == "error"
+    absent, nested = (one for one in check(comfy, portrait) if one.code == "SOS-W012")
+    assert (nested.severity, absent.severity) == ("error", "info")
+    assert "no insightface/models/buffalo_l/*.onnx" in absent.message
+    (pack.parent / "buffalo_l").mkdir()
+    (pack.parent / "buffalo_l" / "w600k_r50.onnx").touch()
     assert "one folder too deep" in nested.message
     (pack / "antelopev2" / "glintr100.onnx").unlink()
     assert the(check(comfy, portrait), "SOS-W012").severity == "warning"
+
+
+def test_a_name_that_no_file_can_have_is_a_file_that_is_not_there(comfy: Workspace) -> None:
+    for name in ("x" * 5000, "a\0b", "\udc80"):
+        findings = check(comfy, api(vae_vae_name=name + ".safetensors"))
+        assert told(findings) == ["SOS-W010"]
 
 
 def test_what_comfyui_would_refuse_is_found_without_a_server(comfy: Workspace) -> None:

@@ -27,6 +27,7 @@ from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import is_partial
 from sosie.doctor.recipe_needs import check_plan, needs_of
 from sosie.engines import find_scheme
+from sosie.files.regular import is_there
 from sosie.workspace.bill import resolve
 from sosie.workspace.recipes import find_recipe, list_recipes, load_recipe, read_recipe
 from sosie.workspace.workspace import Workspace
@@ -100,7 +101,7 @@ def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[
         yield _recipe(workspace, name, how) if kind == "recipe" else _character(workspace, name)
         return
     path = subject_path(subject)
-    if path.exists():
+    if is_there(path):
         if not (path.is_file() or path.is_dir()):
             raise UsageError(f"'{subject}' is a pipe or a device; expected a file or a folder")
         yield from _path(workspace, path, subject, how)

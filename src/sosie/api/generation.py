@@ -16,6 +16,7 @@ from sosie.core.plan import needed_stages
 from sosie.core.schema import digest
 from sosie.doctor.fit.partners import R013
 from sosie.doctor.graph_files import W010, W012
+from sosie.doctor.graph_structure import W014
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
 from sosie.engines import DEFAULT, scheme_of
@@ -44,8 +45,8 @@ E031 = Rule("SOS-E031", "info", "An image to work on was changed when it was rea
 
 MAX_IMAGES = 10_000
 
-UNDERSTOOD = (A008.code,)
-"""What was read from a prompt beside its words, which is always said."""
+UNDERSTOOD = (A008.code, W014.code)
+"""What was read from a prompt beside its words, and which image of a workflow is taken: always said."""
 
 MISSING_HERE = (R002.code, R004.code, R013.code, W010.code, W012.code)
 """Files that are not on this machine, or not once, and stages that are incomplete for that reason."""
@@ -197,7 +198,7 @@ def _told_here(session: Session, order: Order) -> list[Finding]:
     workflow, workspace = order.workflow, session.workspace
     found = check_graph(workspace, workflow.drawing, workflow.path.name, workspace.known_table)
     serious = [finding for finding in found if finding.severity != "info" and finding.code not in MISSING_HERE]
-    return [replace(finding, severity="warning") for finding in serious]
+    return [*workflow.told, *(replace(finding, severity="warning") for finding in serious)]
 
 
 def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str], Engine]:

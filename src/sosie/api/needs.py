@@ -13,6 +13,7 @@ from sosie.dataset.given import layout_of
 from sosie.doctor.machine import Needs, check_machine
 from sosie.doctor.recipe_needs import Purpose, most, needs_of
 from sosie.families import families
+from sosie.files.regular import is_regular, is_there
 from sosie.machines.facts import read_machine
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.recipes import list_recipes, load_recipe, read_recipe
@@ -88,9 +89,9 @@ def named_recipes(workspace: Workspace, subjects: tuple[str, ...]) -> tuple[Reci
         try:
             if kind == "recipe" and name:
                 found.append(load_recipe(workspace, name))
-            elif path.suffix == ".toml" and path.is_file():
+            elif path.suffix == ".toml" and is_regular(path):
                 found.append(read_recipe(path))
-            elif not path.exists() and subject in list_recipes(workspace):
+            elif not is_there(path) and subject in list_recipes(workspace):
                 found.append(load_recipe(workspace, subject))
         except SosieError:
             continue

@@ -162,9 +162,19 @@ class Assembly:
 
 
 def called_family(name: str) -> str:
-    """The family that a file's name tells, or empty: for files that are not there to be read."""
-    letters = re.sub(r"[^a-z0-9]", "", Path(name.replace("\\", "/")).name.lower())
-    return next((known.name for known in families() if (called := known.partners.called) and called in letters), "")
+    """The family that a file's name begins with, or empty: for files that are not there to be read.
+
+    Animagine is no Anima, nor is what was made for FLUX.1 (`pid_flux1`) a FLUX.1.
+    """
+    file = Path(name.replace("\\", "/")).name.lower()
+    return next((known.name for known in families() if _begins_with(file, known.partners.called)), "")
+
+
+def _begins_with(file: str, called: str) -> bool:
+    """Whether a name begins with that word, whatever separates its letters, and the word ends there."""
+    spelled = r"[^a-z0-9]*".join(map(re.escape, called))
+    goes_on = r"\d" if called[-1:].isdigit() else "[a-z]"
+    return bool(called) and re.match(f"{spelled}(?!{goes_on})", file) is not None
 
 
 class Parts:

@@ -10,11 +10,13 @@ from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Parts, PlacedFile
+from sosie.doctor.fit.slots import R010, where_loaded
 from sosie.doctor.model_files import F104
 from sosie.doctor.recipes import R004
-from sosie.doctor.slots import R010, where_loaded
+from sosie.files.regular import is_regular
 from sosie.files.storage import is_loaded_by
 from sosie.graph import Graph, Node
+from sosie.graph.guides import face_pack, guide_node
 from sosie.graph.named_files import NamedFile, named_files
 from sosie.graph.notation import CORE
 from sosie.lora.training import plain
@@ -24,7 +26,7 @@ from sosie.workspace.workspace import Workspace
 
 W010 = Rule("SOS-W010", "error", "A file that a graph names is not there")
 W011 = Rule("SOS-W011", "info", "A graph's files were not looked for")
-W012 = Rule("SOS-W012", "error", "InstantID's face analysis is not where its node looks")
+W012 = Rule("SOS-W012", "error", "A node's face models are not where it looks")
 
 ALIASES = {"diffusion_models": ("diffusion_models", "unet"), "text_encoders": ("text_encoders", "clip")}
 """Folders of ComfyUI that have an older name."""
@@ -44,8 +46,8 @@ ROLES = {
 }
 """What files of a folder must be. Files of other folders are only looked for: they are no models of a family."""
 
-FACE_PACK = Path("insightface/models/antelopev2")
-"""Where InstantIDFaceAnalysis looks; it downloads the pack while it runs if nothing is there."""
+FACE_PACKS = Path("insightface/models")
+"""Where nodes look for InsightFace's packs; they download one while they run if nothing is there."""
 
 
 class GraphFiles:
@@ -92,7 +94,7 @@ class GraphFiles:
             for base in (root, root / "models"):
                 for place in (*ALIASES.get(folder, (folder,)), ""):
                     path = base / place / inside
-                    if path.is_file():
+                    if is_regular(path):
                         return path
         found = self._library.in_folders(inside.name)
         if found is None:
@@ -112,7 +114,7 @@ def check_files(graph: Graph, files: GraphFiles, subject: str) -> list[Finding]:
     for node, file in named:
         findings += _file(node, file, files, subject)
     if files.roots:
-        findings += _face_pack(graph, files.roots, subject)
+        findings += _face_packs(graph, files.roots, subject)
     suited = _suited(named, files)
     told = (each for each in files.parts.findings if each.code != F104.code or each.subject not in suited)
     return [*findings, *told]
@@ -159,19 +161,20 @@ def misplaced(part: PlacedFile, folder: str) -> bool:
     return bool(roles and role) and role not in roles
 
 
-def _face_pack(graph: Graph, roots: list[Path], subject: str) -> Iterator[Finding]:
-    """InstantID's face analysis reads a fixed folder, one level deep."""
-    if not graph.of("InstantIDFaceAnalysis"):
-        return
-    places = [base / FACE_PACK for root in roots for base in (root, root / "models")]
-    if any(any(place.glob("*.onnx")) for place in places):
-        return
-    nested = next((place for place in places if any((place / place.name).glob("*.onnx"))), None)
-    if nested is not None:
-        message = (
-            f"the files of antelopev2 lie one folder too deep ({nested / nested.name}): its node stops with an error"
-        )
-        yield W012.at(subject, message, f"move them up into {nested}")
-        return
-    message = f"there is no {FACE_PACK}/*.onnx: the node downloads it while it runs, and fails offline"
-    yield W012.at(subject, message, "put InsightFace's antelopev2 there", severity="warning")
+def _face_packs(graph: Graph, roots: list[Path], subject: str) -> Iterator[Finding]:
+    """SOS-W012: the packs of face models that nodes read from a fixed folder, one level deep."""
+    packs = {face_pack(node.kind, node.inputs): node for node in graph}
+    for pack, node in packs.items():
+        places = [base / FACE_PACKS / pack for root in roots for base in (root, root / "models")]
+        if not pack or any(any(place.glob("*.onnx")) for place in places):
+            continue
+        nested = next((place for place in places if any((place / place.name).glob("*.onnx"))), None)
+        if nested is not None:
+            message = f"{plain(node.label)}: the files of {pack} lie one folder too deep ({nested / nested.name})"
+            yield W012.at(subject, f"{message}: the node stops with an error", f"move them up into {nested}")
+        else:
+            guide = guide_node(node.kind)
+            severity = "warning" if guide and guide.nests else "info"
+            message = f"{plain(node.label)}: there is no {FACE_PACKS / pack}/*.onnx"
+            what = f"{message}: the node downloads it while it runs, and fails offline"
+            yield W012.at(subject, what, f"put InsightFace's {pack} there", severity=severity)

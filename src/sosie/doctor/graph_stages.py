@@ -14,8 +14,8 @@ from sosie.doctor.assembly import (
     TextLoader,
     called_family,
 )
+from sosie.doctor.fit.slots import MODELS
 from sosie.doctor.graph_files import GraphFiles
-from sosie.doctor.slots import MODELS
 from sosie.families import families
 from sosie.graph import Graph, Link, Node, Value
 from sosie.graph.guides import Loaded, guide_node

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sosie.core import Finding
-from sosie.core.errors import nearest
+from sosie.core.errors import UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.graph import Graph, Input, Link, Node, node_types
 from sosie.graph.attach import is_fed
 from sosie.graph.dynamic_prompts import has_choices
 from sosie.graph.nodes import packs
 from sosie.graph.notation import WIDGETS, carried, fits
+from sosie.graph.outputs import choose_output
+from sosie.graph.settings import listed
 from sosie.lora.training import plain
 
 W002 = Rule("SOS-W002", "info", "A graph has nodes that Sosie does not know")
@@ -26,6 +28,7 @@ W007 = Rule("SOS-W007", "info", "A graph needs packs of custom nodes")
 W008 = Rule("SOS-W008", "info", "A file is a subgraph blueprint")
 W009 = Rule("SOS-W009", "info", "Choices in a prompt are drawn")
 W013 = Rule("SOS-W013", "info", "A pack draws links of a graph")
+W014 = Rule("SOS-W014", "info", "A graph makes several images")
 
 NUMBERS = {"INT", "FLOAT"}
 """Types of links that some versions of ComfyUI's nodes take for each other, and some do not."""
@@ -35,7 +38,7 @@ SHOWN = 8
 
 
 def check_structure(graph: Graph, subject: str) -> list[Finding]:
-    """SOS-W002 to W009 and W013. Inputs and values are judged only of nodes that would run."""
+    """SOS-W002 to W009, W013 and W014. Inputs and values are judged only of nodes that would run."""
     findings = [*_unknown(graph, subject), *_packs(graph, subject)]
     if graph.editing.blueprint:
         message = f"it offers the subgraph '{plain(graph.editing.blueprint, 80)}', and is no workflow that would run"
@@ -46,7 +49,7 @@ def check_structure(graph: Graph, subject: str) -> list[Finding]:
         findings.append(W006.at(subject, message, "add a SaveImage node"))
     problems = graph.problems_above(*running)
     findings += [W004.at(subject, plain(problem, 160), "draw the link again in ComfyUI") for problem in problems]
-    findings += _everywhere(graph, subject)
+    findings += [*_everywhere(graph, subject), *check_result(graph, subject)]
     for node in graph:
         if node.id in running:
             findings += [*_links(graph, node, subject), *_inputs(graph, node, subject), *_choices(node, subject)]
@@ -63,6 +66,21 @@ def running_nodes(graph: Graph) -> frozenset[str]:
     ends = [node.id for node in graph if (kind := node.type) and kind.ends]
     ends += [node.id for node in graph if node.type is None and links[node.id] and node.id not in used]
     return graph.above(*ends)
+
+
+def check_result(graph: Graph, subject: str) -> list[Finding]:
+    """SOS-W014: which of several images `sosie generate --workflow` takes, and how to take another."""
+    try:
+        found = choose_output(graph)
+    except UsageError:
+        return []
+    if not found.others and not found.left_out:
+        return []
+    also = [f"not those of {plain(listed(found.others), 400)}"] if found.others else []
+    also += [f"{plain(listed(found.left_out), 400)} is not run"] if found.left_out else []
+    message = f"the image of {plain(found.node.label)} is taken as the result, {' and '.join(also)}"
+    hint = f'to take another: --set "output={plain(found.others[0].id, 60)}"' if found.others else ""
+    return [W014.at(subject, message, hint)]
 
 
 def _everywhere(graph: Graph, subject: str) -> Iterator[Finding]:

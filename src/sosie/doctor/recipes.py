@@ -9,11 +9,11 @@ from sosie.core.errors import UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Parts, PlacedFile, SamplingSettings
 from sosie.doctor.fit.partners import check_complete, check_partners
+from sosie.doctor.fit.sampling import check_sampling
+from sosie.doctor.fit.slots import check_slots
+from sosie.doctor.fit.stage_loras import check_stage_loras
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
-from sosie.doctor.sampling import check_sampling
-from sosie.doctor.slots import check_slots
-from sosie.doctor.stage_loras import check_stage_loras
 from sosie.families import families
 from sosie.workspace.bill import Bill
 

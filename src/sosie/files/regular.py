@@ -26,6 +26,16 @@ _KINDS = (
 )
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file or a folder; False for names that none can have, where `Path.exists` raises."""
+    return os.path.exists(path)  # noqa: PTH110
+
+
+def is_regular(path: Path) -> bool:
+    """As `is_there`, of a regular file or a link to one."""
+    return os.path.isfile(path)  # noqa: PTH113
+
+
 def open_regular(path: Path) -> BufferedReader:
     """A stream of the bytes of a regular file. Raises `OSError` alone, for anything else and for impossible names."""
     try:

@@ -18,18 +18,12 @@ from sosie.graph.build import Place
 from sosie.graph.dynamic_prompts import draw_prompt, has_choices, is_dynamic
 from sosie.graph.graph import Graph, Link, Node
 from sosie.graph.notation import MAX_SEED, SEEDS, Input, fits
+from sosie.graph.outputs import TEXTS, find_output
 from sosie.graph.settings import Pins, listed
 
 EXPORT = "in ComfyUI: Workflow > Export (API), and run that file"
 
 Side = Literal["positive", "negative"]
-
-SAVERS = ("SaveImage", "SaveImageAdvanced")
-SHOWERS = ("PreviewImage",)
-"""Nodes whose image can be fetched; one that saves is the result rather than one that shows."""
-
-TEXTS = ("text", "prompt", "text_g", "text_l", "clip_l", "t5xxl")
-"""Inputs of nodes with text encoders that hold the prompt."""
 
 SMALL_SEED = 2**32
 """What a seed of a class that is not in the schema stays below: many take no more."""
@@ -81,19 +75,6 @@ def dynamic_texts(graph: Graph, output: str) -> dict[Place, str]:
         for name in node.dynamic
         if isinstance(text := node.inputs.get(name), str) and is_dynamic(text)
     }
-
-
-def find_output(graph: Graph) -> str:
-    """The node that saves the result: the only one, or the one that all others lead to."""
-    saving = graph.of(*SAVERS) or graph.of(*SHOWERS) or tuple(node for node in graph if _may_save(node))
-    if not saving:
-        raise UsageError("the graph saves no image", "add a SaveImage node in ComfyUI")
-    images = {name for node in saving for name in _image(node)}
-    last = [node for node in saving if images <= graph.above(node.id)]
-    if len(last) == 1:
-        return last[0].id
-    hint = f'say which: --set "output={saving[0].id}"'
-    raise UsageError(f"the graph saves {len(saving)} images, and none is made of the others: {listed(saving)}", hint)
 
 
 def expect_runnable(graph: Graph, output: str) -> None:
@@ -268,17 +249,6 @@ def _value_place(graph: Graph, node: Node, name: str, type_: type) -> Place | No
 def _running(graph: Graph, output: str) -> Iterator[Node]:
     above = graph.above(output)
     return (node for node in graph if node.id in above)
-
-
-def _may_save(node: Node) -> bool:
-    """A class that is not known, but called as one that saves images."""
-    words = node.kind.lower()
-    return node.type is None and "save" in words and "image" in words
-
-
-def _image(node: Node) -> frozenset[str]:
-    """The nodes that a saving node is fed by."""
-    return frozenset(value.node for value in node.inputs.values() if isinstance(value, Link))
 
 
 def needed(graph: Graph, output: str) -> Graph:

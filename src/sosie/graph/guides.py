@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,8 +21,10 @@ class GuideNode:
     is its scale (empty: it is not read as a guide). `weights`, `encoder` (of faces), `image_encoder` and `controlnet`
     lead to what it works with.
 
-    `is_loader`: it only loads, and to turn it off takes out nobody. `any_image`: it takes images of anything, and is a
-    guide of faces only if its weights' name says so.
+    `pack` is the pack of InsightFace that it reads, and downloads while it runs if it is not there; an input
+    `model_name` says otherwise. With `nests` that download lands one folder too deep, and stops the node. `is_loader`:
+    it only loads, and to turn it off takes out nobody. `any_image`: it takes images of anything, and is a guide of
+    faces only if its weights' name says so.
     """
 
     kind: str
@@ -34,6 +37,8 @@ class GuideNode:
     controlnet: Loaded | None = None
     is_loader: bool = False
     any_image: bool = False
+    pack: str = ""
+    nests: bool = False
 
     @property
     def dials(self) -> tuple[str, ...]:
@@ -58,6 +63,20 @@ def forget_guides() -> None:
 def guide_node(kind: str) -> GuideNode | None:
     """The class of that name, or None if no guide acts by it."""
     return _guide_nodes().get(kind)
+
+
+def face_pack(kind: str, inputs: Mapping[str, object]) -> str:
+    """The pack of InsightFace that a node of that class and those inputs reads; empty for other nodes.
+
+    A name with other letters than those of packs counts for nothing: it is no way to another folder.
+    """
+    guide = guide_node(kind)
+    if guide is None or not guide.pack:
+        return ""
+    named = inputs.get("model_name")
+    if not isinstance(named, str):
+        return guide.pack
+    return named if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", named) else ""
 
 
 @cache

@@ -12,6 +12,7 @@ from typing import Any
 
 from sosie.core.errors import BadModelError, NotFoundError, SosieError, UsageError, nearest
 from sosie.files.digest import asset_digest
+from sosie.files.regular import is_there
 from sosie.files.suffixes import SUFFIXES
 from sosie.workspace.origin import read_origin
 from sosie.workspace.workspace import Workspace
@@ -87,7 +88,7 @@ class Library:
         if name in packaged:
             return packaged[name]
         path = self._workspace.path(name)
-        if path.exists():
+        if is_there(path):
             return InstalledModel(name, str(path), _there(path))
         entries = (entry for _, _, below in self._entries for _, entry in below)
         known = {*configured, *packaged, *map(_stem, entries)}
@@ -100,13 +101,13 @@ class Library:
         several files of different content.
         """
         model, colon, file = name.partition(":")
-        if not colon or self._workspace.path(name).exists():
+        if not colon or is_there(self._workspace.path(name)):
             found = self.model(name)
             return found.locate(), found
         found = self.model(model)
         folder = found.locate()
         path = folder / file
-        if folder.resolve() not in path.resolve().parents or not path.exists():
+        if folder.resolve() not in path.resolve().parents or not is_there(path):
             raise NotFoundError(f"'{file}' is not inside model '{model}' ({folder})", f"sosie model show {model}")
         return path, found
 
@@ -144,7 +145,8 @@ class Library:
         ]
         exact = [path for path in found if path.name == name]
         best = min(map(_rank, found), default=0)
-        folders = [root / name for root, _ in _roots(self._workspace) if (root / name).is_dir()]
+        places = [root / name for root, _ in _roots(self._workspace)]
+        folders = [place for place in places if is_there(place) and place.is_dir()]
         return tuple(exact or [path for path in found if _rank(path) == best] or folders[:1])
 
     def _title(self, path: Path) -> str:
@@ -250,7 +252,7 @@ def _differ(one: Path, other: Path) -> bool:
 
 def _there(path: Path) -> Callable[[], Path]:
     def locate() -> Path:
-        if not path.exists():
+        if not is_there(path):
             raise NotFoundError(f"the model file {path} does not exist", "sosie model list")
         return path
 

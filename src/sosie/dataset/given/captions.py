@@ -16,6 +16,7 @@ from sosie.dataset.given.words import Words
 from sosie.dataset.names import listed, printable
 from sosie.files.encodings import WAY_OUT, WINDOWS
 from sosie.files.picture_kinds import is_left_by_system, is_picture, kind_of
+from sosie.files.regular import is_there
 
 T005 = Rule("SOS-T005", "info", "Files are neither pictures nor captions")
 T008 = Rule("SOS-T008", "info", "Captions were read in an old encoding")
@@ -245,10 +246,7 @@ class _Matcher:
 
     def _is_elsewhere(self, file: str) -> bool:
         """Whether the file that a record names is there, and so another one."""
-        try:
-            return (self._folder / file.strip().replace("\\", "/")).exists()
-        except (OSError, ValueError):
-            return False
+        return is_there(self._folder / file.strip().replace("\\", "/"))
 
 
 def _orphans(found: _Found, places: Iterable[Path]) -> None:

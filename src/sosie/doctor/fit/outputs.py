@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from sosie.core import Finding
 from sosie.doctor.assembly import PlacedFile
 from sosie.doctor.fit.partners import R013, how_to_load
+from sosie.doctor.fit.slots import R010
 from sosie.doctor.graph_files import GraphFiles
-from sosie.doctor.slots import R010
 from sosie.families import partners_of
 from sosie.files.model_file import ModelFile
 from sosie.graph import Graph, Link, Node

@@ -18,6 +18,7 @@ from sosie.engines.comfy.names import resolve
 from sosie.engines.comfy.program import ApiGraph, CompiledGraph, GraphProgram, inputs_of, link_of
 from sosie.files.foreign import as_line
 from sosie.graph import Input, NodeType, node_type
+from sosie.graph.guides import face_pack
 from sosie.graph.nodes import packs
 from sosie.graph.notation import CORE, WIDGETS, carried, fits
 
@@ -25,16 +26,6 @@ Y005 = Rule("SOS-Y005", "info", "What a ComfyUI server is")
 Y006 = Rule("SOS-Y006", "error", "A ComfyUI server is too old for a recipe")
 Y007 = Rule("SOS-Y007", "warning", "A ComfyUI server's GPU has less memory than a recipe wants")
 Y016 = Rule("SOS-Y016", "info", "A node would fetch files by itself")
-
-FETCHERS = {
-    "InstantIDFaceAnalysis": "antelopev2",
-    "IPAdapterInsightFaceLoader": "buffalo_l",
-    "IPAdapterUnifiedLoaderFaceID": "buffalo_l",
-}
-"""Classes that download face models while they run, if they lie in another place than expected, and which models.
-
-An input `model_name` of theirs says otherwise.
-"""
 
 
 @dataclass(frozen=True)
@@ -91,9 +82,9 @@ def _kind(entry: Mapping[str, Any]) -> str:
 def _fetching(graph: ApiGraph, catalogue: NodeCatalogue, subject: str) -> Iterator[Finding]:
     """Nodes that would fetch files."""
     for entry in graph.values():
-        kind, named = _kind(entry), inputs_of(entry).get("model_name")
-        if kind in FETCHERS and catalogue.node(kind) is not None:
-            models = as_line(named, 40) if isinstance(named, str) and named else FETCHERS[kind]
+        kind = _kind(entry)
+        models = face_pack(kind, inputs_of(entry))
+        if models and catalogue.node(kind) is not None:
             message = f"{kind} downloads the face models {models} while it runs, unless they lie where it looks"
             hint = f"the .onnx files of {models} belong right into models/insightface/models/{models}"
             yield Y016.at(subject, message, hint)

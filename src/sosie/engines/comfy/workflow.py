@@ -13,15 +13,16 @@ from sosie.core import Finding, Plan, Recipe, Stage
 from sosie.core.errors import UsageError
 from sosie.core.recipe import MAX_SIDE
 from sosie.core.schema import digest
-from sosie.doctor.graph_structure import W009
+from sosie.doctor.graph_structure import W009, check_result
 from sosie.engines.comfy.program import CompiledGraph, FileUse, GraphProgram, Step
 from sosie.families.contract.draws import StageOutput
 from sosie.files.foreign import as_line
 from sosie.graph import Graph, Node, read_workflow
-from sosie.graph.attach import attach, expect_runnable, find_output, find_seeds, find_size, find_texts, needed
+from sosie.graph.attach import attach, expect_runnable, find_seeds, find_size, find_texts, needed
 from sosie.graph.build import Place
 from sosie.graph.named_files import NO_FILES
 from sosie.graph.notation import Kinds
+from sosie.graph.outputs import find_output
 from sosie.graph.settings import Pins, apply_settings
 from sosie.graph.to_api import to_api
 from sosie.graph.without_character import InputChange, apply_changes
@@ -73,6 +74,11 @@ class Workflow:
     def output(self) -> str:
         """The node whose image is the result."""
         return self.compiler.pins.output or find_output(self.compiler.graph)
+
+    @property
+    def told(self) -> list[Finding]:
+        """SOS-W014, where the result was chosen and not said."""
+        return [] if self.compiler.pins.output else check_result(self.compiler.graph, self.path.name)
 
     @property
     def drawing(self) -> Graph:

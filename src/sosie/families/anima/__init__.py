@@ -7,4 +7,6 @@ from sosie.families.anima.partners import PARTNERS
 from sosie.families.anima.signature import PARTS
 from sosie.families.contract.family import Family
 
-FAMILY = Family(name="anima", title="Anima", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "CircleStone Labs Non-Commercial License, on the NVIDIA Open Model License"),)
+
+FAMILY = Family(name="anima", title="Anima", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

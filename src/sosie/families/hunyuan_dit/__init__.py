@@ -6,4 +6,6 @@ from sosie.families.contract.family import Family
 from sosie.families.hunyuan_dit.adapters import ADAPTERS
 from sosie.families.hunyuan_dit.signature import PARTS
 
-FAMILY = Family(name="hunyuan_dit", title="Hunyuan-DiT", parts=PARTS, adapters=ADAPTERS)
+LICENCES = (("", "Tencent Hunyuan Community License: not for the European Union"),)
+
+FAMILY = Family(name="hunyuan_dit", title="Hunyuan-DiT", parts=PARTS, adapters=ADAPTERS, licences=LICENCES)

@@ -7,4 +7,8 @@ from sosie.families.hunyuan_image.adapters import ADAPTERS
 from sosie.families.hunyuan_image.partners import PARTNERS
 from sosie.families.hunyuan_image.signature import PARTS
 
-FAMILY = Family(name="hunyuan_image", title="HunyuanImage 2.1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Tencent Hunyuan Community License: not for the European Union, the United Kingdom and South Korea"),)
+
+FAMILY = Family(
+    name="hunyuan_image", title="HunyuanImage 2.1", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

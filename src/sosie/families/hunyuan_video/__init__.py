@@ -7,4 +7,8 @@ from sosie.families.hunyuan_video.adapters import ADAPTERS
 from sosie.families.hunyuan_video.partners import PARTNERS
 from sosie.families.hunyuan_video.signature import PARTS
 
-FAMILY = Family(name="hunyuan_video", title="HunyuanVideo", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Tencent Hunyuan Community License: not for the European Union, the United Kingdom and South Korea"),)
+
+FAMILY = Family(
+    name="hunyuan_video", title="HunyuanVideo", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

@@ -7,4 +7,6 @@ from sosie.families.pixart.adapters import ADAPTERS
 from sosie.families.pixart.partners import PARTNERS
 from sosie.families.pixart.signature import PARTS
 
-FAMILY = Family(name="pixart", title="PixArt", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "CreativeML Open RAIL++-M"),)
+
+FAMILY = Family(name="pixart", title="PixArt", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

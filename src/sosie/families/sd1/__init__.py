@@ -7,4 +7,6 @@ from sosie.families.sd1.adapters import ADAPTERS
 from sosie.families.sd1.partners import PARTNERS
 from sosie.families.sd1.signature import PARTS
 
-FAMILY = Family(name="sd1", title="SD 1.5", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "CreativeML Open RAIL-M of Stable Diffusion 1; a fine-tune may say more"),)
+
+FAMILY = Family(name="sd1", title="SD 1.5", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

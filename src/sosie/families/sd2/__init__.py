@@ -7,4 +7,6 @@ from sosie.families.sd2.adapters import ADAPTERS
 from sosie.families.sd2.partners import PARTNERS
 from sosie.families.sd2.signature import PARTS
 
-FAMILY = Family(name="sd2", title="SD 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "CreativeML Open RAIL++-M of Stable Diffusion 2; a fine-tune may say more"),)
+
+FAMILY = Family(name="sd2", title="SD 2", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES)

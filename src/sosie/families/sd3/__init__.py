@@ -7,4 +7,8 @@ from sosie.families.sd3.adapters import ADAPTERS
 from sosie.families.sd3.partners import PARTNERS
 from sosie.families.sd3.signature import PARTS
 
-FAMILY = Family(name="sd3", title="Stable Diffusion 3", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS)
+LICENCES = (("", "Stability AI Community License: paid above 1 million USD of revenue a year"),)
+
+FAMILY = Family(
+    name="sd3", title="Stable Diffusion 3", parts=PARTS, partners=PARTNERS, adapters=ADAPTERS, licences=LICENCES
+)

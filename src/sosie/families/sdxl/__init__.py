@@ -31,6 +31,11 @@ def _trains() -> Trains:
     return training
 
 
+LICENCES = (
+    ("edm", "Playground v2.5 Community License"),
+    ("", "CreativeML Open RAIL++-M of SDXL; a fine-tune may say more"),
+)
+
 FAMILY = Family(
     "sdxl",
     "SDXL",
@@ -42,5 +47,6 @@ FAMILY = Family(
     on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,
     trains=_trains,
+    licences=LICENCES,
     weighs=True,
 )

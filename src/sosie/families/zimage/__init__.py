@@ -17,4 +17,6 @@ def _on_comfy() -> OnComfy:
     return on_comfy
 
 
-FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, GUIDES, ADAPTERS, on_comfy=_on_comfy)
+LICENCES = (("", "Apache-2.0"),)
+
+FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, GUIDES, ADAPTERS, licences=LICENCES, on_comfy=_on_comfy)

@@ -83,7 +83,8 @@ NODES = (
         image_encoder=("clip_vision", "clip_name"),
     ),
     GuideNode("IPAdapterFaceIDKolors", (("weight", 0.0), ("weight_faceidv2", 0.0), ("weight_kolors", 0.0))),
-    GuideNode("IPAdapterUnifiedLoaderFaceID", (("lora_strength", 0.0),), is_loader=True),
+    GuideNode("IPAdapterUnifiedLoaderFaceID", (("lora_strength", 0.0),), is_loader=True, pack=PACK),
+    GuideNode("IPAdapterInsightFaceLoader", (), is_loader=True, pack=PACK),
 )
 
 GUIDE = GuideKind(

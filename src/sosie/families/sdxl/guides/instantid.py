@@ -25,6 +25,8 @@ from sosie.families.sdxl.guides.shared import key_points, references
 from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.guides import GuideNode
 
+PACK = "antelopev2"
+
 ADAPTERS = ("ip-adapter.bin", "ip-adapter_instant_id_sdxl.bin")
 CONTROLNETS = (
     "instantid/diffusion_pytorch_model.safetensors",
@@ -104,6 +106,7 @@ NODES = (
     _node("ApplyInstantIDAdvanced", "ip_weight", "cn_strength"),
     _node("InstantIDAttentionPatch", "weight"),
     GuideNode("ApplyInstantIDControlNet", (("strength", 0.0),)),
+    GuideNode("InstantIDFaceAnalysis", (), is_loader=True, pack=PACK, nests=True),
 )
 
 GUIDE = GuideKind(
@@ -112,7 +115,7 @@ GUIDE = GuideKind(
     "instantid",
     stand_ins=("faceid, reduced",),
     encoder="glintr100",
-    pack="antelopev2",
+    pack=PACK,
     raw=True,
     needs={"weights": "its adapter", "encoder": "its face encoder", "keypoints": "its ControlNet"},
     in_process=InProcess(condition, ("adapter", "control"), "instantid"),

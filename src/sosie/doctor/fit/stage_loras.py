@@ -7,8 +7,8 @@ from dataclasses import replace
 from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, LoraPart
+from sosie.doctor.fit.slots import misplaced
 from sosie.doctor.loras import L005, check_read_lora, nearest_size
-from sosie.doctor.slots import misplaced
 from sosie.families import find_family
 from sosie.lora import Lora, coverage
 
