@@ -133,14 +133,93 @@ def test_a_folder_of_shards_is_one_model_and_a_prefix_chooses(tmp_path: Path) ->
     assert same(weights.tensor("norm.weight"), state()["norm.weight"])
 
 
+def hadamard(size: int) -> Any:
+    """Regular, orthogonal: Kronecker powers of the one of 4, whose rows have the sum 2."""
+    import torch
+
+    four = torch.ones(4, 4)
+    for row in range(4):
+        four[row, 3 - row] = -1
+    whole = torch.ones(1, 1)
+    while len(whole) < size:
+        whole = torch.kron(whole, four)
+    return whole / size**0.5
+
+
+def test_int8_that_was_rotated_is_turned_back(tmp_path: Path) -> None:
+    import torch
+    from stored import mark, save
+
+    pytest.importorskip("comfy_kitchen")
+    weight, turn = torch.randn(24, 512) * 0.02, hadamard(64)
+    assert torch.allclose(turn @ turn.T, torch.eye(64), atol=1e-6)
+    rotated = (weight.reshape(24, 8, 64) @ turn.T).reshape(24, 512)
+    scale = rotated.abs().amax(1) / 127
+    entry = mark({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 64})
+    whole = (rotated / scale[:, None]).round().to(torch.int8)
+    held = {"a.weight": whole, "a.weight_scale": scale, "a.comfy_quant": entry}
+    weights = read(save(tmp_path / "m.safetensors", held))
+    truth = ((whole.double() * scale[:, None].double()).reshape(24, 8, 64) @ turn.double()).reshape(24, 512)
+    found = weights.tensor("a.weight", torch.float32)
+    assert weights.storage("a.weight") == "int8-convrot"
+    assert weights.packed("a.weight") is None
+    assert (found - truth).abs().max() < 1e-6 * truth.abs().max()
+    assert (found - weight).norm() / weight.norm() < 0.01
+    assert same(weights.tensor("a.weight", torch.bfloat16, rows=(2, 5)), found[2:5].bfloat16())
+
+
+def test_nvfp4_of_comfyui_is_the_table_s_number_times_both_scales(tmp_path: Path) -> None:
+    import torch
+    from stored import mark, save
+
+    pytest.importorskip("comfy_kitchen")
+    numbers = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    table = torch.cat([numbers, -numbers])
+    noise = torch.Generator().manual_seed(4)
+    codes = torch.randint(0, 16, (128, 64), generator=noise)
+    scales = (torch.rand(128, 4, generator=noise) + 0.5).to(torch.float8_e4m3fn)
+    # As GPUs want them: of 128 x 4 scales, row r stands at (r % 32) * 16 + r // 32 * 4.
+    order = torch.empty(512, dtype=torch.float8_e4m3fn)
+    for row in range(128):
+        order[row % 32 * 16 + row // 32 * 4 :][:4] = scales[row]
+    held = {
+        "a.weight": (codes[:, 0::2] << 4 | codes[:, 1::2]).to(torch.uint8),
+        "a.weight_scale": order.reshape(128, 4),
+        "a.weight_scale_2": torch.tensor(0.25),
+        "a.comfy_quant": mark({"format": "nvfp4"}),
+    }
+    weights = read(save(tmp_path / "m.safetensors", held))
+    truth = table[codes] * scales.float().repeat_interleave(16, 1) * 0.25
+    assert weights.shape("a.weight") == (128, 64)
+    assert same(weights.tensor("a.weight", torch.float32), truth)
+
+
+def test_what_needs_a_package_says_so_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+    from stored import mark, save
+
+    from sosie.files import storage
+
+    monkeypatch.setattr(storage.importlib.util, "find_spec", lambda name: None)
+    entry = mark({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 16})
+    held = {"a.weight": torch.ones(4, 16, dtype=torch.int8), "a.weight_scale": torch.ones(4), "a.comfy_quant": entry}
+    with pytest.raises(BadModelError, match="rotated") as caught:
+        read(save(tmp_path / "m.safetensors", held))
+    assert "sosie[kitchen]" in caught.value.hint
+    with pytest.raises(BadModelError, match="NVFP4"):
+        read(save(tmp_path / "m.safetensors", {**held, "a.weight_scale_2": torch.ones(1)}))
+
+
 @pytest.mark.parametrize(
     ("held", "word"),
     [
         ({"a.comfy_quant": {"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 256}}, "convrot"),
-        ({"a.comfy_quant": {"format": "nvfp4"}}, "nvfp4"),
+        ({"a.comfy_quant": {"format": "nvfp4"}}, "lacks its scales"),
+        ({"b.comfy_quant": {"format": "float8_e4m3fn"}}, "has no weight"),
+        ({"a.weight_scale_inv": "ones"}, "scales for blocks"),
         ({"a.comfy_quant": {"format": "asym_w4a8_int8"}}, "asym_w4a8_int8"),
         ({"a.comfy_quant": {}}, "None"),
-        ({"a.weight_scale_2": "ones"}, "NVFP4"),
+        ({"a.weight_scale_2": "ones"}, "I8"),
         ({"a.qweight": "ones", "a.wscales": "ones", "a.proj_down": "ones"}, "SVDQuant"),
         ({"a.weight.quant_state.bitsandbytes__nf4": "ones"}, "nf4"),
     ],

@@ -134,7 +134,7 @@ def test_fp8_draws_alike_kept_or_dequantised(tmp_path: Path, how: str) -> None:
     assert torch.equal(draw(whole), draw(kept))
     layers = packed_layers(kept)
     assert len(layers) == 2 * 7  # q, k, v, out, w1, w2, w3 of each of the layers
-    assert all(layer.data.dtype == torch.uint8 for layer in layers.values())
+    assert all(layer.packed.dtype == torch.uint8 for layer in layers.values())
     assert torch.equal(whole.layers[0].feed_forward.w1.weight, truth["layers.0.feed_forward.w1.weight"])
     error = (draw(whole) - draw(model)).float().norm() / draw(model).float().norm()
     assert 0 < error < 0.1

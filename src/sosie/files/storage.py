@@ -11,8 +11,10 @@ Sources: ComfyUI `comfy/quant_ops.py` and `ops.py` (fp8, NVFP4), bitsandbytes `Q
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from collections import Counter
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from sosie.files.safetensors import BITS, Header, TensorInfo
@@ -57,9 +59,10 @@ OWN = ("nvfp4", "mxfp8", "scaled", "comfy", "convrot")
 """What ComfyUI's own nodes load."""
 
 UNREAD = {
-    "nvfp4": "holds its weights in NVFP4 (4 bits, a scale for each 16), which only ComfyUI reads",
-    "mxfp8": "holds its weights in MXFP8 (a scale for each 32), which only ComfyUI reads",
-    "convrot": "holds int8 weights that were rotated before they were rounded (convrot), which only ComfyUI turns back",
+    "nvfp4": "holds its weights in NVFP4 (4 bits, a scale for each 16)",
+    "mxfp8": "holds its weights in MXFP8 (8 bits, a scale for each 32)",
+    "convrot": "holds int8 weights that were rotated before they were rounded (convrot)",
+    "gguf": "holds its weights in GGUF's blocks",
     "svdquant": "holds 4-bit weights with a low-rank part (SVDQuant), laid out for nunchaku's kernels alone",
     "awq": "holds 4-bit weights of AWQ, laid out for its own kernels",
     "gptq": "holds 4-bit weights of GPTQ, laid out for its own kernels",
@@ -67,7 +70,10 @@ UNREAD = {
     "bnb-fp4": "holds 4-bit weights of bitsandbytes (fp4)",
     "bnb-int8": "holds 8-bit weights of bitsandbytes",
 }
-"""Storages that Sosie itself does not draw with, by their name or its end: what the file holds."""
+"""Storages that Sosie itself does not read, or only with a package: what such a file holds."""
+
+PACKAGES = {"nvfp4": ("comfy_kitchen", "kitchen"), "convrot": ("comfy_kitchen", "kitchen"), "gguf": ("gguf", "local")}
+"""Storage -> the package that reads it, and the extra of Sosie that brings it."""
 
 UNKNOWN_SIZE = -1
 """The size of an axis that only the data would tell."""
@@ -121,9 +127,28 @@ def loader(name: str) -> str:
     return LOADERS.get(name) or LOADERS.get(first) or LOADERS.get(last, "")
 
 
-def unreadable(name: str) -> str:
-    """What a file of that storage holds that Sosie does not draw with; empty where it does."""
-    return UNREAD.get(name) or UNREAD.get(name.partition("-")[2], "")
+@dataclass(frozen=True)
+class Unreadable:
+    """What a file holds that Sosie does not read here, and the package to install for it (empty: none does)."""
+
+    holds: str
+    install: str = ""
+
+
+def unreadable(name: str) -> Unreadable | None:
+    """Why Sosie itself does not read a storage on this machine, by its name; None where it does."""
+    first, _, last = name.partition("-")
+    kind = next((kind for kind in (name, last, first) if kind in UNREAD), "")
+    package, extra = PACKAGES.get(kind, ("", ""))
+    if not kind or (package and importlib.util.find_spec(package) is not None):
+        return None
+    return Unreadable(UNREAD[kind], f"pip install 'sosie[{extra}]'" if extra else "")
+
+
+def way_out(found: Unreadable, plain_file: str = "") -> str:
+    """What to do about a storage that is not read, as a hint; `plain_file` is the published file in bf16."""
+    instead = f"take {plain_file or 'the file in bf16'} instead"
+    return f"{found.install}, or {instead}" if found.install else instead
 
 
 def is_loaded_by(name: str, pack: str) -> bool:

@@ -11,6 +11,7 @@ from sosie.core.errors import BadModelError
 from sosie.diffusion.weights.layers import PackedLinear
 from sosie.diffusion.weights.reading import Weights
 from sosie.diffusion.weights.sources import Sources
+from sosie.files.storage import PLAIN
 
 
 def fill(
@@ -19,8 +20,11 @@ def fill(
     sources: Sources,
     dtype: torch.dtype,
     keep: Callable[[str], bool] | None = None,
+    through: str = "cpu",
 ) -> nn.Module:
     """Gives every parameter of a model on the device `meta` its numbers in `dtype`, in main memory; returns the model.
+
+    What is packed and does not stay so becomes numbers on the device `through`: DFloat11 takes minutes on a CPU.
 
     Linear layers whose module's name `keep` accepts stay as they are stored, where that is smaller than 16 bits. Raises
     `BadModelError` for a parameter that the file does not have, or has in another shape; buffers keep what they have.
@@ -34,9 +38,10 @@ def fill(
         if keep is not None and own == "weight" and type(module) is nn.Linear and keep(module_name):
             packed = weights.packed(source.name, source.rows)
             if packed is not None:
-                _replace(model, module_name, PackedLinear(packed, getattr(module, "bias", None)))
+                _replace(model, module_name, PackedLinear(packed, getattr(module, "bias", None), dtype))
                 continue
-        _set(model, name, weights.tensor(source.name, dtype, "cpu", source.rows))
+        device = "cpu" if weights.storage(source.name) in PLAIN.values() else through
+        _set(model, name, weights.tensor(source.name, dtype, device, source.rows).to("cpu"))
     return model
 
 

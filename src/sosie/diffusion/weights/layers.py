@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -17,46 +17,74 @@ Product = Callable[["PackedLinear", Tensor], Tensor]
 class PackedLinear(nn.Module):
     """x W^T + bias, plus its LoRAs; W is [out_features, in_features] in 8 bits or GGUF's blocks.
 
-    W becomes numbers in the precision of x for each product and is forgotten again, so memory holds the packed
-    bytes and one layer's numbers. LoRAs stay beside it: W is never rounded again. `branches` are pairs
-    [rank, in_features] and [out_features, rank], whose scale is in the second. `product`, where set, replaces W's
-    product alone (`scaled_product`).
+    W becomes numbers in the precision of x for each product and is forgotten again, so memory holds the packed bytes
+    and one layer's numbers. LoRAs of low rank stay beside it (`put_beside`): W is never rounded again. `product`, where
+    set, replaces W's product alone (`scaled_product`).
     """
 
-    data: Tensor
-    scale: Tensor | None
+    packed: nn.Parameter
+    scale: nn.Parameter | None
     bias: nn.Parameter | None
+    down: Tensor | None
+    up: Tensor | None
+    whole: Tensor | None
 
-    def __init__(self, packed: Packed, bias: Tensor | None) -> None:
+    def __init__(self, packed: Packed, bias: Tensor | None, dtype: torch.dtype) -> None:
         torch.nn.Module.__init__(self)
         self.kind = packed.kind
+        self.dtype = dtype
         self.out_features, self.in_features = packed.shape
-        # uint8: what casts a model's numbers passes it by.
-        self.register_buffer("data", packed.data)
-        self.register_buffer("scale", packed.scale)
-        self.bias = None if bias is None else torch.nn.Parameter(bias, requires_grad=False)
-        self.branches: dict[str, tuple[Tensor, Tensor]] = {}
+        # Parameters: offloading layer by layer takes these. uint8: what casts a model's numbers passes it by.
+        self.packed = _frozen(packed.data)
+        self.scale = None if packed.scale is None else _frozen(packed.scale)
+        self.bias = None if bias is None else _frozen(bias)
+        for name in ("down", "up", "whole"):
+            self.register_buffer(name, None, persistent=False)
         self.product: Product | None = None
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
         """W without LoRAs, [out_features, in_features]."""
-        return dequantise(self.kind, self.data, self.scale, dtype).reshape(self.out_features, self.in_features)
+        numbers = dequantise(self.kind, self.packed, self.scale, dtype)
+        return numbers.reshape(self.out_features, self.in_features)
+
+    def put_beside(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> None:
+        """Adds up D to W for each pair D [rank, in_features], U [out_features, rank], in place of those before.
+
+        They are rounded to the layer's precision (`dtype`), and so is x D^T: the sum differs from a W that was merged
+        in float32 by about the precision's own step of the LoRA's part.
+        """
+        device = self.packed.device
+        self.whole = None
+        self.down = torch.cat([down for down, _ in pairs]).to(device, self.dtype) if pairs else None
+        self.up = torch.cat([up for _, up in pairs], 1).to(device, self.dtype) if pairs else None
+
+    def replace(self, whole: Tensor) -> None:
+        """Uses W = `whole` in 16 bits until `put_beside`: for changes that have no low rank."""
+        self.put_beside(())
+        self.whole = whole.to(self.packed.device, self.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """The output in the precision of `x`."""
+        linear = torch.nn.functional.linear
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.whole is not None:
+            return linear(x, self.whole.to(x.dtype), bias)
         if self.product is not None:
             out = self.product(self, x)
-            out = out if self.bias is None else out + self.bias.to(out.dtype)
+            out = out if bias is None else out + bias
         else:
-            bias = None if self.bias is None else self.bias.to(x.dtype)
-            out = torch.nn.functional.linear(x, self.dequantised(x.dtype), bias)
-        for down, up in self.branches.values():
-            out = out + torch.nn.functional.linear(torch.nn.functional.linear(x, down.to(x)), up.to(x))
-        return out
+            out = linear(x, self.dequantised(x.dtype), bias)
+        if self.down is None or self.up is None:
+            return out
+        return out + linear(linear(x, self.down.to(x.dtype)), self.up.to(x.dtype))
 
     def extra_repr(self) -> str:
         """Shape and kind, for people."""
         return f"in_features={self.in_features}, out_features={self.out_features}, kind={self.kind}"
+
+
+def _frozen(tensor: Tensor) -> nn.Parameter:
+    return torch.nn.Parameter(tensor, requires_grad=False)
 
 
 def scaled_product(layer: PackedLinear, x: Tensor) -> Tensor:
@@ -72,7 +100,7 @@ def scaled_product(layer: PackedLinear, x: Tensor) -> Tensor:
     scale = torch.ones((), device=x.device) if layer.scale is None else layer.scale
     columns = scale.float().reshape(1, -1).expand(1, layer.out_features).contiguous()
     library: Any = torch
-    weight = layer.data.view(FLOAT8[layer.kind]).t()
+    weight = layer.packed.view(FLOAT8[layer.kind]).t()
     out: Tensor = library._scaled_mm(rounded, weight, factors, columns, out_dtype=x.dtype)
     return out.reshape(*x.shape[:-1], layer.out_features)
 
