@@ -4,6 +4,9 @@ W becomes W + sum of weight * alpha / rank * B A (Hu et al. 2021, arXiv:2106.096
 from the original W, which is kept in main memory. So any number of LoRAs act together, none costs time
 while an image is drawn, and every layout and algorithm that `sosie.lora` reads is taken: LoRA with
 convolutions and Tucker cores, LoHa, LoKr, full differences, DoRA.
+
+A weight that is held packed (`weights.layers`) is never rounded again: a LoRA of low rank stays beside it, in the
+precision of the products; where a change has no low rank, the layer leaves its packing while the change is active.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from torch import Tensor, nn
 
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.recipe import LoraUse
+from sosie.diffusion.weights.layers import PackedLinear
 from sosie.files.digest import Stamp, stamp
 from sosie.files.safetensors import read_header
 from sosie.lora import Lora
@@ -70,6 +74,7 @@ class LoraMerge:
         self._components = components
         self._changes_of = changes_of
         self._originals: dict[Place, Tensor] = {}
+        self._beside: set[Place] = set()
         self._marks: dict[Place, tuple[object, ...]] = {}
 
     def set(self, uses: Sequence[LoraUse], paths: Mapping[str, Path]) -> bool:
@@ -95,7 +100,7 @@ class LoraMerge:
         except BaseException:
             # Out of memory or interrupted: half of a LoRA is worse than none.
             self._marks = {}
-            self._merge(dict.fromkeys(self._originals, ()))
+            self._merge(dict.fromkeys([*self._originals, *self._beside], ()))
             raise
         self._marks = marks
         return bool(touched)
@@ -113,7 +118,12 @@ class LoraMerge:
 
     def _put(self, place: Place, shares: Sequence[Share], opened: Mapping[Path, Any]) -> None:
         """Gives one module its original weight plus these shares."""
-        weight = self._weight(place)
+        module = self._module(place)
+        if isinstance(module, PackedLinear):
+            self._beside.add(place)
+            put_beside(module, shares, opened)
+            return
+        weight = _weight(module)
         if weight is None:
             raise EngineError(f"the model lost its module {'.'.join(place)}")
         if weight.is_meta or (weight.itemsize == 1 and place not in self._originals):
@@ -127,10 +137,7 @@ class LoraMerge:
         total = self._originals[place].to(weight.device, torch.float32)
         for share in shares:
             file = opened[share.file[0]]
-            tensors: dict[str, Tensor] = {
-                role: file.get_tensor(key).to(weight.device, torch.float32) for role, key in share.change.keys.items()
-            }
-            total = merged(total, share.change, tensors, share.weight)
+            total = merged(total, share.change, _tensors(share.change, file, weight.device), share.weight)
         weight.copy_(total)
 
     def _changes(self, path: Path) -> Sequence[ModuleChange]:
@@ -138,27 +145,63 @@ class LoraMerge:
         changes = self._changes_of(path)
         header = read_header(path)
         for change in changes:
-            weight = self._weight(change.place)
-            if weight is None:
+            module = self._module(change.place)
+            weight = _weight(module)
+            if weight is None and not isinstance(module, PackedLinear):
                 message = f"{path} changes {'.'.join(change.place)}, which this model does not have"
                 raise BadModelError(message, "use a LoRA that was made for this model")
             shapes = {role: header.tensors[key].shape for role, key in change.keys.items()}
-            found, wanted = _rows_and_columns(change, shapes), tuple(weight.flatten(1).shape)
+            found, wanted = _rows_and_columns(change, shapes), _rows_and_columns_of(module)
             if found != wanted:
                 message = f"{path} changes {'.'.join(change.place)} by {list(found)}; this model has {list(wanted)}"
                 raise BadModelError(message, "use a LoRA that was made for this model")
         return changes
 
-    def _weight(self, place: Place) -> Tensor | None:
-        """The weight of a module by the name that files give it, or None. Newer text encoders have one level less."""
+    def _module(self, place: Place) -> object | None:
+        """A module with weights by the name that files give it, or None. Newer text encoders have one level less."""
         component, name = self._components.get(place[0]), place[1]
         for spelled in (name, name.removeprefix("text_model.")):
             module: object = component
             for piece in spelled.split("."):
                 module = getattr(module, piece, None)
-            if isinstance(weight := getattr(module, "weight", None), Tensor):
-                return weight.data
+            if _weight(module) is not None or isinstance(module, PackedLinear):
+                return module
         return None
+
+
+def _weight(module: object) -> Tensor | None:
+    weight = getattr(module, "weight", None)
+    return weight.data if isinstance(weight, Tensor) else None
+
+
+def _rows_and_columns_of(module: object) -> tuple[int, ...]:
+    if isinstance(module, PackedLinear):
+        return module.out_features, module.in_features
+    weight = _weight(module)
+    return () if weight is None else tuple(weight.flatten(1).shape)
+
+
+def _tensors(change: ModuleChange, file: Any, device: torch.device) -> dict[str, Tensor]:
+    """The tensors of a change by their role, float32."""
+    return {role: file.get_tensor(key).to(device, torch.float32) for role, key in change.keys.items()}
+
+
+def put_beside(layer: PackedLinear, shares: Sequence[Share], opened: Mapping[Path, Any]) -> None:
+    """Gives a packed layer exactly these shares, beside its weight if all are of low rank."""
+    device = layer.packed.device
+    read = [(share, _tensors(share.change, opened[share.file[0]], device)) for share in shares]
+    if all(share.change.algorithm == "lora" and not {"mid", "dora"} & tensors.keys() for share, tensors in read):
+        layer.put_beside(
+            [
+                (tensors["down"].flatten(1), tensors["up"].flatten(1) * (share.change.scale * share.weight))
+                for share, tensors in read
+            ]
+        )
+        return
+    total = layer.dequantised(torch.float32)
+    for share, tensors in read:
+        total = merged(total, share.change, tensors, share.weight)
+    layer.replace(total)
 
 
 COMPUTED = ("lora", "loha", "lokr", "diff")
