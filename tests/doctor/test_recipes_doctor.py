@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shutil
@@ -205,10 +206,25 @@ def test_a_denoiser_without_encoder_and_vae_is_told_what_to_name(zimage: Workspa
     ]
 
 
-def test_a_packed_file_is_told_by_the_check_of_the_recipe(zimage: Workspace) -> None:
-    model(zimage.models / "z_image_df11.safetensors", "zimage-dfloat11")
-    findings = check_recipe(zimage, changed(load_recipe(zimage, "zimage"), model="z_image_df11"))
-    assert "DFloat11" in the(findings, "SOS-F103").message
+@pytest.mark.parametrize("name", ["zimage-dfloat11", "zimage-fp8-scaled"])
+def test_a_packed_file_that_is_read_here_is_nothing_to_tell(zimage: Workspace, name: str) -> None:
+    model(zimage.models / "z_image_packed.safetensors", name)
+    findings = check_recipe(zimage, changed(load_recipe(zimage, "zimage"), model="z_image_packed"))
+    assert not {"SOS-F103", "SOS-F104"} & {finding.code for finding in findings}
+
+
+def test_a_packed_file_that_is_not_read_here_is_one_error_with_the_way_out(
+    zimage: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "comfy_kitchen" else found(name))
+    model(zimage.models / "z_image_packed.safetensors", "zimage-nvfp4")
+    findings = check_recipe(zimage, changed(load_recipe(zimage, "zimage"), model="z_image_packed"))
+    finding = the(findings, "SOS-F104")
+    assert finding.severity == "error"
+    assert "NVFP4 (4 bits, a scale for each 16), which is not read here" in finding.message
+    assert finding.hint.startswith("pip install 'sosie[kitchen]', or take z_image_bf16.safetensors")
+    assert "SOS-F103" not in {finding.code for finding in findings}
 
 
 def test_an_adapter_in_the_place_of_another_is_an_error(sdxl: Workspace) -> None:

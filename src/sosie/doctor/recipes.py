@@ -14,12 +14,17 @@ from sosie.doctor.fit.slots import check_slots
 from sosie.doctor.fit.stage_loras import check_stage_loras
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
-from sosie.families import families
+from sosie.doctor.model_files import F103, F104
+from sosie.families import families, find_family
+from sosie.files.model_file import ModelFile
+from sosie.files.storage import unreadable, way_out
 from sosie.workspace.bill import Bill
 
 R002 = Rule("SOS-R002", "error", "A file that a recipe names does not exist")
 R003 = Rule("SOS-R003", "error", "A recipe's family is not known")
 R004 = Rule("SOS-R004", "error", "A name means several files")
+
+STORED = (F103.code, F104.code)
 
 CHECKS = (check_slots, check_partners, check_stage_loras, check_sampling, check_guides)
 """What is checked of every stage, and of every sampler of a graph."""
@@ -33,9 +38,28 @@ def check_recipe(recipe: Recipe, bill: Bill) -> list[Finding]:
         where = f"{'stage' if place < len(bill.stages) - len(recipe.repair) else 'repair'} {stage.kind}"
         assembly = _assembly((recipe.name, where), stage, lambda name: parts.of(bill[name]) if name else None)
         findings += [finding for check in (*CHECKS, check_complete) for finding in check(assembly)]
-    findings += parts.findings
+    findings += parts.findings if bill.remote else _drawn_here(bill, parts)
     findings += check_licences(recipe, bill)
     return list(dict.fromkeys(findings))
+
+
+def _drawn_here(bill: Bill, parts: Parts) -> list[Finding]:
+    """What is said of the files, where this process draws: how they are stored is an error if it reads them not."""
+    drawn: dict[str, ModelFile] = {}
+    for stage in bill.stages:
+        family = find_family(stage.family)
+        if family is not None and family.reads_packed:
+            placed = (parts.of(bill[name]) for name in (stage.model, stage.text_encoder) if name)
+            drawn |= {str(part.path): part.model for part in placed if part.model is not None}
+    told: list[Finding] = []
+    for finding in parts.findings:
+        model = drawn.get(finding.subject) if finding.code in STORED else None
+        if model is None:
+            told.append(finding)
+        elif refused := unreadable(model.storage):
+            message = f"{finding.subject} {refused.holds}, which is not read here"
+            told.append(F104.at(finding.subject, message, way_out(refused, model.plain_file), severity="error"))
+    return told
 
 
 def _check_families(recipe: Recipe, stages: tuple[Stage, ...]) -> list[Finding]:

@@ -23,7 +23,9 @@ class Family:
     `parts` are the kinds of file, the more particular before the more general: the first that matches counts.
     `licences` are those of its publisher as they were noted, each with what the variants' names begin with that have it
     (empty: all); the first that matches counts.
-    With `weighs` its encoders read weights and breaks of prompts (`core.notation`); without, words alone.
+    With `reads_packed` what draws it in this process reads every storage that `files.storage` does not call unreadable;
+    without, plain numbers alone. With `weighs` its encoders read weights and breaks of prompts (`core.notation`);
+    without, words alone.
     `partners` are what its models are put together with, `adapters` what it brings for its LoRAs, and
     `nodes` classes of ComfyUI's custom nodes that its graphs use and Sosie does not know otherwise.
     `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
@@ -43,6 +45,7 @@ class Family:
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None
     weighs: bool = False
+    reads_packed: bool = False
 
     def licence(self, variant: str) -> str:
         """The publisher's licence of models of that variant; empty where none was noted."""

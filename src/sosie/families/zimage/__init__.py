@@ -19,4 +19,15 @@ def _on_comfy() -> OnComfy:
 
 LICENCES = (("", "Apache-2.0"),)
 
-FAMILY = Family("zimage", "Z-Image", PARTS, PARTNERS, FIGURES, GUIDES, ADAPTERS, licences=LICENCES, on_comfy=_on_comfy)
+FAMILY = Family(
+    "zimage",
+    "Z-Image",
+    PARTS,
+    PARTNERS,
+    FIGURES,
+    GUIDES,
+    ADAPTERS,
+    licences=LICENCES,
+    on_comfy=_on_comfy,
+    reads_packed=True,
+)
