@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.files.images import read_image
 from sosie.loop.attempts import Attempt
 from sosie.provenance.parameters import Metadata, infotext, parameters_in, sidecar
 from sosie.store import Outgoing
@@ -36,8 +35,8 @@ class Outbox:
 
     def deliver(self, attempt: Attempt) -> Path:
         """Writes one kept image, on record; one that is there already as it is asked for stays."""
-        from sosie.provenance.delivery import deliver
-        from sosie.provenance.manifest import claim_of, signed_bytes, unsigned_bytes
+        from sosie.provenance.delivery import deliver, png_with
+        from sosie.provenance.manifest import claim_of, signed_png
 
         plan = attempt.plan
         name = "-".join(part for part in (plan.character.name, attempt.task.name, plan.id[:8]) if part)
@@ -49,11 +48,11 @@ class Outbox:
         store, signed = self.session.store, self.key is not None
         if store.is_delivered(attempt.stored.id, target, signed) and parameters_in(target) == parameters:
             return target
-        image = read_image(attempt.stored.image)
+        image = store.read(attempt.stored)
         if self.key is None:
-            data = unsigned_bytes(image, target, parameters)
+            data = png_with(image, parameters=parameters)
         else:
-            data = signed_bytes(image, target, claim_of(plan, attempt.stored.engine), self.key, parameters)
+            data = signed_png(image, claim_of(plan, attempt.stored.engine), self.key, parameters)
         outgoing = Outgoing(self.run, attempt.stored.id, target, signed, hashlib.sha256(data).hexdigest())
         with store.delivering(outgoing):
             deliver(data, target)

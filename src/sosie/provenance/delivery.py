@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import DeliveryError, UsageError, nearest
+from sosie.files.png_writing import encode_png, with_texts
 from sosie.files.whole import write_whole
 
 if TYPE_CHECKING:
@@ -51,11 +52,11 @@ def encode(image: Image, mime: str, xmp: str = "", parameters: str = "") -> byte
     options: dict[str, Any] = {}
     if "icc_profile" in image.info:
         options["icc_profile"] = image.info["icc_profile"]
+    elif mime == "image/png":
+        return png_with(encode_png(image), xmp, parameters)
     bare = image.copy()
     bare.info = {}
-    if mime == "image/png":
-        options["pnginfo"] = _png_text(xmp, parameters)
-    elif xmp:
+    if xmp and mime != "image/png":
         options["xmp"] = xmp.encode()
     if mime == "image/jpeg":
         options |= {"quality": 95, "subsampling": 0}
@@ -63,18 +64,14 @@ def encode(image: Image, mime: str, xmp: str = "", parameters: str = "") -> byte
         options |= {"lossless": True, "exact": True}
     buffer = io.BytesIO()
     bare.save(buffer, mime.removeprefix("image/").upper(), **options)
-    return buffer.getvalue()
+    data = buffer.getvalue()
+    return png_with(data, xmp, parameters) if mime == "image/png" else data
 
 
-def _png_text(xmp: str, parameters: str) -> Any:
-    from PIL.PngImagePlugin import PngInfo
-
-    chunks = PngInfo()
-    if xmp:
-        chunks.add_itxt("XML:com.adobe.xmp", xmp)
-    if parameters:
-        chunks.add_text("parameters", parameters)
-    return chunks
+def png_with(png: bytes, xmp: str = "", parameters: str = "") -> bytes:
+    """A PNG file with an XMP packet and the text that A1111 reads put in, where they are not empty."""
+    packet = [("XML:com.adobe.xmp", xmp)] if xmp else []
+    return with_texts(png, [("parameters", parameters)] if parameters else [], packet)
 
 
 def deliver(data: bytes, target: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sosie import __version__
 from sosie.core.plan import Plan
 from sosie.provenance.binding import sign
-from sosie.provenance.delivery import deliver, encode, mime_of
+from sosie.provenance.delivery import deliver, encode, mime_of, png_with
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,6 +67,11 @@ def signed_bytes(image: Image, target: Path, claim: Claim, key: SigningKey, para
     """
     mime = mime_of(target)
     return sign(encode(image, mime, xmp_of(claim), parameters), mime, definition_of(claim), key)
+
+
+def signed_png(png: bytes, claim: Claim, key: SigningKey, parameters: str = "") -> bytes:
+    """A PNG file without metadata, signed as `signed_bytes` does it; its pixels are not encoded again."""
+    return sign(png_with(png, xmp_of(claim), parameters), "image/png", definition_of(claim), key)
 
 
 def unsigned_bytes(image: Image, target: Path, parameters: str = "") -> bytes:

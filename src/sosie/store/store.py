@@ -158,6 +158,10 @@ class Store:
                 return None
         return stored
 
+    def read(self, stored: StoredRender) -> bytes:
+        """The PNG file of a stored image, pixels only; `StoreError` if it is missing or damaged."""
+        return images.read(self._images, stored.sha256)
+
     def add_source(self, source: Image) -> str:
         """Stores an image from elsewhere (RGB) that a plan is to work on; the digest of its pixels names it."""
         image = images.encode(source)
