@@ -126,6 +126,18 @@ def test_without_guidance_and_without_a_guide_it_draws_too(runner: Any, model: P
     assert not np.array_equal(guided, plain)
 
 
+def test_noise_as_comfyui_draws_it_differs_where_steps_add_noise_alone(runner: Any, model: Path) -> None:
+    def pictures(name: str) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:
+        samplers = (Sampler(name, "sgm_uniform", 4, 3.5), Sampler(name, "sgm_uniform", 4, 3.5, noise="comfy"))
+        return [draw(runner, model, recipe(sampler)) for sampler in samplers]
+
+    np.testing.assert_array_equal(*pictures("euler"))  # in fp32 both manners start alike
+    for name in ("euler_a", "dpmpp_2m_sde", "dpmpp_sde"):
+        own, comfys = pictures(name)
+        assert comfys.std() > 20
+        assert not np.array_equal(own, comfys)
+
+
 FACE_PASS = Stage(
     "detail",
     "sdxl",

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from sosie.core.ranges import Range
+from sosie.core.schema import LATER
 
 StageKind = Literal["generate", "refine", "detail", "upscale"]
 Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "normal", "beta"]
+Noise = Literal["own", "comfy"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
 Targets = Literal["attention", "transformer", "all"]
@@ -33,7 +35,9 @@ class Sampler:
     `schedule` spaces the noise levels: `model` keeps what the model was trained with, `karras` is
     Karras et al. 2022. `cfg` is the guidance scale (1 switches guidance off). `denoise` is how
     much of the noise a stage that works on an image adds and removes, 0 to 1 (1: from pure
-    noise). `shift` is the timestep shift of flow models; 0 keeps the model's own.
+    noise). `shift` is the timestep shift of flow models; 0 keeps the model's own. `noise` says how a
+    seed becomes noise in process: `own` draws all of it on the CPU, so that every device gives one
+    picture; `comfy` draws it as a ComfyUI server does, where the same seed then gives the same picture.
     """
 
     name: str = "euler"
@@ -42,6 +46,7 @@ class Sampler:
     cfg: Annotated[float, Range(1, 100)] = 5.0
     denoise: Annotated[float, Range(0, 1, above=True)] = 1.0
     shift: Annotated[float, Range(0, 100)] = 0.0
+    noise: Noise = field(default="own", metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ from sosie.core.errors import ConfigError, nearest
 
 T = TypeVar("T")
 
+LATER: Mapping[str, bool] = types.MappingProxyType({"later": True})
+"""Metadata of a field that came after digests of its class were kept: at its default it is left out of tables."""
+
 _SHORT = reprlib.Repr()
 _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
@@ -92,9 +95,13 @@ def _expect(right: bool, where: str, at: str, expected: str, value: Any) -> None
 
 
 def to_table(value: Any) -> Any:
-    """A dataclass as plain dicts, lists and scalars, in declaration order; a path as text."""
+    """A dataclass as plain dicts, lists and scalars, in declaration order; a path as text.
+
+    A field that is marked `LATER` is left out where it holds its default.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_table(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: to_table(held) for f, held in fields if not (f.metadata.get("later") and held == f.default)}
     if isinstance(value, tuple | list):
         return [to_table(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):

@@ -1,6 +1,7 @@
 """diffusers' schedulers, set to a sampler's schedule: the steps are diffusers' own, the noise levels those of `noise`.
 
-Noise that a step adds comes from the pipeline's generator, so a seed gives one image.
+Noise that a step adds comes from the pipeline's generator, so a seed gives one image; or it is drawn as `comfy_noise`
+says, where the sampler asks for that.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor
 
 from sosie.core.recipe import Sampler, Schedule
+from sosie.diffusion.comfy_noise import ALONG_A_PATH, path_noise, start_noise, step_generator
 from sosie.diffusion.noise import noise_levels
 from sosie.diffusion.samplers import SAMPLERS
 
@@ -32,6 +34,9 @@ _OF_THE_MODEL = (
     "rescale_betas_zero_snr",
 )
 """Settings that belong to the weights; all others of a scheduler's configuration belong to the sampler."""
+
+_NOISY = ("euler_a", "dpmpp_2m_sde", "lcm")
+"""Samplers whose steps add noise, but for `dpmpp_sde`, which has a step of its own."""
 
 _LEAST = 2.0**-24
 """What diffusers takes for the last abar of a model with zero terminal SNR, but for LCM."""
@@ -69,8 +74,11 @@ class Scheduler(Protocol):
     add_noise: Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def scheduler_for(sampler: Sampler, config: Mapping[str, object]) -> Scheduler:
+def scheduler_for(sampler: Sampler, config: Mapping[str, object], seed: int | None = None) -> Scheduler:
     """A scheduler of diffusers that runs `sampler`; `complaint(sampler)` must be empty.
+
+    With a `seed` all noise is drawn as ComfyUI draws it from that seed, whatever the pipeline gives; what a picture
+    starts from where there is none under it, `comfy_noise.start_noise`, is for the caller to give.
 
     `config` is the configuration of the scheduler that came with the model. The pipeline is
     called with `num_inference_steps` alone (no `timesteps`, no `sigmas`); a stage that works on
@@ -87,7 +95,11 @@ def scheduler_for(sampler: Sampler, config: Mapping[str, object]) -> Scheduler:
             _set_timesteps, scheduler, scheduler.set_timesteps, sampler.schedule
         )
     if choice.cls == "DPMSolverSDEScheduler":
-        scheduler.step = _StepOfSde(scheduler)
+        scheduler.step = _StepOfSde(scheduler, seed)
+    elif seed is not None and sampler.name in _NOISY:
+        scheduler.step = _StepAsComfy(scheduler, sampler.name in ALONG_A_PATH, seed)
+    if seed is not None:
+        scheduler.add_noise = functools.partial(_noised_as_comfy, scheduler.add_noise, seed)
     return scheduler
 
 
@@ -139,11 +151,12 @@ class _StepOfSde:
     """Stands in for the `step` of `DPMSolverSDEScheduler`, which takes no generator.
 
     The Brownian path is drawn on the CPU from the generator's next number, so every device gets
-    the same noise. The step runs in float32.
+    the same noise; with a seed of ComfyUI it is that of the seed. The step runs in float32.
     """
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, seed: int | None) -> None:
         self._scheduler = scheduler
+        self._seed = seed
         self._stock = scheduler.step
 
     def __call__(
@@ -155,10 +168,61 @@ class _StepOfSde:
         return_dict: bool = True,
     ) -> Any:
         if self._scheduler.noise_sampler is None:  # `set_timesteps` drops the path of the image before
-            self._scheduler.noise_sampler = _brownian_path(self._scheduler.sigmas, sample, generator)
+            self._scheduler.noise_sampler = self._path(timestep, sample, generator)
         result = self._stock(model_output.float(), timestep, sample.float())
         result.prev_sample = result.prev_sample.to(sample.dtype)
         return result if return_dict else result.to_tuple()
+
+    def _path(
+        self, timestep: Tensor, sample: Tensor, generator: Generator | Sequence[Generator] | None
+    ) -> Callable[[Tensor, Tensor], Tensor]:
+        sigmas = self._scheduler.sigmas
+        if self._seed is None:
+            return _brownian_path(sigmas, sample, generator)
+        path = path_noise(self._seed, sample.shape, sigmas[_step_at(self._scheduler, timestep) :])
+        return lambda sigma, after: path(sigma, after).to(sample.device)
+
+
+class _StepAsComfy:
+    """Stands in for the `step` of a scheduler that adds noise, and draws it as ComfyUI does."""
+
+    def __init__(self, scheduler: Scheduler, along_a_path: bool, seed: int) -> None:
+        self._scheduler = scheduler
+        self._stock = scheduler.step
+        self._along_a_path = along_a_path
+        self._seed = seed
+        self._source: Any = None
+
+    def __call__(
+        self,
+        model_output: Tensor,
+        timestep: Tensor,
+        sample: Tensor,
+        generator: Generator | Sequence[Generator] | None = None,
+        return_dict: bool = True,
+    ) -> Any:
+        del generator
+        step = _step_at(self._scheduler, timestep)
+        if not self._along_a_path:
+            self._source = self._source or step_generator(self._seed, sample.device)
+            return self._stock(model_output, timestep, sample, generator=self._source, return_dict=return_dict)
+        sigma, after = self._scheduler.sigmas[step : step + 2]
+        self._source = self._source or path_noise(self._seed, sample.shape, self._scheduler.sigmas[step:])
+        noise = self._source(sigma, after) if after > 0 else torch.zeros(sample.shape)
+        return self._stock(model_output, timestep, sample, variance_noise=noise, return_dict=return_dict)
+
+
+def _step_at(scheduler: Scheduler, timestep: Tensor) -> int:
+    """The number of the step that starts at `timestep`. Drawing over an image begins at one of the last."""
+    return int((scheduler.timesteps == timestep).nonzero()[0])
+
+
+def _noised_as_comfy(
+    stock: Callable[[Tensor, Tensor, Tensor], Tensor], seed: int, original: Tensor, noise: Tensor, timesteps: Tensor
+) -> Tensor:
+    """Stands in for a scheduler's `add_noise`, which is handed noise by the pipeline."""
+    drawn = start_noise(seed, original.shape).to(noise.device, noise.dtype)
+    return stock(original, drawn, timesteps)
 
 
 def _brownian_path(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import Precision, Stage
+from sosie.diffusion.comfy_noise import start_noise
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.memory import MemoryMode, Mode
 from sosie.diffusion.offload import place, to_main_memory
@@ -112,7 +113,8 @@ class Pipelines:
         control = control_of(joined)
         net = given.paths[control[1].keypoints.controlnet] if control is not None else None
         pipeline = self._pipeline(model, canvas.under is not None, net)
-        pipeline.scheduler = scheduler_for(stage.sampler, model.schedule)
+        comfys = given.seed if stage.sampler.noise == "comfy" else None
+        pipeline.scheduler = scheduler_for(stage.sampler, model.schedule, comfys)
         texts = self._texts(model, given).followed_by(joined_text(joined, model.base.unet.config.cross_attention_dim))
         generator = torch.Generator("cpu").manual_seed(given.seed)
         arguments: dict[str, Any] = {
@@ -127,6 +129,9 @@ class Pipelines:
         }
         if canvas.under is None:
             arguments |= {"width": canvas.width, "height": canvas.height}
+            if comfys is not None:
+                shape = (1, model.base.unet.config.in_channels, canvas.height // 8, canvas.width // 8)
+                arguments["latents"] = start_noise(comfys, shape).to(texts.prompt_embeds.dtype)
             after = _reporting(given)
         else:
             latents = encode_image(model.base.vae, canvas.under).to(texts.prompt_embeds.dtype)
