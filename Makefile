@@ -25,10 +25,11 @@ test: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml packages/sosie-mini/pyproject.toml
+$(VENV)/.installed: pyproject.toml packages/sosie-mini/pyproject.toml packages/sosie-mini-z/pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable ".[local,dev]" --editable packages/sosie-mini
+	$(BIN)/python -m pip install --quiet --editable ".[local,dev]" \
+	  --editable packages/sosie-mini --editable packages/sosie-mini-z
 	@touch $@
 
 clean:

@@ -29,7 +29,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips local generation where torch or the model is missing."""
-    missing = [name for name in ("torch", "diffusers", "sosie_mini") if importlib.util.find_spec(name) is None]
+    needed = ("torch", "diffusers", "sosie_mini", "sosie_mini_z")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
     for item in items:
         if missing and item.get_closest_marker("local"):
             item.add_marker(pytest.mark.skip(reason=f"not installed: {', '.join(missing)}"))

@@ -43,6 +43,7 @@ def run(python: str, folder: Path) -> int:
         "--quiet",
         str(ROOT),
         str(ROOT / "packages" / "sosie-mini"),
+        str(ROOT / "packages" / "sosie-mini-z"),
         "pytest",
         "pytest-xdist",
         "hypothesis",

@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("unprobed")]
 
 Sosie = Callable[..., Any]
 
-SHIPPED = ("hybrid", "mini", "mini-full", "sdxl-instantid", "zimage", "zimage-turbo")
+SHIPPED = ("hybrid", "mini", "mini-full", "mini-hybrid", "mini-z", "sdxl-instantid", "zimage", "zimage-turbo")
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_a_model_of_another_family_than_the_stages_is_an_error(zimage: Workspace
 def test_a_clip_encoder_for_zimage_is_an_error_that_names_the_right_one(zimage: Workspace) -> None:
     model(zimage.models / "clip_l.safetensors", "clip-l")
     finding = the(check_recipe(zimage, changed(load_recipe(zimage, "zimage"), text_encoder="clip_l")), "SOS-R011")
-    assert "text encoder 'clip_l' is CLIP-L; Z-Image takes 4B (Qwen3)" in finding.message
+    assert "text encoder 'clip_l' is CLIP-L; Z-Image Base takes 4B (Qwen3)" in finding.message
     assert "qwen_3_4b.safetensors" in finding.hint
     model(zimage.models / "qwen_0.safetensors", "qwen3-0.6b")
     small = check_recipe(zimage, changed(load_recipe(zimage, "zimage"), text_encoder="qwen_0"))
@@ -195,7 +195,7 @@ def test_a_vae_of_four_channels_for_zimage_is_an_error(zimage: Workspace) -> Non
     model(zimage.models / "sdxl_vae.safetensors", "vae-4-single")
     finding = the(check_recipe(zimage, changed(load_recipe(zimage, "zimage"), vae="sdxl_vae")), "SOS-R012")
     assert "VAE 'sdxl_vae' is for 4 channels" in finding.message
-    assert finding.message.endswith("; latents of Z-Image have 16 channels")
+    assert finding.message.endswith("; latents of Z-Image Base have 16 channels")
 
 
 def test_a_denoiser_without_encoder_and_vae_is_told_what_to_name(zimage: Workspace) -> None:

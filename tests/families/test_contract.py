@@ -228,7 +228,7 @@ def test_without_a_runner_generate_names_the_engine_that_can(
     done = draw(sosie, toys, tmp_path)
     assert (done.code, done.out) == (2, "")
     assert "error SOS-E018: " in done.err
-    assert "Toy cannot be drawn in this process; families that can: esrgan, sdxl" in done.err
+    assert "Toy cannot be drawn in this process; families that can: esrgan, sdxl, zimage" in done.err
     assert "comfy:URL" in done.err
 
 

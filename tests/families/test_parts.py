@@ -28,20 +28,19 @@ height = 64
 
 [[stages]]
 kind = "generate"
-family = "zimage"
-model = "z_image_bf16"
+family = "flux1"
+model = "flux1-dev"
 text_encoder = "text"
 vae = "ae"
 """
 
 MARKS = {
-    "cap_embedder.0.weight": (2560,),
-    "cap_embedder.1.bias": (3840,),
-    "layers.0.adaLN_modulation.0.bias": (15360,),
-    "noise_refiner.0.attention.k_norm.weight": (128,),
-    "x_embedder.bias": (3840,),
+    "double_blocks.0.img_attn.norm.key_norm.scale": (128,),
+    "single_blocks.0.norm.key_norm.scale": (128,),
+    "img_in.bias": (3072,),
+    "vector_in.in_layer.bias": (3072,),
 }
-"""What Z-Image's denoiser is known by."""
+"""What FLUX.1's denoiser is known by."""
 
 
 def write(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
@@ -57,10 +56,10 @@ def write(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def have(workspace: Path) -> None:
-    """A recipe of Z-Image with files that Sosie knows."""
+    """A recipe of FLUX.1 with files that Sosie knows."""
     for folder in ("models", "recipes"):
         (workspace / folder).mkdir(exist_ok=True)
-    write(workspace / "models" / "z_image_bf16.safetensors", MARKS)
+    write(workspace / "models" / "flux1-dev.safetensors", MARKS)
     for name in ("text", "ae"):
         write(workspace / "models" / f"{name}.safetensors", {"a": (1,)})
     (workspace / "recipes" / "mine.toml").write_text(RECIPE)
@@ -74,14 +73,14 @@ def test_a_recipe_that_cannot_be_drawn_in_this_process_is_told_the_engine_that_c
     result = sosie("generate", "mira", "x", "--recipe", "mine", "--workspace", workspace, "--out", tmp_path / "out")
     assert (result.code, result.out) == (2, "")
     assert "SOS-E018" in result.err
-    assert "Z-Image cannot be drawn in this process; families that can: esrgan, sdxl" in result.err
-    assert "--engine comfy:URL" in result.err
+    assert "FLUX.1 cannot be drawn in this process; families that can: esrgan, sdxl, zimage" in result.err
+    assert "--workflow FILE.json --engine comfy:URL" in result.err
     assert "Traceback" not in result.err
 
 
 def test_a_family_without_a_part_says_which_families_have_one() -> None:
     for missing, expected in (
-        (lambda: drawer_of("zimage"), "Z-Image cannot be drawn in this process; families that can: esrgan, sdxl"),
+        (lambda: drawer_of("flux1"), "FLUX.1 cannot be drawn in this process; families that can: esrgan, sdxl, zimage"),
         (lambda: grapher_of("flux1"), "Sosie draws no graphs for FLUX.1; families that can: esrgan, sdxl, zimage"),
         (lambda: trainer_of("zimage"), "Z-Image cannot be trained; families that can: sdxl"),
     ):
@@ -104,7 +103,7 @@ def test_every_family_that_is_shipped_keeps_what_it_promises() -> None:
 
 def test_a_guide_of_no_family_names_the_nearest_and_one_of_another_family_is_explained(tmp_path: Path) -> None:
     guide = '[[stages.guides]]\nkind = "instantd"\nweights = "a"\nencoder = "b"\n'
-    (tmp_path / "mine.toml").write_text(RECIPE.replace('"zimage"', '"sdxl"') + guide)
+    (tmp_path / "mine.toml").write_text(RECIPE.replace('"flux1"', '"sdxl"') + guide)
     with pytest.raises(UsageError, match=r"guides\[0\].kind = 'instantd' is not allowed; did you mean 'instantid'"):
         read_recipe(tmp_path / "mine.toml")
     (tmp_path / "mine.toml").write_text(RECIPE + guide.replace("instantd", "ip-adapter"))

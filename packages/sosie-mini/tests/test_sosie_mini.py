@@ -67,7 +67,7 @@ class Tiny:
         self.manifest: Manifest = make_manifest.make_manifest(self.weights)
 
     def folder(self, verify: bool = False) -> Path:
-        return cache.ensure_folder(self.weights, self.manifest, self.models, verify)
+        return cache.ensure_folder(cache.Package("mini", self.weights, self.manifest), self.models, verify)
 
 
 @pytest.fixture
@@ -206,9 +206,10 @@ def test_processes_that_repair_at_once_all_get_the_whole_folder(tiny: Tiny) -> N
     folder = tiny.folder()
     code = f"""
 import json; from pathlib import Path
-from sosie_mini.cache import damaged_files, ensure_folder; from sosie_mini.manifest import Manifest
+from sosie_mini.cache import Package, damaged_files, ensure_folder; from sosie_mini.manifest import Manifest
 manifest = Manifest.from_json(json.loads({json.dumps(tiny.manifest.to_json())!r}))
-print(damaged_files(ensure_folder(Path({str(tiny.weights)!r}), manifest, Path({str(tiny.models)!r})), manifest))
+package = Package("mini", Path({str(tiny.weights)!r}), manifest)
+print(damaged_files(ensure_folder(package, Path({str(tiny.models)!r})), manifest))
 """
     for _ in range(2):
         (folder / "unet" / "m.safetensors").write_bytes(b"short")

@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 from pathlib import Path
 
 from sosie_mini.cache import expanded_bytes
-from sosie_mini.manifest import ExpandedFile, Manifest, PackedFile, file_digest
+from sosie_mini.manifest import Manifest
+from sosie_mini.manifest import make_manifest as manifest_of
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "sosie_mini"
 SECOND = {"tokenizer": "tokenizer_2"}
@@ -22,18 +22,8 @@ SECOND = {"tokenizer": "tokenizer_2"}
 
 
 def make_manifest(weights: Path) -> Manifest:
-    """The manifest of the files below `weights` (hidden ones left out) and of what they expand to."""
-    packed: list[PackedFile] = []
-    expanded: list[ExpandedFile] = []
-    for path in sorted(p for p in weights.rglob("*") if p.is_file() and not p.name.startswith(".")):
-        name = path.relative_to(weights).as_posix()
-        packed.append(PackedFile(name, path.stat().st_size, file_digest(path)))
-        data = expanded_bytes(path.read_bytes(), name)
-        digest = hashlib.sha256(data).hexdigest()
-        folder, _, rest = name.partition("/")
-        copies = [name] + ([f"{SECOND[folder]}/{rest}"] if folder in SECOND else [])
-        expanded += [ExpandedFile(copy, len(data), digest, name) for copy in copies]
-    return Manifest(tuple(packed), tuple(sorted(expanded, key=lambda file: file.path)))
+    """The manifest of the files below `weights`."""
+    return manifest_of(weights, expanded_bytes, SECOND)
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from sosie.core.recipe import Stage
 
 E001 = Rule("SOS-E001", "error", "A family has no stage of this kind")
 E002 = Rule("SOS-E002", "error", "A sampler is not known")
+E003 = Rule("SOS-E003", "error", "A sampler does not take this schedule, step count or shift")
 E004 = Rule("SOS-E004", "error", "Packages that generate on this machine are not installed")
 E006 = Rule("SOS-E006", "error", "A guide with key points has no face to take them from")
 E007 = Rule("SOS-E007", "error", "The working square of a face pass has an odd size")

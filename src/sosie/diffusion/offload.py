@@ -17,7 +17,7 @@ from sosie.diffusion.parts import ModelPart, Pipeline, Vae
 OVERLAP = 0.25
 """Share of a VAE tile that it has in common with the next one."""
 
-GROUPS: Mapping[str, str] = {"unet": "denoiser", "controlnet": "denoiser", "vae": "vae"}
+GROUPS: Mapping[str, str] = {"unet": "denoiser", "transformer": "denoiser", "controlnet": "denoiser", "vae": "vae"}
 """Parts that work at the same time; every other part is an encoder."""
 
 _hooks: Any = hooks  # accelerate has no types

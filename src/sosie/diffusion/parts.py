@@ -20,7 +20,10 @@ class ModelPart(Protocol):
 
 
 class VaeConfig(Protocol):
-    """What is read of a VAE's configuration; `latents_mean` and `latents_std` may be missing or None."""
+    """What is read of a VAE's configuration.
+
+    `shift_factor`, `latents_mean` and `latents_std` may be missing or None.
+    """
 
     scaling_factor: float
     block_out_channels: Sequence[int]

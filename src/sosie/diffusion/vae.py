@@ -15,7 +15,7 @@ from sosie.diffusion.parts import Vae
 
 
 def encode_image(vae: Vae, image: Image.Image) -> torch.Tensor:
-    """The scaled latents [1, 4, h / 8, w / 8] of an RGB image whose sides are multiples of 8.
+    """The scaled latents [1, c, h / 8, w / 8] of an RGB image whose sides are multiples of 8.
 
     The mode of the distribution, without noise; a VAE in fp16 works in fp32.
     """
@@ -69,9 +69,9 @@ def _decode(vae: Vae, latents: torch.Tensor, dtype: torch.dtype) -> torch.Tensor
 
 
 def _statistics(vae: Vae, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:
-    """Mean and deviation of the latents, [1, 4, 1, 1], for a VAE that names them; 0 and 1 for others."""
+    """Mean and deviation of the latents, [1, c, 1, 1], for a VAE that names them; the shift (or 0) and 1 for others."""
     named = [getattr(vae.config, name, None) for name in ("latents_mean", "latents_std")]
     if None in named:
-        return 0.0, 1.0
+        return getattr(vae.config, "shift_factor", None) or 0.0, 1.0
     mean, std = (torch.tensor(values).view(1, -1, 1, 1).to(like.device, like.dtype) for values in named)
     return mean, std

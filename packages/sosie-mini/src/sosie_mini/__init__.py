@@ -44,10 +44,10 @@ def folder(verify: bool = False) -> Path:
     checks every digest again. Raises `MiniError` if the package is damaged or the cache cannot
     be written.
     """
-    from sosie_mini.cache import cache_folder, ensure_folder
+    from sosie_mini.cache import Package, cache_folder, ensure_folder
     from sosie_mini.manifest import load_manifest
 
-    return ensure_folder(_HERE / "weights", load_manifest(), cache_folder() / "models", verify)
+    return ensure_folder(Package("mini", _HERE / "weights", load_manifest()), cache_folder() / "models", verify)
 
 
 def upscaler() -> Path:

@@ -15,7 +15,8 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from pathlib import Path
 
 from platformdirs import user_cache_dir
@@ -30,7 +31,10 @@ STALE_SECONDS = 3600
 FRESH_SECONDS = 10
 """A temporary folder touched within this may be one that its process is about to hold."""
 
-_REINSTALL = "reinstall the package: pip install --force-reinstall --no-deps packages/sosie-mini"
+_REINSTALL = "reinstall the package: pip install --force-reinstall --no-deps packages/sosie-{}"
+
+Expand = Callable[[bytes, str], bytes]
+"""What the packed file at a path expands to."""
 
 _checked: dict[Path, tuple[tuple[int, ...], ...]] = {}
 """Folders whose digests this process has checked, with what `_state` said of each file then."""
@@ -42,14 +46,42 @@ def cache_folder() -> Path:
     return Path(named).expanduser().absolute() if named else Path(user_cache_dir("sosie", appauthor=False))
 
 
-def ensure_folder(weights: Path, manifest: Manifest, models: Path, verify: bool = False) -> Path:
-    """The folder below `models` that holds what `manifest` says, expanded from `weights` if need be.
+def expanded_bytes(packed: bytes, path: str) -> bytes:
+    """What the packed file `path` expands to: safetensors are unpacked, all others stay as they are."""
+    if not path.endswith(".safetensors"):
+        return packed
+    from sosie_mini.packing import expand  # numpy, which a folder that is ready does not need
+
+    return expand(packed)
+
+
+@dataclass(frozen=True)
+class Package:
+    """What a package of weights holds: its model's name, the folder `weights` of packed files, and what they become.
+
+    The distribution is called `sosie-NAME`.
+    """
+
+    name: str
+    weights: Path
+    manifest: Manifest
+    expand: Expand = expanded_bytes
+
+    @property
+    def reinstall(self) -> str:
+        """How the user gets a damaged one whole again."""
+        return _REINSTALL.format(self.name)
+
+
+def ensure_folder(package: Package, models: Path, verify: bool = False) -> Path:
+    """The folder below `models` that holds what the package's manifest says, expanded if need be.
 
     Every call checks sizes and the marker. Digests of all files are checked when this process
     asks for the first time, when a file has changed since, and when `verify` is set. Raises
-    `MiniError` for a damaged file in `weights` and for a cache that cannot be written.
+    `MiniError` for a damaged file in the package and for a cache that cannot be written.
     """
-    target = models / f"mini-{manifest.weights_digest[:12]}"
+    manifest = package.manifest
+    target = models / f"{package.name}-{manifest.weights_digest[:12]}"
     _sweep(models)
     if _is_marked(target, manifest):
         seen = _state(target, manifest)
@@ -60,7 +92,7 @@ def ensure_folder(weights: Path, manifest: Manifest, models: Path, verify: bool 
                 _checked[target] = seen
             return target
     with _explained(models, manifest):
-        _build(weights, manifest, target)
+        _build(package, target)
     state = _state(target, manifest)
     if state is None or damaged_files(target, manifest):
         raise MiniError(
@@ -105,15 +137,16 @@ def _state(folder: Path, manifest: Manifest) -> tuple[tuple[int, ...], ...] | No
     return tuple(state)
 
 
-def _build(weights: Path, manifest: Manifest, target: Path) -> None:
+def _build(package: Package, target: Path) -> None:
     """Expands beside `target`, then gives it the name, or the files that `target` lacks."""
+    manifest = package.manifest
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     held = -1
     try:
         temporary.mkdir()
         held = _hold(temporary)
-        write_expanded(weights, manifest, temporary)
+        write_expanded(package, temporary)
         _write(temporary / MARKER, manifest.digest.encode("ascii"))
         for folder in {temporary, *(path for path in temporary.rglob("*") if path.is_dir())}:
             _sync_folder(folder)
@@ -130,41 +163,32 @@ def _build(weights: Path, manifest: Manifest, target: Path) -> None:
             os.close(held)
 
 
-def write_expanded(weights: Path, manifest: Manifest, folder: Path) -> None:
-    """Writes every expanded file of `manifest` into `folder` and onto the disk.
+def write_expanded(package: Package, folder: Path) -> None:
+    """Writes every expanded file of the package into `folder` and onto the disk.
 
     Raises `MiniError` if a packed file is missing or damaged.
     """
-    packed = {file.path: file for file in manifest.packed}
-    for file in manifest.expanded:
+    packed = {file.path: file for file in package.manifest.packed}
+    for file in package.manifest.expanded:
         source = packed[file.source]
-        data = expanded_bytes(_packed_bytes(weights, source), source.path)
+        data = package.expand(_packed_bytes(package, source), source.path)
         if hashlib.sha256(data).hexdigest() != file.sha256:
-            raise MiniError(f"{file.path} did not expand to what the manifest says", _REINSTALL)
+            raise MiniError(f"{file.path} did not expand to what the manifest says", package.reinstall)
         path = folder / file.path
         path.parent.mkdir(parents=True, exist_ok=True)
         _write(path, data)
 
 
-def expanded_bytes(packed: bytes, path: str) -> bytes:
-    """What the packed file `path` expands to: safetensors are unpacked, all others stay as they are."""
-    if not path.endswith(".safetensors"):
-        return packed
-    from sosie_mini.packing import expand  # numpy, which a folder that is ready does not need
-
-    return expand(packed)
-
-
-def _packed_bytes(weights: Path, file: PackedFile) -> bytes:
-    path = weights / file.path
+def _packed_bytes(package: Package, file: PackedFile) -> bytes:
+    path = package.weights / file.path
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise MiniError(f"{path} cannot be read: {error.strerror}", _REINSTALL) from None
+        raise MiniError(f"{path} cannot be read: {error.strerror}", package.reinstall) from None
     if len(data) != file.size:
-        raise MiniError(f"{path} is damaged: {len(data)} bytes, expected {file.size}", _REINSTALL)
+        raise MiniError(f"{path} is damaged: {len(data)} bytes, expected {file.size}", package.reinstall)
     if hashlib.sha256(data).hexdigest() != file.sha256:
-        raise MiniError(f"{path} is damaged: its SHA-256 is not the one in the manifest", _REINSTALL)
+        raise MiniError(f"{path} is damaged: its SHA-256 is not the one in the manifest", package.reinstall)
     return data
 
 

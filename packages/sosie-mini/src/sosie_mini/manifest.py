@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,9 +63,28 @@ class Manifest:
         )
 
 
-def load_manifest() -> Manifest:
-    """The manifest that this package ships."""
-    return Manifest.from_json(json.loads(Path(__file__).with_name("manifest.json").read_text(encoding="utf-8")))
+def load_manifest(path: Path | None = None) -> Manifest:
+    """The manifest at `path`; that of this package if none is named."""
+    path = path or Path(__file__).with_name("manifest.json")
+    return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
+
+
+def make_manifest(weights: Path, expand: Callable[[bytes, str], bytes], twice: Mapping[str, str]) -> Manifest:
+    """The manifest of the files below `weights` (hidden ones left out) and of what they `expand` to.
+
+    `twice` are folders that the stock layout has under a second name, too.
+    """
+    packed: list[PackedFile] = []
+    expanded: list[ExpandedFile] = []
+    for path in sorted(p for p in weights.rglob("*") if p.is_file() and not p.name.startswith(".")):
+        name = path.relative_to(weights).as_posix()
+        packed.append(PackedFile(name, path.stat().st_size, file_digest(path)))
+        data = expand(path.read_bytes(), name)
+        digest = hashlib.sha256(data).hexdigest()
+        folder, _, rest = name.partition("/")
+        copies = [name] + ([f"{twice[folder]}/{rest}"] if folder in twice else [])
+        expanded += [ExpandedFile(copy, len(data), digest, name) for copy in copies]
+    return Manifest(tuple(packed), tuple(sorted(expanded, key=lambda file: file.path)))
 
 
 def file_digest(path: Path) -> str:

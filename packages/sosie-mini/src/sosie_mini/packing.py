@@ -15,25 +15,28 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+Complete = Callable[[Mapping[str, Array]], Mapping[str, Array]]
+
 _SCALE = "_scale"
 _READ = {"I8": "<i1", "U8": "<u1", "BF16": "<u2", "I32": "<i4", "I64": "<i8", "F16": "<f2", "F32": "<f4"}
 _WRITE = {"i1": "I8", "u1": "U8", "i4": "I32", "i8": "I64", "f2": "F16"}
 
 
-def expand(packed: bytes) -> bytes:
+def expand(packed: bytes, complete: Complete = dict) -> bytes:
     """The stock fp16 safetensors file for the bytes of a packed one.
 
-    Raises `ValueError` if the bytes are not a packed safetensors file.
+    `complete` is given the tensors and returns them with what a package leaves out. Raises `ValueError` if the bytes
+    are not a packed safetensors file.
     """
     arrays = _tensors(packed)
-    return _stock_file({name: _unpacked(arrays, name) for name in arrays if not name.endswith(_SCALE)})
+    return _stock_file(complete({name: _unpacked(arrays, name) for name in arrays if not name.endswith(_SCALE)}))
 
 
 def _tensors(packed: bytes) -> dict[str, Array]:

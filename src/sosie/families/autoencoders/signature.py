@@ -4,8 +4,8 @@ Numbers: the decoder's first convolution takes the latent channels: 4 (SD 1, SD 
 shapes, so no header tells which; SDXL's overflows in fp16), 16 (FLUX.1's `ae` and SD3: the same
 shapes), 32 (FLUX.2, whose decoder may be smaller), 64 (HunyuanImage 2.1). Wan 2.1's and Qwen-Image's are one video
 autoencoder with the same shapes; Wan 2.2's of 48 channels and Qwen-Image 2.1's of 64 are named as that. Convolutions
-of HunyuanVideo's and LTX-Video's are wrapped (`conv`). A *reduced* autoencoder has the parts of SDXL's with smaller
-widths.
+of HunyuanVideo's and LTX-Video's are wrapped (`conv`). A *reduced* autoencoder has the parts of SDXL's or
+FLUX.1's with smaller widths.
 
 The text of a variant up to its colon says what latents it is for: what families name as their VAE.
 
@@ -43,8 +43,8 @@ def _flat(layout: str, block: str, channels: int, variant: str, parameters: int 
     return Part("vae", layout, marks, absent, prefixes, variant=variant, parameters=parameters)
 
 
-def _reduced(layout: str, block: str) -> Part:
-    whole = _flat(layout, block, 4, "4 channels, reduced")
+def _reduced(layout: str, block: str, channels: int) -> Part:
+    whole = _flat(layout, block, channels, f"{channels} channels, reduced")
     narrow = tuple(
         dataclasses.replace(mark, sizes=(), below=512) if mark.name == "decoder.conv_in.bias" else mark
         for mark in whole.marks
@@ -59,7 +59,8 @@ FLAT = tuple(
         _flat(layout, block, 4, FOUR, FOUR_PARAMETERS),
         _flat(layout, block, 16, SIXTEEN, SIXTEEN_PARAMETERS),
         _flat(layout, block, 32, THIRTY_TWO),
-        _reduced(layout, block),
+        _reduced(layout, block, 4),
+        _reduced(layout, block, 16),
     )
 )
 

@@ -36,6 +36,8 @@ _LANGUAGE = (
     Mark("norm.weight", 0, WIDTHS),
 )
 
+ABSENT = ("visual.*", "model.visual.*", "model.layers.0.pre_feedforward_layernorm.weight")
+
 SEEING = tuple(
     Part(
         "text-encoder",
@@ -50,6 +52,21 @@ SEEING = tuple(
     for prefix, eyes in (("model.language_model.", "model.visual."), ("model.", "visual."))
 )
 
+REDUCED = Part(
+    "text-encoder",
+    "transformers",
+    (
+        Mark("layers.0.self_attn.q_norm.weight", 0, below=129),
+        Mark("layers.0.post_attention_layernorm.weight"),
+        Mark("layers.0.mlp.gate_proj.weight"),
+        Mark("norm.weight", 0, below=min(WIDTHS)),
+    ),
+    absent=ABSENT,
+    prefixes=("model.", ""),
+    variant="reduced",
+)
+"""The same language model with smaller widths, as small models have it."""
+
 PARTS = (
     *GGUF,
     *SEEING,
@@ -57,8 +74,9 @@ PARTS = (
         "text-encoder",
         "transformers",
         _LANGUAGE,
-        absent=("visual.*", "model.visual.*", "model.layers.0.pre_feedforward_layernorm.weight"),
+        absent=ABSENT,
         prefixes=("model.", ""),
         variants=tuple(Variant(name, (Mark("norm.weight", 0, (width,)),), whole) for name, width, whole in SIZES),
     ),
+    REDUCED,
 )

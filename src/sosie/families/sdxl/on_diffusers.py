@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E006, E007, check_weights
+from sosie.core.stage_rules import E001, E002, E003, E006, E007, check_weights
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from sosie.diffusion.face_pass import Square
 
-E003 = Rule("SOS-E003", "error", "A sampler does not take this schedule, step count or shift")
 E026 = Rule("SOS-E026", "warning", "The VAE was used again in fp32")
 
 KINDS = ("generate", "refine", "detail")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.graphs import OnComfy
 from sosie.families.zimage.adapters import ADAPTERS
@@ -9,6 +10,12 @@ from sosie.families.zimage.figures import FIGURES
 from sosie.families.zimage.guides import GUIDES
 from sosie.families.zimage.partners import PARTNERS
 from sosie.families.zimage.signature import PARTS
+
+
+def _on_diffusers() -> OnDiffusers:
+    from sosie.families.zimage import on_diffusers
+
+    return on_diffusers
 
 
 def _on_comfy() -> OnComfy:
@@ -28,6 +35,7 @@ FAMILY = Family(
     GUIDES,
     ADAPTERS,
     licences=LICENCES,
+    on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,
     reads_packed=True,
 )

@@ -13,6 +13,7 @@ PARTNERS = Partners(
     texts=(
         # Under FLUX's types it becomes klein's encoder, 7680 wide.
         TextEncoders((("qwen3", "4B"),), "qwen_3_4b.safetensors", "lumina2", never=("flux", "flux2")),
+        TextEncoders((("qwen3", "reduced"),), "the reduced model's own", "lumina2", of="reduced"),
     ),
     vaes=(Autoencoder("16 channels", "ae.safetensors (FLUX.1's)"),),
     ranges=(

@@ -1,0 +1,59 @@
+"""The transformer asked for one step, with guidance, and the loop around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from sosie.families.zimage.diffusers.parts import Transformer
+from sosie.families.zimage.diffusers.text import PADDED
+
+
+@dataclass(frozen=True, eq=False)
+class Guidance:
+    """The prompt's states [tokens, width], the negative one's, and the scale; without guidance `negative` is None."""
+
+    prompt: Tensor
+    negative: Tensor | None
+    scale: float
+
+
+class Velocity:
+    """What the transformer sees at a place on the way: noise minus picture, float32.
+
+    With guidance it is negative + scale * (prompt - negative), so diffusers' `guidance_scale` is one less. Both texts
+    go together if they are padded to the same length, else one after the other: never with an attention mask.
+    """
+
+    def __init__(self, transformer: Transformer, guidance: Guidance, device: torch.device) -> None:
+        self._transformer = transformer
+        self._guidance = guidance
+        self._device = device
+
+    def __call__(self, latents: Tensor, sigma: float) -> Tensor:
+        """Of latents [1, c, h, w] with a share `sigma` of noise, 0 to 1."""
+        guidance = self._guidance
+        texts = [guidance.prompt] if guidance.negative is None else [guidance.prompt, guidance.negative]
+        if len({_padded(text) for text in texts}) == 1:
+            seen = self._ask(latents, sigma, texts)
+        else:
+            seen = [one for text in texts for one in self._ask(latents, sigma, [text])]
+        if len(seen) == 1:
+            return seen[0]
+        return seen[1] + guidance.scale * (seen[0] - seen[1])
+
+    def _ask(self, latents: Tensor, sigma: float, texts: list[Tensor]) -> list[Tensor]:
+        height, width = latents.shape[-2:]
+        given = latents.to(self._device, self._transformer.dtype)
+        given = functional.pad(given, (0, width % 2, 0, height % 2), mode="circular")  # tokens are 2x2, as ComfyUI pads
+        frame = given[0].unsqueeze(1)  # [c, 1, h, w]: a film of one picture
+        time = torch.full((len(texts),), 1 - sigma, dtype=torch.float32, device=self._device)
+        made: list[Tensor] = self._transformer([frame] * len(texts), time, texts, return_dict=False)[0]
+        return [-one.float()[None, :, 0, :height, :width] for one in made]
+
+
+def _padded(text: Tensor) -> int:
+    return -(-len(text) // PADDED)

@@ -1,0 +1,183 @@
+"""Z-Image on one model, with its LoRAs, ready between images."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from sosie.core import Finding, Plan
+from sosie.core.errors import BadModelError
+from sosie.core.notation import plain
+from sosie.core.recipe import Precision, Stage
+from sosie.diffusion.flow.levels import FlowLevels, flow_levels
+from sosie.diffusion.flow.sampling import noised, sample, x0_of_velocity
+from sosie.diffusion.memory import Estimate, MemoryMode, Mode
+from sosie.diffusion.offload import device_of, place, to_main_memory
+from sosie.diffusion.vae import encode_image
+from sosie.families.contract.draws import Settings, StageInput
+from sosie.families.zimage.diffusers.denoise import Guidance, Velocity
+from sosie.families.zimage.diffusers.load import Files, load_parts
+from sosie.families.zimage.diffusers.loras import Loras
+from sosie.families.zimage.diffusers.parts import Parts
+from sosie.families.zimage.diffusers.text import encode
+from sosie.families.zimage.diffusers.weights import parameter_counts
+from sosie.families.zimage.memory import estimates, needs_of
+
+if TYPE_CHECKING:
+    from sosie.diffusion.canvas import Canvas
+    from sosie.diffusion.parts import Vae
+
+TEXTS = 64
+"""Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
+
+PRECISIONS: Mapping[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(eq=False)
+class Model:
+    """A loaded model and everything that hangs on its weights."""
+
+    key: tuple[object, ...]
+    parts: Parts
+    loras: Loras
+    texts: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    placed: Mode | None = None
+
+
+class Pipelines:
+    """Holds one model at a time; another one, or another precision, takes its place."""
+
+    def __init__(self, device: str, settings: Settings) -> None:
+        self._device = device
+        self._paths: Mapping[str, Path] = {}
+        self._memory = MemoryMode(device, settings.memory, self._estimates)
+        self._model: Model | None = None
+
+    @property
+    def vae(self) -> Vae:
+        """The VAE of the model that was used last."""
+        if self._model is None:
+            raise BadModelError("no model is loaded, so there is no VAE")
+        return self._model.parts.vae
+
+    def denoise(self, given: StageInput, canvas: Canvas) -> Tensor:
+        """The latents [1, c, h / 8, w / 8] of what the stage draws on the canvas, float32."""
+        model = self._prepared(given)
+        parts, sampler = model.parts, given.stage.sampler
+        levels = flow_levels(sampler, parts.shift, 1.0 if canvas.under is None else sampler.denoise)
+        shape = (1, parts.transformer.config.in_channels, canvas.height // 8, canvas.width // 8)
+        latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(given.seed)).to(self._device)
+        velocity = Velocity(parts.transformer, self._guidance(model, given), device_of(parts.transformer))
+        freed: Freed | None = None
+        if canvas.under is not None:
+            under = encode_image(parts.vae, canvas.under).to(self._device, torch.float32)
+            latents = noised(under, latents, float(levels.sigmas[0]))
+            freed = freed_by(under, canvas, levels)
+
+        def denoised(x: Tensor, sigma: float) -> Tensor:
+            x0 = x0_of_velocity(velocity(x, sigma), x, sigma)
+            return x0 if freed is None else freed(x0, sigma)
+
+        def new_noise(_from: float, _to: float) -> Tensor:
+            return torch.randn(shape, generator=later).to(self._device)
+
+        later = torch.Generator("cpu").manual_seed((given.seed + 1) % 2**63)
+        return sample(sampler.name, denoised, latents, levels, new_noise, lambda done, of, _: given.on_step(done, of))
+
+    def findings(self) -> tuple[Finding, ...]:
+        """How the memory is used, once a change of it."""
+        return self._memory.findings()
+
+    def fall_back(self, given: StageInput, why: str) -> None:
+        """Frees everything and takes the next memory mode; `EngineError` if there is none."""
+        self._memory.fall_back(given.stage, given.plan, why)
+        self.close()
+
+    def rest(self) -> None:
+        """Frees the GPU and keeps the weights in main memory."""
+        model = self._model
+        if model is None or self._device == "cpu":
+            return
+        model.texts.clear()
+        model.placed = None
+        to_main_memory(model.parts)
+        torch.cuda.empty_cache()
+
+    def close(self) -> None:
+        """Frees the weights."""
+        if self._model is None:
+            return
+        self._model = None
+        gc.collect()
+        if self._device != "cpu":
+            torch.cuda.empty_cache()
+
+    def _prepared(self, given: StageInput) -> Model:
+        """The stage's model with exactly the stage's LoRAs in it, placed and ready."""
+        stage, self._paths = given.stage, given.paths
+        mode = self._memory.mode(given.plan)
+        model = self._loaded(stage, given.paths, mode)
+        model.loras.set(stage.loras, given.paths)
+        if mode is not None and model.placed != mode:
+            place(model.parts, mode, self._device)
+            model.placed = mode
+        return model
+
+    def _loaded(self, stage: Stage, paths: Mapping[str, Path], mode: Mode | None) -> Model:
+        """The stage's model. Weights in 8 bits take no other LoRA."""
+        files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
+        precision = stage.precision if stage.precision != "auto" else "fp32" if self._device == "cpu" else "bf16"
+        key = (files, precision, mode, stage.loras if mode == "fp8" else ())
+        if self._model is None or self._model.key != key:
+            self.close()
+            parts = load_parts(files, getattr(torch, PRECISIONS[precision]))
+            self._model = Model(key, parts, Loras(parts.transformer))
+        return self._model
+
+    def _guidance(self, model: Model, given: StageInput) -> Guidance:
+        scale = given.stage.sampler.cfg
+        negative = self._text(model, plain(given.plan.negative_prompt)) if scale != 1 else None
+        return Guidance(self._text(model, given.words), negative, scale)
+
+    def _text(self, model: Model, text: str) -> Tensor:
+        if text not in model.texts:
+            if len(model.texts) >= TEXTS:
+                model.texts.pop(next(iter(model.texts)))
+            model.texts[text] = encode(model.parts, text).to(self._device)
+        return model.texts[text]
+
+    def _estimates(self, plan: Plan) -> tuple[Estimate, ...]:
+        stage = next(stage for stage in plan.stages if stage.family == "zimage")
+        paths = self._paths
+        files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
+        return estimates(needs_of(plan, parameter_counts(files.transformer, files.text_encoder, files.vae)))
+
+
+TINY = 1e-6
+"""Levels that differ by less are the same."""
+
+Freed = Callable[[Tensor, float], Tensor]
+
+
+def freed_by(under: Tensor, canvas: Canvas, levels: FlowLevels) -> Freed | None:
+    """Differential diffusion (Levin and Fried 2023, arXiv:2306.00950), as a function of the picture and its level.
+
+    Where `change` is c, the picture without noise is that under the canvas until the share 1 - c of the steps is over;
+    so the face's edge is freed last, and what is drawn grows into what stays. None if all may change.
+    """
+    if canvas.change is None:
+        return None
+    change = torch.as_tensor(canvas.change)[None, None]
+    freed = torch.nn.functional.interpolate(change, size=under.shape[-2:], mode="area").to(under)
+
+    def keep(x0: Tensor, sigma: float) -> Tensor:
+        done = int((levels.sigmas[:-1] >= sigma - TINY).sum())
+        return torch.where(freed > (0 if done >= levels.steps else 1 - done / levels.steps), x0, under)
+
+    return keep

@@ -1,0 +1,26 @@
+"""The face pass of a stage."""
+
+from __future__ import annotations
+
+from sosie.diffusion.face_pass import FacePass, FaceResult
+from sosie.families.contract.draws import StageInput, StageOutput
+
+
+def face_pass_of(given: StageInput) -> FacePass:
+    """What a `detail` stage draws again. Raises `ValueError` without an image."""
+    source, detail = given.source, given.stage.detail
+    if source is None:
+        raise ValueError("a face pass works on an image; expected one, got none")
+    return FacePass(
+        source,
+        detail,
+        given.plan.character.name,
+        given.seed,
+        lambda image: given.faces.find(image, given.plan, given.stage),
+        given.paths[detail.parser] if detail.parser else None,
+    )
+
+
+def output_of(result: FaceResult) -> StageOutput:
+    """What a face pass made, as the stage's output."""
+    return StageOutput(result.image, result.findings, result.measures)
