@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from sosie.core.errors import BadModelError
-from sosie.diffusion.weights.mapped import DTYPES, MappedFile
+from sosie.diffusion.weights.mapped import DTYPES, MappedFile, expect_possible
 from sosie.diffusion.weights.packed import BLOCKS, Packed, unpacks
 from sosie.diffusion.weights.stored import PackedTensor, PlainTensor, Stored
 from sosie.files.gguf import Gguf, GgufTensor, read_gguf
@@ -22,6 +22,8 @@ def gguf_tensors(path: Path) -> dict[str, Stored]:
     gguf = read_gguf(path)
     file = MappedFile(path)
     header = gguf.header
+    for name, info in header.tensors.items():
+        expect_possible(path, name, info.shape)
     return {name: _gguf_tensor(file, gguf, header.tensors[name], tensor) for name, tensor in gguf.tensors.items()}
 
 

@@ -30,6 +30,16 @@ DTYPES: Mapping[str, torch.dtype] = {
 """Of the dtypes of safetensors and the plain types of GGUF, those that torch computes with."""
 
 
+LONGEST = 2**48
+"""Product of the axes of a tensor without numbers, zeros apart; torch multiplies them."""
+
+
+def expect_possible(path: Path, name: str, shape: tuple[int, ...]) -> None:
+    """Raises `BadModelError` for an empty tensor whose other axes no tensor can have."""
+    if 0 in shape and math.prod(axis or 1 for axis in shape) > LONGEST:
+        raise BadModelError(f"{path}: '{name[:200]}' has the shape {list(shape)}; no tensor is so long")
+
+
 class MappedFile:
     """A file whose bytes come from the disk when a tensor of them is used, and go again where memory is short.
 

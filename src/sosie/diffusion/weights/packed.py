@@ -77,6 +77,8 @@ def dequantise(kind: str, data: Tensor, scale: Tensor | None, dtype: torch.dtype
 def _from_blocks(kind: str, data: Tensor, dtype: torch.dtype) -> Tensor:
     numbers, size = BLOCKS[kind]
     columns = data.shape[1] // size * numbers
+    if not data.numel():
+        return torch.empty((len(data), columns), dtype=dtype, device=data.device)
     unpack = _unpacker(kind)
     at_once = max(1, ROWS_AT_ONCE // max(columns, 1)) if data.device.type == "cpu" else max(len(data), 1)
     out = torch.empty((len(data), columns), dtype=dtype, device=data.device)

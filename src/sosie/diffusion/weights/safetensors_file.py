@@ -13,7 +13,7 @@ from torch import Tensor
 from sosie.core.errors import BadModelError
 from sosie.diffusion.weights import kitchen
 from sosie.diffusion.weights.dfloat11 import Stream
-from sosie.diffusion.weights.mapped import DTYPES, MappedFile
+from sosie.diffusion.weights.mapped import DTYPES, MappedFile, expect_possible
 from sosie.diffusion.weights.packed import FLOAT8, Packed, scale_of
 from sosie.diffusion.weights.sources import Members
 from sosie.diffusion.weights.stored import ComputedTensor, PackedTensor, PlainTensor, Stored, StreamBlock, StreamTensor
@@ -54,6 +54,7 @@ class SafetensorsFile:
         last: list[tuple[object, Tensor]] = []
         for name, info in self.header.tensors.items():
             stem, _, end = name.rpartition(".")
+            expect_possible(self.path, name, info.shape)
             if end in PIECES or end == "split_positions":
                 if end == "encoded_exponent":
                     found |= self._stream(stem, last)
