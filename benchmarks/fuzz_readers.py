@@ -23,6 +23,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,23 @@ def answers(path: Path) -> None:
         read(value)
 
 
+def stored(root: Path) -> tuple[bytes, ...]:
+    """Small files of weights: fp8 with marks, GGUF in three types, DFloat11."""
+    sys.path.insert(0, str(root / "tests" / "support"))
+    sys.path.insert(0, str(root / "tests" / "diffusion"))
+    from test_hostile_weights import dfloat11_file, fp8_file, gguf_file
+
+    with tempfile.TemporaryDirectory() as name:
+        return tuple(make(Path(name) / make.__name__).read_bytes() for make in (fp8_file, gguf_file, dfloat11_file))
+
+
+def every_weight(path: Path) -> None:
+    """Every tensor that a file of weights has, as numbers."""
+    from test_hostile_weights import read_all
+
+    read_all(path)
+
+
 def readers(root: Path) -> list[Reader]:
     recipes = tuple(path.read_bytes() for path in sorted((root / "recipes").glob("*.toml"))[:4])
     known = families()
@@ -198,6 +216,7 @@ def readers(root: Path) -> list[Reader]:
         Reader("prompts (txt)", read_prompts, ".txt", (b"smiling, beach\n# no\n(a:1.2) b\n",)),
         Reader("lists of images", read_listing, ".json", (*urls, b"https://a/b.png\n# no\nhttps://a/c.jpg\n")),
         Reader("chunks of signed pictures", too_many_chunks, ".png", images[:1]),
+        *([Reader("weights (fp8, GGUF, DFloat11)", every_weight, ".bin", stored(root))] if find_spec("torch") else []),
     ]
 
 
