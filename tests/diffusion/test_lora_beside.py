@@ -120,5 +120,8 @@ def test_a_product_by_other_means_is_asked_for_the_weight_alone() -> None:
     assert torch.allclose(one(x), expected, atol=1e-6)
     from sosie.diffusion.weights.layers import scaled_product
 
+    one.product = scaled_product
+    error = (one(x.bfloat16()).float() - expected).norm() / expected.norm()
+    assert 0.001 < error < 0.05  # that of rounding x to three bits of mantissa
     with pytest.raises(ValueError, match="e4m3"):
         scaled_product(layer(kind="I8"), x)
