@@ -27,7 +27,7 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {"characters": ("mira",), "": ("--recipe", "hybrid")},
     "recipe copy": {"name": ("mini",), "new_name": ("own",)},
     "recipe show": {"name": ("mini",)},
-    "model add": {"name": ("x",), "": ("--variant", "base")},
+    "model add": {"folder": ("x",)},
     "model convert": {"path": ("x.pth",)},
     "model fetch": {"what": ("x",)},
     "model show": {"names": ("mini",)},

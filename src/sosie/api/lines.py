@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from sosie.api.fixes import Fixed
     from sosie.api.generation import Delivered
     from sosie.api.loras import AddedLora, LoraReport
+    from sosie.api.model_folders import AddedFile, AddedFolder, AddedRecipe
     from sosie.api.scoring import Judged
     from sosie.api.training import Trained
     from sosie.core import CohortRate, Finding, Plan, Score, Scorecard, Verdict
@@ -335,6 +336,22 @@ def _dotted(version: tuple[int, ...] | None) -> str | None:
     return ".".join(map(str, version)) if version else None
 
 
+def _added_file(added: AddedFile) -> JSON:
+    return {
+        "kind": "file",
+        **to_table(added),
+        "findings": [_finding(one) for one in added.findings],
+    }
+
+
+def _added_recipe(added: AddedRecipe) -> JSON:
+    return {"kind": "recipe", "whole": added.is_whole, **to_table(added)}
+
+
+def _added_folder(added: AddedFolder) -> JSON:
+    return {"kind": "config", **to_table(added)}
+
+
 WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.characters.NewCharacter": _new_character,
     "sosie.api.doctor.Checkup": _checkup,
@@ -342,6 +359,9 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.downloads.Fetched": _fetched,
     "sosie.api.fixes.Fixed": _fixed,
     "sosie.api.generation.Delivered": _delivered,
+    "sosie.api.model_folders.AddedFile": _added_file,
+    "sosie.api.model_folders.AddedFolder": _added_folder,
+    "sosie.api.model_folders.AddedRecipe": _added_recipe,
     "sosie.api.loras.AddedLora": _added_lora,
     "sosie.api.loras.LoraReport": _lora_report,
     "sosie.api.scoring.Judged": _judged,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sosie.cli.model_add import add_command
 from sosie.cli.model_convert import convert_command
 from sosie.cli.model_fetch import fetch_command
 from sosie.cli.options import PATH, common
@@ -64,24 +65,6 @@ def show(names: tuple[str, ...], output: Output, workspace: Workspace) -> int:
     return worst
 
 
-@command.command("add")
-@click.argument("name")
-@click.option("--variant", required=True, help="What it is, for example 'Z-Image Turbo'.")
-@common
-def add(name: str, variant: str, output: Output, workspace: Workspace) -> None:
-    """Say once which variant a model is whose header cannot tell; files like it are known from then on.
-
-    One small tensor is read for its fingerprint, kept in `known.json` of the workspace.
-    """
-    from sosie.api.models import add_variant
-
-    digest = add_variant(workspace, name, variant)
-    if output.as_json:
-        output.line({"name": name, "variant": variant, "fingerprint": digest})
-    else:
-        output.data(f"{digest}\t{variant}")
-
-
 @command.command("strip")
 @click.argument("model", type=PATH)
 @click.argument("out", type=PATH)
@@ -100,5 +83,6 @@ def strip(model: Path, out: Path, output: Output, workspace: Workspace) -> None:
         output.data(str(out))
 
 
+command.add_command(add_command)
 command.add_command(convert_command)
 command.add_command(fetch_command)

@@ -49,7 +49,7 @@ def probe(path: Path, header: Header) -> list[Finding]:
     All-zero samples are an error if all are, and a warning if some are (a model may have been
     trained from zeros there). No finding means only that nothing was found.
     """
-    names = _sample(header)
+    names = sampled(header)
     bad: list[str] = []
     zero: list[str] = []
     try:
@@ -75,8 +75,8 @@ def probe(path: Path, header: Header) -> list[Finding]:
     return findings
 
 
-def _sample(header: Header) -> list[str]:
-    """Names of weights in the order of their place in the file, evenly spaced, the last one among them."""
+def sampled(header: Header) -> list[str]:
+    """The names of the weights that are looked at, in the order of the file, evenly spaced, the last one among them."""
 
     def fits(name: str, info: TensorInfo) -> bool:
         looked_at = info.dtype in EXPONENTS or info.dtype in PACKED

@@ -36,7 +36,7 @@ def check_recipe(recipe: Recipe, bill: Bill) -> list[Finding]:
     findings = [*_check_families(recipe, bill.stages), *check_files(recipe, bill)]
     for place, stage in enumerate(bill.stages):
         where = f"{'stage' if place < len(bill.stages) - len(recipe.repair) else 'repair'} {stage.kind}"
-        assembly = _assembly((recipe.name, where), stage, lambda name: parts.of(bill[name]) if name else None)
+        assembly = assembly_of((recipe.name, where), stage, lambda name: parts.of(bill[name]) if name else None)
         findings += [finding for check in (*CHECKS, check_complete) for finding in check(assembly)]
     findings += parts.findings if bill.remote else _drawn_here(bill, parts)
     findings += check_licences(recipe, bill)
@@ -99,7 +99,8 @@ def _hint(recipe: Recipe, name: str) -> str:
     return f'the choice is yours: name your file in sosie.toml under [models]: {name} = "PATH"'
 
 
-def _assembly(named: tuple[str, str], stage: Stage, part: Callable[[str], PlacedFile | None]) -> Assembly:
+def assembly_of(named: tuple[str, str], stage: Stage, part: Callable[[str], PlacedFile | None]) -> Assembly:
+    """A stage with the files that `part` gives for its names; `named` is the recipe and the stage, for messages."""
     sampler = stage.sampler
     encoder, vae = part(stage.text_encoder), part(stage.vae)
     return Assembly(

@@ -101,7 +101,7 @@ class Library:
         several files of different content.
         """
         model, colon, file = name.partition(":")
-        if not colon or is_there(self._workspace.path(name)):
+        if not colon or name in self._workspace.config.models or is_there(self._workspace.path(name)):
             found = self.model(name)
             return found.locate(), found
         found = self.model(model)
@@ -172,6 +172,11 @@ def one_of(paths: Sequence[Path], name: str) -> Path:
         hint = "remove or rename all but one, or say which: a path in the recipe, or [models] in sosie.toml"
         raise UsageError(f"'{name}' means {len(paths)} files of different content: {places}", hint)
     return first
+
+
+def models_below(root: Path) -> Iterator[Path]:
+    """Every model file below a folder, and every folder that is one model; links are followed, hidden names not."""
+    return (Path(*entry) for entry in _entries(root))
 
 
 def _entries(root: Path) -> Iterator[tuple[str, str]]:
