@@ -120,9 +120,9 @@ def _say_recipe(recipe: AddedRecipe, output: Output) -> None:
     if recipe.missing:
         output.say(f"  missing: {', '.join(recipe.missing)} (sosie model fetch {recipe.recipe})")
     for name, paths in recipe.unclear.items():
-        may = "several would do" if len(paths) > 1 else "one would do, and its header does not tell whether it is that"
-        output.say(f"  {may} for '{name}': {', '.join(map(str, paths))}")
-        output.say(f'    hint: --use "{name}={paths[0]}"')
+        many = "several would do" if paths[1:] else "one may do, and its header does not tell whether it does,"
+        output.say(f"  {many} for '{name}': {', '.join(map(str, paths))}")
+        output.say(f'    hint: --use "{name}={next(iter(paths))}"')
     for name, why in recipe.wrong.items():
         output.say(f"  '{name}' is no file that suits: {why}")
 
