@@ -138,6 +138,15 @@ def test_the_number_of_images_and_the_output_folder_are_no_part_of_a_plan() -> N
     assert not names & {"n", "out", "engine", "folder", "budget"}
 
 
+def test_fields_that_came_later_leave_the_ids_of_stored_plans_as_they_were() -> None:
+    made = planned(RECIPE, MIRA)
+    # The id of this plan before `cfg_start`, `picture` and the like.
+    assert made.id == "32c31d923cd332451065e20d7216ee78ebb6480c9cd1d3c8291ec823649f7c1a"
+    late = dataclasses.replace(RECIPE.stages[0], sampler=Sampler(cfg_end=0.6))
+    assert planned(dataclasses.replace(RECIPE, stages=(late,)), MIRA).id != made.id
+    assert "cfg_end" not in made.to_json()["stages"][0]["sampler"]
+
+
 def test_the_seed_is_63_bits_of_sha256_of_seed_index_and_attempt() -> None:
     expected = int.from_bytes(hashlib.sha256(b"7:2:1").digest()[:8], "big") >> 1
     assert derive_seed(7, 2, 1) == expected < 2**63

@@ -10,7 +10,7 @@ from typing import Annotated
 import pytest
 from places import ROOT
 
-from sosie.core import Detail, Keypoints, Stage, Upscale
+from sosie.core import Detail, Guide, Keypoints, Sampler, Stage, Upscale
 from sosie.core.ranges import Range, out_of_range
 from sosie.core.recipe import Training
 from sosie.core.schema import digest
@@ -68,6 +68,8 @@ def test_a_value_is_named_with_its_place_wherever_it_stands() -> None:
     ("noun", "complaint"),
     [
         (Keypoints("net", start=0.5, end=0.5), "x.start = 0.5 is not below end = 0.5"),
+        (Sampler(cfg_start=0.6, cfg_end=0.6), "x.cfg_start = 0.6 is not below cfg_end = 0.6"),
+        (Guide("pose", start=0.5, end=0.5), "x.start = 0.5 is not below end = 0.5"),
         (Upscale(tile=64, overlap=32), "x.overlap = 32 is not below half a tile"),
         (Training(steps=10, warmup=10), "x.warmup = 10 is not below steps = 10"),
         (Detail(size=1001), "x.size = 1001 is not 64 to 2048 and a multiple of 8"),

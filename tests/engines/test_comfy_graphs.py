@@ -126,6 +126,22 @@ def test_zimage_turbo_takes_eight_steps_and_zeroes_the_negative() -> None:
     assert only(graph, "UNETLoader")["unet_name"] == "z_image_turbo_bf16.safetensors"
 
 
+def test_zimage_is_shown_references_by_the_node_of_omni_as_many_as_it_takes() -> None:
+    recipe = shipped("zimage")
+    guide = Guide("reference", image_encoder="siglip2", references=5)
+    stage = replace(recipe.stages[0], guides=(guide,))
+    (graph,) = drafts(planned(replace(recipe, stages=(stage,))))
+    shown = only(graph, "TextEncodeZImageOmni")
+    assert shown["prompt"] == "photo of a woman, braided hair, in the rain"
+    assert graph[shown["vae"][0]]["class_type"] == "VAELoader"
+    assert only(graph, "CLIPVisionLoader") == {"clip_name": "siglip2.safetensors"}
+    pictures = [graph[shown[slot][0]]["inputs"]["image"] for slot in ("image1", "image2", "image3")]
+    assert pictures == [f"sosie-reference-{number}.png" for number in (1, 2, 3)]
+    drawn = only(graph, "KSampler")
+    assert graph[drawn["positive"][0]]["class_type"] == "TextEncodeZImageOmni"
+    assert graph[drawn["negative"][0]]["class_type"] == "CLIPTextEncode"
+
+
 def test_sdxl_instantid_is_three_graphs_faceid_then_the_face_then_the_upscale() -> None:
     body, face, large = drafts(planned(shipped("sdxl-instantid")))
     adapter = only(body, "IPAdapterFaceID")
@@ -255,6 +271,9 @@ def test_what_no_server_can_load_is_refused_with_the_reason() -> None:
         (replace(SDXL, family="zimage"), "SOS-E010", "names no text_encoder"),
         (replace(SDXL, text_encoder="qwen"), "SOS-E011", "expected no text_encoder"),
         (replace(SDXL, family="zimage", guides=(INSTANTID,)), "SOS-E012", "has no node for Z-Image"),
+        (replace(SDXL, sampler=Sampler(cfg_end=0.6)), "SOS-E033", "ComfyUI's samplers cannot switch guidance off"),
+        (replace(SDXL, guides=(replace(INSTANTID, end=0.6),)), "SOS-E032", "expected start = 0 and end = 1"),
+        (replace(SDXL, guides=(replace(INSTANTID, picture="pose"),)), "SOS-E032", "is given no picture"),
         (replace(SDXL, family="zimage", precision="fp16"), "SOS-E014", "fp16 overflows in Z-Image"),
         (replace(SDXL, family="flux1"), "SOS-E019", "draws no graphs for FLUX.1"),
         (replace(SDXL, kind="upscale", family="esrgan", upscale=Upscale(64.0)), "SOS-E063", "ComfyUI makes at most"),

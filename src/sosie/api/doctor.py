@@ -21,7 +21,7 @@ from sosie.api.needs import (
 from sosie.api.recipes import R001
 from sosie.core import Draw, Finding, Recipe, Request, Result, plan
 from sosie.core.errors import NotFoundError, SosieError, UsageError, nearest
-from sosie.core.finding import Rule
+from sosie.core.finding import Rule, RuleError
 from sosie.core.plan import needed_stages
 from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import is_partial
@@ -35,11 +35,12 @@ from sosie.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from sosie.doctor.examined import Examined
     from sosie.files.model_file import ModelFile
+    from sosie.lab.check import CheckedArm
     from sosie.servers.report import Asked, ServerReport
 
 C010 = Rule("SOS-C010", "error", "A character's file is incomplete or wrong")
 
-Kind = Literal["machine", "server", "model", "lora", "recipe", "workflow", "character", "dataset"]
+Kind = Literal["machine", "server", "model", "lora", "recipe", "workflow", "character", "dataset", "experiment"]
 
 MANY = 64
 """Files from which on a folder is examined by several processes."""
@@ -49,7 +50,8 @@ MANY = 64
 class Checkup(Result):
     """What one subject is and what was found. `what` is the model or LoRA of a file, None where it is not known.
 
-    `disk` is a recipe's disk plan, `server` what a ComfyUI server says of itself.
+    `disk` is a recipe's disk plan, `server` what a ComfyUI server says of itself, `arms` are an experiment's: each with
+    what was found in it alone.
     """
 
     subject: str
@@ -59,6 +61,7 @@ class Checkup(Result):
     findings: tuple[Finding, ...] = ()
     disk: DiskPlan | None = None
     server: ServerReport | None = None
+    arms: tuple[CheckedArm, ...] = ()
 
 
 def examine(workspace: Workspace, subjects: tuple[str, ...], how: Examination) -> Generator[Checkup]:
@@ -155,7 +158,7 @@ def _asked(workspace: Workspace, how: Examination) -> Asked:
 def _path(workspace: Workspace, path: Path, subject: str, how: Examination) -> Generator[Checkup]:
     if path.is_file():
         if path.suffix == ".toml":
-            yield _recipe_file(workspace, path, subject, how)
+            yield _experiment(workspace, path, subject) or _recipe_file(workspace, path, subject, how)
         else:
             is_graph = path.suffix == ".json"
             yield _workflow(workspace, path, subject, how) if is_graph else _file(workspace, path, subject)
@@ -215,6 +218,20 @@ def _recipe_file(workspace: Workspace, path: Path, subject: str, how: Examinatio
         return _of_recipe(workspace, read_recipe(path), Checkup(subject, "recipe", str(path)), how)
     except SosieError as error:
         return Checkup(subject, "recipe", str(path), findings=(_broken_recipe(subject, error),))
+
+
+def _experiment(workspace: Workspace, path: Path, subject: str) -> Checkup | None:
+    """An experiment's arms; None for a file that is none's."""
+    from sosie.lab.check import check_experiment
+    from sosie.lab.experiment import is_experiment, read_experiment
+
+    if not is_experiment(path):
+        return None
+    try:
+        checked = check_experiment(workspace, read_experiment(path), path)
+    except RuleError as error:
+        return Checkup(subject, "experiment", str(path), findings=(error.finding(str(path)),))
+    return Checkup(subject, "experiment", str(path), findings=checked.findings, arms=checked.arms)
 
 
 def _of_recipe(workspace: Workspace, recipe: Recipe, checkup: Checkup, how: Examination) -> Checkup:

@@ -19,6 +19,7 @@ from sosie.doctor.graph_files import W010, W012
 from sosie.doctor.graph_structure import W014
 from sosie.doctor.output import check_output
 from sosie.doctor.recipes import R002, R004, check_recipe
+from sosie.doctor.words import check_words
 from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
@@ -138,7 +139,8 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         tasks = _tasks(order, asked, requests, judge)
         findings += _told_here(session, order)
         for task in tasks:
-            findings += engine.check(first_plan(task, assets))
+            first = first_plan(task, assets)
+            findings += [*check_words(first, bill), *engine.check(first)]
         if order.given.image is not None:
             findings += check_given(judge, read_image(order.given.image), first_plan(tasks[0], assets))
         findings = list(dict.fromkeys(findings))

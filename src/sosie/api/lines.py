@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sosie.dataset.build import AddedImage
     from sosie.dataset.check.report import DatasetReport
     from sosie.doctor.disk import DiskPlan
+    from sosie.lab.check import CheckedArm
     from sosie.lora.convert import Converted
     from sosie.lora.merging import Merged
     from sosie.pods.lease import Lease
@@ -134,6 +135,17 @@ def _checkup(checkup: Checkup) -> JSON:
         "findings": [_finding(finding) for finding in checkup.findings],
         **({} if checkup.disk is None else {"disk": _disk(checkup.disk)}),
         **({} if checkup.server is None else {"server": _server(checkup.server)}),
+        **({"arms": [_arm(arm) for arm in checkup.arms]} if checkup.kind == "experiment" else {}),
+    }
+
+
+def _arm(arm: CheckedArm) -> JSON:
+    return {
+        "name": arm.name,
+        "summary": arm.summary or None,
+        "changes": list(arm.changes),
+        "stopped": arm.is_stopped,
+        "findings": [_finding(finding) for finding in arm.findings],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,7 +45,8 @@ if TYPE_CHECKING:
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
 @common
 def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
-    """Examine SUBJECTs: model and LoRA files, folders, datasets, recipes, ComfyUI graphs, characters; or this machine.
+    """Examine SUBJECTs: files of models, LoRAs, recipes, experiments or ComfyUI graphs; folders, datasets; recipes and
+    characters by name; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
     comfy:URL is a running ComfyUI server, comfy+ssh://USER@HOST:PORT one with its machine and model files.
@@ -135,7 +137,8 @@ def _print_fix(output: Output, tried: Fixed) -> None:
 
 
 def _worst(checkup: Checkup) -> int:
-    return int(any(finding.severity != "info" for finding in checkup.findings))
+    found = [*checkup.findings, *(finding for arm in checkup.arms for finding in arm.findings)]
+    return int(any(finding.severity != "info" for finding in found))
 
 
 def _print(output: Output, checkup: Checkup, how: Examination) -> None:
@@ -157,9 +160,16 @@ def _show(output: Output, checkup: Checkup) -> None:
     size = [f"{m.parameters / 1e6:,.0f} M parameters"] if m and m.parameters else []
     bad = sum(finding.severity != "info" for finding in checkup.findings)
     state = "ok" if not bad else f"{bad} finding{'s' if bad > 1 else ''}"
+    if checkup.arms:
+        state = f"{sum(arm.is_stopped for arm in checkup.arms)} of {len(checkup.arms)} arms stopped"
     output.data("\t".join([checkup.subject, state, ", ".join([part for part in what if part] + size)]))
     for finding in checkup.findings:
         output.finding(finding, always=True)
+    for arm in checkup.arms:
+        about = arm.summary or "; ".join(arm.changes)
+        output.data("\t".join([f"  {arm.name}", "stopped" if arm.is_stopped else "ready", about]))
+        for finding in arm.findings:
+            output.finding(replace(finding, message=f"{arm.name}: {finding.message}"), always=True)
 
 
 def _explain(output: Output, code: str) -> None:

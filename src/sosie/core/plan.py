@@ -183,7 +183,8 @@ def asset_names(stages: tuple[Stage, ...]) -> tuple[str, ...]:
         names[stage.detail.parser if stage.kind == "detail" else ""] = None
         for guide in stage.guides:
             controlnet = guide.keypoints.controlnet if guide.keypoints else ""
-            names |= dict.fromkeys((guide.weights, guide.encoder, guide.image_encoder, guide.lora, controlnet))
+            given = (guide.weights, guide.encoder, guide.image_encoder, guide.lora, controlnet, guide.picture)
+            names |= dict.fromkeys(given)
     names.pop("", None)
     return tuple(names)
 

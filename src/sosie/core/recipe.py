@@ -38,6 +38,7 @@ class Sampler:
     noise). `shift` is the timestep shift of flow models; 0 keeps the model's own. `noise` says how a
     seed becomes noise in process: `own` draws all of it on the CPU, so that every device gives one
     picture; `comfy` draws it as a ComfyUI server does, where the same seed then gives the same picture.
+    Guidance acts from the share `cfg_start` of the steps to `cfg_end` (arXiv:2404.07724), and is off in the others.
     """
 
     name: str = "euler"
@@ -47,6 +48,18 @@ class Sampler:
     denoise: Annotated[float, Range(0, 1, above=True)] = 1.0
     shift: Annotated[float, Range(0, 100)] = 0.0
     noise: Noise = field(default="own", metadata=LATER)
+    cfg_start: Annotated[float, Range(0, 1)] = field(default=0.0, metadata=LATER)
+    cfg_end: Annotated[float, Range(0, 1)] = field(default=1.0, metadata=LATER)
+
+    @property
+    def guides_always(self) -> bool:
+        """Whether guidance acts in every step."""
+        return (self.cfg_start, self.cfg_end) == (0, 1)
+
+    def conflicts(self) -> Iterator[str]:
+        """What `core.ranges` asks for."""
+        if not self.cfg_start < self.cfg_end:
+            yield f"cfg_start = {self.cfg_start:g} is not below cfg_end = {self.cfg_end:g}"
 
 
 @dataclass(frozen=True)
@@ -72,13 +85,14 @@ class Keypoints:
 
 @dataclass(frozen=True)
 class Guide:
-    """An identity guide: what makes the model draw this face.
+    """A guide: what makes the model draw this face, or in this pose.
 
     `kind` is one that was trained for the stage's family, and says which of the files it needs. `weights`, `encoder`
     (of faces), `image_encoder` (CLIP, of `faceid-plus-v2`), `lora` (FaceID's own, with `lora_weight`) and the key
     points' ControlNet name files: a path, or `MODEL:FILE` for a file inside a model. `scale` is 0 (no effect) to 1
-    (full). `references` is how many of the character's references, the most frontal first, give the mean embedding;
-    1 takes the best alone.
+    (full), in the steps from the share `start` to `end`. `references` is how many of the character's references, the
+    most frontal first, give the mean embedding; 1 takes the best alone. `picture` names the picture that a ControlNet
+    is given: an image, or the key points of a body as JSON (OpenPose's).
     """
 
     kind: str
@@ -90,6 +104,14 @@ class Guide:
     lora: str = ""
     lora_weight: Annotated[float, Range(-4, 4)] = 0.65
     keypoints: Keypoints | None = None
+    start: Annotated[float, Range(0, 1)] = field(default=0.0, metadata=LATER)
+    end: Annotated[float, Range(0, 1)] = field(default=1.0, metadata=LATER)
+    picture: str = field(default="", metadata=LATER)
+
+    def conflicts(self) -> Iterator[str]:
+        """What `core.ranges` asks for."""
+        if not self.start < self.end:
+            yield f"start = {self.start:g} is not below end = {self.end:g}"
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def _hints(cls: type) -> dict[str, Any]:
 
 
 def _value(hint: Any, value: Any, where: str, at: str) -> Any:
+    if hint is object:
+        return value
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         options = [a for a in args if a is not type(None)]

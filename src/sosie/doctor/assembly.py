@@ -60,7 +60,8 @@ class GuidePart:
     """An identity guide: its kind (`ip-adapter` for a graph's adapter of images), scale and files.
 
     `encoder` names the face encoder that it is fed from; empty: not known. It acts in `region` alone (a name for the
-    mask; empty: everywhere), from the share `span[0]` of the steps to `span[1]`.
+    mask; empty: everywhere), from the share `span[0]` of the steps to `span[1]`. `pictures` is how many references
+    it is given.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class GuidePart:
     controlnet: PlacedFile | None = None
     region: str = ""
     span: tuple[float, float] = (0.0, 1.0)
+    pictures: int = 1
 
     def meets(self, other: GuidePart) -> bool:
         """Whether both act at the same place in the same step."""
@@ -90,7 +92,8 @@ class TextLoader:
 class SamplingSettings:
     """How a stage samples; None where nothing says. `denoise` 1 draws from noise alone.
 
-    `shift` is the timestep shift that is set (None: the model's own), `precision` as in recipes.
+    `shift` is the timestep shift that is set (None: the model's own), `precision` as in recipes. Guidance acts
+    from the share `guided[0]` of the steps to `guided[1]`.
     """
 
     steps: float | None = None
@@ -98,6 +101,7 @@ class SamplingSettings:
     denoise: float = 1.0
     shift: float | None = None
     precision: str = "auto"
+    guided: tuple[float, float] = (0.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 from sosie.core import Finding, Guide, Recipe, Stage
 from sosie.core.errors import UsageError, nearest
@@ -15,7 +16,7 @@ from sosie.doctor.fit.stage_loras import check_stage_loras
 from sosie.doctor.guides import check_guides
 from sosie.doctor.licences import check_licences
 from sosie.doctor.model_files import F103, F104
-from sosie.families import families, find_family
+from sosie.families import families, find_family, guides_of
 from sosie.files.model_file import ModelFile
 from sosie.files.storage import unreadable, way_out
 from sosie.workspace.bill import Bill
@@ -112,8 +113,24 @@ def assembly_of(named: tuple[str, str], stage: Stage, part: Callable[[str], Plac
         vaes=(vae,) if vae else (),
         loras=tuple(LoraPart(part(use.file) or PlacedFile(use.file), use.weight) for use in stage.loras),
         guides=tuple(_guide(guide, part) for guide in stage.guides),
-        settings=SamplingSettings(sampler.steps, sampler.cfg, sampler.denoise, sampler.shift or None, stage.precision),
+        settings=SamplingSettings(
+            sampler.steps,
+            sampler.cfg,
+            sampler.denoise,
+            sampler.shift or None,
+            stage.precision,
+            (sampler.cfg_start, sampler.cfg_end),
+        ),
+        references=_references(stage),
     )
+
+
+def _references(stage: Stage) -> Literal["", "with a VAE", "without a VAE"]:
+    """As a graph's node has them: whether a guide gives the model reference images, and with what."""
+    takes = guides_of(stage.family).references
+    if takes is None or not takes.guide or not any(guide.kind == takes.guide for guide in stage.guides):
+        return ""
+    return "with a VAE" if stage.vae else "without a VAE"
 
 
 def _guide(guide: Guide, part: Callable[[str], PlacedFile | None]) -> GuidePart:
@@ -124,4 +141,6 @@ def _guide(guide: Guide, part: Callable[[str], PlacedFile | None]) -> GuidePart:
         encoder=guide.encoder,
         image_encoder=part(guide.image_encoder),
         controlnet=part(guide.keypoints.controlnet) if guide.keypoints else None,
+        span=(guide.start, guide.end),
+        pictures=guide.references,
     )

@@ -1,4 +1,4 @@
-"""Whether a stage's guides can act where it is drawn: they have a way to, and all that they need."""
+"""Whether a stage's guides, and its guidance, can act where it is drawn: they have a way to, and all that they need."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from sosie.families.contract.guides import GuideKind, Guides
 E013 = Rule("SOS-E013", "error", "A guide is fed by a face encoder that ComfyUI's node does not use")
 E030 = Rule("SOS-E030", "error", "A guide cannot act in this process")
 
+E032 = Rule("SOS-E032", "error", "A guide does not take a setting")
+E033 = Rule("SOS-E033", "error", "Guidance cannot be switched off for a part of the steps here")
+
 FIELDS = {"keypoints": "[stages.guides.keypoints]"}
 
 Where = Literal["in process", "in graphs"]
 
 
 def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
-    """SOS-E008, E012, E013 and E030, from the plan alone."""
+    """SOS-E008, E012, E013, E030, E032 and E033, from the plan alone."""
     family = family_of(stage.family)
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
@@ -31,7 +34,12 @@ def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
             wrong += _in_graphs(guide, kind, family.guides, family.title)
         else:
             wrong += _in_process(guide, kind, family.guides, family.title)
-        wrong += _incomplete(guide, kind)
+        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind)]
+    sampler = stage.sampler
+    if not sampler.guides_always and (where == "in graphs" or not family.partners.switches_cfg):
+        place = "ComfyUI's samplers" if where == "in graphs" else f"{family.title} in this process"
+        share = f"cfg_start = {sampler.cfg_start:g} and cfg_end = {sampler.cfg_end:g}"
+        wrong.append((E033, f"{share}: {place} cannot switch guidance off in between; expected 0 and 1"))
     return [rule.at(plan.recipe, message, hint) for rule, message in wrong]
 
 
@@ -61,10 +69,20 @@ def _in_graphs(guide: Guide, kind: GuideKind | None, known: Guides, title: str) 
 
 
 def _instead(able: list[str], known: Guides) -> str:
-    return f"; expected {', '.join(able)}" if able else f": {known.none}" if known.none else ""
+    return f": {known.none}" if known.none else f"; expected {', '.join(able)}" if able else ""
 
 
 def _incomplete(guide: Guide, kind: GuideKind | None) -> Iterator[tuple[Rule, str]]:
     for need, what in kind.needs.items() if kind else ():
         if not getattr(guide, need):
             yield E008, f"guide '{guide.kind}' has no {FIELDS.get(need, need)}; expected {what}"
+
+
+def _too_much(guide: Guide, kind: GuideKind | None) -> Iterator[tuple[Rule, str]]:
+    """What the entry says and the kind does not look at."""
+    if kind is None:
+        return
+    if not kind.spans and (guide.start, guide.end) != (0, 1):
+        yield E032, f"guide '{guide.kind}' acts in every step; expected start = 0 and end = 1"
+    if guide.picture and "picture" not in kind.needs:
+        yield E032, f"guide '{guide.kind}' is given no picture; expected no picture = '{guide.picture}'"

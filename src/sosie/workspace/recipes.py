@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,19 @@ def load_recipe(workspace: Workspace, name: str) -> Recipe:
 
 def read_recipe(path: Path) -> Recipe:
     """Reads a recipe file strictly; its prompts' fields and its ranges too."""
-    recipe = from_table(Recipe, written_out(read_toml(path), _shared_files(), str(path)), str(path))
+    return recipe_of(recipe_table(path), str(path), path.stem)
+
+
+def recipe_table(path: Path) -> dict[str, Any]:
+    """The table of a recipe file with everything in it (`core.recipe_table`)."""
+    return written_out(read_toml(path), _shared_files(), str(path))
+
+
+def recipe_of(table: Mapping[str, Any], path: str, name: str) -> Recipe:
+    """The recipe that a table is, as strictly as a file; `path` names it in errors, `name` is the one it must have."""
+    recipe = from_table(Recipe, table, path)
     complaints = [
-        (recipe.name == path.stem, f"name = '{recipe.name}', expected '{path.stem}' as its file"),
+        (recipe.name == name, f"name = '{recipe.name}', expected '{name}' as its file"),
         (bool(recipe.stages), "it has no [[stages]]"),
         *(
             (

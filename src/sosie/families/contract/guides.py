@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Join = Literal["adapter", "text", "control", "images"]
 """Where a run takes what a guide gives: `Conditioning` says what each is."""
 
-Need = Literal["weights", "encoder", "image_encoder", "keypoints"]
+Need = Literal["weights", "encoder", "image_encoder", "keypoints", "picture"]
 """The fields of a recipe's guide that a kind may need."""
 
 
@@ -165,7 +165,8 @@ class GuideKind:
     `role` is that of its weights' file (empty: any), `stand_ins` are variants of files that reduced models have in
     its place. `encoder` is the face encoder that it was trained with and `pack` InsightFace's pack that brings it
     (empty: it looks at images); it is fed the embedding scaled to length 1, or as the encoder gives it if it is `raw`.
-    `needs` are the fields that its entry in a recipe must fill, each with what belongs there.
+    `needs` are the fields that its entry in a recipe must fill, each with what belongs there. One that `spans` acts in
+    a part of the steps, from `start` to `end`, where its entry says so.
 
     `in_process` and `in_graphs` run it; without both it is known from graphs of ComfyUI alone. `nodes` are the classes
     by which it is found in users' graphs, `packs` those that its own graphs use and Sosie does not know otherwise, and
@@ -179,6 +180,7 @@ class GuideKind:
     encoder: str = ""
     pack: str = ""
     raw: bool = False
+    spans: bool = False
     needs: Mapping[Need, str] = field(default_factory=lambda: MappingProxyType({}))
     in_process: InProcess | None = None
     in_graphs: InGraphs | None = None
@@ -202,17 +204,18 @@ class References:
     """Reference images that the model itself takes.
 
     Only weights with tensors that begin with `mark`, of that `variant`, know them; `node` is the class of ComfyUI's
-    nodes that encodes them.
+    nodes that encodes them, and `guide` the kind of guide that gives them in a recipe (empty: none).
     """
 
     mark: str
     variant: str
     node: GuideNode
+    guide: str = ""
 
 
 @dataclass(frozen=True)
 class Guides:
-    """The kinds of guide of a family. Where there are none, `none` says why (empty: not known).
+    """The kinds of guide of a family. Where none is for a face, `none` says why (empty: not known).
 
     `takes` is where its runs in this process take what guides give. `instead` is what gives the character's face
     where a guide or reference images cannot.

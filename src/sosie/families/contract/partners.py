@@ -62,7 +62,8 @@ class Partners:
     `ranges` hold for variants that `variant_of` tells from a file's name (empty: none); `published` are the settings
     of its publisher in words. `shift` is the timestep shift that is built in, `left_shift` the one that ComfyUI's
     `shift_node` sets by default; 0: there is none. `called` is what its files' names hold, for a file that cannot be
-    read: letters and digits only, in small letters.
+    read: letters and digits only, in small letters. `switches_cfg`: in this process guidance can act in a part of the
+    steps alone.
     """
 
     texts: tuple[TextEncoders, ...] = ()
@@ -74,6 +75,7 @@ class Partners:
     left_shift: float = 0.0
     shift_node: str = ""
     called: str = ""
+    switches_cfg: bool = False
 
     def texts_of(self, variant: str) -> tuple[TextEncoders, ...]:
         """The text encoders that a model of that variant takes; of one that is not known, all."""

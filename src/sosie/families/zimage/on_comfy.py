@@ -11,7 +11,9 @@ from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import plain
 from sosie.core.stage_rules import E001, E002, E010, E014, check_no_weights
+from sosie.families import guides_of
 from sosie.families.contract.graphs import GraphChoices, GraphStage
+from sosie.families.contract.guides import Scene, guide_files, guided
 from sosie.families.zimage.partners import PARTNERS
 from sosie.graph.build import Builder, WantedFile, wanted
 from sosie.graph.graph import Link
@@ -48,23 +50,24 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:
-    """The denoiser, the text encoder, the VAE and the LoRAs."""
+    """The denoiser, the text encoder, the VAE, the LoRAs and the guides' files."""
     return (
         wanted(stage.model, "denoiser", "diffusion_models"),
         _known(wanted(stage.text_encoder, "text encoder", "text_encoders")),
         _known(wanted(stage.vae, "VAE", "vae")),
         *(wanted(use.file, "LoRA", "loras") for use in stage.loras),
+        *guide_files(guides_of("zimage"), stage.guides),
     )
 
 
 def draw(build: Builder, given: GraphStage) -> Link:
     """From noise, or over the given image; returns the decoded image."""
     stage, sampler = given.stage, given.stage.sampler
-    denoiser, encoder, autoencoder, *loras = names(stage)
+    denoiser, encoder, autoencoder, *files = names(stage)
     (model,) = build.add("UNETLoader", unet_name=denoiser)
     (clip,) = build.add("CLIPLoader", clip_name=encoder, type="lumina2")
     (vae,) = build.add("VAELoader", vae_name=autoencoder)
-    for use, file in zip(stage.loras, loras, strict=True):
+    for use, file in zip(stage.loras, files, strict=False):
         (model,) = build.add("LoraLoaderModelOnly", model=model, lora_name=file, strength_model=use.weight)
     if stage.precision == "fp32":
         (model,) = build.add("ModelComputeDtype", model=model, dtype="fp32")
@@ -74,6 +77,7 @@ def draw(build: Builder, given: GraphStage) -> Link:
         (negative,) = build.add("ConditioningZeroOut", "No guidance", conditioning=positive)
     else:
         (negative,) = build.add("CLIPTextEncode", "Negative prompt", text=plain(given.plan.negative_prompt), clip=clip)
+    scene = guided(guides_of("zimage"), build, given, Scene(model, positive, negative, clip, vae))
     tiled = "Tiled" if given.choices.smaller else ""
     if given.source is None:
         (latent,) = build.add("EmptySD3LatentImage", width=given.size[0], height=given.size[1], batch_size=1)
@@ -81,9 +85,7 @@ def draw(build: Builder, given: GraphStage) -> Link:
         (latent,) = build.add(f"VAEEncode{tiled}", pixels=given.source, vae=vae)
     (latent,) = build.add(
         "KSampler",
-        model=model,
-        positive=positive,
-        negative=negative,
+        **scene.inputs,
         latent_image=latent,
         **drawing(sampler, given.seed, "simple", over=given.source is not None),
     )

@@ -1,14 +1,13 @@
-"""Z-Image has no identity guide; reference images are taken by Omni alone."""
+"""What guides Z-Image: reference images, which Omni alone takes. For a face there is no guide."""
 
 from __future__ import annotations
 
 from sosie.families.contract.guides import Guides, References
-from sosie.graph.guides import GuideNode
-
-IMAGES = (("image1", None), ("image2", None), ("image3", None))
+from sosie.families.zimage.guides import reference
 
 GUIDES = Guides(
+    kinds=(reference.GUIDE,),
     none="nobody is known to have trained a face adapter for Z-Image (November 2026)",
     instead="use a LoRA of the character, or a hybrid: its body here, its face by InstantID on SDXL (recipe hybrid)",
-    references=References("siglip_", "Omni", GuideNode("TextEncodeZImageOmni", IMAGES)),
+    references=References("siglip_", "Omni", reference.NODE, reference.GUIDE.name),
 )
