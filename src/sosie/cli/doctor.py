@@ -45,8 +45,7 @@ if TYPE_CHECKING:
 @click.option("--explain", metavar="CODE", help="Say what a finding's code means.")
 @common
 def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
-    """Examine SUBJECTs: files of models, LoRAs, recipes, experiments or ComfyUI graphs; folders, datasets; recipes and
-    characters by name; or this machine.
+    """Examine SUBJECTs: models, LoRAs, folders, datasets, recipes, experiments, graphs, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
     comfy:URL is a running ComfyUI server, comfy+ssh://USER@HOST:PORT one with its machine and model files.
