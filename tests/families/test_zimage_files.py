@@ -1,198 +1,208 @@
-"""The transformer of Z-Image from files as other programs store it."""
+"""Z-Image drawn from files as other programs store it: the same pixels, or the format's own error."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tiny_zimage as tiny
+
+from sosie.core.errors import BadModelError
+from sosie.core.recipe import LoraUse
+from sosie.families import drawer_of
+from sosie.families.contract.draws import Settings
 
 pytestmark = pytest.mark.local
 
-SMALL: Any = {
-    "dim": 256,
-    "n_layers": 2,
-    "n_refiner_layers": 1,
-    "n_heads": 2,
-    "n_kv_heads": 2,
-    "cap_feat_dim": 64,
-    "axes_dims": [32, 48, 48],
-    "axes_lens": [64, 32, 32],
-}
+BLOCKS = ("layers.0", "layers.1", "noise_refiner.0", "context_refiner.0")
 
 
-def transformer() -> Any:
-    import torch
-    from diffusers import ZImageTransformer2DModel
-
-    torch.manual_seed(0)
-    return ZImageTransformer2DModel(**SMALL).bfloat16().eval()
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tiny.Made:
+    return tiny.make(tmp_path_factory.mktemp("zimage"))
 
 
-def renamed(name: str) -> str:
-    for ours, theirs in (
-        ("all_x_embedder.2-1", "x_embedder"),
-        ("all_final_layer.2-1", "final_layer"),
-        ("to_out.0", "out"),
-        ("norm_q", "q_norm"),
-        ("norm_k", "k_norm"),
-    ):
-        name = name.replace(ours, theirs)
-    return name
+@pytest.fixture
+def runner() -> Iterator[Any]:
+    made = drawer_of("zimage").runner("cpu", Settings())
+    yield made
+    made.close()
 
 
-def single_file(state: Any) -> Any:
-    """The layout of the Comfy-Org files."""
-    import torch
-
-    found: Any = {}
-    for name, tensor in state.items():
-        if ".to_k." in name or ".to_v." in name:
-            continue
-        if ".to_q." in name:
-            parts = [state[name.replace(".to_q.", f".to_{letter}.")] for letter in "qkv"]
-            found[name.replace("to_q", "qkv")] = torch.cat(parts)
-            continue
-        found[renamed(name)] = tensor
-    return found
+def pixels(runner: Any, made: tiny.Made, transformer: Path, encoder: Path | None = None, **more: Any) -> Any:
+    stage = tiny.stage(text_encoder="qwen", vae="ae", **more)
+    paths = {"z": transformer, "qwen": encoder or made.text_encoder, "ae": made.vae}
+    paths |= {use.file: transformer.with_name(f"{use.file}.safetensors") for use in stage.loras}
+    return np.asarray(runner.run(tiny.given(stage, paths)).image)
 
 
-def empty() -> Any:
-    import torch
-    from diffusers import ZImageTransformer2DModel
-
-    with torch.device("meta"):
-        return ZImageTransformer2DModel(**SMALL)
+def parts(runner: Any) -> Any:
+    return runner._pipelines._model.parts
 
 
-def load(path: Path, keep: bool = False) -> Any:
-    import torch
+def state(path: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
 
-    from sosie.diffusion.weights.filling import fill
-    from sosie.diffusion.weights.reading import read_weights
-    from sosie.families.zimage.names import kept_packed, sources, stream_members
-
-    weights = read_weights(path, members=stream_members)
-    model = empty()
-    parameters = [(name, tuple(tensor.shape)) for name, tensor in model.named_parameters()]
-    return fill(
-        model, weights, sources(parameters, weights.names), torch.bfloat16, kept_packed if keep else None
-    ).eval()
+    return load_file(path)
 
 
-def draw(model: Any) -> Any:
-    import torch
-
-    noise = torch.Generator().manual_seed(1)
-    x = torch.randn(16, 1, 8, 8, generator=noise).bfloat16()
-    text = torch.randn(9, 64, generator=noise).bfloat16()
-    with torch.inference_mode():
-        return model([x], torch.tensor([0.3]).bfloat16(), [text], return_dict=False)[0][0]
+def linear(held: dict[str, Any]) -> list[str]:
+    """The matrices of the blocks, modulation too, as most programs pack them."""
+    return [name for name in held if name.startswith(BLOCKS) and name.endswith("weight") and held[name].ndim == 2]
 
 
-def test_both_layouts_in_bf16_give_the_model_that_was_saved(tmp_path: Path) -> None:
-    import torch
-    from stored import save
+def packed_names(module: Any) -> set[str]:
+    from sosie.diffusion.weights.layers import packed_layers
 
-    model = transformer()
-    for layout in (dict, single_file):
-        loaded = load(save(tmp_path / f"{layout.__name__}.safetensors", layout(model.state_dict())))
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(loaded.state_dict()[name], tensor), name
-        assert torch.equal(draw(loaded), draw(model))
-
-
-def test_dfloat11_gives_the_same_bits_in_either_layout(tmp_path: Path) -> None:
-    import torch
-    from stored import dfloat11, save
-
-    model = transformer()
-    for layout, attention in ((single_file, ("qkv", "out")), (dict, ("to_q", "to_k", "to_v", "to_out.0"))):
-        held = layout(model.state_dict())
-        for block in ("layers.0", "layers.1", "noise_refiner.0", "context_refiner.0"):
-            parts = [f"attention.{part}" for part in attention] + [f"feed_forward.w{n}" for n in (1, 2, 3)]
-            parts += ["adaLN_modulation.0"] * (block != "context_refiner.0")
-            held |= dfloat11(block, [held.pop(f"{block}.{part}.weight") for part in parts])
-        loaded = load(save(tmp_path / f"{layout.__name__}.safetensors", held))
-        for name, tensor in model.state_dict().items():
-            assert torch.equal(loaded.state_dict()[name], tensor), name
+    return set(packed_layers(module))
 
 
 @pytest.mark.parametrize("how", ["plain", "old", "comfy", "metadata", "rows"])
-def test_fp8_draws_alike_kept_or_dequantised(tmp_path: Path, how: str) -> None:
+def test_fp8_draws_what_its_numbers_in_bf16_draw(made: tiny.Made, runner: Any, tmp_path: Path, how: str) -> None:
+    """On a CPU both multiply in fp32, whose product of number and scale is not rounded to bf16 as the file's is."""
+    from stored import fp8, save
+
+    whole = state(made.transformer)
+    held, metadata, truth = fp8(whole, linear(whole), how)
+    found = pixels(runner, made, save(tmp_path / "packed.safetensors", held, metadata))
+    modules = packed_names(parts(runner).transformer)
+    assert len(modules) == 4 * 7  # q, k, v, out, w1, w2, w3 of each block; modulation is bf16
+    expected = pixels(runner, made, save(tmp_path / "plain.safetensors", truth))
+    assert not packed_names(parts(runner).transformer)
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= (0 if how == "plain" else 8)
+    assert difference.mean() < (0.01 if how == "plain" else 0.5)
+    original = np.abs(pixels(runner, made, made.transformer).astype(int) - expected)
+    assert original.mean() > difference.mean()
+
+
+@pytest.mark.parametrize("layout", ["single", "folder"])
+def test_dfloat11_draws_the_same_pixels_in_either_layout(
+    made: tiny.Made, runner: Any, tmp_path: Path, layout: str
+) -> None:
+    from stored import dfloat11, save
+
+    single = layout == "single"
+    folder = made.folder / "transformer" / "diffusion_pytorch_model.safetensors"
+    held = state(made.transformer if single else folder)
+    attention = ("qkv", "out") if single else ("to_q", "to_k", "to_v", "to_out.0")
+    for block in BLOCKS:
+        names = [f"attention.{part}" for part in attention] + [f"feed_forward.w{n}" for n in (1, 2, 3)]
+        names += ["adaLN_modulation.0"] * (not block.startswith("context"))
+        held |= dfloat11(block, [held.pop(f"{block}.{name}.weight") for name in names])
+    found = pixels(runner, made, save(tmp_path / "df11.safetensors", held))
+    np.testing.assert_array_equal(found, pixels(runner, made, made.transformer))
+
+
+def gguf_of(path: Path, architecture: str, held: dict[str, Any], kind: str, packed: list[str]) -> Path:
+    import gguf
+    from stored import save_gguf
+
+    tensors: dict[str, Any] = {}
+    for name, tensor in held.items():
+        number = gguf.GGMLQuantizationType[kind if name in packed else "F32"]
+        tensors[name] = (gguf.quantize(tensor.float().numpy(), number), number)
+    return save_gguf(path, architecture, tensors)
+
+
+@pytest.mark.parametrize(("kind", "most"), [("Q8_0", 1.0), ("Q5_1", 8.0), ("Q4_0", 16.0)])
+def test_gguf_draws_what_its_numbers_draw(made: tiny.Made, runner: Any, tmp_path: Path, kind: str, most: float) -> None:
+    import gguf
+    import torch
+    from stored import save
+
+    whole = state(made.transformer)
+    fitting = [name for name in linear(whole) if whole[name].shape[1] % 32 == 0]
+    found = pixels(runner, made, gguf_of(tmp_path / "m.gguf", "lumina2", whole, kind, fitting))
+    assert len(packed_names(parts(runner).transformer)) >= 4 * 6
+    number = gguf.GGMLQuantizationType[kind]
+    for name in fitting:
+        data = gguf.quantize(whole[name].float().numpy(), number)
+        whole[name] = torch.from_numpy(gguf.dequantize(data, number)).reshape(whole[name].shape)
+    np.testing.assert_array_equal(found, pixels(runner, made, save(tmp_path / "plain.safetensors", whole)))
+    difference = np.abs(found.astype(int) - pixels(runner, made, made.transformer)).mean()
+    assert difference < most
+
+
+def test_a_text_encoder_of_llama_cpp_gives_the_same_pixels(made: tiny.Made, runner: Any, tmp_path: Path) -> None:
+    import gguf
+
+    held = state(made.text_encoder)
+    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, 3)
+    named = {table.get_name(name, try_suffixes=(".weight",)): tensor for name, tensor in held.items()}
+    assert {"token_embd.weight", "blk.0.attn_q.weight", "blk.2.ffn_down.weight", "output_norm.weight"} <= named.keys()
+    path = gguf_of(tmp_path / "qwen.gguf", "qwen3", named, "F32", [])
+    expected = pixels(runner, made, made.transformer)
+    np.testing.assert_array_equal(pixels(runner, made, made.transformer, path), expected)
+    packed = [name for name in named if ".attn_q.weight" in name or "ffn_gate.weight" in name]
+    path = gguf_of(tmp_path / "packed.gguf", "qwen3", named, "Q8_0", packed)
+    difference = np.abs(pixels(runner, made, made.transformer, path).astype(int) - expected).mean()
+    assert len(packed_names(parts(runner).text_encoder)) == len(packed) == 6
+    assert difference < 1
+
+
+def test_rotated_int8_of_comfyui_draws_within_its_error(made: tiny.Made, runner: Any, tmp_path: Path) -> None:
+    import torch
+    from stored import mark, save
+
+    quantization = pytest.importorskip("comfy_kitchen.backends.eager.quantization")
+    held = state(made.transformer)
+    for name in [name for name in linear(held) if held[name].shape[1] % 16 == 0]:
+        stem = name.removesuffix("weight")
+        held[name], scale = quantization.quantize_int8_convrot_weight(held[name].float(), 16)
+        held[f"{stem}weight_scale"] = scale.float().reshape(-1)
+        held[f"{stem}comfy_quant"] = mark({"format": "int8_tensorwise", "convrot": True, "convrot_groupsize": 16})
+    path = save(tmp_path / "z_int8_convrot.safetensors", held)
+    difference = np.abs(pixels(runner, made, path).astype(int) - pixels(runner, made, made.transformer))
+    assert 0 < difference.mean() < 1.5
+    assert all(tensor.dtype == torch.float32 for tensor in parts(runner).transformer.parameters())
+
+
+def test_a_lora_beside_fp8_does_what_it_does_to_the_numbers_and_leaves_no_trace(
+    made: tiny.Made, runner: Any, tmp_path: Path
+) -> None:
     import torch
     from stored import fp8, save
 
-    from sosie.diffusion.weights.layers import packed_layers
+    whole = state(made.transformer)
+    held, _, truth = fp8(whole, linear(whole))
+    packed, plain = save(tmp_path / "packed.safetensors", held), save(tmp_path / "plain.safetensors", truth)
+    noise = torch.Generator().manual_seed(4)
+    lora = {}
+    for block in ("layers.0", "layers.1"):
+        for module in ("attention.to_q", "attention.to_v", "attention.to_out.0", "adaLN_modulation.0"):
+            rows, columns = (4 * tiny.WIDTH, tiny.WIDTH) if "adaLN" in module else (tiny.WIDTH, tiny.WIDTH)
+            stem = f"diffusion_model.{block}.{module}"
+            lora[f"{stem}.lora_A.weight"] = torch.randn(4, columns, generator=noise) * 0.3
+            lora[f"{stem}.lora_B.weight"] = torch.randn(rows, 4, generator=noise) * 0.3
+    save(tmp_path / "lora.safetensors", lora)
+    before = pixels(runner, made, packed)
+    with_lora = pixels(runner, made, packed, loras=(LoraUse("lora", 0.8),))
+    assert len(packed_names(parts(runner).transformer)) == 4 * 7
+    np.testing.assert_array_equal(pixels(runner, made, packed), before)
+    merged = pixels(runner, made, plain, loras=(LoraUse("lora", 0.8),))
+    assert np.abs(with_lora.astype(int) - before).mean() > 0.5
+    assert np.abs(with_lora.astype(int) - merged).max() <= 1
 
-    model = transformer()
-    state = single_file(model.state_dict())
-    packed = [name for name in state if name.endswith("weight") and state[name].ndim == 2 and "refiner" not in name]
-    held, metadata, truth = fp8(state, packed, how)
-    path = save(tmp_path / "m.safetensors", held, metadata)
-    whole, kept = load(path), load(path, keep=True)
-    assert torch.equal(draw(whole), draw(kept))
-    layers = packed_layers(kept)
-    assert len(layers) == 2 * 7  # q, k, v, out, w1, w2, w3 of each of the layers
-    assert all(layer.packed.dtype == torch.uint8 for layer in layers.values())
-    assert torch.equal(whole.layers[0].feed_forward.w1.weight, truth["layers.0.feed_forward.w1.weight"])
-    error = (draw(whole) - draw(model)).float().norm() / draw(model).float().norm()
-    assert 0 < error < 0.1
 
-
-@pytest.mark.parametrize("kind", ["Q8_0", "Q5_1", "Q4_0"])
-def test_gguf_draws_alike_kept_or_dequantised(tmp_path: Path, kind: str) -> None:
-    import gguf
+def test_what_is_not_read_and_what_is_damaged_is_named(made: tiny.Made, runner: Any, tmp_path: Path) -> None:
     import torch
-    from stored import save_gguf
+    from stored import dfloat11, save
 
-    model = transformer()
-    tensors: Any = {}
-    for name, tensor in single_file(model.state_dict()).items():
-        number = gguf.GGMLQuantizationType.F32
-        if tensor.ndim == 2 and name.startswith("layers.") and tensor.shape[1] % 32 == 0:
-            number = gguf.GGMLQuantizationType[kind]
-        tensors[name] = (gguf.quantize(tensor.float().numpy(), number), number)
-    path = save_gguf(tmp_path / "m.gguf", "lumina2", tensors)
-    whole, kept = load(path), load(path, keep=True)
-    assert torch.equal(draw(whole), draw(kept))
-    error = (draw(whole) - draw(model)).float().norm() / draw(model).float().norm()
-    assert 0 < error < {"Q8_0": 0.02, "Q5_1": 0.1, "Q4_0": 0.2}[kind]
-
-
-def test_a_text_encoder_from_llama_cpp_gives_the_same_states(tmp_path: Path) -> None:
-    import gguf
-    import torch
-    from stored import save_gguf
-    from transformers import Qwen3Config, Qwen3Model
-
-    from sosie.diffusion.weights.filling import fill
-    from sosie.diffusion.weights.language import llama_cpp_sources
-    from sosie.diffusion.weights.reading import read_weights
-
-    config = Qwen3Config(
-        vocab_size=80,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-    )
-    torch.manual_seed(0)
-    model = Qwen3Model(config).eval()
-    table = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, 3)
-    tensors: Any = {}
-    for name, tensor in model.state_dict().items():
-        theirs = table.get_name(f"model.{name}", try_suffixes=(".weight",))
-        tensors[theirs] = (tensor.numpy(), gguf.GGMLQuantizationType.F32)
-    assert {"token_embd.weight", "blk.0.attn_q.weight", "blk.2.ffn_down.weight", "output_norm.weight"} <= tensors.keys()
-    weights = read_weights(save_gguf(tmp_path / "te.gguf", "qwen3", tensors))
-    with torch.device("meta"):
-        other = Qwen3Model(config)
-    names = [name for name, _ in other.named_parameters()]
-    fill(other, weights, llama_cpp_sources("qwen3", names, 3), torch.float32)
-    other.rotary_emb = model.rotary_emb
-    ids = torch.arange(12)[None]
-    with torch.inference_mode():
-        assert torch.equal(other.eval()(ids).last_hidden_state, model(ids).last_hidden_state)
+    held = state(made.transformer)
+    svd = {name: tensor for name, tensor in held.items() if not name.startswith("layers.1.attention.qkv")}
+    for part in ("qweight", "wscales", "proj_down", "proj_up"):
+        svd[f"layers.1.attention.qkv.{part}"] = torch.ones(4, 4)
+    with pytest.raises(BadModelError, match="SVDQuant"):
+        pixels(runner, made, save(tmp_path / "svd.safetensors", svd))
+    names = ["attention.qkv", "attention.out", "feed_forward.w1", "feed_forward.w2", "feed_forward.w3"]
+    stream = dfloat11("layers.0", [held.pop(f"layers.0.{name}.weight") for name in [*names, "adaLN_modulation.0"]])
+    stream["layers.0.gaps"] = torch.zeros_like(stream["layers.0.gaps"])
+    with pytest.raises(BadModelError, match="end where the next begin"):
+        pixels(runner, made, save(tmp_path / "df11.safetensors", {**held, **stream}))
+    stream["layers.0.split_positions"] = stream["layers.0.split_positions"][:-1]
+    with pytest.raises(BadModelError, match="joins 5 weights"):
+        pixels(runner, made, save(tmp_path / "df11.safetensors", {**held, **stream}))

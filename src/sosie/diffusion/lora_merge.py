@@ -29,6 +29,8 @@ from sosie.files.safetensors import read_header
 from sosie.lora import Lora
 from sosie.lora.layouts import NAMES
 
+ELSEWHERE, RELOAD = "the weights are elsewhere (sequential offload)", "load the model anew, then its LoRAs"
+
 _linalg: Any = torch.linalg  # without types
 
 Place = tuple[str, str]
@@ -127,8 +129,8 @@ class LoraMerge:
         if weight is None:
             raise EngineError(f"the model lost its module {'.'.join(place)}")
         if weight.is_meta or (weight.itemsize == 1 and place not in self._originals):
-            where = "elsewhere (sequential offload)" if weight.is_meta else "rounded to 8 bits"
-            raise EngineError(f"LoRAs cannot be merged: the weights are {where}", "load the model anew, then its LoRAs")
+            where = ELSEWHERE if weight.is_meta else "the weights are rounded to 8 bits"
+            raise EngineError(f"LoRAs cannot be merged: {where}", RELOAD)
         if place not in self._originals:
             self._originals[place] = weight.to("cpu", copy=True)
         if not shares:
@@ -189,6 +191,8 @@ def _tensors(change: ModuleChange, file: Any, device: torch.device) -> dict[str,
 def put_beside(layer: PackedLinear, shares: Sequence[Share], opened: Mapping[Path, Any]) -> None:
     """Gives a packed layer exactly these shares, beside its weight if all are of low rank."""
     device = layer.packed.device
+    if layer.packed.is_meta:
+        raise EngineError(f"LoRAs cannot act: {ELSEWHERE}", RELOAD)
     read = [(share, _tensors(share.change, opened[share.file[0]], device)) for share in shares]
     if all(share.change.algorithm == "lora" and not {"mid", "dora"} & tensors.keys() for share, tensors in read):
         layer.put_beside(

@@ -41,7 +41,8 @@ def fill(
                 _replace(model, module_name, PackedLinear(packed, getattr(module, "bias", None), dtype))
                 continue
         device = "cpu" if weights.storage(source.name) in PLAIN.values() else through
-        _set(model, name, weights.tensor(source.name, dtype, device, source.rows).to("cpu"))
+        value = weights.tensor(source.name, dtype, device, source.rows).to("cpu")
+        _set(model, name, value.reshape(wanted[name]))
     return model
 
 
@@ -58,9 +59,13 @@ def _check(weights: Weights, sources: Sources, wanted: Mapping[str, tuple[int, .
         if source.rows is not None:
             start, stop = source.rows
             found = (min(stop, found[0]) - start, *found[1:]) if found else found
-        if found != shape:
+        if found != shape and _without_ones(found) != _without_ones(shape):
             message = f"{weights.path}: '{source.name}' has the shape {list(found)}; {list(shape)} was expected"
             raise BadModelError(message, f"sosie model show {weights.path}")
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(axis for axis in shape if axis != 1)
 
 
 def _set(model: nn.Module, name: str, value: Tensor) -> None:

@@ -40,6 +40,13 @@ class Weights:
         self.path = path
         self._tensors = tensors
 
+    def under(self, prefix: str) -> Weights:
+        """Those whose names begin with a prefix, without it."""
+        if not prefix:
+            return self
+        chosen = {name.removeprefix(prefix): one for name, one in self._tensors.items() if name.startswith(prefix)}
+        return Weights(self.path, chosen)
+
     @property
     def names(self) -> frozenset[str]:
         """The names of the model's tensors, without what describes their storage."""
@@ -86,10 +93,10 @@ def read_weights(path: Path, prefix: str = "", members: Members | None = None) -
     tensors: dict[str, Stored] = {}
     for file in weight_files(path) if path.is_dir() else (path,):
         tensors |= _of_file(file, members)
-    chosen = {name.removeprefix(prefix): stored for name, stored in tensors.items() if name.startswith(prefix)}
-    if not chosen:
+    weights = Weights(path, tensors).under(prefix)
+    if not weights.names:
         raise BadModelError(f"{path} has no tensors" + (f" that begin with '{prefix}'" if prefix else ""))
-    return Weights(path, chosen)
+    return weights
 
 
 def _of_file(path: Path, members: Members | None) -> dict[str, Stored]:

@@ -1,7 +1,7 @@
 """How much memory of a GPU Z-Image needs in each memory mode: an estimate without torch.
 
-Weights count by parameters and bytes each. A pass needs memory for each token of each row of the batch, as attention
-never holds its square matrix.
+Weights count as they are loaded: 16 bits a number, or the file's own bytes where they stay packed. A pass needs memory
+for each token of each row of the batch, as attention never holds its square matrix.
 """
 
 from __future__ import annotations
@@ -31,6 +31,26 @@ LAYER = 0.4 * GB
 CAST = 1.06
 """Bytes of a parameter held in 8 bits: embedders and norms keep 16."""
 
+UNPACKED = 0.25 * GB
+"""Bytes of one packed layer's weights as numbers, on their way to a product."""
+
+
+@dataclass(frozen=True)
+class PartSize:
+    """Bytes of a part's weights as they are loaded, and in 8 bits; `packed` if the file's are smaller than 16 bits."""
+
+    bytes: int
+    in_8_bits: int
+    packed: bool = False
+
+
+def plain_size(parameters: int, number: int = 2) -> PartSize:
+    """Of a part whose file has plain numbers, loaded with `number` bytes each."""
+    return PartSize(number * parameters, round(CAST * parameters))
+
+
+SIZES: Mapping[str, PartSize] = {part: plain_size(count) for part, count in PARAMETERS.items()}
+
 
 @dataclass(frozen=True)
 class Work:
@@ -49,18 +69,18 @@ class Work:
 
 @dataclass(frozen=True)
 class ImageNeeds:
-    """What one image takes. `number` is the bytes of one number: 2, or 4 in fp32."""
+    """What one image takes. `number` is the bytes of one number in passes: 2, or 4 in fp32."""
 
     works: tuple[Work, ...]
     number: int = 2
-    parameters: Mapping[str, int] = field(default_factory=lambda: PARAMETERS)
+    sizes: Mapping[str, PartSize] = field(default_factory=lambda: SIZES)
 
 
-def needs_of(plan: Plan, parameters: Mapping[str, int] = PARAMETERS) -> ImageNeeds:
+def needs_of(plan: Plan, sizes: Mapping[str, PartSize] = SIZES) -> ImageNeeds:
     """What a plan's stages of this family take together."""
     stages = tuple(stage for stage in plan.stages if stage.family == "zimage")
     fp32 = any(stage.precision == "fp32" for stage in stages)
-    return ImageNeeds(tuple(_work(stage, plan) for stage in stages), 4 if fp32 else 2, parameters)
+    return ImageNeeds(tuple(_work(stage, plan) for stage in stages), 4 if fp32 else 2, sizes)
 
 
 def _work(stage: Stage, plan: Plan) -> Work:
@@ -77,7 +97,7 @@ def _estimate(needs: ImageNeeds, mode: Mode) -> Estimate:
     moments: dict[str, int] = {}
     for work in needs.works:
         for moment, part, passing in _moments(work, mode):
-            held = _held(needs, mode, part)
+            held = _held(needs, mode, part) + (UNPACKED if needs.sizes[part].packed else 0)
             name = f"{work.kind} {moment}"
             moments[name] = max(moments.get(name, 0), round(CONTEXT + held + passing * needs.number / 2))
     return Estimate(mode, moments)
@@ -94,8 +114,9 @@ def _moments(work: Work, mode: Mode) -> Iterator[tuple[str, str, float]]:
 
 def _held(needs: ImageNeeds, mode: Mode, part: str) -> float:
     """Bytes of weights on the GPU while a part is at work."""
+    size = needs.sizes[part]
     if mode == "sequential":
-        return min(LAYER * needs.number / 2, needs.number * needs.parameters[part])
+        return min(LAYER * needs.number / 2, size.bytes)
     if mode in ("full", "tiled"):
-        return needs.number * sum(needs.parameters.values())
-    return (CAST if mode == "fp8" and part == "transformer" else needs.number) * needs.parameters[part]
+        return sum(one.bytes for one in needs.sizes.values())
+    return size.in_8_bits if mode == "fp8" and part == "transformer" else size.bytes

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import accelerate
 import diffusers
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 
 from sosie.core.errors import BadModelError
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.parts import Vae
-from sosie.families.zimage.diffusers.configs import own_config, text_encoder_config, transformer_config, vae_config
+from sosie.diffusion.weights.filling import fill
+from sosie.diffusion.weights.language import llama_cpp_sources
+from sosie.diffusion.weights.sources import Source, Sources
+from sosie.families.zimage.diffusers.configs import (
+    blocks,
+    own_config,
+    text_encoder_config,
+    transformer_config,
+    vae_config,
+)
 from sosie.families.zimage.diffusers.names import transformer_names, vae_names
 from sosie.families.zimage.diffusers.parts import Parts, TextEncoder, Transformer
 from sosie.families.zimage.diffusers.tokenizer import load_tokenizer
-from sosie.families.zimage.diffusers.weights import SHOW, Shapes, Weights, described, open_weights
+from sosie.families.zimage.diffusers.weights import SHOW, PartWeights, Shapes, described, open_weights
+from sosie.families.zimage.packing import held_packed
 from sosie.families.zimage.partners import PARTNERS
 from sosie.files.foreign import read_object
 
@@ -29,7 +39,14 @@ _library: Any = diffusers
 _language: Any = transformers
 _empty: Any = accelerate.init_empty_weights
 
-Module = TypeVar("Module")
+LAYER = (
+    *(f"self_attn.{part}" for part in ("q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
+    *(f"mlp.{part}" for part in ("gate_proj", "up_proj", "down_proj")),
+    *("input_layernorm", "post_attention_layernorm"),
+)
+"""The modules of a layer of Qwen3."""
+
+UNUSED_TEXT = ("lm_head.weight",)
 
 
 @dataclass(frozen=True)
@@ -46,19 +63,30 @@ class Files:
         return Files(model, text_encoder or model, vae or model)
 
 
-def load_parts(files: Files, dtype: torch.dtype) -> Parts:
+@dataclass(frozen=True)
+class Loading:
+    """In what precision, through which device, and which modules stay packed (None: none)."""
+
+    dtype: torch.dtype
+    through: str = "cpu"
+    keep: Callable[[str], bool] | None = None
+
+
+def load_parts(files: Files, dtype: torch.dtype, through: str = "cpu", packed: bool = False) -> Parts:
     """A whole Z-Image in `dtype` on the CPU, ready to draw or to be trained on.
 
-    Raises `BadModelError` for a file that is not the part or does not fit the others.
+    With `packed` the blocks' weights stay as they are stored, where that is smaller; else they become numbers, on the
+    device `through`. Raises `BadModelError` for a file that is not the part or does not fit the others.
     """
-    transformer = load_transformer(files.transformer, dtype)
-    encoder = load_text_encoder(files.text_encoder, dtype)
-    vae = load_vae(files.vae, dtype)
+    how = Loading(dtype, through, held_packed if packed else None)
+    transformer = load_transformer(files.transformer, how)
+    encoder = load_text_encoder(files.text_encoder, how)
+    vae = load_vae(files.vae, how)
     expect_fit(files, transformer, encoder, vae)
     return Parts(transformer, encoder, vae, load_tokenizer(files.text_encoder), _shift(files.transformer))
 
 
-def load_transformer(path: Path, dtype: torch.dtype) -> Transformer:
+def load_transformer(path: Path, how: Loading) -> Transformer:
     """The `ZImageTransformer2DModel` at `path`: a folder, a single file or a checkpoint that holds it."""
     weights = open_weights(path, "transformer")
     kind = _library.ZImageTransformer2DModel
@@ -67,11 +95,16 @@ def load_transformer(path: Path, dtype: torch.dtype) -> Transformer:
         known = inspect.signature(kind.__init__).parameters
         return kind(**(own_config(weights.config, known) or transformer_config(shapes)))
 
+    def part(source: Source, parts: int, part: int) -> Source:
+        rows = weights.shapes[source.name][0] // parts
+        return Source(source.name, (part * rows, (part + 1) * rows))
+
     shapes = transformer_names(weights.shapes, _rows)
-    return cast(Transformer, _filled(weights, shapes, build, lambda: transformer_names(weights.read(dtype), _part)))
+    sources = transformer_names({name: Source(name) for name in weights.shapes}, part)
+    return cast(Transformer, _filled(weights, Naming(shapes, sources), build, how))
 
 
-def load_text_encoder(path: Path, dtype: torch.dtype) -> TextEncoder:
+def load_text_encoder(path: Path, how: Loading) -> TextEncoder:
     """The `Qwen3Model` at `path`; a file may hold the language model's head too, which is not used."""
     weights = open_weights(path, "text_encoder")
     library = _language
@@ -80,10 +113,23 @@ def load_text_encoder(path: Path, dtype: torch.dtype) -> TextEncoder:
         table = weights.config if weights.config.get("model_type") == "qwen3" else text_encoder_config(shapes)
         return library.Qwen3Model(library.Qwen3Config(**{**table, "use_cache": False}))
 
-    return cast(TextEncoder, _filled(weights, weights.shapes, build, lambda: weights.read(dtype), ("lm_head.weight",)))
+    found = weights.shapes
+    sources = _of_llama_cpp(weights) if weights.architecture else {name: Source(name) for name in found}
+    sources = {name: source for name, source in sources.items() if name not in UNUSED_TEXT}
+    naming = Naming({name: found[source.name] for name, source in sources.items()}, sources)
+    return cast(TextEncoder, _filled(weights, naming, build, how))
 
 
-def load_vae(path: Path, dtype: torch.dtype) -> Vae:
+def _of_llama_cpp(weights: PartWeights) -> dict[str, Source]:
+    """The parameters of `Qwen3Model` in a GGUF file."""
+    layers = blocks("blk", weights.shapes)
+    names = ["embed_tokens.weight", "norm.weight"]
+    names += [f"layers.{layer}.{module}.weight" for layer in range(layers) for module in LAYER]
+    found = llama_cpp_sources(weights.architecture, names, layers)
+    return {name: source for name, source in found.items() if source.name in weights.shapes}
+
+
+def load_vae(path: Path, how: Loading) -> Vae:
     """The `AutoencoderKL` at `path`; FLUX.1's in its single file, or one with the same layout."""
     weights = open_weights(path, "vae")
     kind = _library.AutoencoderKL
@@ -92,12 +138,9 @@ def load_vae(path: Path, dtype: torch.dtype) -> Vae:
         known = inspect.signature(kind.__init__).parameters
         return kind(**(own_config(weights.config, known) or vae_config(shapes)))
 
-    def tensors() -> dict[str, Tensor]:
-        made = vae_names(weights.read(dtype))
-        return {name: tensor.flatten(1) if _is_projection(name) else tensor for name, tensor in made.items()}
-
     shapes = {name: shape[:2] if _is_projection(name) else shape for name, shape in vae_names(weights.shapes).items()}
-    return cast(Vae, _filled(weights, shapes, build, tensors))
+    sources = vae_names({name: Source(name) for name in weights.shapes})
+    return cast(Vae, _filled(weights, Naming(shapes, sources), build, how))
 
 
 def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae: Vae) -> None:
@@ -116,22 +159,29 @@ def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae
         )
 
 
-def _filled(weights: Weights, shapes: Shapes, build: Any, tensors: Any, unused: Iterable[str] = ()) -> nn.Module:
+@dataclass(frozen=True)
+class Naming:
+    """Under the names of the class: the shapes of the tensors, and where they are."""
+
+    shapes: Shapes
+    sources: Sources
+
+
+def _filled(weights: PartWeights, naming: Naming, build: Any, how: Loading) -> nn.Module:
     """The module that `build` makes of the shapes, with the tensors; all of them must be there and fit."""
     try:
         with quiet(), _empty():
-            module: nn.Module = build(shapes)
+            module: nn.Module = build(naming.shapes)
     except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
         message = f"{described(weights.path)}; its tensors make no model: {str(error)[:200]}"
         raise BadModelError(message, SHOW) from error
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    _expect_shapes(weights, {name: shape for name, shape in shapes.items() if name not in set(unused)}, wanted)
-    state: Mapping[str, Tensor] = tensors()
-    module.load_state_dict({name: state[name] for name in wanted}, strict=True, assign=True)
+    _expect_shapes(weights, naming.shapes, wanted)
+    fill(module, weights.stored, naming.sources, how.dtype, how.keep, how.through)
     return _with_buffers(module).eval().requires_grad_(False)
 
 
-def _expect_shapes(weights: Weights, found: Shapes, wanted: Shapes) -> None:
+def _expect_shapes(weights: PartWeights, found: Shapes, wanted: Shapes) -> None:
     lacking = [name for name in wanted if name not in found]
     odd = [name for name in wanted if name in found and found[name] != wanted[name]]
     strange = [name for name in found if name not in wanted]
@@ -154,10 +204,6 @@ def _with_buffers(module: nn.Module) -> nn.Module:
 def _rows(shape: tuple[int, ...], parts: int, part: int) -> tuple[int, ...]:
     del part
     return (shape[0] // parts, *shape[1:])
-
-
-def _part(tensor: Tensor, parts: int, part: int) -> Tensor:
-    return tensor.chunk(parts)[part]
 
 
 def _is_projection(name: str) -> bool:

@@ -26,7 +26,7 @@ from sosie.families.zimage.diffusers.load import Files, load_parts
 from sosie.families.zimage.diffusers.loras import Loras
 from sosie.families.zimage.diffusers.parts import Parts
 from sosie.families.zimage.diffusers.text import encode
-from sosie.families.zimage.diffusers.weights import parameter_counts
+from sosie.families.zimage.diffusers.weights import part_sizes
 from sosie.families.zimage.memory import estimates, needs_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ class Pipelines:
         key = (files, precision, mode, stage.loras if mode == "fp8" else ())
         if self._model is None or self._model.key != key:
             self.close()
-            parts = load_parts(files, getattr(torch, PRECISIONS[precision]))
+            parts = load_parts(files, getattr(torch, PRECISIONS[precision]), self._device, packed=True)
             self._model = Model(key, parts, Loras(parts.transformer))
         return self._model
 
@@ -156,7 +156,7 @@ class Pipelines:
         stage = next(stage for stage in plan.stages if stage.family == "zimage")
         paths = self._paths
         files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
-        return estimates(needs_of(plan, parameter_counts(files.transformer, files.text_encoder, files.vae)))
+        return estimates(needs_of(plan, part_sizes(files.transformer, files.text_encoder, files.vae, 2)))
 
 
 TINY = 1e-6

@@ -1,102 +1,93 @@
-"""The tensors of one part of a model: in a folder of diffusers, in a file, or in a part of a file."""
+"""The tensors of one part of a model: in a folder of diffusers, in a file, or in a part of a file, however stored."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sosie.core.errors import BadModelError
+from sosie.diffusion.weights.reading import Weights, read_weights
 from sosie.families import families
+from sosie.families.zimage.memory import CAST, PartSize
+from sosie.families.zimage.packing import held_packed, stream_members
 from sosie.files.foreign import read_object
-from sosie.files.model_file import identify, weight_files
-from sosie.files.safetensors import read_header
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
+from sosie.files.gguf import ARCHITECTURE
+from sosie.files.model_file import identify, read_any_header, weight_files
 
 SHOW = "sosie model show says what it is"
 
-PLAIN = ("BF16", "F16", "F32")
-"""Types of numbers that are weights as they are."""
-
 MARKS = {
-    "transformer": "cap_embedder.0.weight",
-    "text_encoder": "layers.0.self_attn.q_norm.weight",
-    "vae": "decoder.conv_in.weight",
+    "transformer": ("cap_embedder.0.weight",),
+    "text_encoder": ("layers.0.self_attn.q_norm.weight", "blk.0.attn_q_norm.weight"),
+    "vae": ("decoder.conv_in.weight",),
 }
-"""A tensor of each part, whatever prefix its name has."""
+"""A tensor of each part, whatever prefix its name has; of a text encoder, llama.cpp's name too."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Weights:
-    """A part's tensors: their shapes by name, without the prefix that they have in `files`.
+class PartWeights:
+    """A part's tensors, without the prefix that their names have in the file.
 
-    `config` is that of config.json beside them; empty where there is none.
+    `config` is that of config.json beside them; empty where there is none. `architecture` is what a GGUF file says of
+    itself.
     """
 
     path: Path
-    files: tuple[Path, ...]
-    prefix: str
-    shapes: Shapes
+    stored: Weights
     config: Mapping[str, Any]
+    architecture: str = ""
 
-    def read(self, dtype: torch.dtype) -> dict[str, Tensor]:
-        """Every tensor in `dtype`, on the CPU, each file read once."""
-        import safetensors
-
-        opened: Callable[..., Any] = safetensors.safe_open
-        tensors: dict[str, Tensor] = {}
-        for path in self.files:
-            file: Any = opened(path, "pt")
-            with file:
-                names: list[str] = list(file.keys())
-                for name in names:
-                    if name.startswith(self.prefix):
-                        tensors[name.removeprefix(self.prefix)] = file.get_tensor(name).to(dtype)
-        return tensors
+    @property
+    def shapes(self) -> Shapes:
+        """By name."""
+        return {name: self.stored.shape(name) for name in self.stored.names}
 
 
-def open_weights(path: Path, component: str) -> Weights:
+def open_weights(path: Path, component: str) -> PartWeights:
     """The part called `component` (a key of `MARKS`) of the model at `path`.
 
     `path` is a diffusers folder, the component's own, or a file that may hold other parts too. No tensor is read.
-    Raises `BadModelError` for what does not hold the part, and for numbers that are packed.
+    Raises `BadModelError` for what does not hold the part, and for a storage that is not read.
     """
-    files, mark = _files(path, component), MARKS[component]
-    tensors = {name: info for file in files for name, info in read_header(file).tensors.items()}
-    prefixes = [name.removesuffix(mark) for name in tensors if name.endswith(mark)]
+    place = path / component if (path / component).is_dir() else path
+    try:
+        stored = read_weights(place, members=stream_members)
+    except BadModelError as error:
+        raise BadModelError(error.message, error.hint or SHOW) from None
+    prefixes = [name.removesuffix(mark) for mark in MARKS[component] for name in stored.names if name.endswith(mark)]
     if not prefixes:
         raise BadModelError(f"{described(path)}; expected the {component.replace('_', ' ')} of Z-Image", SHOW)
-    prefix = min(prefixes, key=len)
-    own = {name.removeprefix(prefix): info for name, info in tensors.items() if name.startswith(prefix)}
-    if packed := next((name for name, info in own.items() if info.dtype not in PLAIN), None):
-        message = f"{path} is stored in {own[packed].dtype} ({packed}); expected {', '.join(PLAIN)}"
-        raise BadModelError(message, "use the file in bf16")
-    beside = files[0].with_name("config.json")
+    first = weight_files(place)[0] if place.is_dir() else place
+    beside = first.with_name("config.json")
     config = read_object(beside, "download it again") if beside.is_file() else {}
-    return Weights(path, files, prefix, {name: info.shape for name, info in own.items()}, config)
+    architecture = read_any_header(first)[0].metadata.get(ARCHITECTURE, "")
+    return PartWeights(path, stored.under(min(prefixes, key=len)), config, architecture)
 
 
-def parameter_counts(transformer: Path, text_encoder: Path, vae: Path) -> dict[str, int]:
-    """How many numbers each part holds, from the headers. Raises as `open_weights`."""
-    return {
-        component: sum(map(math.prod, open_weights(path, component).shapes.values()))
-        for component, path in (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae))
-    }
+def part_sizes(transformer: Path, text_encoder: Path, vae: Path, number: int) -> dict[str, PartSize]:
+    """What each part's weights take once loaded, `number` bytes for each that does not stay packed.
+
+    Raises as `open_weights`.
+    """
+    places = (("transformer", transformer), ("text_encoder", text_encoder), ("vae", vae))
+    return {name: _size(open_weights(path, name).stored, number) for name, path in places}
+
+
+def _size(stored: Weights, number: int) -> PartSize:
+    held = eight = 0
+    for name in stored.names:
+        packed = stored.packed(name) if held_packed(name.removesuffix(".weight")) else None
+        numbers = math.prod(stored.shape(name))
+        held += number * numbers if packed is None else packed.bytes
+        eight += round(CAST * numbers) if packed is None else packed.bytes
+    return PartSize(held, eight, held < number * sum(math.prod(stored.shape(name)) for name in stored.names))
 
 
 def described(path: Path) -> str:
     """What `path` is, in a sentence for an error."""
     return identify(path, families()).message
-
-
-def _files(path: Path, component: str) -> tuple[Path, ...]:
-    if not path.is_dir():
-        return (path,)
-    return tuple(weight_files(path / component if (path / component).is_dir() else path))
