@@ -2,10 +2,11 @@
 
     python benchmarks/zimage_speed.py [--rounds 3] [--cases turbo,base,words,image] [--errors]
 
-Random weights at full size, 1024 x 1024 px, bf16. `turbo` is 8 steps without guidance, `base` 25 with CFG 5, `words` one
-step with the longest caption that the encoder is given (512 tokens) beside an empty one, `image` a whole Turbo picture
-with text encoder and decoding. Times are of a call that gets embeddings and gives latents. The error (`--errors`, 8
-steps) is that of the final latents against fp32 with the same weights (TF32 off), as a share of their norm.
+Random weights at full size, 1024 x 1024 px, bf16. `turbo` is 8 steps without guidance, `base` 25 with CFG 5, `words`
+one step with the longest caption that the encoder is given (512 tokens) beside an empty one, `image` a whole Turbo
+picture with text encoder and decoding. Times are of a call that gets embeddings and gives latents. The error
+(`--errors`, 8 steps) is that of the final latents against fp32 with the same weights (TF32 off), as a share of
+their norm.
 With `--tiny` it rehearses on a CPU without graphs and compiling. Prints a table and one JSON line.
 """
 
@@ -90,7 +91,7 @@ class Given:
         guidance = Guidance(self.prompt, negative, self.case.cfg)
         with torch.no_grad():
             velocity = Velocity(self.model, guidance, self.start.device, fast)
-            levels = flow_levels(Sampler("euler", steps, self.case.cfg, "model", shift=SHIFT), SHIFT, 1.0)
+            levels = flow_levels(Sampler("euler", "model", steps, self.case.cfg, shift=SHIFT), SHIFT, 1.0)
             return sample("euler", lambda x, s: x0_of_velocity(velocity(x, s), x, s), self.start.clone(), levels)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sosie.families.zimage.diffusers.fast.transformer import FastTransformer
 from sosie.families.zimage.diffusers.parts import Transformer
 from sosie.families.zimage.diffusers.text import PADDED
 
@@ -20,24 +21,34 @@ class Guidance:
     negative: Tensor | None
     scale: float
 
+    @property
+    def texts(self) -> list[Tensor]:
+        """What the transformer is asked with, the prompt first."""
+        return [self.prompt] if self.negative is None else [self.prompt, self.negative]
+
 
 class Velocity:
     """What the transformer sees at a place on the way: noise minus picture, float32.
 
     With guidance it is negative + scale * (prompt - negative), so diffusers' `guidance_scale` is one less. Both texts
-    go together if they are padded to the same length, else one after the other: never with an attention mask.
+    go together if they are padded to the same length, else one after the other: never with an attention mask. A
+    transformer that was made `fast` is asked in its place, for one text at a time.
     """
 
-    def __init__(self, transformer: Transformer, guidance: Guidance, device: torch.device) -> None:
+    def __init__(
+        self, transformer: Transformer, guidance: Guidance, device: torch.device, fast: FastTransformer | None = None
+    ) -> None:
         self._transformer = transformer
         self._guidance = guidance
         self._device = device
+        self._fast = fast
+        self._captions = {} if fast is None else {id(text): fast.read(text) for text in guidance.texts}
 
     def __call__(self, latents: Tensor, sigma: float) -> Tensor:
         """Of latents [1, c, h, w] with a share `sigma` of noise, 0 to 1."""
         guidance = self._guidance
-        texts = [guidance.prompt] if guidance.negative is None else [guidance.prompt, guidance.negative]
-        if len({_padded(text) for text in texts}) == 1:
+        texts = guidance.texts
+        if self._fast is None and len({_padded(text) for text in texts}) == 1:
             seen = self._ask(latents, sigma, texts)
         else:
             seen = [one for text in texts for one in self._ask(latents, sigma, [text])]
@@ -49,8 +60,11 @@ class Velocity:
         height, width = latents.shape[-2:]
         given = latents.to(self._device, self._transformer.dtype)
         given = functional.pad(given, (0, width % 2, 0, height % 2), mode="circular")  # tokens are 2x2, as ComfyUI pads
-        frame = given[0].unsqueeze(1)  # [c, 1, h, w]: a film of one picture
         time = torch.full((len(texts),), 1 - sigma, dtype=torch.float32, device=self._device)
+        if self._fast is not None:
+            (text,) = texts
+            return [-self._fast.velocity(given, time, self._captions[id(text)]).float()[..., :height, :width]]
+        frame = given[0].unsqueeze(1)  # [c, 1, h, w]: a film of one picture
         made: list[Tensor] = self._transformer([frame] * len(texts), time, texts, return_dict=False)[0]
         return [-one.float()[None, :, 0, :height, :width] for one in made]
 

@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sosie.diffusion.parts import ModelPart
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from sosie.diffusion.parts import Vae
+
+
+class Attention(Protocol):
+    """diffusers' `Attention` as Z-Image sets it up: no biases, norms of queries and keys."""
+
+    to_q: nn.Linear
+    to_k: nn.Linear
+    to_v: nn.Linear
+    to_out: Sequence[nn.Linear]
+    norm_q: nn.Module
+    norm_k: nn.Module
+    heads: int
+
+
+class FeedForward(Protocol):
+    """A gated feed-forward layer."""
+
+    w1: nn.Linear
+    w2: nn.Linear
+    w3: nn.Linear
+
+
+class Block(Protocol):
+    """A `ZImageTransformerBlock`; one of the context refiner has no `adaLN_modulation`."""
+
+    attention: Attention
+    feed_forward: FeedForward
+    attention_norm1: nn.Module
+    attention_norm2: nn.Module
+    ffn_norm1: nn.Module
+    ffn_norm2: nn.Module
+    modulation: bool
+    adaLN_modulation: Sequence[nn.Linear]  # noqa: N815 - diffusers' name
 
 
 class TransformerConfig(Protocol):
@@ -17,6 +52,9 @@ class TransformerConfig(Protocol):
 
     in_channels: int
     cap_feat_dim: int
+    siglip_feat_dim: int | None
+    rope_theta: float
+    axes_dims: list[int]
     axes_lens: list[int]
 
 
@@ -24,6 +62,17 @@ class Transformer(ModelPart, Protocol):
     """A `ZImageTransformer2DModel`."""
 
     config: TransformerConfig
+    t_scale: float
+    t_embedder: nn.Module
+    cap_embedder: nn.Module
+    cap_pad_token: Tensor
+    x_pad_token: Tensor
+    all_x_embedder: Mapping[str, nn.Module]
+    all_final_layer: Mapping[str, nn.Module]
+    noise_refiner: Sequence[Block]
+    context_refiner: Sequence[Block]
+    layers: Sequence[Block]
+    parameters: Any
     __call__: Callable[..., Any]
 
 

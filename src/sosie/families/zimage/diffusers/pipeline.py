@@ -22,12 +22,14 @@ from sosie.diffusion.offload import device_of, place, to_main_memory
 from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
 from sosie.families.zimage.diffusers.denoise import Guidance, Velocity
+from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
 from sosie.families.zimage.diffusers.load import Files, load_parts
 from sosie.families.zimage.diffusers.loras import Loras
 from sosie.families.zimage.diffusers.parts import Parts
 from sosie.families.zimage.diffusers.text import encode
 from sosie.families.zimage.diffusers.weights import part_sizes
 from sosie.families.zimage.memory import estimates, needs_of
+from sosie.files.cache import cache_folder
 
 if TYPE_CHECKING:
     from sosie.diffusion.canvas import Canvas
@@ -48,6 +50,13 @@ class Model:
     loras: Loras
     texts: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     placed: Mode | None = None
+    fast: FastTransformer | None = None
+
+    def restore(self) -> None:
+        """Takes away what was made fast, and where the weights were placed: they are about to move or to change."""
+        if self.fast is not None:
+            self.fast.restore()
+        self.fast = self.placed = None
 
 
 class Pipelines:
@@ -55,6 +64,7 @@ class Pipelines:
 
     def __init__(self, device: str, settings: Settings) -> None:
         self._device = device
+        self._settings = settings
         self._paths: Mapping[str, Path] = {}
         self._memory = MemoryMode(device, settings.memory, self._estimates)
         self._model: Model | None = None
@@ -73,7 +83,8 @@ class Pipelines:
         levels = flow_levels(sampler, parts.shift, 1.0 if canvas.under is None else sampler.denoise)
         shape = (1, parts.transformer.config.in_channels, canvas.height // 8, canvas.width // 8)
         latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(given.seed)).to(self._device)
-        velocity = Velocity(parts.transformer, self._guidance(model, given), device_of(parts.transformer))
+        guidance, device = self._guidance(model, given), device_of(parts.transformer)
+        velocity = Velocity(parts.transformer, guidance, device, model.fast)
         freed: Freed | None = None
         if canvas.under is not None:
             under = encode_image(parts.vae, canvas.under).to(self._device, torch.float32)
@@ -105,7 +116,7 @@ class Pipelines:
         if model is None or self._device == "cpu":
             return
         model.texts.clear()
-        model.placed = None
+        model.restore()
         to_main_memory(model.parts)
         torch.cuda.empty_cache()
 
@@ -113,6 +124,7 @@ class Pipelines:
         """Frees the weights."""
         if self._model is None:
             return
+        self._model.restore()
         self._model = None
         gc.collect()
         if self._device != "cpu":
@@ -125,8 +137,12 @@ class Pipelines:
         model = self._loaded(stage, given.paths, mode)
         model.loras.set(stage.loras, given.paths)
         if mode is not None and model.placed != mode:
+            model.restore()
             place(model.parts, mode, self._device)
             model.placed = mode
+            levers = Levers(compile=self._settings.compile)
+            if mode in ("full", "tiled") and not why_not(parts := model.parts.transformer, levers):
+                model.fast = FastTransformer(parts, levers, cache_folder() / "compiled")
         return model
 
     def _loaded(self, stage: Stage, paths: Mapping[str, Path], mode: Mode | None) -> Model:

@@ -10,21 +10,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sosie.core.errors import EngineError
 from sosie.diffusion.cuda_graph import Replay, Tensors
 from sosie.families.zimage.diffusers.fast.computing import run_block
-from sosie.families.zimage.diffusers.fast.weights import StockBlock, block_of, separate
+from sosie.families.zimage.diffusers.fast.weights import block_of, separate
+from sosie.families.zimage.diffusers.parts import Transformer
 
 MULTIPLE = 32
 """Captions and pictures are padded to a multiple of so many tokens."""
@@ -37,26 +38,6 @@ TABLES = 8
 
 SHAPES = 64
 """Shapes that may be compiled in one process before Inductor gives up."""
-
-
-class Transformer(Protocol):
-    """What is used of a `ZImageTransformer2DModel`."""
-
-    dtype: torch.dtype
-    device: torch.device
-    config: Any
-    t_scale: float
-    t_embedder: nn.Module
-    cap_embedder: nn.Module
-    cap_pad_token: Tensor
-    x_pad_token: Tensor
-    all_x_embedder: Mapping[str, nn.Module]
-    all_final_layer: Mapping[str, nn.Module]
-    noise_refiner: Sequence[StockBlock]
-    context_refiner: Sequence[StockBlock]
-    layers: Sequence[StockBlock]
-    parameters: Any
-    modules: Any
 
 
 @dataclass(frozen=True)
@@ -155,6 +136,8 @@ def why_not(model: Transformer, levers: Levers = Levers()) -> str:
         return f"products in fp8 give bf16, and it computes in {model.dtype}"
     if any(hasattr(module, "base_layer") for module in model.modules()):
         return "it has LoRA layers beside its weights; merged into them they would not stand in the way"
+    if any(type(module).__name__ == "PackedLinear" for module in model.modules()):
+        return "its weights stay packed"
     if model.config.siglip_feat_dim is not None:
         return "it reads reference tokens"
     return "" if PATCH in model.all_x_embedder else f"it has no patches of {PATCH}"
@@ -189,7 +172,7 @@ def _positions(caption: int, height: int, width: int) -> Tensor:
 def _turns(model: Transformer, positions: Tensor) -> tuple[Tensor, Tensor]:
     """Cosines and sines [n, 1, head / 2] of positions [n, 3]."""
     angles: list[Tensor] = []
-    for axis, size in enumerate(cast("Sequence[int]", model.config.axes_dims)):
+    for axis, size in enumerate(model.config.axes_dims):
         speeds = 1.0 / (model.config.rope_theta ** (torch.arange(0, size, 2, dtype=torch.float64) / size))
         angles.append(torch.outer(positions[:, axis].double(), speeds).float())
     angle = torch.cat(angles, dim=1)

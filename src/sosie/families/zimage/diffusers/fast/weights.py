@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from sosie.families.zimage.diffusers import parts
+
 LARGEST = 448.0
 """The largest number of float8 e4m3 (arXiv:2209.05433)."""
-
-
-class Attention(Protocol):
-    """diffusers' `Attention` as Z-Image sets it up: no biases, norms of queries and keys."""
-
-    to_q: nn.Linear
-    to_k: nn.Linear
-    to_v: nn.Linear
-    to_out: Sequence[nn.Linear]
-    norm_q: nn.Module
-    norm_k: nn.Module
-    heads: int
-
-
-class FeedForward(Protocol):
-    """A gated feed-forward layer."""
-
-    w1: nn.Linear
-    w2: nn.Linear
-    w3: nn.Linear
-
-
-class StockBlock(Protocol):
-    """diffusers' `ZImageTransformerBlock`; blocks of the context refiner have no `adaLN_modulation`."""
-
-    attention: Attention
-    feed_forward: FeedForward
-    attention_norm1: nn.Module
-    attention_norm2: nn.Module
-    ffn_norm1: nn.Module
-    ffn_norm2: nn.Module
-    modulation: bool
-    adaLN_modulation: Sequence[nn.Linear]  # noqa: N815 - diffusers' name
 
 
 class Fp8Weight(NamedTuple):
@@ -83,7 +52,7 @@ class Block(NamedTuple):
     modulation: Modulation | None
 
 
-def block_of(stock: StockBlock, *, fp8: bool = False) -> Block:
+def block_of(stock: parts.Block, *, fp8: bool = False) -> Block:
     """A block's weights, joined; the stock layers' become views of them, so nothing is held twice.
 
     With `fp8` the four large products get matrices of their own.
@@ -107,7 +76,7 @@ def block_of(stock: StockBlock, *, fp8: bool = False) -> Block:
     )
 
 
-def separate(stock: StockBlock) -> None:
+def separate(stock: parts.Block) -> None:
     """Weights of their own again, where they are views of a joined one."""
     attention, feed = stock.attention, stock.feed_forward
     for layer in (attention.to_q, attention.to_k, attention.to_v, feed.w1, feed.w3):
