@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from header_files import model
 from json_lines import lines
 
 from sosie.api import needs
@@ -234,6 +235,21 @@ def test_a_small_model_is_not_said_to_need_what_its_family_does(tmp_path: Path) 
     assert needs_of(workspace, tiny, Purpose()).vram_mib == 8 * GB // 2**20
     guided = Recipe("t", (Stage("generate", "sdxl", "tiny", guides=(Guide("faceid", "tiny", "tiny"),)),), "", 9, 9)
     assert needs_of(workspace, guided, Purpose()).vram_mib == (14 * GB) // 2**20
+
+
+@pytest.mark.parametrize(
+    ("fixture", "least", "highest"),
+    [("zimage-single", 13.0, 13.0), ("zimage-fp8-scaled", 8.0, 10.0), ("zimage-dfloat11", 13.0, 13.0)],
+)
+def test_a_packed_file_needs_the_card_that_its_bytes_need(
+    tmp_path: Path, fixture: str, least: float, highest: float
+) -> None:
+    workspace = Workspace(tmp_path, Config())
+    model(tmp_path / "models" / "z.safetensors", fixture)
+    model(tmp_path / "models" / "qwen_3_4b.safetensors", "qwen3-4b")
+    recipe = Recipe("t", (Stage("generate", "zimage", "z", text_encoder="qwen_3_4b"),), "{prompt}", 1024, 1024)
+    found = needs_of(workspace, recipe, Purpose()).vram_mib * 2**20
+    assert least * GB - 2**20 <= found <= highest * GB
 
 
 def test_the_stages_of_a_hybrid_run_one_after_another(tmp_path: Path) -> None:

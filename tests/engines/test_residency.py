@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from header_files import model
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -178,3 +179,13 @@ def test_what_a_family_needs_is_its_figure_within_what_its_files_have(
         (folder / "weights").write_bytes(bytes(size))
         assert needed("body", planned(), {"b": folder}) == wanted
     assert needed("body", planned(), {}) == 1000
+
+
+def test_a_file_that_does_not_stay_packed_needs_what_it_becomes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sosie.engines.residency.figures_of", lambda _: Figures(memory=1000))
+    stays = model(tmp_path / "fp8.safetensors", "zimage-fp8-scaled")
+    unpacked = model(tmp_path / "df11.safetensors", "zimage-dfloat11")
+    assert needed("body", planned(), {"b": stays}) == stays.stat().st_size
+    assert 12.3e9 < needed("body", planned(), {"b": unpacked}) < 12.4e9 < 1.5 * unpacked.stat().st_size

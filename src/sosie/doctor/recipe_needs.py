@@ -26,6 +26,8 @@ from sosie.doctor.disk import (
 from sosie.doctor.machine import Dtype, Needs
 from sosie.doctor.training import check_training
 from sosie.families import figures_of
+from sosie.families.contract.figures import Drawing
+from sosie.files.model_file import Known, ModelFile
 from sosie.workspace.bill import Bill
 
 Precision = Literal["", "bf16", "fp16", "fp32", "fp8"]
@@ -92,7 +94,7 @@ def needs_of(recipe: Recipe, bill: Bill, purpose: Purpose) -> Needs:
     sizes = [file.bytes for file in disk_files(bill)]
     known = [size for size in sizes if size is not None]
     whole = len(known) == len(sizes)
-    vram = max((_vram(stage, purpose) for stage in stages), default=0)
+    vram = max((_vram(recipe, stage, purpose, bill) for stage in stages), default=0)
     largest = max(known, default=0)
     if purpose.training:
         vram = _vram_training(recipe, purpose, sum(known) if whole else None)
@@ -146,7 +148,7 @@ def _vram_training(recipe: Recipe, purpose: Purpose, size: int | None) -> int:
     return min(needed, WORKING + round(needed * 2 * size / figures.largest_file))
 
 
-def _vram(stage: Stage, purpose: Purpose) -> int:
+def _vram(recipe: Recipe, stage: Stage, purpose: Purpose, bill: Bill) -> int:
     """Bytes of the card's memory to make images; 0 for families without a figure."""
     figures = figures_of(stage.family)
     needed = figures.memory or 0
@@ -154,8 +156,21 @@ def _vram(stage: Stage, purpose: Purpose) -> int:
         needed = figures.memory_guided or needed
     if purpose.precision == "fp8":
         return figures.memory_fp8 or needed
-    wide = (purpose.precision or stage.precision) == "fp32"
-    return needed * 2 if wide else needed
+    if (purpose.precision or stage.precision) == "fp32":
+        return needed * 2
+    files = _known_files(stage, bill)
+    if figures.estimate_drawing is None or "model" not in files:
+        return needed
+    rows = 2 if stage.sampler.cfg > 1 else 1
+    return min(needed, figures.estimate_drawing(Drawing(files, recipe.width, recipe.height, rows)))
+
+
+def _known_files(stage: Stage, bill: Bill) -> dict[str, ModelFile]:
+    """The stage's models by the stage's names for them, as far as they are here and known."""
+    named = {"model": stage.model, "text_encoder": stage.text_encoder, "vae": stage.vae}
+    placed = {place: bill[name] for place, name in named.items() if name}
+    identified = {place: entry.contents.identity for place, entry in placed.items() if entry.path is not None}
+    return {place: answer.model for place, answer in identified.items() if isinstance(answer, Known)}
 
 
 def _dtype(stages: tuple[Stage, ...], purpose: Purpose) -> Dtype:

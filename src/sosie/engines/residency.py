@@ -17,8 +17,10 @@ from typing import Literal, Protocol
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.plan import asset_names
-from sosie.families import figures_of
+from sosie.families import families, figures_of
 from sosie.families.contract.draws import Runner, StageOutput
+from sosie.files.model_file import Known, identify
+from sosie.files.storage import in_memory
 from sosie.machines.memory import available_memory
 
 E029 = Rule("SOS-E029", "info", "Models take turns on the GPU")
@@ -199,8 +201,17 @@ def needed(family: str, plan: Plan, paths: Mapping[str, Path]) -> int:
     figures = figures_of(family)
     guided = any(stage.guides for stage in stages)
     known = (figures.memory_guided if guided else None) or figures.memory or 0
-    files = sum(_size(paths[name]) for name in asset_names(stages) if name in paths)
+    files = sum(_loaded(paths[name]) for name in asset_names(stages) if name in paths)
     return max(files, min(known, 2 * files)) if files else known
+
+
+def _loaded(path: Path) -> int:
+    """Bytes of a file or folder, or of what its weights become where they do not stay packed."""
+    size = _size(path)
+    answer = identify(path, families()) if path.is_file() else None
+    if not isinstance(answer, Known):
+        return size
+    return max(size, in_memory(answer.model.storage, answer.model.parameters, size))
 
 
 def _size(path: Path) -> int:

@@ -145,6 +145,16 @@ def unreadable(name: str) -> Unreadable | None:
     return Unreadable(UNREAD[kind], f"pip install 'sosie[{extra}]'" if extra else "")
 
 
+def in_memory(name: str, parameters: int, size: int) -> int:
+    """Bytes that a file's weights take once loaded to be computed with in 16 bits, where packed ones stay as they are.
+
+    `size` is the file's. What is unpacked (DFloat11, rotated int8, NVFP4) or plain has 2 bytes a number.
+    """
+    plain_gguf = name.removeprefix("gguf-") in ("F16", "BF16", "F32")
+    kept = name.startswith(("fp8", "int8", "gguf-")) and not name.endswith("-convrot") and not plain_gguf
+    return size if kept else 2 * parameters
+
+
 def way_out(found: Unreadable, plain_file: str = "") -> str:
     """What to do about a storage that is not read, as a hint; `plain_file` is the published file in bf16."""
     instead = f"take {plain_file or 'the file in bf16'} instead"

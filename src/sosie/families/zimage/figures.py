@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sosie.families.contract.figures import GB, FailingPrecision, Figures
+from sosie.families.zimage.memory import drawing_peak
 
 FIGURES = Figures(
     files=20_600_000_000,  # with encoder and VAE
@@ -10,6 +11,7 @@ FIGURES = Figures(
     lora_rank=5_312_500,  # 85.03 million numbers at rank 32 (layers only, bf16)
     memory=13 * GB,  # at its peak; 21 to 23 GB with all parts resident
     memory_fp8=8 * GB,  # 8 to 10 GB
+    estimate_drawing=drawing_peak,  # by how the files are stored: fp8 and GGUF stay packed
     memory_training=12 * GB,  # at 768 px; 20 GB in bf16 with two images at once
     precision="bf16",
     fails=(

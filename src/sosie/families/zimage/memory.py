@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 from sosie.core import Plan, Stage
 from sosie.diffusion.memory import CONTEXT, GB, MODES, TILE, Estimate, Mode
+from sosie.families.contract.figures import Drawing
+from sosie.files.storage import in_memory
 
 PARAMETERS: Mapping[str, int] = {"transformer": 6_154_908_736, "text_encoder": 4_022_468_096, "vae": 83_819_683}
 """Parameters of the parts at Z-Image's size."""
@@ -81,6 +83,19 @@ def needs_of(plan: Plan, sizes: Mapping[str, PartSize] = SIZES) -> ImageNeeds:
     stages = tuple(stage for stage in plan.stages if stage.family == "zimage")
     fp32 = any(stage.precision == "fp32" for stage in stages)
     return ImageNeeds(tuple(_work(stage, plan) for stage in stages), 4 if fp32 else 2, sizes)
+
+
+def drawing_peak(drawing: Drawing) -> int:
+    """Bytes of a GPU that a stage takes in mode `offload`; a file of several parts counts as the published ones."""
+    held = {"transformer": drawing.files.get("model"), "text_encoder": drawing.files.get("text_encoder")}
+    sizes = dict(SIZES)
+    for part, role in (("transformer", "denoiser"), ("text_encoder", "text-encoder")):
+        file = held[part]
+        if file is not None and file.role == role:
+            loaded = in_memory(file.storage, file.parameters, file.bytes)
+            sizes[part] = PartSize(loaded, round(CAST * file.parameters), loaded < 2 * file.parameters)
+    work = Work("generate", drawing.width, drawing.height, drawing.rows)
+    return _estimate(ImageNeeds((work,), 2, sizes), "offload").peak
 
 
 def _work(stage: Stage, plan: Plan) -> Work:
