@@ -227,8 +227,7 @@ def _choose(slots: Sequence[Slot], entry: Resolved, given: _Given) -> _Choice:
         wrong = next((one.message for one in file.findings if one.severity == "error"), f"{file.path} is {file.what}")
         if name in given.configured:
             return _Choice(wrong=wrong)
-    fitting = [file for file in given.found if all(fits(slot, file) for slot in slots)]
-    best = choose(slots[0], fitting, given.sizes.get(name, 0))
+    best = choose(slots, given.found, given.sizes.get(name, 0))
     if len(best) == 1 and is_told(slots[0], best[0]):
         return _Choice(best[0].path, best[0].path)
     return _Choice(several=tuple(file.path for file in best), wrong=wrong)

@@ -120,8 +120,9 @@ def _say_recipe(recipe: AddedRecipe, output: Output) -> None:
     if recipe.missing:
         output.say(f"  missing: {', '.join(recipe.missing)} (sosie model fetch {recipe.recipe})")
     for name, paths in recipe.unclear.items():
-        many = "several would do" if paths[1:] else "one may do, and its header does not tell whether it does,"
-        output.say(f"  {many} for '{name}': {', '.join(map(str, paths))}")
+        listed = ", ".join(map(str, paths))
+        may = f"could be any of {listed}" if paths[1:] else f"may be {listed}: no header tells which variant it is"
+        output.say(f"  '{name}' {may}")
         output.say(f'    hint: --use "{name}={next(iter(paths))}"')
     for name, why in recipe.wrong.items():
         output.say(f"  '{name}' is no file that suits: {why}")

@@ -7,7 +7,7 @@ give: what the doctor says of a finished recipe decides here, too.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -116,17 +116,19 @@ def is_told(slot: Slot, file: FoundFile) -> bool:
     return _variants(slot, file) == "same" or slot.alike(file.path) > 0
 
 
-def choose(slot: Slot, files: Iterable[FoundFile], size: int = 0) -> tuple[FoundFile, ...]:
-    """The files that fill a slot: one, several among which only a person can choose, or none.
+def choose(slots: Sequence[Slot], files: Sequence[FoundFile], size: int = 0) -> tuple[FoundFile, ...]:
+    """The files that fill slots of one name: one, several among which only a person can choose, or none.
 
-    Of those that fit, the ones that are called most like the slot's file count, then those of exactly `size` bytes (0:
-    not known).
+    Of those that fit all of them, the ones that are called most like the slots' file count, then those of exactly
+    `size` bytes (0: not known).
     """
-    fitting = [file for file in files if fits(slot, file)]
+    slot = slots[0]
+    sized = {file.path for file in files if size and file.path.is_file() and file.path.stat().st_size == size}
+    asked = [file for file in files if not slot.by_name or file.path in sized or slot.alike(file.path)]
+    fitting = [file for file in asked if all(fits(one, file) for one in slots)]
     alike = max((slot.alike(file.path) for file in fitting), default=0)
     named = [file for file in fitting if alike and slot.alike(file.path) == alike]
-    sized = [file for file in fitting if size and file.path.is_file() and file.path.stat().st_size == size]
-    return tuple(named or sized or ([] if slot.by_name else fitting))
+    return tuple(named or [file for file in fitting if file.path in sized] or fitting)
 
 
 def _findings(slot: Slot, part: PlacedFile | None) -> list[Finding]:
