@@ -21,6 +21,9 @@ from torch import Generator, Tensor
 ALONG_A_PATH = ("dpmpp_sde", "dpmpp_2m_sde")
 """Samplers whose noise lies on one Brownian path."""
 
+_DIGITS = 6
+"""Of torchsde's levels, by its tolerance of 1e-6."""
+
 _sde: Any = scheduling_dpmsolver_sde
 
 
@@ -38,10 +41,12 @@ def step_generator(seed: int, device: torch.device | str) -> Generator:
 def path_noise(seed: int, shape: Sequence[int], sigmas: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
     """A function (level, next level) -> noise of unit variance along one path over all `sigmas`: float32, CPU."""
     levels = sigmas[sigmas > 0].float().cpu()
-    lowest, highest = levels.min(), levels.max()
-    path: Any = _sde.BrownianTreeNoiseSampler(torch.empty(tuple(shape)), lowest, highest, seed)
+    tree: Any = _sde.BatchedBrownianTree(torch.empty(tuple(shape)), levels.min(), levels.max(), seed)
+    # The tree rounds its ends, and would warn of a step beyond them before it takes them.
+    lowest, highest = (round(float(level), _DIGITS) for level in (levels.min(), levels.max()))
 
     def noise(sigma: Tensor, after: Tensor) -> Tensor:
-        return path(*(level.float().cpu().clamp(lowest, highest) for level in (sigma, after)))
+        ends = [float(level) for level in (sigma, after)]
+        return tree(*(min(max(end, lowest), highest) for end in ends)) / abs(ends[1] - ends[0]) ** 0.5
 
     return noise

@@ -56,14 +56,14 @@ class FlowLevels:
         return first if first < 1 else float(shifted(_NEARLY_ALL, self.shift))
 
 
-def shifted(share: Any, shift: float) -> Any:
+def shifted(share: Any, shift: Any) -> Any:
     """s(u) of a share u of the schedule, 0 to 1, as a number or an array (Esser et al. 2024, eq. 23)."""
     return share if shift == 1 else shift * share / (1 + (shift - 1) * share)
 
 
 def trained_levels(shift: float) -> Levels:
     """The levels of training, ascending, float32 [1000]."""
-    return shifted(np.arange(1, TRAINED + 1) / TRAINED, shift).astype(np.float32)
+    return _shifted(np.arange(1, TRAINED + 1, dtype=np.float32) / np.float32(TRAINED), shift)
 
 
 def flow_levels(sampler: Sampler, shift: float, denoise: float = 1.0) -> FlowLevels:
@@ -94,8 +94,21 @@ def schedule_levels(schedule: Schedule, steps: int, shift: float) -> Levels:
         places = np.rint(beta.ppf(1 - np.linspace(0, 1, steps, endpoint=False), _BETA, _BETA) * (TRAINED - 1))
         chosen = trained[np.unique(places.astype(int))[::-1]]
     elif schedule == "model":
-        chosen = shifted(np.linspace(1, 1 / steps, steps), shift)
+        chosen = _shifted(_even(1 / steps, steps), shift)
     else:
         more = schedule == "sgm_uniform"
-        chosen = shifted(np.linspace(1, float(trained[0]), steps + more)[:steps], shift)
-    return np.append(chosen, 0).astype(np.float32)
+        chosen = _shifted(_even(trained[0], steps + more)[:steps], shift)
+    return np.append(chosen, np.float32(0))
+
+
+def _shifted(share: Levels, shift: float) -> Levels:
+    """`shifted` as ComfyUI rounds it: a Brownian path, rough at any scale, tells levels apart by their last digit."""
+    return np.minimum(np.asarray(shifted(share, np.float32(shift)), dtype=np.float32), np.float32(1))
+
+
+def _even(last: float | np.float32, count: int) -> Levels:
+    """Equal steps from 1 to `last` as torch rounds them: the nearer end counts."""
+    end, places = np.float32(last), np.arange(count)
+    step = float((end - np.float32(1)) / np.float32(max(1, count - 1)))
+    rising, falling = 1 + step * places, float(end) - step * places[::-1]
+    return np.where(places < count // 2, rising, falling).astype(np.float32) if count > 1 else np.ones(1, np.float32)
