@@ -142,6 +142,25 @@ def test_zimage_is_shown_references_by_the_node_of_omni_as_many_as_it_takes() ->
     assert graph[drawn["negative"][0]]["class_type"] == "CLIPTextEncode"
 
 
+def test_a_pose_is_a_patch_on_zimages_model_and_its_picture_is_uploaded(tmp_path: Path) -> None:
+    recipe = shipped("zimage-turbo")
+    guide = Guide("control", "Z-Image-Turbo-Fun-Controlnet-Union", scale=0.7, picture="my pose")
+    of = planned(replace(recipe, stages=(replace(recipe.stages[0], guides=(guide,)),)))
+    (graph,) = drafts(of)
+    patch = only(graph, "QwenImageDiffsynthControlnet")
+    assert (patch["strength"], graph[patch["model"][0]]["class_type"]) == (0.7, "ModelSamplingAuraFlow")
+    assert graph[only(graph, "KSampler")["model"][0]]["class_type"] == "QwenImageDiffsynthControlnet"
+    assert only(graph, "ModelPatchLoader") == {"name": "Z-Image-Turbo-Fun-Controlnet-Union.safetensors"}
+    assert "my pose" not in json.dumps(graph)
+    Image.new("RGB", (30, 40), (255, 0, 0)).save(tmp_path / "pose.png")
+    (step,) = compiler(paths={"my pose": tmp_path / "pose.png"})(of).steps
+    assert step.compile is not None
+    compiled = step.compile(None)
+    assert isinstance(compiled, CompiledGraph)
+    (upload,) = compiled.uploads
+    assert opened(upload).size == (1024, 1024)
+
+
 def test_sdxl_instantid_is_three_graphs_faceid_then_the_face_then_the_upscale() -> None:
     body, face, large = drafts(planned(shipped("sdxl-instantid")))
     adapter = only(body, "IPAdapterFaceID")

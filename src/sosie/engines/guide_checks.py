@@ -17,6 +17,7 @@ E030 = Rule("SOS-E030", "error", "A guide cannot act in this process")
 
 E032 = Rule("SOS-E032", "error", "A guide does not take a setting")
 E033 = Rule("SOS-E033", "error", "Guidance cannot be switched off for a part of the steps here")
+E034 = Rule("SOS-E034", "error", "A guide does not act in a stage of this kind")
 
 FIELDS = {"keypoints": "[stages.guides.keypoints]"}
 
@@ -24,7 +25,7 @@ Where = Literal["in process", "in graphs"]
 
 
 def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
-    """SOS-E008, E012, E013, E030, E032 and E033, from the plan alone."""
+    """SOS-E008, E012, E013, E030 and E032 to E034, from the plan alone."""
     family = family_of(stage.family)
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
@@ -34,7 +35,10 @@ def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
             wrong += _in_graphs(guide, kind, family.guides, family.title)
         else:
             wrong += _in_process(guide, kind, family.guides, family.title)
-        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind)]
+        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind, where)]
+        if kind and kind.stages and stage.kind not in kind.stages:
+            acts = " and ".join(kind.stages)
+            wrong.append((E034, f"guide '{guide.kind}' acts in stages {acts}, not in '{stage.kind}'"))
     sampler = stage.sampler
     if not sampler.guides_always and (where == "in graphs" or not family.partners.switches_cfg):
         place = "ComfyUI's samplers" if where == "in graphs" else f"{family.title} in this process"
@@ -78,11 +82,12 @@ def _incomplete(guide: Guide, kind: GuideKind | None) -> Iterator[tuple[Rule, st
             yield E008, f"guide '{guide.kind}' has no {FIELDS.get(need, need)}; expected {what}"
 
 
-def _too_much(guide: Guide, kind: GuideKind | None) -> Iterator[tuple[Rule, str]]:
+def _too_much(guide: Guide, kind: GuideKind | None, where: Where) -> Iterator[tuple[Rule, str]]:
     """What the entry says and the kind does not look at."""
     if kind is None:
         return
-    if not kind.spans and (guide.start, guide.end) != (0, 1):
-        yield E032, f"guide '{guide.kind}' acts in every step; expected start = 0 and end = 1"
+    if (guide.start, guide.end) != (0, 1) and not (kind.spans and where == "in process"):
+        place = " on ComfyUI" if kind.spans else ""
+        yield E032, f"guide '{guide.kind}' acts in every step{place}; expected start = 0 and end = 1"
     if guide.picture and "picture" not in kind.needs:
         yield E032, f"guide '{guide.kind}' is given no picture; expected no picture = '{guide.picture}'"

@@ -17,7 +17,7 @@ from sosie.core.errors import NotFoundError, UsageError
 from sosie.core.finding import Rule, has_errors
 from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, from_built, png
 from sosie.engines.guide_checks import check_guides
-from sosie.families import families, grapher_of
+from sosie.families import families, grapher_of, guides_of
 from sosie.families.contract.draws import Faces, StageInput, StageOutput
 from sosie.families.contract.graphs import DrawsFaces, DrawsTiles, GraphChoices, GraphStage, Prepared
 from sosie.graph import Graph
@@ -216,9 +216,23 @@ class _Work:
             return prepared
         portraits = self.supplies.portraits(self.plan) if any(stage.guides for stage in self._stages) else ()
         pictures = {f"reference {number}": picture for number, picture in enumerate(portraits, 1)}
+        pictures |= self._guiding()
         built = draw_part(self.plan, self.part, self.supplies.called, self.choices, len(portraits))
         compiled = self._compiled(built, {**pictures, **prepared.pictures})
         return replace(compiled, finish=prepared.finish)
+
+    def _guiding(self) -> dict[str, Image]:
+        """The pictures that guides bring of their own."""
+        found: dict[str, Image] = {}
+        size = self.part.size
+        for stage in self._stages:
+            known = guides_of(stage.family)
+            for guide in stage.guides:
+                kind = known.kind(guide.kind)
+                if kind is not None and kind.in_graphs is not None and kind.in_graphs.pictures is not None:
+                    found |= kind.in_graphs.pictures(guide, self.supplies.paths, size)
+            size = _after(stage, size)
+        return found
 
     def _compiled(self, built: BuiltGraph, pictures: Mapping[str, Image] | None = None) -> CompiledGraph:
         needed = {picture.what for picture in built.pictures.values()}

@@ -29,6 +29,8 @@ from sosie.graph.guides import GuideNode
 from sosie.graph.nodes import NodePack
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image
@@ -147,11 +149,14 @@ class InGraphs:
     """How a guide is drawn as nodes of ComfyUI.
 
     `files` are what its nodes load; `draw` adds them, and returns what the sampler now draws with. A node measures
-    faces by the encoder of `GuideKind.pack`, and takes no other.
+    faces by the encoder of `GuideKind.pack`, and takes no other. `pictures` makes what else is uploaded, by what it is
+    called in the graph, from the plan's local files and the size (width, height) of what is drawn; it may raise
+    `SosieError`.
     """
 
     files: Callable[[Guide], tuple[WantedFile, ...]]
     draw: Callable[[Builder, GuideStage, Scene], Scene]
+    pictures: Callable[[Guide, Mapping[str, Path], tuple[int, int]], Mapping[str, Image]] | None = None
 
 
 POINTS = "key points"
@@ -166,7 +171,8 @@ class GuideKind:
     its place. `encoder` is the face encoder that it was trained with and `pack` InsightFace's pack that brings it
     (empty: it looks at images); it is fed the embedding scaled to length 1, or as the encoder gives it if it is `raw`.
     `needs` are the fields that its entry in a recipe must fill, each with what belongs there. One that `spans` acts in
-    a part of the steps, from `start` to `end`, where its entry says so.
+    a part of the steps, from `start` to `end`, where its entry says so; in graphs none does. It acts in stages of the
+    kinds `stages` (empty: in all).
 
     `in_process` and `in_graphs` run it; without both it is known from graphs of ComfyUI alone. `nodes` are the classes
     by which it is found in users' graphs, `packs` those that its own graphs use and Sosie does not know otherwise, and
@@ -181,6 +187,7 @@ class GuideKind:
     pack: str = ""
     raw: bool = False
     spans: bool = False
+    stages: tuple[str, ...] = ()
     needs: Mapping[Need, str] = field(default_factory=lambda: MappingProxyType({}))
     in_process: InProcess | None = None
     in_graphs: InGraphs | None = None

@@ -51,6 +51,12 @@ def plain_size(parameters: int, number: int = 2) -> PartSize:
     return PartSize(number * parameters, round(CAST * parameters))
 
 
+def with_nets(sizes: Mapping[str, PartSize], numbers: int) -> Mapping[str, PartSize]:
+    """The sizes where ControlNets of so many numbers work beside the transformer."""
+    own, net = sizes["transformer"], plain_size(numbers)
+    return {**sizes, "transformer": PartSize(own.bytes + net.bytes, own.in_8_bits + net.in_8_bits, own.packed)}
+
+
 SIZES: Mapping[str, PartSize] = {part: plain_size(count) for part, count in PARAMETERS.items()}
 
 

@@ -26,4 +26,5 @@ PARTNERS = Partners(
     left_shift=1.73,
     shift_node="ModelSamplingAuraFlow",
     called="zimage",
+    switches_cfg=True,
 )

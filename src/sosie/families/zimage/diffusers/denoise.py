@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sosie.families.zimage.diffusers.controlnet import Acting
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer
 from sosie.families.zimage.diffusers.parts import Transformer
 from sosie.families.zimage.diffusers.text import PADDED
@@ -15,16 +17,24 @@ from sosie.families.zimage.diffusers.text import PADDED
 
 @dataclass(frozen=True, eq=False)
 class Guidance:
-    """The prompt's states [tokens, width], the negative one's, and the scale; without guidance `negative` is None."""
+    """The prompt's states [tokens, width], the negative one's, and the scale; without guidance `negative` is None.
+
+    `acts` says at which noise levels there is guidance.
+    """
 
     prompt: Tensor
     negative: Tensor | None
     scale: float
+    acts: Callable[[float], bool] = lambda _: True
 
     @property
     def texts(self) -> list[Tensor]:
         """What the transformer is asked with, the prompt first."""
         return [self.prompt] if self.negative is None else [self.prompt, self.negative]
+
+    def texts_at(self, sigma: float) -> list[Tensor]:
+        """The same at a noise level."""
+        return self.texts if self.acts(sigma) else [self.prompt]
 
 
 class Velocity:
@@ -32,12 +42,19 @@ class Velocity:
 
     With guidance it is negative + scale * (prompt - negative), so diffusers' `guidance_scale` is one less. Both texts
     go together if they are padded to the same length, else one after the other: never with an attention mask. A
-    transformer that was made `fast` is asked in its place, for one text at a time.
+    transformer that was made `fast` is asked in its place, for one text at a time; it takes no residuals, which
+    ControlNets add to the prompt's pass and to the negative one's.
     """
 
     def __init__(
-        self, transformer: Transformer, guidance: Guidance, device: torch.device, fast: FastTransformer | None = None
+        self,
+        transformer: Transformer,
+        guidance: Guidance,
+        device: torch.device,
+        fast: FastTransformer | None = None,
+        controls: Sequence[Acting] = (),
     ) -> None:
+        self._controls = controls
         self._transformer = transformer
         self._guidance = guidance
         self._device = device
@@ -47,7 +64,7 @@ class Velocity:
     def __call__(self, latents: Tensor, sigma: float) -> Tensor:
         """Of latents [1, c, h, w] with a share `sigma` of noise, 0 to 1."""
         guidance = self._guidance
-        texts = guidance.texts
+        texts = guidance.texts_at(sigma)
         if self._fast is None and len({_padded(text) for text in texts}) == 1:
             seen = self._ask(latents, sigma, texts)
         else:
@@ -65,8 +82,19 @@ class Velocity:
             (text,) = texts
             return [-self._fast.velocity(given, time, self._captions[id(text)]).float()[..., :height, :width]]
         frame = given[0].unsqueeze(1)  # [c, 1, h, w]: a film of one picture
-        made: list[Tensor] = self._transformer([frame] * len(texts), time, texts, return_dict=False)[0]
+        frames = [frame] * len(texts)
+        added = self._residuals(frames, time, texts, sigma)
+        named = {"controlnet_block_samples": added} if added else {}
+        made: list[Tensor] = self._transformer(frames, time, texts, return_dict=False, **named)[0]
         return [-one.float()[None, :, 0, :height, :width] for one in made]
+
+    def _residuals(self, frames: list[Tensor], time: Tensor, texts: list[Tensor], sigma: float) -> dict[int, Tensor]:
+        """What all ControlNets add, by layer."""
+        total: dict[int, Tensor] = {}
+        for control in self._controls:
+            for layer, one in control.residuals(self._transformer, frames, time, texts, sigma).items():
+                total[layer] = total[layer] + one if layer in total else one
+        return total
 
 
 def _padded(text: Tensor) -> int:

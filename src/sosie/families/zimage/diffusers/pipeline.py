@@ -21,6 +21,7 @@ from sosie.diffusion.memory import Estimate, MemoryMode, Mode
 from sosie.diffusion.offload import device_of, place, to_main_memory
 from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
+from sosie.families.zimage.diffusers.controlnet import Controls, between, numbers
 from sosie.families.zimage.diffusers.denoise import Guidance, Velocity
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
 from sosie.families.zimage.diffusers.load import Files, load_parts
@@ -28,7 +29,8 @@ from sosie.families.zimage.diffusers.loras import Loras
 from sosie.families.zimage.diffusers.parts import Parts
 from sosie.families.zimage.diffusers.text import encode
 from sosie.families.zimage.diffusers.weights import part_sizes
-from sosie.families.zimage.memory import estimates, needs_of
+from sosie.families.zimage.guides import control
+from sosie.families.zimage.memory import estimates, needs_of, with_nets
 from sosie.files.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class Model:
     parts: Parts
     loras: Loras
     texts: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    controls: Controls = field(default_factory=Controls)
     placed: Mode | None = None
     fast: FastTransformer | None = None
 
@@ -83,8 +86,9 @@ class Pipelines:
         levels = flow_levels(sampler, parts.shift, 1.0 if canvas.under is None else sampler.denoise)
         shape = (1, parts.transformer.config.in_channels, canvas.height // 8, canvas.width // 8)
         latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(given.seed)).to(self._device)
-        guidance, device = self._guidance(model, given), device_of(parts.transformer)
-        velocity = Velocity(parts.transformer, guidance, device, model.fast)
+        guidance, device = self._guidance(model, given, levels), device_of(parts.transformer)
+        controls = model.controls.acting(given, parts.vae, levels)
+        velocity = Velocity(parts.transformer, guidance, device, model.fast, controls)
         freed: Freed | None = None
         if canvas.under is not None:
             under = encode_image(parts.vae, canvas.under).to(self._device, torch.float32)
@@ -117,7 +121,7 @@ class Pipelines:
             return
         model.texts.clear()
         model.restore()
-        to_main_memory(model.parts)
+        to_main_memory(model.parts, model.controls.nets)
         torch.cuda.empty_cache()
 
     def close(self) -> None:
@@ -136,12 +140,14 @@ class Pipelines:
         mode = self._memory.mode(given.plan)
         model = self._loaded(stage, given.paths, mode)
         model.loras.set(stage.loras, given.paths)
-        if mode is not None and model.placed != mode:
+        others = model.controls.load(given, model.parts.transformer)
+        if mode is not None and (others or model.placed != mode):
             model.restore()
-            place(model.parts, mode, self._device)
+            place(model.parts, mode, self._device, model.controls.nets)
             model.placed = mode
             levers = Levers(compile=self._settings.compile)
-            if mode in ("full", "tiled") and not why_not(parts := model.parts.transformer, levers):
+            whole = mode in ("full", "tiled") and not model.controls.nets
+            if whole and not why_not(parts := model.parts.transformer, levers):
                 model.fast = FastTransformer(parts, levers, cache_folder() / "compiled")
         return model
 
@@ -156,10 +162,11 @@ class Pipelines:
             self._model = Model(key, parts, Loras(parts.transformer))
         return self._model
 
-    def _guidance(self, model: Model, given: StageInput) -> Guidance:
-        scale = given.stage.sampler.cfg
-        negative = self._text(model, plain(given.plan.negative_prompt)) if scale != 1 else None
-        return Guidance(self._text(model, given.words), negative, scale)
+    def _guidance(self, model: Model, given: StageInput, levels: FlowLevels) -> Guidance:
+        sampler = given.stage.sampler
+        negative = self._text(model, plain(given.plan.negative_prompt)) if sampler.cfg != 1 else None
+        acts = between(levels, sampler.cfg_start, sampler.cfg_end)
+        return Guidance(self._text(model, given.words), negative, sampler.cfg, acts)
 
     def _text(self, model: Model, text: str) -> Tensor:
         if text not in model.texts:
@@ -172,7 +179,9 @@ class Pipelines:
         stage = next(stage for stage in plan.stages if stage.family == "zimage")
         paths = self._paths
         files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
-        return estimates(needs_of(plan, part_sizes(files.transformer, files.text_encoder, files.vae, 2)))
+        sizes = part_sizes(files.transformer, files.text_encoder, files.vae, 2)
+        nets = {paths[guide.weights] for one in plan.stages for guide in one.guides if guide.kind == control.GUIDE.name}
+        return estimates(needs_of(plan, with_nets(sizes, sum(map(numbers, nets)))))
 
 
 TINY = 1e-6
