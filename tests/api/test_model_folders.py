@@ -165,6 +165,28 @@ def test_what_cannot_be_used_is_named_with_its_reason(sosie: Sosie, models: Path
         assert (done.code, why in done.err) == (2, True)
 
 
+@pytest.mark.local
+def test_a_pickle_fills_its_place_and_gives_it_to_the_safetensors_that_is_made_of_it(
+    sosie: Sosie, models: Path, place: Path
+) -> None:
+    import torch
+
+    name = "instantid:ip-adapter.safetensors"
+    pickled = models / "instantid" / "ip-adapter.bin"
+    (models / "instantid" / "ip-adapter.safetensors").unlink()
+    parts = {"latents": torch.ones(1, 16, 1280), "proj_in.weight": torch.ones(1280, 512)}
+    torch.save({"image_proj": parts, "ip_adapter": {"1.to_k_ip.weight": torch.ones(640, 2048)}}, pickled)
+    _, files, recipes, config = added(sosie, place, models)
+    assert recipes["sdxl-instantid"]["whole"]
+    assert config["models"][name] == str(pickled)
+    assert "SOS-K012" in [one["code"] for one in files["instantid/ip-adapter.bin"]["findings"]]
+    assert sosie("model", "convert", pickled, "--workspace", place).code == 0
+    config = added(sosie, place, models)[3]
+    assert config["models"] == {name: str(pickled.with_suffix(".safetensors"))}
+    assert open_workspace(place).config.models[name] == config["models"][name]
+    assert sosie("recipe", "check", "sdxl-instantid", "--workspace", place).code == 0
+
+
 def test_the_variant_of_one_model_is_said_as_before(sosie: Sosie, models: Path, place: Path) -> None:
     done = sosie("model", "add", models / PLAIN, "--variant", "Z-Image Base", "--workspace", place)
     assert done.code == 0

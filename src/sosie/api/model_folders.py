@@ -222,6 +222,14 @@ def _choose(slots: Sequence[Slot], entry: Resolved, given: _Given) -> _Choice:
         if given.root not in entry.path.parents:
             return _Choice(entry.path)  # of a package, or of another folder
         file = given.looked.get(entry.path) or look_at(entry.path, given.known)
+        plain = given.looked.get(entry.path.with_suffix(".safetensors"))
+        if (
+            name in given.configured
+            and plain is not None
+            and plain is not file
+            and all(fits(one, plain) for one in slots)
+        ):
+            return _Choice(plain.path, plain.path)  # what was a pickle when it was added
         if all(fits(slot, file) for slot in slots):
             return _Choice(entry.path)
         wrong = next((one.message for one in file.findings if one.severity == "error"), f"{file.path} is {file.what}")
