@@ -26,7 +26,13 @@ def command() -> None:
 @command.command("add")
 @click.argument("character")
 @click.argument("file")
-@click.option("--weight", type=float, default=0.7, show_default=True, help="How strongly it acts, -4 to 4; times a recipe's weight.")
+@click.option(
+    "--weight",
+    type=float,
+    default=0.7,
+    show_default=True,
+    help="How strongly it acts, -4 to 4; times a recipe's weight.",
+)
 @click.option(
     "--trigger", default="", help="The word it was trained on. Default: its metadata's, else the character's."
 )
