@@ -188,6 +188,38 @@ def test_a_lora_beside_fp8_does_what_it_does_to_the_numbers_and_leaves_no_trace(
     assert np.abs(with_lora.astype(int) - merged).max() <= 1
 
 
+@pytest.mark.parametrize("mode", ["tiled", "offload", "fp8", "sequential"])
+def test_packed_layers_go_where_a_memory_mode_wants_them_and_draw_the_same(
+    made: tiny.Made, tmp_path: Path, mode: Any
+) -> None:
+    import torch
+    from stored import fp8, save
+
+    from sosie.diffusion.offload import place
+    from sosie.diffusion.weights.layers import packed_layers
+    from sosie.families.zimage.diffusers.denoise import Guidance, Velocity
+    from sosie.families.zimage.diffusers.load import Files, load_parts
+    from sosie.families.zimage.diffusers.text import encode
+
+    whole = state(made.transformer)
+    held, _, _ = fp8(whole, linear(whole), "old")
+    files = Files(save(tmp_path / "packed.safetensors", held), made.text_encoder, made.vae)
+    loaded = load_parts(files, torch.bfloat16, "cpu", packed=True)
+    guidance = Guidance(encode(loaded, "a red hat"), None, 1.0)
+    first = next(iter(packed_layers(loaded.transformer).values()))
+    first.put_beside([(torch.ones(2, first.in_features), torch.ones(first.out_features, 2))])
+
+    def velocity() -> Any:
+        with torch.no_grad():
+            latents = torch.randn(1, 16, 8, 8, generator=torch.Generator().manual_seed(1))
+            return Velocity(loaded.transformer, guidance, torch.device("cpu"))(latents, 0.7)
+
+    before = velocity()
+    place(loaded, mode, "cpu")
+    assert torch.equal(velocity(), before)
+    assert first.packed.is_meta == (mode == "sequential")
+
+
 def test_what_is_not_read_and_what_is_damaged_is_named(made: tiny.Made, runner: Any, tmp_path: Path) -> None:
     import torch
     from stored import dfloat11, save

@@ -13,6 +13,7 @@ from torch import nn
 from sosie.core.errors import EngineError
 from sosie.diffusion.memory import TILE, Mode
 from sosie.diffusion.parts import ModelPart, Pipeline, Vae
+from sosie.diffusion.weights.layers import packed_layers
 
 OVERLAP = 0.25
 """Share of a VAE tile that it has in common with the next one."""
@@ -73,7 +74,7 @@ def place(pipeline: Pipeline, mode: Mode, device: str, nets: Sequence[nn.Module]
         return
     if mode == "fp8":
         for group, part in parts:
-            if group == "denoiser" and not _cast(part):
+            if group == "denoiser" and not _cast(part) and not packed_layers(part):
                 model: Any = part
                 model.enable_layerwise_casting(storage_dtype=torch.float8_e4m3fn, compute_dtype=model.dtype)
     for group, part in parts:

@@ -38,8 +38,7 @@ class PackedLinear(nn.Module):
         self.packed = _frozen(packed.data)
         self.scale = None if packed.scale is None else _frozen(packed.scale)
         self.bias = None if bias is None else _frozen(bias)
-        for name in ("down", "up", "whole"):
-            self.register_buffer(name, None, persistent=False)
+        self.down = self.up = self.whole = None
         self.product: Product | None = None
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
@@ -54,14 +53,23 @@ class PackedLinear(nn.Module):
         in float32 by about the precision's own step of the LoRA's part.
         """
         device = self.packed.device
-        self.whole = None
-        self.down = torch.cat([down for down, _ in pairs]).to(device, self.dtype) if pairs else None
-        self.up = torch.cat([up for _, up in pairs], 1).to(device, self.dtype) if pairs else None
+        self._put("whole", None)
+        self._put("down", torch.cat([down for down, _ in pairs]).to(device, self.dtype) if pairs else None)
+        self._put("up", torch.cat([up for _, up in pairs], 1).to(device, self.dtype) if pairs else None)
 
     def replace(self, whole: Tensor) -> None:
         """Uses W = `whole` in 16 bits until `put_beside`: for changes that have no low rank."""
         self.put_beside(())
-        self.whole = whole.to(self.packed.device, self.dtype)
+        self._put("whole", whole.to(self.packed.device, self.dtype))
+
+    def _put(self, name: str, value: Tensor | None) -> None:
+        """A tensor that moves with the layer. One that is not there is no buffer: accelerate asks each for a device."""
+        self._buffers.pop(name, None)
+        self.__dict__.pop(name, None)
+        if value is None:
+            setattr(self, name, None)
+        else:
+            self.register_buffer(name, value, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """The output in the precision of `x`."""

@@ -85,7 +85,8 @@ def _size(stored: Weights, number: int) -> PartSize:
         numbers = math.prod(stored.shape(name))
         held += number * numbers if packed is None else packed.bytes
         eight += round(CAST * numbers) if packed is None else packed.bytes
-    return PartSize(held, eight, held < number * sum(math.prod(stored.shape(name)) for name in stored.names))
+    packed = held < number * sum(math.prod(stored.shape(name)) for name in stored.names)
+    return PartSize(held, held if packed else eight, packed)
 
 
 def described(path: Path) -> str:
