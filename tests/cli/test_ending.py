@@ -88,6 +88,13 @@ def test_a_library_that_makes_another_error_of_an_interrupt_is_interrupted_all_t
     assert done.err.startswith("error: interrupted")
 
 
+def test_an_interrupt_that_is_told_at_the_first_line_is_one_line() -> None:
+    told = "def tell(*_): raise KeyboardInterrupt"
+    code = f"import sosie.cli\n{told}\nsosie.cli.signal.signal = tell\nsosie.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 @POSIX
 def test_a_reader_that_leaves_is_no_error() -> None:
     done = shell("sosie recipe list | head -1; echo ${PIPESTATUS[0]}; sosie --help | true; echo ${PIPESTATUS[0]}")

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -411,6 +412,25 @@ def test_captions_are_written_anew_but_for_those_of_the_user(
     assert all(row["caption"].startswith("m1ra, ") for row in found.values())
     assert found["by-hand.jpg"]["caption"].startswith("m1ra, a hat, .jpg")
     assert found[beside]["by"] == "template"
+
+
+def test_a_captioning_program_that_says_or_waits_too_much_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endless = f"{sys.executable} -c 'while True: print(\"a hat \" * 1000)'"
+    with pytest.raises(UsageError, match=r"said more than 1,000,000 bytes on x\.png"):
+        captions.from_command(endless, tmp_path / "x.png")
+    loud = f'{sys.executable} -c \'import sys; sys.stderr.write("n" * 10_000_000 + "\\nno card"); sys.exit(1)\''
+    with pytest.raises(UsageError, match=r"ended with 1 on x\.png: no card"):
+        captions.from_command(loud, tmp_path / "x.png")
+    monkeypatch.setattr(captions, "COMMAND_SECONDS", 0.5)
+    # The pipe is held by what the program started, too.
+    inner = "import time; time.sleep(60)"
+    asleep = f'{sys.executable} -c \'import subprocess, sys; subprocess.run([sys.executable, "-c", "{inner}"])\''
+    began = time.monotonic()
+    with pytest.raises(UsageError, match="timed out after"):
+        captions.from_command(asleep, tmp_path / "x.png")
+    assert time.monotonic() - began < 20
 
 
 def test_a_captioning_program_that_fails_says_why(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "generate": {"character": ("mira",), "prompt": ("x",), "": ("--engine", "nothing")},
     "score": {"images": (str(EXAMPLES / "00.jpg"),), "": ("--character", "mira")},
     "calibrate": {"character": ("mira",), "": ("--engine", "nothing")},
-    "dataset build": {"character": ("mira",), "": ("--recipe", "nothing")},
+    "dataset build": {"character": ("mira",), "": ("--recipe", "mini", "--from", "nothing")},
     "dataset caption": {"character": ("mira",)},
     "dataset check": {"character": ("mira",)},
     "train": {"characters": ("mira",), "": ("--recipe", "hybrid")},
@@ -42,6 +42,14 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
 
 Options are such that nothing is drawn or downloaded.
 """
+
+INSTEAD: dict[str, dict[str, tuple[str, ...]]] = {
+    "dataset build": {
+        "folder": (), "urls": (), "base_url": ("--urls", "nothing.txt"), "n": ("--engine", "nothing"),
+        "engine": ("--recipe", "mini", "--bootstrap", "1"),
+    }
+}  # fmt: skip
+"""What a command needs in place of `RIGHT`'s options while one of its options is varied: they would end it before."""
 
 FREE = ("prompt", "negative_prompt", "description", "trigger", "marks")
 """Arguments in which every text is right."""
@@ -186,6 +194,7 @@ def calls(words: str, command: click.Command, values: dict[str, str]) -> Iterato
             arguments[parameter.name or ""] = (value,)
         else:
             options = [parameter.opts[-1], value]
+        arguments[""] = INSTEAD.get(words, {}).get(parameter.name or "", arguments.get("", ()))
         order = [each.name for each in command.params if isinstance(each, click.Argument)]
         typed = [word for key in order for word in arguments.get(key or "", ())]
         label = f"{words}: {parameter.name} is {name}"

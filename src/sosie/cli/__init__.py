@@ -17,9 +17,12 @@ else:
 
 def main() -> None:
     """The `sosie` command: exit 0 done, 1 findings or rejected, 2 could not run, 130 interrupted."""
-    signal.signal(signal.SIGINT, _leave)
-    signal.signal(signal.SIGTERM, _leave)
-    from sosie.cli.ending import run
+    try:
+        signal.signal(signal.SIGINT, _leave)
+        signal.signal(signal.SIGTERM, _leave)
+        from sosie.cli.ending import run
+    except KeyboardInterrupt:  # pressed before this line, and told here
+        return _leave(signal.SIGINT, None)
 
     sys.exit(run())
 

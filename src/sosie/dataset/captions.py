@@ -21,6 +21,7 @@ from sosie.core.errors import UsageError
 from sosie.dataset.appearance import without_face
 from sosie.dataset.check.report import CLOSE_UP, FULL_BODY
 from sosie.dataset.light import background, side_of_light, tone
+from sosie.machines.programs import run_bounded
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Face
@@ -51,6 +52,9 @@ MAX_TEXT = 1000
 """Characters of the longest caption that a command may give."""
 
 COMMAND_SECONDS = 300.0
+
+MAX_SAID = 1_000_000
+"""Bytes that a captioning program may print."""
 
 VOWELS = {"a": "4", "e": "3", "i": "1", "o": "0"}
 
@@ -132,10 +136,11 @@ def from_words(seen: Seen, said: str) -> Seen:
 
 
 def from_command(command: str, image: Path) -> str:
-    """What a program of the user's says of an image: its first line of output, on one line.
+    """What a program of the user's says of an image, on one line.
 
     `{image}` in `command` is the file's path (put at the end where it is not named); no shell is used.
-    Raises `UsageError` if the program is missing, fails, is silent, or takes more than five minutes.
+    Raises `UsageError` if the program is missing, fails, is silent, says more than `MAX_SAID` bytes, or takes more
+    than five minutes.
     """
     words = shlex.split(command)
     if not words:
@@ -144,18 +149,21 @@ def from_command(command: str, image: Path) -> str:
         words.append("{image}")
     called = [word.replace("{image}", str(image)) for word in words]
     try:
-        done = subprocess.run(  # noqa: S603 - the user's own program, without a shell
-            called, capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS, check=False
-        )
+        done = run_bounded(called, COMMAND_SECONDS, MAX_SAID)
     except FileNotFoundError:
         raise UsageError(f"--caption-command: '{words[0]}' was not found", "give the path of the program") from None
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UsageError(f"--caption-command: '{words[0]}' failed on {image.name}: {error}") from None
-    said = " ".join(done.stdout.split())
-    if done.returncode or not said:
-        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1][:200]
+    if done.is_too_long:
         raise UsageError(
-            f"--caption-command: '{words[0]}' ended with {done.returncode} on {image.name}: {last}",
+            f"--caption-command: '{words[0]}' said more than {MAX_SAID:,} bytes on {image.name}, and was ended",
+            "it must print one caption on stdout and end with 0",
+        )
+    said = " ".join(done.out.split())
+    if done.code or not said:
+        last = (done.err.strip().splitlines() or ["it said nothing"])[-1][:200]
+        raise UsageError(
+            f"--caption-command: '{words[0]}' ended with {done.code} on {image.name}: {last}",
             "it must print one caption on stdout and end with 0",
         )
     return "".join(letter for letter in said if letter.isprintable())[:MAX_TEXT]
