@@ -81,7 +81,7 @@ def run(folder: Path, words: list[str], *wrapped: str) -> subprocess.CompletedPr
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=600,
+        timeout=6000,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
@@ -262,13 +262,21 @@ def look(args: argparse.Namespace, fails: bool) -> int:
     return bad
 
 
+QUICK = {"save_every": 1, "warmup": 2, "batch": 1, "rank": 4}
+"""A training that saves its state after each step."""
+
+
 def train(args: argparse.Namespace) -> int:
-    """One training, killed at random moments and resumed until it ends: the same file as without a kill."""
+    """One training, killed and resumed until it ends: the same file as without a kill.
+
+    Two kills in three come at a random moment after a state was saved, up to two steps later; the others at a random
+    moment from the start on, while the model is loaded too.
+    """
     begin_set = begin(args.work)["set"]
     run(begin_set, ["recipe", "copy", "mini", "quick"])
     recipe = begin_set / "recipes" / "quick.toml"
     text = recipe.read_text()
-    for name, value in (("steps", "40"), ("save_every", "2"), ("sample_every", "20"), ("warmup", "2"), ("batch", "1")):
+    for name, value in {**QUICK, "steps": args.steps, "sample_every": args.steps}.items():
         text = re.sub(rf"(?m)^(\[training\](?:\n(?!\[).*)*?\n{name} = )\S+", rf"\g<1>{value}", text, count=1)
     recipe.write_text(text)
     words = ["train", "mira", "--recipe", "quick", "--device", "cpu"]
@@ -278,38 +286,49 @@ def train(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     assert done.returncode in (0, 1), done.stderr
     expected = loras(straight)
-    folder, kills, rng = fresh(args.work / "case", begin_set), 0, random.Random(1)
+    folder, rng = fresh(args.work / "case", begin_set), random.Random(1)
+    kills: list[int] = []
     while True:
-        resumes = bool(list(folder.glob(".sosie/training/*/state.safetensors")))
+        state = saved(folder)
         process = subprocess.Popen(
-            [*SOSIE, *words, *(["--resume"] if resumes else [])],
+            [*SOSIE, *words, *(["--resume"] if state else [])],
             cwd=folder,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        try:
-            process.wait(None if kills >= args.kills else rng.uniform(0.3, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+        if len(kills) >= args.kills:
             process.wait()
-            kills += 1
-            continue
-        break
+            break
+        if len(kills) % 3 == 2:
+            time.sleep(rng.uniform(0, 0.3) * seconds)
+        else:
+            while process.poll() is None and saved(folder) == state:
+                time.sleep(0.01)
+            time.sleep(rng.uniform(0, 2) * seconds / args.steps / 2)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills.append(steps_of(folder))
+        print(json.dumps({"killed": len(kills), "at step": kills[-1]}), flush=True)
     found = loras(folder)
     same = found == expected and not left(folder)
-    print(
-        json.dumps(
-            {
-                "kills": kills,
-                "seconds without a kill": round(seconds),
-                "same": same,
-                "file": found,
-                "left": left(folder),
-            }
-        )
-    )
+    line = {"kills": len(kills), "steps": args.steps, "seconds without a kill": round(seconds), "same": same}
+    print(json.dumps({**line, "file": found, "left": left(folder)}))
     return not same
+
+
+def saved(folder: Path) -> list[tuple[int, int]]:
+    """What tells one saved state of a training from another."""
+    return [
+        (s.st_mtime_ns, s.st_ino) for path in folder.glob(".sosie/training/*/state.safetensors") if (s := path.stat())
+    ]
+
+
+def steps_of(folder: Path) -> int:
+    """How many steps the log of the training has."""
+    return sum(len(path.read_text().splitlines()) for path in folder.glob(".sosie/training/*/log.jsonl"))
 
 
 def loras(folder: Path) -> dict[str, str]:
@@ -322,6 +341,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--most", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=24, help="of the training that is killed; more than kills")
     parser.add_argument("--only", nargs="*", default=[], help="the commands, by the names that the lines have")
     args = parser.parse_args()
     args.work = args.work.absolute()

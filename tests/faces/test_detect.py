@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,16 +47,17 @@ def test_a_face_is_found_upright_however_its_picture_lies(degrees: int, detector
     assert similarity("cosine", wanted, encoder.embed(turned, face)) > 0.85
 
 
-def test_an_upright_picture_keeps_its_points(detector: Detector) -> None:
+def test_the_points_of_an_upright_picture_are_near_those_of_one_look(detector: Detector) -> None:
     for path in EXAMPLES:
         pixels = np.asarray(read_image(path))
         (face,) = detector.detect(pixels)
         assert abs(face.roll) < 20
-        seen = [found.points for found in detector._at(pixels, max(pixels.shape[:2]))]
-        assert any(np.array_equal(points, face.points) for points in seen)
+        (seen,) = detector._at(pixels, max(pixels.shape[:2]))
+        assert seen.box == face.box
+        assert 0 < np.abs(seen.points - face.points).max() < 0.25 * face.interocular
 
 
-@pytest.mark.parametrize(("side", "room"), [(128, 1536), (192, 3072), (512, 2048)])
+@pytest.mark.parametrize(("side", "room"), [(128, 600), (128, 1536), (192, 3072), (300, 640), (512, 2048)])
 def test_a_small_portrait_in_a_large_picture_is_judged_as_alone(
     side: int, room: int, detector: Detector, encoder: SFace
 ) -> None:
@@ -67,7 +69,15 @@ def test_a_small_portrait_in_a_large_picture_is_judged_as_alone(
     values = [
         similarity("cosine", template, encoder.embed(pixels, detector.detect(pixels)[0])) for pixels in (alone, large)
     ]
-    assert abs(values[0] - values[1]) < 0.06
+    assert abs(values[0] - values[1]) <= 0.02
+
+
+def test_the_points_do_not_depend_on_where_the_first_look_put_them(detector: Detector) -> None:
+    pixels = np.asarray(read_image(EXAMPLES[2]))
+    (face,) = detector.detect(pixels)
+    for off in (-4.0, 5.0):
+        moved = replace(face, points=face.points + np.float32(off))
+        assert np.abs(detector._steadied(pixels, moved).points - face.points).max() < 0.05 * face.interocular
 
 
 def test_faces_at_the_border_of_two_tiles_are_found_once(detector: Detector) -> None:

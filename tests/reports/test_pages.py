@@ -102,6 +102,17 @@ def test_the_page_of_a_run_shows_what_was_kept_first_and_why_the_rest_was_not(tm
         assert told in words
 
 
+def test_a_check_without_a_value_is_not_one_that_did_not_pass(tmp_path: Path) -> None:
+    failed = Score("defect", "lines", 0.9, 0.5, passed=False, reason="stripes")
+    untold = Score("defect", "text", None, 4.0, passed=None, reason="not installed")
+    for name, scores, told in (
+        ("a", (failed, untold), "1 of 3 defect checks did not pass, 1 said nothing"),
+        ("b", (untold,), "1 of 2 defect checks passed, 1 said nothing"),
+    ):
+        report = report_of(tmp_path / name, "smiling", Verdict("keep", ()), card=Scorecard((*CARD.scores, *scores)))
+        assert told in " ".join(Tags(run_page(report)).words.split())
+
+
 def test_a_delivery_into_another_folder_is_not_named(tmp_path: Path) -> None:
     report = report_of(tmp_path / "s", "smiling", Verdict("keep", ()))
     assert report.name(report.rows[0]) == "mira-1.png"

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sosie.faces.detect import Face
 from sosie.faces.encoders import Encoder, Metric, template
 from sosie.faces.weights import DLIB_RESNET, SFACE
-from sosie.scorers.accessories import STRICTER, known, match
+from sosie.scorers.accessories import STRICTER, known, match, suspect
 from sosie.scorers.cohort import Cohort
 from sosie.scorers.identity import build_gate
 
@@ -86,6 +86,20 @@ def test_bare_faces_leave_the_cohort_as_it_is() -> None:
     found = [match(bare, one_of(characters, at)) for at in range(40)]
     assert sum(bool(worn) for _, worn in found) <= 1
     assert all(given is bare for given, worn in found if not worn)
+    assert sum(suspect(bare, one_of(characters, at)) is not None for at in range(40)) <= 12
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.0, "bare"), (0.3, "bare"), (0.6, "suspected"), (2.0, "sure")])
+def test_what_is_too_weak_to_match_the_cohort_is_suspected(share: float, told: str) -> None:
+    bare = cohort(people(600, 1))
+    shift = next(shift for shift in known().shifts if shift.name == "heavy make-up")
+    worn: dict[str, tuple[Encoder, NDArray[np.float32]]] = {
+        name: (net, (bare.embeddings[name].mean(axis=0) + share * shift.by_judge[net.sha256]).astype(np.float32))
+        for name, net in NETS.items()
+    }
+    doubt, sure = suspect(bare, worn), match(bare, worn)[1]
+    assert (doubt is not None, bool(sure)) == (told != "bare", told == "sure")
+    assert doubt is None or doubt.is_sure == bool(sure)
 
 
 def test_a_cohort_that_wears_the_same_is_not_matched_again() -> None:

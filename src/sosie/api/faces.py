@@ -59,7 +59,7 @@ class SessionFaces:
         Of unit norm for FaceID; for InstantID with the norm that its encoder usually gives.
         """
         paths = self._session.reference_paths(plan.character)
-        key = digest(["guide", list(paths), plan.asset(guide.encoder).sha256, guide.kind, guide.references])
+        key = digest(["guide", 2, list(paths), plan.asset(guide.encoder).sha256, guide.kind, guide.references])
         folder = self._session.workspace.state / "templates"
         return kept(folder / f"{key[:32]}.npy", partial(self._embed, guide, plan))
 

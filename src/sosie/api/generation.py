@@ -23,7 +23,7 @@ from sosie.doctor.words import check_words
 from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
-from sosie.files.images import Picture, read_image, read_picture
+from sosie.files.images import Picture, read_picture
 from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
 from sosie.loop.judge import Judge
 from sosie.loop.judging import ImageSource, check_given, make_judge
@@ -141,8 +141,8 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         for task in tasks:
             first = first_plan(task, assets)
             findings += [*check_words(first, bill), *engine.check(first)]
-        if order.given.image is not None:
-            findings += check_given(judge, read_image(order.given.image), first_plan(tasks[0], assets))
+        if picture is not None:
+            findings += check_given(judge, picture.image, first_plan(tasks[0], assets))
         findings = list(dict.fromkeys(findings))
         if not has_errors(findings):
             _expect_effect(order, tasks, assets)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Literal
 
 from sosie.doctor.assembly import (
@@ -83,6 +84,15 @@ class Walk:
         for decoder in graph.of(*DECODERS):
             if sampler := self._way_to_sampler(decoder, "samples")[1]:
                 self._decoders.setdefault(sampler.id, []).append(decoder)
+
+    @cached_property
+    def _readers(self) -> dict[str, list[Node]]:
+        """The nodes that a node's outputs go to, by its id."""
+        found: dict[str, list[Node]] = {}
+        for other in self._graph:
+            for source in {value.node for value in other.inputs.values() if isinstance(value, Link)}:
+                found.setdefault(source, []).append(other)
+        return found
 
     def value(self, node: Node | None, name: str) -> Value | None:
         """The value of a widget, through a node that only holds a value; None if it is not known."""
@@ -255,8 +265,7 @@ class Walk:
         for name in MASKS:
             if link := node.link(name):
                 return f"{link.node}:{link.slot}"
-        after = (other for other in self._graph if any(_comes_from(value, node) for value in other.inputs.values()))
-        for other in (*after, *self.up(node, "positive", "CONDITIONING")):
+        for other in (*self._readers.get(node.id, ()), *self.up(node, "positive", "CONDITIONING")):
             masked = other.link("mask") or other.kind.startswith(AREAS)
             if masked and guide_node(other.kind) is None:
                 return other.id
@@ -285,7 +294,3 @@ class Walk:
             shift=self.number(shifting, "shift") if shifting else None,
             precision=str(self.value(computing, "dtype") or "auto") if computing else "auto",
         )
-
-
-def _comes_from(value: object, node: Node) -> bool:
-    return isinstance(value, Link) and value.node == node.id

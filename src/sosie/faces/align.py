@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 Image8 = NDArray[np.uint8]
 Points = NDArray[np.float32] | NDArray[np.float64]
 
-# Five points in a crop of 112 x 112 px: left eye of the picture, right eye, nose, left and right mouth
+# Side of the crop that ArcFace-style encoders take, px.
+CROP = 112
+
+# Five points in that crop: left eye of the picture, right eye, nose, left and right mouth
 # corner (insightface, ArcFace, Deng et al. 2019).
 ARCFACE_TEMPLATE: NDArray[np.float64] = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
@@ -41,9 +44,9 @@ def umeyama(source: Points, target: Points) -> NDArray[np.float64]:
     return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
-def align(image: Image8, points: Points, size: int = 112) -> Image8:
+def align(image: Image8, points: Points, size: int = CROP) -> Image8:
     """The face with these five `points` (pixels of `image`), cut out as uint8 [size, size, 3]."""
-    return warp(image, umeyama(points, ARCFACE_TEMPLATE * (size / 112)), size)
+    return warp(image, umeyama(points, ARCFACE_TEMPLATE * (size / CROP)), size)
 
 
 def warp(image: Image8, matrix: NDArray[np.float64], size: int) -> Image8:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sosie.faces.align import warp
+from sosie.faces.align import ARCFACE_TEMPLATE, CROP, umeyama, warp
 from sosie.faces.weights import YUNET, quiet_opencv
 
 Image8 = NDArray[np.uint8]
@@ -19,6 +19,9 @@ Image8 = NDArray[np.uint8]
 # Nose protrusion in units of the distance between eye line and mouth line; least mean error over 96 renders
 # of eight people at yaw -32 to 32 degrees (2.9 degrees, correlation 0.98).
 NOSE_PROTRUSION = 0.53
+
+# Which of the five points is each one in a mirrored picture.
+MIRRORED = np.array([1, 0, 2, 4, 3])
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,12 +90,14 @@ class Detector:
     - An image is looked at with 640 px on its long side, never enlarged. While the largest face has less than `SURE`
       px there, a look at twice the size follows, in tiles, up to half of the image's own size, or to all of it where
       there is none. An image that shows none is looked at with 320 px: a face may fill it.
-    - A small face, and one that was found in a shrunken image, is looked at again closely, so that its points are those
-      of the same face in a small picture.
-    - A face that seems not to stand upright is looked at from four sides, and its points are those of the surest
-      look. Where no face is found at all, the image is looked at from four sides.
+    - A small face, and one that was found in a shrunken image, is looked at again closely.
+    - A face that seems not to stand upright is looked at from four sides, and the surest look counts. Where no face is
+      found at all, the image is looked at from four sides.
+    - One look moves the points by 1 to 2 % of the face, and with them SFace's value by 0.03. So they are the mean of
+      looks at the face as it stands in the encoders' crop, taken three times, each where the last one put it: then
+      they hardly depend on the rest of the picture.
 
-    Takes 22 ms for 512 x 512 px on one core; docs/measuring.md has the table for larger ones.
+    Takes 22 ms for 512 x 512 px on one core, and 43 ms a face; docs/measuring.md has the table for larger ones.
     """
 
     LONG_SIDE = 640
@@ -102,8 +107,15 @@ class Detector:
     SHORT_SIDE = 64
     # Where the largest face has this width, one of a third of it has 12 px between the eyes.
     SURE = 80.0
-    # Half the side of a close look's frame, in longer sides of the face, and its px.
-    LOOKS = ((1.0, 448), (1.0, 560), (1.2, 448), (1.2, 560))
+    # The side of a close look, px; it shows the face with as much again around it.
+    CLOSE_SIDE = 448
+    # A look for the points: the px of its side, by how much it enlarges the encoders' crop, and where it is set: px to
+    # the right and down, and a scale. Less of them, or fewer times, leave differences of more than 0.02.
+    CROP_SIDE = 224
+    CROP_SCALE = 1.6
+    CROPS = ((0, 0, 1.0), (5, 3, 0.9), (-3, 5, 1.1), (4, -5, 1.0), (-6, -3, 0.95), (2, 6, 1.05))
+    # How many of these each mean is of; half of the last are mirrored.
+    MEANS = (3, 3, 6)
     TILE = 1024
     # Faces at the border of a tile; larger ones were seen in the smaller image.
     MARGIN = 128
@@ -140,8 +152,9 @@ class Detector:
         near, far = found[: self.CLOSELY], found[self.CLOSELY :]
         shrunk = max(image.shape[:2]) > self.LONG_SIDE
         near = [self._close(image, face) if shrunk or max(face.box[2:]) < self.SURE else face for face in near]
-        turned = _distinct([self._upright(image, face) for face in near], self.OVERLAP)
-        return tuple(_by_size([*turned, *far] or self._from_other_sides(image)))
+        upright = _distinct([self._upright(image, face) for face in near], self.OVERLAP)
+        upright = upright or ([] if far else self._from_other_sides(image))
+        return tuple(_by_size([*(self._steadied(image, face) for face in upright), *far]))
 
     def _at_all_sizes(self, image: Image8) -> list[Face]:
         """The faces of looks at growing size, until the largest one is large enough to have shown all that count."""
@@ -168,29 +181,51 @@ class Detector:
         return found
 
     def _close(self, image: Image8, face: Face) -> Face:
-        """The face in the mean of several close looks, which differ in size and frame; as it is where none shows it.
-
-        One look moves its points by 1 to 2 % of the face, and with them SFace's value by 0.03.
-        """
-        looks = [look for half, side in self.LOOKS if (look := self._look(image, face, half, side)) is not None]
-        if not looks:
-            return face
-        points = np.stack([look.points for look in looks]).mean(axis=0)
-        points.setflags(write=False)
-        x, y, w, h = (float(value) for value in np.mean([look.box for look in looks], axis=0))
-        return Face((x, y, w, h), points, max(look.confidence for look in looks))
-
-    def _look(self, image: Image8, face: Face, half: float, side: int) -> Face | None:
-        """The face in a square of 2 x `half` its own longer side, scaled to `side` px."""
+        """The face in a square of twice its own longer side; as it is where that does not show it."""
         x, y, w, h = face.box
-        reach = half * max(w, h)
+        reach = max(w, h)
         left, top = max(0, round(x + w / 2 - reach)), max(0, round(y + h / 2 - reach))
         part = image[top : max(0, round(y + h / 2 + reach)), left : max(0, round(x + w / 2 + reach))]
         if part.size == 0:
+            return face
+        seen = [near.moved(left, top) for near in self._at(part, self.CLOSE_SIDE)]
+        best = max(seen, key=lambda near: _overlap(near, face), default=face)
+        return best if _overlap(best, face) >= self.OVERLAP else face
+
+    def _steadied(self, image: Image8, face: Face) -> Face:
+        """The face with the mean points of many looks at it; as it is where none shows it."""
+        points = face.points
+        for count in self.MEANS:
+            # The net sets a nose to one side of where it is: half of the looks that count see the face mirrored.
+            mirrors = count == len(self.CROPS)
+            looks = [
+                self._in_crop(image, points, crop, mirrored=mirrors and bool(at % 2))
+                for at, crop in enumerate(self.CROPS[:count])
+            ]
+            found = [look for look in looks if look is not None]
+            if not found:
+                return face
+            points = np.stack(found).mean(axis=0)
+        points.setflags(write=False)
+        return replace(face, points=points)
+
+    def _in_crop(
+        self, image: Image8, points: NDArray[np.float32], crop: tuple[float, float, float], mirrored: bool
+    ) -> NDArray[np.float32] | None:
+        """The points in `image` of the face that `points` bring into the middle of a crop."""
+        side, (x, y, scale) = self.CROP_SIDE, crop
+        template = (ARCFACE_TEMPLATE - CROP / 2) * (self.CROP_SCALE * scale) + side / 2 + (x, y)
+        matrix = umeyama(points, template)
+        part = warp(image, matrix, side)
+        seen = self._at(np.ascontiguousarray(part[:, ::-1]) if mirrored else part, side)
+        best = max((near for near in seen if _is_central(near, side)), key=lambda near: near.confidence, default=None)
+        if best is None:
             return None
-        seen = [near.moved(left, top) for near in self._at(part, side)]
-        best = max(seen, key=lambda near: _overlap(near, face), default=None)
-        return best if best is not None and _overlap(best, face) >= self.OVERLAP else None
+        found = best.points
+        if mirrored:
+            found = np.column_stack([side - 1 - found[:, 0], found[:, 1]])[MIRRORED]
+        back = self._cv2.invertAffineTransform(matrix)
+        return (found @ back[:, :2].T + back[:, 2]).astype(np.float32)
 
     def _upright(self, image: Image8, face: Face) -> Face:
         """The face by its surest look, from the sides from which it may stand upright."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sosie.core import Score
     from sosie.scorers.sample import Sample
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sosie.faces.detect import Detector
 
-SCORERS_VERSION = 2
+SCORERS_VERSION = 3
 
 
 @dataclass(frozen=True)

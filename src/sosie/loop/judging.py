@@ -21,7 +21,7 @@ from sosie.graph.without_character import InputChange
 from sosie.loop.copies import copies_of
 from sosie.loop.judge import Judge
 from sosie.loop.likeness import Likeness, reference_likeness
-from sosie.scorers.accessories import STRICTER, Templates, Worn, match
+from sosie.scorers.accessories import STRICTER, Templates, Worn, match, suspect
 from sosie.scorers.adherence import PromptAdherence
 from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
 from sosie.scorers.identity import (
@@ -127,13 +127,22 @@ def _gate(
     cohorts: tuple[Cohort | None, Cohort | None],
     fmr: float,
 ) -> tuple[Gate, tuple[Worn, ...]]:
-    """The gate, and what the references wear: then the cohort is matched, stricter, and no rate is known."""
+    """The gate, and what the references wear: then the cohort is matched, stricter, and no rate is known.
+
+    Where they may wear something, the cohort stays as it is, and no rate is known either.
+    """
     hard = cohorts[0]
-    matched, worn = match(hard, templates) if hard is not None else (hard, ())
-    if matched is None or not worn:
+    if hard is None:
         return build_gate(templates, absent, guides, cohorts, fmr), ()
-    gate = build_gate(templates, absent, guides, (matched, None), fmr * STRICTER)
-    return withdraw_rates(gate, matched.name), worn
+    matched, worn = match(hard, templates)
+    if worn:
+        gate = build_gate(templates, absent, guides, (matched, None), fmr * STRICTER)
+        return withdraw_rates(gate, matched.name), worn
+    gate = build_gate(templates, absent, guides, cohorts, fmr)
+    doubt = suspect(hard, templates)
+    if doubt is None:
+        return gate, ()
+    return withdraw_rates(gate, f"{hard.name}, though the references may have {doubt.shift.name}"), (doubt,)
 
 
 def check_given(judge: Judge, image: Image, plan: Plan) -> list[Finding]:
@@ -290,12 +299,14 @@ def _bound(judge: JudgeGate, likeness: Likeness) -> str:
 
 
 def _worn(character: Character, worn: Worn) -> Finding:
+    seem = "look as if all had" if worn.is_sure else "may all have"
+    done = "the cohort is matched, and how many strangers pass" if worn.is_sure else "how many strangers pass"
     message = (
-        f"the references of '{character.name}' look as if all had {worn.shift.name} ({worn.deviations:.1f} standard "
-        "deviations from bare faces), which makes strangers with the same alike: the cohort is matched, and how many "
-        "strangers pass is unknown"
+        f"the references of '{character.name}' {seem} {worn.shift.name} ({worn.deviations:.1f} standard deviations "
+        f"from bare faces), which makes strangers with the same alike: {done} is unknown"
     )
-    return J009.at(character.name, message, "give references without it too, half of them at least")
+    finding = J009.at(character.name, message, "give references without it too, half of them at least")
+    return finding if worn.is_sure else replace(finding, severity="info")
 
 
 def _measures_nothing(scorer: Plugged, judge: Judge) -> Finding:

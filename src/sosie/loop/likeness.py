@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sosie.faces.detect import Detector, Face
     from sosie.faces.encoders import Encoder
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

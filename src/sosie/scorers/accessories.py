@@ -37,6 +37,9 @@ LIMIT = 4.0
 LEAST_SHARE = 0.25
 """The least share of an accessory's mean shift that counts as one."""
 
+DOUBT = 0.4
+"""The share of its mean shift from which a template may have one that stands out less than `LIMIT`."""
+
 STRICTER = 0.3
 """The share of the asked false-match rate that thresholds by a matched cohort aim at: strangers in the very same
 spectacles share more than the mean shift, and pass more often than the matched cohort does."""
@@ -56,6 +59,11 @@ class Worn:
     shift: Shift
     share: float
     deviations: float
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether the references have it, and not only may."""
+        return self.deviations >= LIMIT
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,14 +101,9 @@ def match(cohort: Cohort, templates: Templates) -> tuple[Cohort, tuple[Worn, ...
 
     A judge without shifts cannot be matched: a matched cohort does not know it.
     """
-    judges = {
-        name: encoder
-        for name, (encoder, _) in templates.items()
-        if cohort.encoders.get(name) == encoder.sha256 and encoder.sha256 in known().bare
-    }
-    if not judges or cohort.n < 2:
+    judges, rows = _known_to(cohort, templates)
+    if not rows:
         return cohort, ()
-    rows = {name: cohort.embeddings[name].astype(np.float64) for name in judges}
     worn: list[Worn] = []
     while left := [shift for shift in known().shifts if shift.name not in {one.shift.name for one in worn}]:
         found = max((_worn(shift, rows, templates) for shift in left), key=lambda one: one.deviations)
@@ -109,6 +112,25 @@ def match(cohort: Cohort, templates: Templates) -> tuple[Cohort, tuple[Worn, ...
         worn.append(found)
         rows = {name: _shifted(encoder, rows[name], found) for name, encoder in judges.items()}
     return (_matched(cohort, rows, worn), tuple(worn)) if worn else (cohort, ())
+
+
+def suspect(cohort: Cohort, templates: Templates) -> Worn | None:
+    """What the references may have, where that is not sure enough for `match`; None if they seem bare."""
+    _, rows = _known_to(cohort, templates)
+    if not rows:
+        return None
+    found = max((_worn(shift, rows, templates) for shift in known().shifts), key=lambda one: one.share)
+    return found if found.share >= DOUBT else None
+
+
+def _known_to(cohort: Cohort, templates: Templates) -> tuple[dict[str, Encoder], dict[str, Array]]:
+    """The judges that have shifts and that the cohort knows, and its embeddings by each; none of a single image."""
+    judges = {
+        name: encoder
+        for name, (encoder, _) in templates.items()
+        if cohort.n > 1 and cohort.encoders.get(name) == encoder.sha256 and encoder.sha256 in known().bare
+    }
+    return judges, {name: cohort.embeddings[name].astype(np.float64) for name in judges}
 
 
 def _worn(shift: Shift, rows: Mapping[str, Array], templates: Templates) -> Worn:
