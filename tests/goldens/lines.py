@@ -75,7 +75,7 @@ def commands(root: Path) -> Iterator[tuple[str, list[object]]]:
     draw = ["generate", "mira", PROMPT, "--seed", 7, "--recipe"]
     yield "generate", [*draw, "quick"]
     yield "generate, answered by the store", [*draw, "quick"]
-    yield "generate, rejected", [*draw, "weak", "--attempts", 1]
+    yield "generate, rejected", [*draw, "strict", "--attempts", 1]
     given = ["--from", example[0], "--attempts", 1, "--out", root / "given"]
     yield "generate, given", ["generate", "mira", PROMPT, "--recipe", "upscale", *given]
     yield "generate, an unknown recipe", [*draw, "qick"]
@@ -129,6 +129,8 @@ def prepare(root: Path) -> None:
     head = mini[: mini.index("[[stages.guides]]")].replace('name = "mini"', 'name = "weak"', 1)
     weak = head.replace("steps = 20", "steps = 2") + f'\n[calibration]\nprompts = ["{PROMPT}"]\n'
     (recipes / "weak.toml").write_text(weak, encoding="utf-8")
+    strict = weak.replace('"weak"', '"strict"') + "\n[acceptance]\nfmr = 0.005\n"
+    (recipes / "strict.toml").write_text(strict, encoding="utf-8")
     (recipes / "wrong.toml").write_text(weak.replace("steps = 2", "stepz = 2").replace('"weak"', '"wrong"'), "utf-8")
     stage = (
         '[[stages]]\nkind = "upscale"\nfamily = "esrgan"\nmodel = "mini-upscaler"\n\n[stages.upscale]\nfactor = 1.25\n'

@@ -110,7 +110,7 @@ class Detector:
     # The side of a close look, px; it shows the face with as much again around it.
     CLOSE_SIDE = 448
     # A look for the points: the px of its side, by how much it enlarges the encoders' crop, and where it is set: px to
-    # the right and down, and a scale. Less of them, or fewer times, leave differences of more than 0.02.
+    # the right and down, and a scale. Fewer of them, or fewer times, and values differ by 0.02 and more.
     CROP_SIDE = 224
     CROP_SCALE = 1.6
     CROPS = ((0, 0, 1.0), (5, 3, 0.9), (-3, 5, 1.1), (4, -5, 1.0), (-6, -3, 0.95), (2, 6, 1.05))
