@@ -39,12 +39,22 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class ModuleChange:
-    """What a file adds to one module, before its weight: names of tensors by role, and alpha / rank."""
+    """What a file adds to one module, before its weight: names of tensors by role, and alpha / rank.
+
+    Where the file has several modules as one (q, k, v), `part` says which rows are this one's: how many are before it,
+    how many it has, and how many there are, in the same unit.
+    """
 
     place: Place
     algorithm: str
     keys: Mapping[str, str]
     scale: float
+    part: tuple[int, int, int] = (0, 1, 1)
+
+    def rows_of(self, rows: int) -> slice:
+        """Its rows of so many."""
+        before, own, total = self.part
+        return slice(rows * before // total, rows * (before + own) // total)
 
 
 @dataclass(frozen=True)
@@ -153,6 +163,9 @@ class LoraMerge:
                 message = f"{path} changes {'.'.join(change.place)}, which this model does not have"
                 raise BadModelError(message, "use a LoRA that was made for this model")
             shapes = {role: header.tensors[key].shape for role, key in change.keys.items()}
+            if change.part[1] != change.part[2] and shapes.get("dora", (0,))[0] == 1:
+                message = f"{path} sets the norms of columns of several modules as one ({'.'.join(change.place)})"
+                raise BadModelError(message, f"sosie lora show {path}")
             found, wanted = _rows_and_columns(change, shapes), _rows_and_columns_of(module)
             if found != wanted:
                 message = f"{path} changes {'.'.join(change.place)} by {list(found)}; this model has {list(wanted)}"
@@ -184,8 +197,14 @@ def _rows_and_columns_of(module: object) -> tuple[int, ...]:
 
 
 def _tensors(change: ModuleChange, file: Any, device: torch.device) -> dict[str, Tensor]:
-    """The tensors of a change by their role, float32."""
-    return {role: file.get_tensor(key).to(device, torch.float32) for role, key in change.keys.items()}
+    """The tensors of a change by their role, float32; of those that have the module's rows, its own."""
+    read: dict[str, Tensor] = {role: file.get_tensor(key) for role, key in change.keys.items()}
+    own = {role: tensor[change.rows_of(len(tensor))] if role in BY_ROW else tensor for role, tensor in read.items()}
+    return {role: tensor.to(device, torch.float32) for role, tensor in own.items()}
+
+
+BY_ROW = ("up", "w1_a", "w2_a", "diff", "dora")
+"""Tensors whose rows are those of the module."""
 
 
 def put_beside(layer: PackedLinear, shares: Sequence[Share], opened: Mapping[Path, Any]) -> None:
@@ -238,8 +257,11 @@ def lora_changes(lora: Lora, family: str, components: Mapping[str, str]) -> Iter
         if problem:
             raise BadModelError(f"{path}: {adapter.name[:160]} cannot be used: {problem}", f"sosie lora show {path}")
         keys = {role: name for role, name in adapter.keys.items() if role != "alpha"}
-        place = (components[adapter.prefix.component], adapter.targets[0].name)
-        yield ModuleChange(place, adapter.algorithm, keys, lora.scale(adapter))
+        rows, before = [module.shape[0] for module in adapter.targets], 0
+        for module, own in zip(adapter.targets, rows, strict=True):
+            place = (components[adapter.prefix.component], module.name)
+            yield ModuleChange(place, adapter.algorithm, keys, lora.scale(adapter), (before, own, sum(rows)))
+            before += own
 
 
 def merged(weight: Tensor, change: ModuleChange, tensors: Mapping[str, Tensor], share: float) -> Tensor:
@@ -248,7 +270,10 @@ def merged(weight: Tensor, change: ModuleChange, tensors: Mapping[str, Tensor], 
     DoRA (arXiv:2402.09353, eq. 5) sets the norm of each row (or column) of the sum; its share is
     taken of the difference that this makes.
     """
-    added = product(change.algorithm, tensors).reshape(weight.shape) * change.scale
+    added = product(change.algorithm, tensors)
+    if change.algorithm == "lokr":
+        added = added[change.rows_of(len(added))]
+    added = added.reshape(weight.shape) * change.scale
     if "dora" not in tensors:
         return weight + share * added
     whole = (weight + added).flatten(1)
@@ -282,4 +307,5 @@ def _rows_and_columns(change: ModuleChange, shapes: Mapping[str, tuple[int, ...]
     """The shape of the product, computed without numbers."""
     empty = {role: torch.empty(shape, device="meta") for role, shape in shapes.items() if role != "dora"}
     rows, columns = product(change.algorithm, empty).shape
-    return rows, columns
+    own = change.rows_of(rows)
+    return own.stop - own.start, columns
