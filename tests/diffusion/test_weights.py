@@ -219,7 +219,7 @@ def test_what_needs_a_package_says_so_where_it_is_missing(tmp_path: Path, monkey
         ({"a.weight_scale_inv": "ones"}, "scales for blocks"),
         ({"a.comfy_quant": {"format": "asym_w4a8_int8"}}, "asym_w4a8_int8"),
         ({"a.comfy_quant": {}}, "None"),
-        ({"a.weight_scale_2": "ones"}, "I8"),
+        ({"a.weight_scale_2": "ones"}, "NVFP4 without ComfyUI's metadata"),
         ({"a.qweight": "ones", "a.wscales": "ones", "a.proj_down": "ones"}, "SVDQuant"),
         ({"a.weight.quant_state.bitsandbytes__nf4": "ones"}, "nf4"),
     ],

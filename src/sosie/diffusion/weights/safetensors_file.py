@@ -69,7 +69,9 @@ class SafetensorsFile:
             raise self._bad(name, "has scales for blocks of it, which are not read")
         if info.dtype in FLOAT8 or (info.dtype == "I8" and self._scale(name) is not None):
             return self._in_8_bits(name, info)
-        if info.dtype not in DTYPES or f"{name}_scale_2" in self.header.tensors:
+        if f"{name}_scale_2" in self.header.tensors:
+            raise self._bad(name, "is NVFP4 without ComfyUI's metadata: how its numbers lie is not known")
+        if info.dtype not in DTYPES:
             raise self._bad(name, f"is stored as {info.dtype}, which is not read here")
         return PlainTensor(self.file, info, self.start + info.offsets[0])
 
