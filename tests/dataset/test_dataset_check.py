@@ -142,7 +142,7 @@ def test_the_example_has_no_captions_and_only_close_ups(detector: Detector, sfac
     assert found["SOS-T010"].severity == "error"
     assert "fields file, gender, age" in found["SOS-T010"].message
     assert len(report.images) == 12
-    assert report.balance == Balance(close_up=12, frontal=7, left=2, right=3)
+    assert report.balance == Balance(close_up=12, frontal=8, left=2, right=2)
 
 
 def test_each_kind_of_bad_picture_is_named(tmp_path: Path, detector: Detector, sface: SFace) -> None:
