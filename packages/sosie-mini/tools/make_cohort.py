@@ -106,7 +106,7 @@ def render(folder: Path, texts: list[str], device: str) -> None:
         print(f"{start + len(batch)} of {len(missing)}", flush=True)
 
 
-def embed(folder: Path, target: Path) -> None:
+def embed(folder: Path, target: Path, about: str = "mini: random people, no guide") -> None:
     """The cohort file of all images that show exactly one face."""
     import numpy as np
 
@@ -130,7 +130,7 @@ def embed(folder: Path, target: Path) -> None:
                 rows[name].append(encoder.embed(pixels, faces[0]))
     shas = {name: encoder.sha256 for name, encoder in encoders.items()}
     stacked = {name: np.stack(values) for name, values in rows.items()}
-    cohort = Cohort("mini: random people, no guide", "", tuple(shown), shas, stacked, "")
+    cohort = Cohort(about, "", tuple(shown), shas, stacked, "")
     save_cohort(cohort, target)
     print(f"{cohort.n} of {len(images)} images show one face; {target}: {target.stat().st_size >> 10} KiB")
 

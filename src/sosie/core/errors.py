@@ -12,6 +12,7 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── StoreError                  the workspace's store cannot be read or written
 ├── DeliveryError               a finished image could not be written to the output folder
 ├── EngineError                 an engine failed while it rendered
+│   └── NotFiniteError          the numbers of a picture became NaN or infinity
 ├── ProvenanceError             a manifest could not be signed or read
 ├── MissingExtraError           an optional part of Sosie is not installed
 └── RuleError                   one with the code of a finding (`core.finding`)
@@ -80,6 +81,10 @@ class DeliveryError(SosieError):
 
 class EngineError(SosieError):
     """An engine failed while it rendered."""
+
+
+class NotFiniteError(EngineError):
+    """The numbers of a picture became NaN or infinity."""
 
 
 class ProvenanceError(SosieError):

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sosie.core.errors import EngineError
+from sosie.core.errors import NotFiniteError
 from sosie.diffusion.offload import device_of
 from sosie.diffusion.parts import Vae
 
@@ -35,12 +35,15 @@ def decode_latents(vae: Vae, latents: torch.Tensor) -> tuple[torch.Tensor, bool]
     """Pixels float32 [n, 3, h, w] in [-1, 1], and whether they had to be decoded again in fp32.
 
     Where the VAE's own precision gives NaN or infinity it is decoded again in fp32; the VAE keeps
-    its precision. Raises `EngineError` if fp32 gives no finite image either.
+    its precision. Raises `NotFiniteError` for latents that hold NaN, before they are decoded, and if
+    fp32 gives no finite image either.
     """
+    if not bool(torch.isfinite(latents).all()):
+        raise NotFiniteError("the latents hold NaN or infinity, and were not decoded")
     pixels = _decode(vae, latents, vae.dtype)
     if bool(torch.isfinite(pixels).all()):
         return pixels.float(), False
-    if vae.dtype != torch.float32 and bool(torch.isfinite(latents).all()):
+    if vae.dtype != torch.float32:
         before = vae.dtype
         vae.to(torch.float32)
         try:
@@ -49,11 +52,7 @@ def decode_latents(vae: Vae, latents: torch.Tensor) -> tuple[torch.Tensor, bool]
             vae.to(before)
         if bool(torch.isfinite(pixels).all()):
             return pixels.float(), True
-    what = "latents" if not bool(torch.isfinite(latents).all()) else "picture of the VAE, in fp32 too,"
-    raise EngineError(
-        f"the {what} holds NaN or infinity: this model cannot run in {str(vae.dtype).removeprefix('torch.')}",
-        'set precision = "fp32" in a copy of the recipe, or check the model: sosie doctor MODEL',
-    )
+    raise NotFiniteError("the VAE's picture holds NaN or infinity, in fp32 too")
 
 
 def to_image(pixels: torch.Tensor) -> Image.Image:

@@ -14,9 +14,10 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from sosie.core import Environment, Finding, Plan, Progress, Render
-from sosie.core.errors import EngineError, MissingPartError
+from sosie.core.errors import EngineError, MissingPartError, NotFiniteError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E004
+from sosie.engines.blank import check_drawn, no_picture
 from sosie.engines.guide_checks import check_guides
 from sosie.engines.residency import CardMemory, MainMemory, Memory, Residency
 from sosie.engines.scheme import Scheme, Supplies
@@ -105,8 +106,12 @@ class DiffusersEngine:
     ) -> StageOutput:
         stage, supplies = plan.stages[index], self._supplies
         given = StageInput(stage, plan, index, source, supplies.paths, supplies.faces, report)
-        output = self._residency.run(stage, plan, supplies.paths, lambda runner: runner.run(given))
-        return replace(output, findings=(*self._residency.findings(), *output.findings))
+        try:
+            output = self._residency.run(stage, plan, supplies.paths, lambda runner: runner.run(given))
+        except NotFiniteError as error:
+            raise no_picture(error, stage, supplies.paths) from error
+        blank = check_drawn(output.image, source, stage, plan, supplies.paths)
+        return replace(output, findings=(*self._residency.findings(), *output.findings, *blank))
 
     def close(self) -> None:
         """Frees the weights."""

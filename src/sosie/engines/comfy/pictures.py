@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import warnings
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from sosie.core import Finding
 from sosie.core.finding import Rule
+from sosie.engines.blank import one_colour
 from sosie.engines.comfy.errors import NonsenseError
 from sosie.engines.comfy.server import Limits, Server
 from sosie.files.images import MAX_SIDE
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Y033 = Rule("SOS-Y033", "error", "An image is black, or of one colour")
-
-SAME = 3
-"""An image has one colour when no channel's lightest and darkest pixels are further apart, in levels of 255."""
-
 
 ROOM = 4
 """So many times the pixels that were asked for may come."""
@@ -61,9 +58,8 @@ def decode(server: Server, data: bytes, limits: Limits, asked: int = 0) -> Image
 
 def check_picture(image: Image, subject: str) -> list[Finding]:
     """An error if every pixel has the same colour: what comes of weights that are not there, and of NaN."""
-    ranges = cast("Any", image.getextrema())
-    if any(high - low > SAME for low, high in ranges):
+    colour = one_colour(image)
+    if not colour:
         return []
-    colour = "black" if max(high for _, high in ranges) <= SAME else f"of one colour ({[low for low, _ in ranges]})"
     message = f"the image that came back is {colour}; the server calls that a success"
     return [Y033.at(subject, message, "sosie doctor FILE on the model's files; see the log")]

@@ -92,6 +92,6 @@ def own_config(config: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any
 
 
 def blocks(list_of: str, shapes: Iterable[str]) -> int:
-    """How many blocks a list has: its largest number and one."""
+    """How many blocks a list has: as many as there are numbers, however large they are."""
     pattern = re.compile(re.escape(list_of) + r"\.(\d{1,4})\.")
-    return max((int(found[1]) + 1 for name in shapes if (found := pattern.match(name))), default=0)
+    return len({int(found[1]) for name in shapes if (found := pattern.match(name))})

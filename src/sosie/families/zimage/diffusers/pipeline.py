@@ -16,6 +16,7 @@ from sosie.core.errors import BadModelError
 from sosie.core.notation import plain
 from sosie.core.recipe import Precision, Stage
 from sosie.diffusion.flow.levels import FlowLevels, flow_levels
+from sosie.diffusion.flow.noise import flow_noise
 from sosie.diffusion.flow.sampling import noised, sample, x0_of_velocity
 from sosie.diffusion.memory import Estimate, MemoryMode, Mode
 from sosie.diffusion.offload import device_of, place, to_main_memory
@@ -85,7 +86,7 @@ class Pipelines:
         parts, sampler = model.parts, given.stage.sampler
         levels = flow_levels(sampler, parts.shift, 1.0 if canvas.under is None else sampler.denoise)
         shape = (1, parts.transformer.config.in_channels, canvas.height // 8, canvas.width // 8)
-        latents = torch.randn(shape, generator=torch.Generator("cpu").manual_seed(given.seed)).to(self._device)
+        latents, new_noise = flow_noise(sampler, given.seed, shape, levels, self._device)
         guidance, device = self._guidance(model, given, levels), device_of(parts.transformer)
         controls = model.controls.acting(given, parts.vae, levels)
         velocity = Velocity(parts.transformer, guidance, device, model.fast, controls)
@@ -99,10 +100,6 @@ class Pipelines:
             x0 = x0_of_velocity(velocity(x, sigma), x, sigma)
             return x0 if freed is None else freed(x0, sigma)
 
-        def new_noise(_from: float, _to: float) -> Tensor:
-            return torch.randn(shape, generator=later).to(self._device)
-
-        later = torch.Generator("cpu").manual_seed((given.seed + 1) % 2**63)
         return sample(sampler.name, denoised, latents, levels, new_noise, lambda done, of, _: given.on_step(done, of))
 
     def findings(self) -> tuple[Finding, ...]:
