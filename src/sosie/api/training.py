@@ -36,6 +36,9 @@ from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
 from sosie.workspace.writing import locked, writing
 
+MEASURED = 20
+"""After so many steps a run says how long it will take."""
+
 
 @dataclass(frozen=True)
 class Trained(Result):
@@ -111,12 +114,34 @@ def _recorded(session: Session, work: _Work, records: TrainingRecords) -> Genera
         if has_errors(findings):
             raise CheckFailedError("nothing was trained: the checks before the run found an error")
         judge = SampleJudge(session, work.people, datasets.classifier_for(session, order.recipe))
+        if (chosen := order.recipe.training) is not None and chosen != job.training:
+            yield Note(_chosen(job))
+        begun: int | None = None
         for event in run_job(job, judge, resume=order.resume):
             recorder.note(event)
             yield event
             if isinstance(event, Stepped):
+                begun = event.step if begun is None else begun
                 yield Progress(described(event), event.step, event.steps)
+                if event.step - begun == MEASURED - 1 and event.step < event.steps:
+                    yield Note(forecast(event, order.price))
     return recorder.stored()
+
+
+def forecast(event: Stepped, price: float | None) -> str:
+    """What is still to come after the first steps: `4480 steps are left: about 1.6 hours, 3.20 to pay at 2 an hour`."""
+    hours = event.left / 3600
+    time = f"{hours:.1f} hours" if hours >= 1 else f"{event.left / 60:.0f} minutes"
+    cost = "" if price is None else f", {hours * price:.2f} to pay at {price:g} an hour"
+    each = f"{event.seconds:.2f} s a step"
+    return f"{event.steps - event.step} steps are left: about {time}{cost} ({each}, judgements counted as the last one)"
+
+
+def _chosen(job: TrainingJob) -> str:
+    """What was left to the memory of the card."""
+    again = "are computed twice" if job.training.gradient_checkpointing else "are kept for the way back"
+    stored = "in fp8" if job.training.base_storage == "fp8" else "in the precision of the training"
+    return f"by the memory of the card: frozen weights lie {stored}, layers {again}"
 
 
 def described(event: Stepped) -> str:

@@ -93,6 +93,7 @@ def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) 
         flags["log_with"],
         flags["weight"],
         not flags["no_add"],
+        flags["price"],
     )
 
 

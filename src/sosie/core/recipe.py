@@ -14,12 +14,13 @@ Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "n
 Noise = Literal["own", "comfy"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Commercial = Literal["yes", "no", "ask"]
-Targets = Literal["attention", "transformer", "all"]
+Targets = Literal["attention", "feed-forward", "transformer", "all"]
 Texts = Literal["captions", "prompts"]
-Timesteps = Literal["uniform", "logit-normal"]
+Timesteps = Literal["uniform", "logit-normal", "sigmoid", "mode", "weighted"]
 Optimizer = Literal["auto", "adamw", "adamw8bit"]
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
-BaseStorage = Literal["precision", "fp8"]
+BaseStorage = Literal["precision", "fp8", "auto"]
+Checkpointing = Literal[True, False, "auto"]
 
 MAX_SIDE = 8192
 """Pixels of the longest side of an image that is drawn, or of a tile."""
@@ -225,13 +226,17 @@ class Training:
 
     `steps` are updates of `batch` images each; the learning rate rises over `warmup` of them and then
     follows `schedule` (to 0 at the end, unless constant). The change of a weight is alpha / rank * B A
-    in the projections of attention alone, in all of the transformer's, or in all layers that repeat,
-    convolutions too. `texts` is what is read with a picture: its caption, or the recipe's prompt with the
-    caption in it, as `generate` writes it. `min_snr` is gamma of arXiv:2303.09556 (0: off); `timesteps` says which
-    noises are seen more often, `timestep_shift` moves them towards noise (above 1; arXiv:2403.03206). `ema` is
-    the decay of the weights' moving average (0: off), `clip` the largest norm of the gradient. `precision` is what
-    is computed in; the frozen weights lie in it too, or in fp8. Pictures fill about `resolution` squared
-    pixels. Pixels of the face count `face_weight` times, a regularisation image `regularisation` times.
+    in the projections of attention alone, in these and the feed-forward's, in all of the transformer's, or in all
+    layers that repeat, convolutions and refiners too. `texts` is what is read with a picture: its caption, or the
+    recipe's prompt with the caption in it, as `generate` writes it; in `caption_dropout` of its turns it is read with
+    no text at all. `min_snr` is gamma of arXiv:2303.09556 (0: off); `timesteps` says which noises are seen more often,
+    `timestep_shift` moves them towards noise (above 1; arXiv:2403.03206). `ema` is the decay of the weights' moving
+    average (0: off), `clip` the largest norm of the gradient. `precision` is what is computed in; the frozen weights
+    lie in it too, or in fp8. What is "auto" is chosen by the memory of the card: first layers are computed twice, then
+    weights lie in fp8. `assistant` names a LoRA that acts while it is trained and not when it is used (a training
+    adapter of a distilled model; empty: none). Pictures fill about `resolution` squared pixels; those that have
+    fewer are not enlarged but to `least_resolution` (0: to `resolution`). Pixels of the face count
+    `face_weight` times, a regularisation image `regularisation` times.
 
     Every `save_every` steps what a run needs to go on is saved; every `sample_every` steps a checkpoint
     is, and `prompts` (empty: those of the calibration) are drawn with it and judged; the best and the
@@ -244,6 +249,7 @@ class Training:
     alpha: Annotated[float, Range(0, 4096, above=True)] = 16.0
     targets: Targets = "transformer"
     texts: Texts = "captions"
+    caption_dropout: Annotated[float, Range(0, 1)] = 0.0
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-4
     schedule: LearningRateSchedule = "cosine"
     warmup: Annotated[int, Range(0)] = 0
@@ -256,8 +262,10 @@ class Training:
     ema: Annotated[float, Range(0, 1, below=True)] = 0.0
     precision: Precision = "auto"
     base_storage: BaseStorage = "precision"
-    gradient_checkpointing: bool = False
+    gradient_checkpointing: Checkpointing = False
+    assistant: str = ""
     resolution: Annotated[int, Range(64, 2048, step=64)] = 1024
+    least_resolution: Annotated[int, Range(0, 2048, step=64)] = 0
     face_weight: Annotated[float, Range(1, 100)] = 1.0
     regularisation: Annotated[float, Range(0, 10)] = 1.0
     save_every: Annotated[int, Range(1)] = 250

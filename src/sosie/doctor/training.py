@@ -34,10 +34,14 @@ def _unsuited(recipe: Recipe) -> Iterator[Finding]:
         )
         yield U007.at(recipe.name, message, "set min_snr = 0 in [training]", severity="error")
     variant = fit.variant_of(Path(stage.model).stem)
-    instead = next((entry.train_instead for entry in fit.ranges if entry.variant == variant), "")
-    if instead:
+    entry = next((one for one in fit.ranges if one.variant == variant and one.train_instead), None)
+    if entry is not None and training is not None and not training.assistant:
         message = (
             f"'{stage.model}' is distilled to few steps: what is trained on it loses them, and the pictures get noisy"
+            f"{f'; others saw {entry.train_seen}' if entry.train_seen else ''}"
         )
-        hint = f"train {instead}, and use the LoRA on what it was trained on"
+        hint = (
+            f"train {entry.train_instead}, and use the LoRA on what it was trained on; or name its training adapter: "
+            "assistant = FILE in [training]"
+        )
         yield U007.at(recipe.name, message, hint)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from sosie.core.plan import without_guides
 from sosie.core.prompt import final
 from sosie.core.recipe import Training
 from sosie.core.schema import to_table
-from sosie.dataset.build import dataset_folder, trigger_of
+from sosie.dataset.build import dataset_folder, judging_character, trigger_of
 from sosie.dataset.dataset import TrainingImage, read_folder
-from sosie.families import partners_of
-from sosie.files.images import read_image
+from sosie.families import figures_of, partners_of
+from sosie.files.images import image_digest, read_image
 from sosie.machines.facts import read_machine
 from sosie.store.training import TrainingStart
-from sosie.training.job import BaseModel, Samples, TrainingJob
+from sosie.training.job import HELD, BaseModel, Samples, TrainingJob
 from sosie.workspace.bill import Bill, resolve_one
 from sosie.workspace.session import Session
+
+MARGIN = 1.08
+"""An estimate must fit the free memory so many times over."""
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors")
 
@@ -36,7 +40,7 @@ class TrainOrder:
 
     `resume` goes on with a run that was stopped or killed. `continue_from` names a LoRA to begin with (empty:
     none), `regularisation` a folder of images of others. `weight` is how strongly recipes will use the LoRA; it
-    is judged at 1. Without `add` the characters do not get it.
+    is judged at 1. Without `add` the characters do not get it. `price` is that of an hour of the machine, if known.
     """
 
     characters: tuple[Character, ...]
@@ -48,6 +52,7 @@ class TrainOrder:
     log_with: tuple[str, ...] = ()
     weight: float = 1.0
     add: bool = True
+    price: float | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -79,7 +84,7 @@ def job_of(session: Session, order: TrainOrder, bill: Bill) -> TrainingJob:
 
     `bill` is that of the stages of the `bare` recipe.
     """
-    training, workspace = training_of(order), session.workspace
+    training, workspace = fitted(order), session.workspace
     images: list[TrainingImage] = []
     for character in order.characters:
         own = read_folder(dataset_folder(session, character), trigger_of(character), character.name)
@@ -98,11 +103,38 @@ def job_of(session: Session, order: TrainOrder, bill: Bill) -> TrainingJob:
         resolve_one(workspace, order.continue_from).located if order.continue_from else None,
         order.device,
         order.log_with,
+        resolve_one(workspace, training.assistant).located if training.assistant else None,
+        tuple(_with_face(session, image) for image in _held(session, order)),
     )
     name = "-".join([*order.names, order.recipe.name, job.id[:8]])
     first = order.names[0]
     folder = workspace.character_folder(first) / "loras" if order.add else workspace.root / "outputs" / first
     return replace(job, folder=place / job.id[:16], output=folder.resolve() / f"{name}.safetensors")
+
+
+def fitted(order: TrainOrder) -> Training:
+    """The settings with what they leave open chosen by the memory of the first card, the fastest that fits."""
+    training = training_of(order)
+    if training.gradient_checkpointing != "auto" and training.base_storage != "auto":
+        return training
+    cards = () if order.device == "cpu" else read_machine(Path.cwd()).gpus
+    ways = [_settled(training, again, stored) for again, stored in ((False, False), (True, False), (True, True))]
+    estimate, stage = figures_of(order.recipe.stages[0].family).estimate_training, order.recipe
+    if not cards or estimate is None:
+        return ways[0]
+    free = (cards[0].free_mib or cards[0].vram_mib or 0) * 2**20
+    fits = (way for way in ways if estimate(way, (stage.width, stage.height)) * MARGIN <= free)
+    return next(fits, ways[-1])
+
+
+def _settled(training: Training, again: bool, stored: bool) -> Training:
+    """The settings with these in place of "auto"."""
+    checkpointing, storage = training.gradient_checkpointing, training.base_storage
+    return replace(
+        training,
+        gradient_checkpointing=again if checkpointing == "auto" else checkpointing,
+        base_storage=("fp8" if stored else "precision") if storage == "auto" else storage,
+    )
 
 
 def start_of(order: TrainOrder, job: TrainingJob) -> TrainingStart:
@@ -127,7 +159,22 @@ def _base(stage: Stage, bill: Bill) -> BaseModel:
     model = bill[stage.model]
     vae = bill[stage.vae].located if stage.vae else None
     variant = partners_of(stage.family).variant_of(Path(stage.model).stem)
-    return BaseModel(stage.family, stage.model, model.located, model.sha256, vae, variant)
+    encoder = bill[stage.text_encoder].located if stage.text_encoder else None
+    return BaseModel(stage.family, stage.model, model.located, model.sha256, vae, variant, encoder)
+
+
+def _held(session: Session, order: TrainOrder) -> Iterator[TrainingImage]:
+    """References that judge and are not learned from, read with what is known of the character."""
+    for character in order.characters:
+        try:
+            judging = judging_character(session, character)
+        except UsageError:  # all are learned from; whether that may be is not decided here
+            continue
+        paths = list(session.reference_paths(judging).values())[: max(1, HELD // len(order.characters))]
+        words = _prompt(order.recipe, character, "")
+        for path in paths:
+            trigger = trigger_of(character)
+            yield TrainingImage(path, image_digest(path), None, trigger, None, character.name, prompts=(words,))
 
 
 def _as_read(recipe: Recipe, character: Character, image: TrainingImage) -> TrainingImage:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from sosie.core import Finding
 from sosie.files.digest import file_digest
 from sosie.files.whole import make_folder, whole_stream
 from sosie.reports.training import Learned, SamplesAt, TrainingReport, write_training_report
 from sosie.store.training import Loss, StoredTraining, TrainingEnd, TrainingRecords, TrainingView
-from sosie.training.events import Ended, Event, RolledBack, Sampled, Scores, Stepped
+from sosie.training.events import Ended, Event, RolledBack, Sampled, Scores, Stepped, Validated
 from sosie.training.job import TrainingJob
 from sosie.workspace.session import Session
 
@@ -37,12 +37,16 @@ class Recorder:
         self._number = number
         self._job = job
         self._ended = False
+        self._validated: dict[int, dict[str, float]] = {}
 
     def note(self, event: Event) -> None:
         """Records one event."""
         if isinstance(event, Stepped):
             loss = Loss(event.step, event.loss, event.gradient, event.learning_rate)
             self._records.add_loss(self._number, loss, event.seconds)
+        elif isinstance(event, Validated):
+            self._validated[event.step] = event.means
+            self._records.add_judgement(self._number, event.step, {"error": event.means})
         elif isinstance(event, Sampled):
             self._sampled(event)
         elif isinstance(event, RolledBack):
@@ -72,7 +76,9 @@ class Recorder:
             with whole_stream(_sample_path(folder, event.step, place)) as stream:
                 sample.image.save(stream, "PNG")
         if event.scores is not None:
-            self._records.add_judgement(self._number, event.step, scores_table(event.scores))
+            error = self._validated.get(event.step)
+            table = scores_table(event.scores) | ({"error": error} if error else {})
+            self._records.add_judgement(self._number, event.step, table)
 
     def _end(self, event: Ended) -> None:
         self._ended = True
@@ -139,6 +145,10 @@ def _sample_files(job: TrainingJob, step: int) -> list[Path]:
 
 def _flat(scores: dict[str, Any]) -> dict[str, float | None]:
     """The scores of one judgement in one table; the mean of the judges is left out."""
-    identity: dict[str, float] = scores.get("identity", {})
-    rest = {name.replace("_", "-"): value for name, value in scores.items() if name not in ("identity", "likeness")}
-    return {**{f"identity {judge}": value for judge, value in identity.items()}, **rest}
+    flat: dict[str, float | None] = {}
+    for name, value in scores.items():
+        if isinstance(value, dict):
+            flat |= {f"{name} {which}": number for which, number in cast("dict[str, float]", value).items()}
+        elif name != "likeness":
+            flat[name.replace("_", "-")] = value
+    return flat

@@ -83,14 +83,19 @@ def _curves(report: TrainingReport) -> list[Figure]:
         for name, value in at.scores.items():
             if value is not None:
                 scores.setdefault(name, []).append((at.step, value))
-    judges = {name.removeprefix("identity "): points for name, points in scores.items() if name.startswith("identity ")}
-    others = {name: points for name, points in scores.items() if not name.startswith("identity ")}
+    judges, errors = _named(scores, "identity "), _named(scores, "error ")
+    others = {name: points for name, points in scores.items() if not name.startswith(("identity ", "error "))}
     curves = {
         "loss (means of neighbouring steps)": {"loss": thinned(report.losses)} if report.losses else {},
+        "error at fixed noise levels, of pictures learned from and held back (lower is better)": errors,
         "identity (higher is better)": judges,
         "copy-paste index (lower), adherence and sound pictures (higher)": others,
     }
     return [lay_out(title, lines, report.best) for title, lines in curves.items() if lines]
+
+
+def _named(scores: Mapping[str, list[tuple[int, float]]], kind: str) -> dict[str, list[tuple[int, float]]]:
+    return {name.removeprefix(kind): points for name, points in scores.items() if name.startswith(kind)}
 
 
 def _shown(report: TrainingReport) -> Sequence[SamplesAt]:

@@ -125,11 +125,14 @@ class Adapters:
             self.weights.detach().copy_(kept)
             self.refresh()
 
-    def tensors(self, key: Callable[[str], str], dtype: torch.dtype) -> dict[str, Tensor]:
-        """What a file holds: each module's down, up and alpha in `dtype`, the weights as they now are, on the CPU."""
+    def tensors(self, key: Callable[[str], str], roles: Sequence[str], dtype: torch.dtype) -> dict[str, Tensor]:
+        """What a file holds: each module's two matrices and alpha in `dtype`, the weights as they now are, on the CPU.
+
+        `key` names a module, `roles` the two matrices.
+        """
         made: dict[str, Tensor] = {}
         for index, name in enumerate(self.modules):
-            for role, matrix in zip(("lora_down", "lora_up"), self.parameters[2 * index :], strict=False):
+            for role, matrix in zip(roles, self.parameters[2 * index :], strict=False):
                 made[f"{key(name)}.{role}.weight"] = matrix.detach().to("cpu", dtype).clone()
             made[f"{key(name)}.alpha"] = torch.tensor(float(self._training.alpha), dtype=dtype)
         return made

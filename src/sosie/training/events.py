@@ -96,6 +96,26 @@ class Sampled(Result):
 
 
 @dataclass(frozen=True)
+class Validated(Result):
+    """How well pictures are predicted after `step` updates, each with the same noise every time.
+
+    Mean squared errors without weights, by noise level (0 to 1): of pictures that are learned from, and of those
+    that are not; empty where there are none.
+    """
+
+    step: int
+    levels: tuple[float, ...]
+    learned: tuple[float, ...]
+    held: tuple[float, ...]
+
+    @property
+    def means(self) -> dict[str, float]:
+        """The means over the levels, by `learned` and `held`."""
+        both = (("learned", self.learned), ("held", self.held))
+        return {name: round(sum(errors) / len(errors), 6) for name, errors in both if errors}
+
+
+@dataclass(frozen=True)
 class Saved(Result):
     """A file was written whole: a checkpoint, or the run's state."""
 
@@ -130,4 +150,4 @@ class Ended(Result):
     findings: tuple[Finding, ...] = ()
 
 
-Event = Finding | Progress | Stepped | Sampled | Saved | RolledBack | Ended
+Event = Finding | Progress | Stepped | Validated | Sampled | Saved | RolledBack | Ended

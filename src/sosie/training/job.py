@@ -9,15 +9,19 @@ from pathlib import Path
 from sosie.core.recipe import Sampler, Training
 from sosie.core.schema import digest
 from sosie.dataset.dataset import TrainingImage, dataset_digest
+from sosie.families.contract.trains import BaseFiles
 from sosie.files.digest import file_digest
+
+HELD = 8
+"""So many pictures that are learned from, and so many that are not, are predicted at each judgement."""
 
 
 @dataclass(frozen=True)
 class BaseModel:
     """The model that is trained on: its family, its name in recipes, its file or folder and its digest.
 
-    `vae` is a VAE in its own file, or None. `variant` is what the name says of the family's variants
-    (`turbo`, `base`...), or empty.
+    `vae` and `text_encoder` are those in files of their own, or None. `variant` is what the name says of
+    the family's variants (`turbo`, `base`...), or empty.
     """
 
     family: str
@@ -26,6 +30,12 @@ class BaseModel:
     sha256: str
     vae: Path | None = None
     variant: str = ""
+    text_encoder: Path | None = None
+
+    @property
+    def files(self) -> BaseFiles:
+        """What the family opens."""
+        return BaseFiles(self.path, self.vae, self.text_encoder)
 
 
 @dataclass(frozen=True)
@@ -48,7 +58,8 @@ class TrainingJob:
 
     `folder` is the run's own (state, checkpoints, log); `output` the `.safetensors` file that is
     delivered; `cache` where latents and texts are kept, shared by runs. `continue_from` is a LoRA to
-    start from. `device` is `auto`, `cpu` or `cuda`. `log_with` names loggers beside
+    start from, `assistant` one that acts beside while it is trained. `held` are pictures that are not learned from:
+    how well they are predicted is measured. `device` is `auto`, `cpu` or `cuda`. `log_with` names loggers beside
     TensorBoard: `wandb`, `mlflow`.
     """
 
@@ -62,6 +73,8 @@ class TrainingJob:
     continue_from: Path | None = None
     device: str = "auto"
     log_with: tuple[str, ...] = ()
+    assistant: Path | None = None
+    held: tuple[TrainingImage, ...] = ()
 
     @property
     def triggers(self) -> tuple[str, ...]:
@@ -81,4 +94,6 @@ class TrainingJob:
         """
         begun = file_digest(self.continue_from) if self.continue_from else ""
         base = [self.base.family, self.base.sha256, self.base.vae and self.base.vae.name, begun]
+        if self.assistant is not None:
+            base.append(file_digest(self.assistant))
         return digest([base, self.training, self.samples, self.dataset])

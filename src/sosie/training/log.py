@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from sosie.core import Finding, Progress
 from sosie.core.schema import to_table
 from sosie.files.whole import close_to_others, is_private, make_file, write_whole
-from sosie.training.events import Event, Sampled, Stepped
+from sosie.training.events import Event, Sampled, Stepped, Validated
 from sosie.training.job import TrainingJob
 from sosie.training.loggers import Loggers
 
@@ -49,6 +49,8 @@ class Log:
         if isinstance(event, Stepped):
             values = {"loss": event.loss, "gradient": event.gradient, "learning_rate": event.learning_rate}
             self._loggers.write(values, event.step)
+        elif isinstance(event, Validated):
+            self._loggers.write({f"validation/{name}": value for name, value in event.means.items()}, event.step)
         elif isinstance(event, Sampled) and event.scores is not None:
             scores = event.scores
             values = {f"identity/{entry.judge}": entry.value for entry in scores.identity}

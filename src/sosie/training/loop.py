@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import random
+import statistics
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,34 +23,40 @@ from sosie.families.contract.trains import Base, Trains
 from sosie.files.whole import make_folder
 from sosie.training import lora_file, state
 from sosie.training.adapters import Adapters, put
+from sosie.training.assistant import Assistant
+from sosie.training.checks import device_of
 from sosie.training.choice import best
 from sosie.training.deterministic import strictly
-from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, Stepped
+from sosie.training.events import Judged, JudgeSamples, Sample, Sampled, Saved, Stepped, Validated
 from sosie.training.guards import WINDOW, check_gradient, check_loss
 from sosie.training.job import TrainingJob
 from sosie.training.optimise import learning_rate, optimiser_for
 from sosie.training.order import BatchOrder
-from sosie.training.prepare import FACE, Item, Material
+from sosie.training.prepare import Item, Material, counts, stacked
 from sosie.training.saves import make_room, save_whole
 from sosie.training.state import Standing, State
-from sosie.training.timesteps import draw_timesteps
+from sosie.training.timesteps import draw_timesteps, weigh_timesteps
+from sosie.training.validation import validated
 
 STATE = "state.safetensors"
 RECENT = 20
-"""Steps whose mean time the estimate of what is left is made of."""
+"""Steps whose median time the estimate of what is left is made of."""
 
 
 class Trainer:
     """Holds what is trained. Every random number of step n comes from a generator seeded by the run's seed and n."""
 
-    def __init__(self, job: TrainingJob, family: Trains, base: Base, adapters: Adapters, accelerator: Any) -> None:
+    def __init__(
+        self, job: TrainingJob, family: Trains, base: Base, adapters: Adapters, assistant: Assistant | None
+    ) -> None:
         self.standing = Standing(job.id)
         self._job = job
         self._family = family
         self._base = base
         self._adapters = adapters
-        self.accelerator = accelerator
-        self._device = str(accelerator.device.type)
+        self._assistant = assistant
+        self.accelerator = _accelerator(device_of(job))
+        self._device = str(self.accelerator.device.type)
         adapters.settle(base.dtype)
         self._optimizer = optimiser_for([adapters.weights], job.training, self._device)
         self._replay = Replay(self._slope, graphs=self._device == "cuda")
@@ -77,8 +84,16 @@ class Trainer:
         self, items: Sequence[Item], names: tuple[str, ...], generator: torch.Generator, began: float
     ) -> Stepped | Finding:
         number, training = self.standing.step, self._job.training
-        positions = partial(draw_timesteps, training, generator)
+        items = [self._as_read(item, number, place) for place, item in enumerate(items)]
+        drawn: list[Tensor] = []
+
+        def positions(count: int, levels: int) -> Tensor:
+            drawn.append(draw_timesteps(training, generator, count, levels))
+            return drawn[-1]
+
         given = {**self._base.add_noise(stacked(items), generator, positions), **counts(items)}
+        if training.timesteps == "weighted":
+            given["own"] = given["own"] * weigh_timesteps(training, drawn[0])
         (made,) = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
         value, error, norm = map(float, made.cpu())  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
@@ -89,6 +104,19 @@ class Trainer:
         seconds = time.monotonic() - began
         self._seconds = [*self._seconds, seconds][-RECENT:]
         return Stepped(number + 1, training.steps, value, norm, rate, names, seconds, self._left())
+
+    def _as_read(self, item: Item, step: int, place: int) -> Item:
+        """The picture with its text, or with none, by the seed of the step."""
+        if not self._job.training.caption_dropout:
+            return item
+        chance = random.Random(derive_seed(self._job.training.seed, step, 5) + place)  # noqa: S311 - not a secret
+        if chance.random() >= self._job.training.caption_dropout:
+            return item
+        without = {
+            name: _as_long(tensor, item.tensors[name], name in item.ragged)
+            for name, tensor in self._material.nothing.items()
+        }
+        return replace(item, tensors={**item.tensors, **without})
 
     def _slope(self, given: Mapping[str, Tensor]) -> tuple[Tensor]:
         """Loss, mean squared error and the gradient's norm, in a tensor [3]; the clipped gradient is kept."""
@@ -112,14 +140,15 @@ class Trainer:
         training, step = self._job.training, self.standing.step
         rest = training.steps - step
         judgements = training.steps // training.sample_every - step // training.sample_every
-        return rest * sum(self._seconds) / len(self._seconds) + judgements * self._judging
+        return rest * statistics.median(self._seconds) + judgements * self._judging
 
     def sample(self, judge: JudgeSamples | None) -> Sampled:
         """Draws the samples by the average, if there is one, and has them judged; the curve gets a point."""
         began, samples, training = time.monotonic(), self._job.samples, self._job.training
         drawn: list[Sample] = []
         self._base.denoiser.eval()
-        with _enough_memory(f"the samples of step {self.standing.step}"), self._adapters.averaged():
+        absent = self._assistant.absent() if self._assistant else contextlib.nullcontext()
+        with _enough_memory(f"the samples of step {self.standing.step}"), self._adapters.averaged(), absent:
             for index, (prompt, text) in enumerate(zip(samples.prompts, self._material.samples, strict=True)):
                 seed = derive_seed(training.seed, index, 3)
                 size = (samples.width, samples.height)
@@ -131,10 +160,16 @@ class Trainer:
         self._judging = time.monotonic() - began
         return Sampled(self.standing.step, tuple(drawn), scores)
 
+    def validate(self) -> Validated:
+        """How well pictures are predicted at fixed noise levels, each with the same noise every time."""
+        self._base.denoiser.eval()
+        with _enough_memory(f"the validation of step {self.standing.step}"), self._adapters.averaged():
+            return validated(self._base, self._material, self._job.training.seed, self.standing.step)
+
     def save_checkpoint(self) -> Saved:
         """Writes the LoRA as it is, then removes the oldest beyond `keep`, never the best. Raises `DiskFullError`."""
         with self._adapters.averaged():
-            tensors = self._adapters.tensors(self._family.key, self._stored)
+            tensors = self._adapters.tensors(self._family.key, self._family.MATRICES, self._stored)
         metadata = lora_file.describe(self._job, self._about, self.standing.step, None)
         path = self.checkpoint(self.standing.step)
         saved = self._write(path, lora_file.to_bytes(tensors, metadata), "checkpoint")
@@ -223,15 +258,16 @@ def _enough_memory(what: str) -> Generator[None]:
         ) from error
 
 
-def stacked(items: Sequence[Item]) -> dict[str, Tensor]:
-    """The tensors of items of one shape, stacked."""
-    return {name: torch.stack([item.tensors[name] for item in items]) for name in items[0].tensors}
+def _accelerator(device: str) -> Any:
+    accelerate: Any = importlib.import_module("accelerate")
+    return accelerate.Accelerator(cpu=device == "cpu", mixed_precision="no")
 
 
-def counts(items: Sequence[Item]) -> dict[str, Tensor]:
-    """What the loss weighs by: `faces` [n, 1, y, x], the share of face in latent pixels, and `own` [n], of pictures."""
-    own = torch.tensor([item.weight for item in items])
-    return {"faces": torch.stack([item.tensors[FACE] for item in items])[:, None], "own": own}
+def _as_long(nothing: Tensor, like: Tensor, ragged: bool) -> Tensor:
+    """The states of no text, as often as those of a long one go beyond one window."""
+    if ragged or nothing.shape == like.shape:
+        return nothing
+    return nothing.repeat(len(like) // len(nothing), *[1] * (nothing.dim() - 1))
 
 
 def weighted_loss(errors: Tensor, weights: Tensor, given: Mapping[str, Tensor], face_weight: float) -> Tensor:

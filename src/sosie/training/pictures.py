@@ -55,13 +55,17 @@ def bucket_of(size: Size, resolution: int) -> Size:
     return min(buckets(resolution), key=lambda each: abs(math.log(each[0] / each[1]) - ratio))
 
 
-def load_picture(image: TrainingImage, resolution: int) -> Picture:
+def load_picture(image: TrainingImage, resolution: int, least: int = 0) -> Picture:
     """The picture in its bucket: it covers it, and what does not fit is cut off both sides alike.
 
-    The cut moves as far as is needed to keep the whole face. BadImageError for a file that is no
+    With `least` a picture of fewer pixels than the bucket's has a smaller bucket, down to that resolution, rather than
+    being enlarged. The cut moves as far as is needed to keep the whole face. BadImageError for a file that is no
     image, or that would be enlarged more than `MOST_ENLARGED` times.
     """
     opened = read_image(image.path)
+    if least:
+        own = math.isqrt(opened.width * opened.height) // 64 * 64
+        resolution = min(resolution, max(least, own))
     bucket = bucket_of(opened.size, resolution)
     scale = max(bucket[0] / opened.width, bucket[1] / opened.height)
     if scale > MOST_ENLARGED:

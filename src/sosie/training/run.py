@@ -82,10 +82,10 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
     """The trainer with its model loaded, its adapters attached and its cache filled."""
     loop: Any = importlib.import_module("sosie.training.loop")
     adapters_of: Any = importlib.import_module("sosie.training.adapters").Adapters
-    import accelerate
-
-    device, family = device_of(job), trainer_of(job.base.family)
-    base = family.open_base(job.base.path, job.base.vae, job.training, device)
+    assistant_of: Any = importlib.import_module("sosie.training.assistant").assistant_of
+    family = trainer_of(job.base.family)
+    base = family.open_base(job.base.files, job.training, device_of(job))
+    assistant = assistant_of(base.denoiser, job.assistant, job.base.family)
     adapters = adapters_of(base.denoiser, family.TARGETS[job.training.targets], job.training)
     if job.continue_from is not None:
         try:
@@ -105,10 +105,11 @@ def _opened(job: TrainingJob) -> Generator[Event, None, Trainer]:
     yield from material.findings
     _forbid(job, material.findings)
     if job.training.base_storage == "fp8":
-        importlib.import_module("sosie.training.storage").store_in_8_bits(base.denoiser)
+        importlib.import_module("sosie.training.storage").store_in_8_bits(base.denoiser, family.STORED)
+    if assistant is not None:
+        assistant.settle()
     base.settle()
-    accelerator = accelerate.Accelerator(cpu=device == "cpu", mixed_precision="no")
-    trainer: Trainer = loop.Trainer(job, family, base, adapters, accelerator)
+    trainer: Trainer = loop.Trainer(job, family, base, adapters, assistant)
     trainer.feed(material)
     return trainer
 
@@ -163,6 +164,8 @@ def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> It
     due = step % training.sample_every == 0 or step == training.steps
     if due and step:
         yield trainer.save_checkpoint()
+    if due and job.held:
+        yield trainer.validate()
     if due and job.samples.prompts:
         yield trainer.sample(judge)
     if due or step % training.save_every == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -34,12 +35,17 @@ class Linear8(torch.nn.Module):
 
     def __init__(self, layer: nn.Linear) -> None:
         torch.nn.Module.__init__(self)
-        weight = layer.weight.detach()
-        rows = weight.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LARGEST
-        self.register_buffer("weight", (weight.float() / rows).to(torch.float8_e4m3fn))
-        self.register_buffer("scale", rows.to(weight.dtype))
+        weight, scale = self.stored(layer.weight.detach())
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
         self.bias = layer.bias
         self.in_features, self.out_features = layer.in_features, layer.out_features
+
+    @staticmethod
+    def stored(weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A weight in 8 bits, and its rows' scales in the weight's own type."""
+        rows = weight.float().abs().amax(dim=1, keepdim=True).clamp(min=1e-12) / LARGEST
+        return (weight.float() / rows).to(torch.float8_e4m3fn), rows.to(weight.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output in the precision that its weight had."""
@@ -47,14 +53,16 @@ class Linear8(torch.nn.Module):
         return product if self.bias is None else product + self.bias
 
 
-def store_in_8_bits(denoiser: nn.Module) -> int:
-    """Replaces every frozen linear layer of a transformer's blocks in place; returns how many."""
+def store_in_8_bits(denoiser: nn.Module, pattern: str) -> int:
+    """Replaces, in place, every frozen linear layer whose name the expression `pattern` matches; returns how many."""
     whole: Any = denoiser
     found: list[tuple[Any, str, Any]] = [
         (parent, name, child)
         for place, parent in whole.named_modules()
         for name, child in parent.named_children()
-        if type(child) is torch.nn.Linear and not child.weight.requires_grad and "blocks" in place
+        if type(child) is torch.nn.Linear
+        and not child.weight.requires_grad
+        and re.fullmatch(pattern, f"{place}.{name}")
     ]
     for parent, name, child in found:
         setattr(parent, name, Linear8(child))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sosie_mini import MODEL as MINI
 from sosie_mini import MiniError, Model
 
 __all__ = ["MODEL", "MiniError", "folder"]
@@ -42,5 +43,6 @@ MODEL = Model(
     licence="CC0-1.0",
     folder=folder,
     cohort=_beside("cohort.npz"),
+    attributes=MINI.attributes,  # it reads the same words from pictures of the same renderer
     summary="Z-Image in small, for CPUs: 256x256 rendered portraits of fictional adults, without an identity guide",
 )

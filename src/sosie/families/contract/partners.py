@@ -10,7 +10,8 @@ from dataclasses import dataclass
 class SamplingRange:
     """The steps and the guidance (CFG) that a variant was made for, ends included.
 
-    A variant that is distilled to few steps loses them if it is trained: `train_instead` says on what else.
+    A variant that is distilled to few steps loses them if it is trained: `train_instead` says on what else, and
+    `train_seen` what others saw who did it.
     """
 
     variant: str
@@ -18,6 +19,7 @@ class SamplingRange:
     steps: tuple[int, int]
     cfg: tuple[float, float]
     train_instead: str = ""
+    train_seen: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
     Tensors = Mapping[str, torch.Tensor]
     """By name; what they are is the family's own matter. The trainer stores and stacks them."""
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """Where a model lies: its file or folder, and its VAE and text encoder where they have files of their own."""
+
+    model: Path
+    vae: Path | None = None
+    text_encoder: Path | None = None
 
 
 class Encodes(Protocol):
@@ -52,6 +62,14 @@ class Denoises(Protocol):
         """What the denoiser predicts, by the family's own word."""
         ...
 
+    @property
+    def ragged(self) -> Mapping[str, int]:
+        """Tensors of which pictures of one batch may have more or fewer rows, each with what their number is filled to.
+
+        The trainer fills them with zeros up to a multiple of that, and adds their real numbers: `NAME_rows` [n].
+        """
+        ...
+
     def add_noise(
         self, batch: Tensors, generator: torch.Generator, positions: Callable[[int, int], torch.Tensor]
     ) -> Tensors:
@@ -81,13 +99,20 @@ class Trains(Protocol):
     """A family whose LoRAs can be trained: its module `training`."""
 
     TARGETS: Mapping[Targets, str]
+    """What a LoRA may change, as an expression over the names of the denoiser's modules."""
 
-    def open_base(self, path: Path, vae: Path | None, training: Training, device: str) -> Base:
+    STORED: str
+    """The modules whose frozen weights may lie in 8 bits, as such an expression."""
+
+    MATRICES: tuple[str, str]
+    """How a LoRA file calls the two matrices of a module: first the one that is fed."""
+
+    def open_base(self, files: BaseFiles, training: Training, device: str) -> Base:
         """Loads a model; `BadModelError` if it is none of the family's."""
         ...
 
     def key(self, module: str) -> str:
-        """How a LoRA file names a module of the denoiser, without `.lora_down.weight`."""
+        """How a LoRA file names a module of the denoiser, without `.lora_A.weight`."""
         ...
 
     def metadata(self, prediction: str, resolution: int) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -19,6 +19,7 @@ from sosie.diffusion.loading import quiet
 from sosie.diffusion.offload import tile
 from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.vae import decode_latents, to_image
+from sosie.families.contract.trains import BaseFiles
 from sosie.families.sdxl.diffusers.parts import SdxlPipeline
 from sosie.families.sdxl.diffusers.single_file import load_pipeline
 from sosie.families.sdxl.diffusers.text import encode
@@ -34,18 +35,23 @@ PREDICTIONS = ("epsilon", "v_prediction")
 _TRANSFORMER = r".*attentions\.\d+\.(proj_in|proj_out|.*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2))"
 TARGETS: Mapping[Targets, str] = {
     "attention": r".*attn[12]\.(to_q|to_k|to_v|to_out\.0)",
+    "feed-forward": r".*transformer_blocks\.\d+\..*(to_q|to_k|to_v|to_out\.0|ff\.net\.0\.proj|ff\.net\.2)",
     "transformer": _TRANSFORMER,
     "all": rf"{_TRANSFORMER}|.*resnets\.\d+\.(conv1|conv2|conv_shortcut)|.*samplers\.0\.conv",
 }
-"""What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, 722, or 771."""
+"""What a LoRA changes, as an expression over the names of the UNet's modules: 560 of them, 700, 722, or 771."""
+
+STORED: str = r".*blocks.*"
+MATRICES: tuple[str, str] = ("lora_down", "lora_up")
 
 
-def open_base(path: Path, vae: Path | None, training: Training, device: str) -> SdxlBase:
+def open_base(files: BaseFiles, training: Training, device: str) -> SdxlBase:
     """The model of a diffusers folder or a single file, on `device` (`cpu` or `cuda`); nothing is downloaded.
 
     Raises `BadModelError` if it cannot be loaded, or is trained to predict something else than noise or v.
     """
-    pipeline = load_pipeline(path, vae, torch.float32)
+    path = files.model
+    pipeline = load_pipeline(path, files.vae, torch.float32)
     prediction = pipeline.scheduler.config.prediction_type
     if prediction not in PREDICTIONS or pipeline.unet.config.in_channels != 4:
         found = f"predicts '{prediction}' from {pipeline.unet.config.in_channels} channels"
@@ -59,6 +65,8 @@ class SdxlBase:
     Encoders and VAE work in fp32, since the VAE overflows in fp16; the UNet lies and computes in the
     precision of the training (`auto`: fp32 on a CPU, bf16 on a GPU).
     """
+
+    ragged: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, pipeline: SdxlPipeline, training: Training, device: str) -> None:
         precision = training.precision

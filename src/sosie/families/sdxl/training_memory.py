@@ -76,7 +76,7 @@ def moments(training: Training, sample: tuple[int, int]) -> Mapping[str, int]:
     number = 4 if training.precision == "fp32" else 2
     kept, passing = _passes(training, number)
     stored = PARAMETERS["unet"] * number
-    if training.base_storage == "fp8":
+    if training.base_storage != "precision":
         stored -= round(PARAMETERS["unet"] * EIGHT_BITS * (number - 1))
     held = CONTEXT + stored + adapters(training) * _bytes_each(training, number)
     pixels, drawn = training.resolution**2, sample[0] * sample[1]
@@ -102,7 +102,9 @@ def adapters(training: Training) -> int:
         width = group.width
         columns += group.depth * (14 * width + 2 * CONTEXT_WIDTH)  # queries, keys, values and outputs, twice
         if training.targets != "attention":
-            columns += group.depth * 14 * width + 4 * width  # the feed-forward; the layers before and after
+            columns += group.depth * 14 * width  # the feed-forward
+        if training.targets in ("transformer", "all"):
+            columns += 4 * width  # the layers before and after
     if training.targets == "all":
         for block in _residuals():
             given, made = block.given, block.made

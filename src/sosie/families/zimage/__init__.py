@@ -5,6 +5,7 @@ from __future__ import annotations
 from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
 from sosie.families.contract.graphs import OnComfy
+from sosie.families.contract.trains import Trains
 from sosie.families.zimage.adapters import ADAPTERS
 from sosie.families.zimage.figures import FIGURES
 from sosie.families.zimage.guides import GUIDES
@@ -24,6 +25,12 @@ def _on_comfy() -> OnComfy:
     return on_comfy
 
 
+def _trains() -> Trains:
+    from sosie.families.zimage import training
+
+    return training
+
+
 LICENCES = (("", "Apache-2.0"),)
 
 FAMILY = Family(
@@ -37,5 +44,6 @@ FAMILY = Family(
     licences=LICENCES,
     on_diffusers=_on_diffusers,
     on_comfy=_on_comfy,
+    trains=_trains,
     reads_packed=True,
 )

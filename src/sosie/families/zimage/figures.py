@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sosie.families.contract.figures import GB, FailingPrecision, Figures
 from sosie.families.zimage.memory import drawing_peak
+from sosie.families.zimage.training_memory import training_peak
 
 FIGURES = Figures(
     files=20_600_000_000,  # with encoder and VAE
@@ -13,6 +14,7 @@ FIGURES = Figures(
     memory_fp8=8 * GB,  # 8 to 10 GB
     estimate_drawing=drawing_peak,  # by how the files are stored: fp8 and GGUF stay packed
     memory_training=12 * GB,  # at 768 px; 20 GB in bf16 with two images at once
+    estimate_training=training_peak,
     precision="bf16",
     fails=(
         FailingPrecision(

@@ -18,7 +18,15 @@ PARTNERS = Partners(
     vaes=(Autoencoder("16 channels", "ae.safetensors (FLUX.1's)"),),
     ranges=(
         SamplingRange("base", "Z-Image Base", (20, 50), (3.0, 6.0)),
-        SamplingRange("turbo", "Z-Image Turbo", (6, 9), (1.0, 3.0), train_instead="on the base model, or on De-Turbo"),
+        SamplingRange(
+            "turbo",
+            "Z-Image Turbo",
+            (6, 9),
+            (1.0, 3.0),
+            train_instead="on the base model, or on De-Turbo",
+            train_seen="blur at 8 steps (DiffSynth-Studio #1251, diffusion-pipe #462), grain that De-Turbo cured "
+            "(musubi-tuner #769)",
+        ),
     ),
     published="25 steps at CFG 4 for Base, 8 steps at CFG 1 for Turbo",
     variant_of=variant_of,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,13 +12,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sosie.core.recipe import Sampler, Targets, Training
+from sosie.families.contract.trains import BaseFiles
 
 LETTERS = "qkv"
-TARGETS: Mapping[Targets, str] = dict.fromkeys(("attention", "transformer", "all"), r"stem\.\d\.to_[qkv]")
+TARGETS: Mapping[Targets, str] = dict.fromkeys(
+    ("attention", "feed-forward", "transformer", "all"), r"stem\.\d\.to_[qkv]"
+)
+STORED = r"stem\..*"
+MATRICES = ("lora_down", "lora_up")
 
 
-def open_base(path: Path, vae: Path | None, training: Training, device: str) -> Base:
-    return Base(load_file(path))
+def open_base(files: BaseFiles, training: Training, device: str) -> Base:
+    return Base(load_file(files.model))
 
 
 class Denoiser(torch.nn.Module):
@@ -42,6 +47,7 @@ class Denoiser(torch.nn.Module):
 
 class Base:
     prediction = "epsilon"
+    ragged: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, weights: Mapping[str, torch.Tensor]) -> None:
         self.denoiser: Any = Denoiser(weights)
