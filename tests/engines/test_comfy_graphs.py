@@ -83,7 +83,8 @@ def test_a_shipped_recipe_compiles_to_graphs_in_which_the_doctor_finds_no_error(
 
 
 def test_every_shipped_recipe_is_compiled_or_refused() -> None:
-    assert sorted(list_recipes(workspace(Path("nowhere")))) == sorted((*RUNS, "mini", "mini-full"))
+    refused = ("mini", "mini-full", "mini-hybrid", "mini-z")
+    assert sorted(list_recipes(workspace(Path("nowhere")))) == sorted((*RUNS, *refused))
 
 
 @pytest.mark.parametrize("name", ["mini", "mini-full"])
@@ -449,6 +450,31 @@ def test_a_face_pass_uploads_square_mask_points_and_references_and_composites_he
     changed = np.any(np.asarray(output.image) != np.asarray(image), axis=2)
     assert changed.sum() > 1000
     assert not (changed & ~may_change).any()
+
+
+def test_zimage_draws_a_face_anew_in_its_square_and_nothing_beside_it_changes(
+    portrait: tuple[Image.Image, Face],
+) -> None:
+    image, face = portrait
+    recipe = shipped("zimage")
+    sampler = replace(recipe.stages[0].sampler, denoise=0.5)
+    detail = replace(recipe.stages[0], kind="detail", sampler=sampler, loras=())
+    of = planned(replace(recipe, stages=(recipe.stages[0], detail)))
+    _, step = GraphCompiler(GraphSupplies(Faces(face), lambda _: ()))(of).steps
+    compiled = step.compile(image)
+    assert isinstance(compiled, CompiledGraph)
+    drawn = only(compiled.graph, "KSampler")
+    assert compiled.graph[drawn["model"][0]]["class_type"] == "DifferentialDiffusion"
+    assert compiled.graph[drawn["latent_image"][0]]["class_type"] == "SetLatentNoiseMask"
+    assert drawn["denoise"] == 0.48  # 12 of 25 steps, as diffusers counts them
+    by_file = {compiled.graph[upload.node]["inputs"][upload.input]: upload for upload in compiled.uploads}
+    square, mask = (opened(by_file[GraphPicture(what).file]) for what in ("source", "mask"))
+    assert square.size == mask.size == (1024, 1024)
+    output = compiled.finish(square.convert("RGB").filter(ImageFilter.GaussianBlur(4)))
+    changed = np.any(np.asarray(output.image) != np.asarray(image), axis=2)
+    assert 1000 < changed.sum() < changed.size / 2
+    (found,) = check_plan(of, {}, GraphChoices(faces="server"))
+    assert (found.code, "no --face-detailer" in found.message) == ("SOS-E001", True)
 
 
 def test_the_key_points_are_no_face_to_a_detector(portrait: tuple[Image.Image, Face]) -> None:

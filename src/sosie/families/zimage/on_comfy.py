@@ -7,22 +7,25 @@ prompt, or a zeroed one where guidance is off.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import plain
-from sosie.core.stage_rules import E001, E002, E010, E014, check_no_weights
+from sosie.core.stage_rules import E001, E002, E007, E010, E014, check_no_weights
 from sosie.families import guides_of
-from sosie.families.contract.graphs import GraphChoices, GraphStage
+from sosie.families.contract.draws import StageInput, StageOutput
+from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
 from sosie.families.contract.guides import Scene, guide_files, guided
 from sosie.families.zimage.partners import PARTNERS
-from sosie.graph.build import Builder, WantedFile, wanted
+from sosie.graph.build import Builder, GraphPicture, WantedFile, wanted
 from sosie.graph.graph import Link
 from sosie.graph.sampling import drawing, sampler_complaint
 
 VERSION = "0.3.76"
 """The first version after PR #10978 (28 November 2025), which loads LoRAs in ai-toolkit's layout."""
 
-KINDS = ("generate", "refine")
+KINDS = ("generate", "refine", "detail")
 
 SAME = (
     ("qwen_3_4b.safetensors", "qwen_3_4b_bf16.safetensors"),
@@ -33,16 +36,19 @@ SAME = (
 
 def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     """What ComfyUI cannot draw of a stage. Every stage of this family may follow another in one graph."""
-    del choices
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
     if stage.kind not in KINDS:
-        wrong.append((E001, f"Z-Image has no stage '{stage.kind}' on ComfyUI; expected {' or '.join(KINDS)}"))
+        wrong.append((E001, f"Z-Image has no stage '{stage.kind}' on ComfyUI; expected {', '.join(KINDS)}"))
     if complaint := sampler_complaint(stage.sampler):
         wrong.append((E002, complaint))
     for name, value in (("text_encoder", stage.text_encoder), ("vae", stage.vae)):
         if not value:
             wrong.append((E010, f"stage '{stage.kind}' names no {name}, which ComfyUI loads from a file of its own"))
+    if stage.kind == "detail" and choices.faces == "server":
+        wrong.append((E001, "Z-Image draws no faces by ComfyUI's FaceDetailer; expected no --face-detailer"))
+    if stage.kind == "detail" and stage.detail.size % 64:
+        wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     if stage.precision == "fp16":
         wrong.append((E014, "fp16 overflows in Z-Image; its activations reach 344,064"))
     findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
@@ -61,7 +67,7 @@ def names(stage: Stage) -> tuple[WantedFile, ...]:
 
 
 def draw(build: Builder, given: GraphStage) -> Link:
-    """From noise, or over the given image; returns the decoded image."""
+    """From noise, or over the given image, a `detail` stage's square; returns the decoded image."""
     stage, sampler = given.stage, given.stage.sampler
     denoiser, encoder, autoencoder, *files = names(stage)
     (model,) = build.add("UNETLoader", unet_name=denoiser)
@@ -83,6 +89,10 @@ def draw(build: Builder, given: GraphStage) -> Link:
         (latent,) = build.add("EmptySD3LatentImage", width=given.size[0], height=given.size[1], batch_size=1)
     else:
         (latent,) = build.add(f"VAEEncode{tiled}", pixels=given.source, vae=vae)
+    if stage.kind == "detail":
+        (mask,) = build.add("LoadImageMask", "Mask", image=GraphPicture("mask"), channel="red")
+        (latent,) = build.add("SetLatentNoiseMask", samples=latent, mask=mask)
+        scene = replace(scene, model=build.add("DifferentialDiffusion", model=scene.model)[0])
     (latent,) = build.add(
         "KSampler",
         **scene.inputs,
@@ -91,6 +101,28 @@ def draw(build: Builder, given: GraphStage) -> Link:
     )
     (image,) = build.add(f"VAEDecode{tiled}", samples=latent, vae=vae)
     return image
+
+
+def prepare(given: StageInput) -> Prepared | StageOutput:
+    """The face's square with its mask; the image as it is, if its face is to be left alone."""
+    from PIL import Image
+
+    from sosie.diffusion.face_pass import FaceResult, face_square, put_back
+    from sosie.families.zimage.face import face_pass_of, output_of
+
+    task = face_pass_of(given)
+    square = face_square(task)
+    if isinstance(square, FaceResult):
+        return output_of(square)
+    size = square.crop.size
+    mask = Image.fromarray((square.change * 255).round().astype("uint8"))
+
+    def finish(drawn: Image.Image) -> StageOutput:
+        if drawn.size != (size, size):
+            drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
+        return output_of(put_back(task, square, drawn))
+
+    return Prepared({"source": Image.fromarray(square.crop.image), "mask": mask}, finish)
 
 
 def _known(file: WantedFile) -> WantedFile:
