@@ -82,7 +82,7 @@ def test_a_family_without_a_part_says_which_families_have_one() -> None:
     for missing, expected in (
         (lambda: drawer_of("flux1"), "FLUX.1 cannot be drawn in this process; families that can: esrgan, sdxl, zimage"),
         (lambda: grapher_of("flux1"), "Sosie draws no graphs for FLUX.1; families that can: esrgan, sdxl, zimage"),
-        (lambda: trainer_of("zimage"), "Z-Image cannot be trained; families that can: sdxl"),
+        (lambda: trainer_of("flux1"), "FLUX.1 cannot be trained; families that can: sdxl, zimage"),
     ):
         with pytest.raises(MissingPartError, match=expected):
             missing()

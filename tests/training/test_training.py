@@ -264,7 +264,7 @@ def test_a_value_out_of_its_range_is_named(change: dict[str, Any]) -> None:
     assert any(f"training.{next(iter(change))} " in complaint for complaint in wrong)
 
 
-@pytest.mark.parametrize("name", ["mini", "sdxl-instantid", "zimage"])
+@pytest.mark.parametrize("name", ["mini", "mini-z", "sdxl-instantid", "zimage", "zimage-turbo"])
 def test_the_shipped_presets_are_in_range_and_in_no_precision_that_fails(name: str) -> None:
     from sosie.dataset.check import check_precision
 
