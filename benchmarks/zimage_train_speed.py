@@ -170,7 +170,7 @@ def script(spec: dict[str, Any]) -> dict[str, Any]:
         diffusers.AutoencoderKL.encode = lambda *_, **__: found
     work = Path(spec["work"])
     arguments = {
-        "pretrained_model_name_or_path": work / "model", "instance_data_dir": work / "images",
+        "pretrained_model_name_or_path": work / "model", "instance_data_dir": work / "pictures",
         "instance_prompt": f"{TRIGGER}, {TEXT}", "output_dir": work / "out", "resolution": spec["size"],
         "train_batch_size": spec["batch"], "max_train_steps": spec["steps"], "rank": RANK, "lora_alpha": RANK,
         "lora_layers": ",".join(layers_of(spec)), "learning_rate": spec["rate"], "lr_scheduler": "constant",
@@ -196,6 +196,9 @@ def child(spec: dict[str, Any]) -> None:
         rows = [json.loads(line) for line in (work / "images" / "captions.jsonl").read_text().splitlines()]
         same = [json.dumps({**one, "text": f"{TRIGGER}, {TEXT}"}) for one in rows]
         (work / "images" / "captions.jsonl").write_text("\n".join(same) + "\n")
+        bare = work / "pictures"  # the script opens every file of its folder as a picture
+        shutil.rmtree(bare, ignore_errors=True)
+        shutil.copytree(work / "images", bare, ignore=shutil.ignore_patterns("*.jsonl"))
     else:
         row = sosie(spec) if spec["contender"] == "sosie" else script(spec)
     print(json.dumps(row))
