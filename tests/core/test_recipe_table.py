@@ -20,14 +20,16 @@ from sosie.workspace.workspace import open_workspace
 
 SHIPPED = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
 WRITTEN_OUT = {
-    "hybrid": ("9be5fc9949436ff3", "e1f106c066347882", "c218e436d0c8cdd9"),
-    "mini": ("fcb8ab6bd5d4bcd2", "68eb91e574117a8f", "2a4bdf9768a03177"),
-    "mini-full": ("afa0c8da451c5562", "e5ded78203266ed0", "2a4bdf9768a03177"),
-    "sdxl-instantid": ("ac37d138416bad90", "62c70ac06f24fbe6", "2a3afaf9645eab9a"),
+    "hybrid": ("9be5fc9949436ff3", "e1f106c066347882", "cd056ac496426f7a"),
+    "mini": ("fcb8ab6bd5d4bcd2", "cefe549b14385bb5", "d512f14e8e4f1c19"),
+    "mini-full": ("943bc84cf25e67cf", "98584c3dc1c7f653", "d512f14e8e4f1c19"),
+    "mini-hybrid": ("ade63a20301deb3e", "732fc48d473d24b5", "d512f14e8e4f1c19"),
+    "mini-z": ("63f488d80ed465e0", "", "643d5437104296e2"),
+    "sdxl-instantid": ("ac37d138416bad90", "62c70ac06f24fbe6", "492924dc9eab0736"),
     "zimage": ("97f43405c5593043", "", "7dbe3b99355871c4"),
     "zimage-turbo": ("9ced5621acdf7439", "", "293cd19106c227ba"),
 }
-"""Of 0.1.0, where every block and file was written out: the ids of a plan and a repair, the digest of what repairs."""
+"""The ids of a plan and a repair, and the digest of what repairs. A recipe's change is meant: then they change."""
 
 MIRA = Character(
     "mira",

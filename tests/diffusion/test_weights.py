@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sosie.core.errors import BadModelError, NotFoundError
-from sosie.files.storage import GGUF_KEPT
 
 pytestmark = pytest.mark.local
 
@@ -112,15 +111,8 @@ def test_gguf_is_what_llama_cpp_s_own_dequantiser_says(tmp_path: Path, kind: str
     assert same(weights.tensor("w", torch.bfloat16, rows=(3, 9)), truth[3:9].bfloat16())
     assert same(weights.tensor("n"), torch.from_numpy(plain))
     packed = weights.packed("w")
-    assert (packed is not None) == (kind in GGUF_KEPT)
-    assert packed is None or packed.bytes == data.nbytes
-    assert block == 1 or weights.storage("w") == f"gguf-{kind}"
-
-
-def test_what_stays_packed_are_the_types_that_torch_unpacks() -> None:
-    from diffusers.quantizers.gguf import utils
-
-    assert {kind.name for kind in utils.dequantize_functions} - {"BF16"} == GGUF_KEPT
+    assert (packed is None) == (block == 1)
+    assert packed is None or (packed.bytes == data.nbytes and weights.storage("w") == f"gguf-{kind}")
 
 
 def test_a_folder_of_shards_is_one_model_and_a_prefix_chooses(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,14 +72,15 @@ class SessionFaces:
         """The character's face by the encoder of the stage's first guide that has one; the largest one without."""
         pixels = np.asarray(image.convert("RGB"))
         faces = self._session.detector.detect(pixels)
+        limits = stage.detail
         guide = next((guide for guide in stage.guides if guide.encoder), None)
-        if guide is not None and len(faces) > 1:
+        if guide is not None and (len(faces) > 1 or (limits.far and guide.encoder in self._files)):
             encoder, wanted = self._encoder(guide.encoder), self.embedding(guide, plan)
             alike = [similarity("cosine", wanted, encoder.embed(pixels, face)) for face in faces]
+            faces = [replace(face, likeness=value) for face, value in zip(faces, alike, strict=True)]
         else:
             alike = [face.box[2] * face.box[3] / pixels.size for face in faces]
         lead = 0.05 if guide is not None else 0.0
-        limits = stage.detail
         choice = choose_face(faces, alike, min_interocular=limits.min_face, max_yaw=limits.max_yaw, min_lead=lead)
         if choice.index is not None:
             return faces[choice.index]

@@ -10,7 +10,7 @@ from sosie.core.character import Character
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.notation import literal, with_literals
 
-FIELDS = ("description", "trigger", "prompt")
+FIELDS = ("description", "face", "trigger", "prompt")
 
 
 def fill(template: str, values: Mapping[str, str]) -> str:
@@ -36,15 +36,23 @@ def fill(template: str, values: Mapping[str, str]) -> str:
 def final(template: str, character: Character, prompt: str, triggers: Sequence[str]) -> str:
     """The final prompt: the template filled, in `core.notation`, with the triggers in front that it does not hold.
 
-    Triggers and description are data, so their brackets are characters; `prompt` is in the notation already.
+    `{face}` is the description without its hair. Triggers and description are data, so their brackets are characters;
+    `prompt` is in the notation already.
     """
     words = [literal(trigger) for trigger in triggers]
     values = {
         "description": literal(character.prompt_description),
+        "face": literal(without_hair(character.prompt_description)),
         "trigger": ", ".join(words),
         "prompt": with_literals(prompt.strip(), [*triggers, character.trigger]),
     }
     return with_trigger(fill(template, values), words)
+
+
+def without_hair(description: str) -> str:
+    """The parts of a description, by its commas, that do not speak of hair: what a face pass has to draw."""
+    parts = (part.strip() for part in description.split(","))
+    return ", ".join(part for part in parts if part and not re.search(r"\bhair(ed|style)?\b", part, re.IGNORECASE))
 
 
 def with_trigger(text: str, triggers: Sequence[str]) -> str:

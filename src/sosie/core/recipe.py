@@ -21,6 +21,7 @@ Optimizer = Literal["auto", "adamw", "adamw8bit"]
 LearningRateSchedule = Literal["constant", "linear", "cosine"]
 BaseStorage = Literal["precision", "fp8", "auto"]
 Checkpointing = Literal[True, False, "auto"]
+Tone = Literal["guide", "body"]
 
 MAX_SIDE = 8192
 """Pixels of the longest side of an image that is drawn, or of a tile."""
@@ -134,11 +135,15 @@ class LoraUse:
 class Detail:
     """How a `detail` stage draws the face anew.
 
-    The working square is `margin` times the head's size and is drawn at `size` px. The mask is an
-    ellipse around the face, grown by `dilate` and softened by `feather` (shares of the face's
+    The working square is `margin` times the head's size and is drawn at `size` px. The mask follows the
+    face and its skin, grown by `dilate` and softened by `feather` (shares of the face's
     width); `parser`, a face-parsing ONNX file, replaces it. Faces with fewer than `min_face` px
     between the eyes or turned by more than `max_yaw` degrees are left alone. A composite whose
     seam is more severe than `seam` (CIEDE2000; see `faces.blend.Seam`) is refused.
+
+    `tone` says whose skin the picture gets: the `guide`'s, on face, ears and neck, or the `body`'s, on the new face.
+    `far` is added to the sampler's denoise for a face as unlike the character as a stranger's, and less of it the more
+    alike the two are already.
     """
 
     size: Annotated[int, Range(64, 2048, step=8)] = 1024
@@ -149,6 +154,8 @@ class Detail:
     min_face: Annotated[float, Range(0)] = 12.0
     max_yaw: Annotated[float, Range(0, 90)] = 60.0
     seam: Annotated[float, Range(0, above=True)] = 5.0
+    tone: Tone = field(default="guide", metadata=LATER)
+    far: Annotated[float, Range(0, 1)] = field(default=0.0, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -304,7 +311,8 @@ class RecipeFile:
 class Recipe:
     """Stages in order, the prompt's frame, the size in pixels, and the rules of acceptance.
 
-    `prompt` is a template with the fields `{description}`, `{trigger}` and `{prompt}`; a part
+    `prompt` is a template with the fields `{description}`, `{face}` (the description without its hair), `{trigger}` and
+    `{prompt}`; a part
     between commas whose fields are all empty is dropped. `repair` are the stages that mend an
     image which fails by its identity alone, before a new one is drawn. `files` says where the
     stages' files come from.

@@ -30,7 +30,9 @@ class Render:
 
     `findings` is what the stages had to say; one of severity `error` keeps the image from being
     delivered. `measures` are what they measured, by name: `detail.seam` in CIEDE2000, `detail.eyes` in px between the
-    eyes, `detail.x` and `detail.y` where the face is that was drawn anew, in shares of width and height.
+    eyes, `detail.x` and `detail.y` where the face is that was drawn anew, in shares of width and height, and
+    `detail.more_denoise` what was added for a face far from the character's; `detail.colour_before` and `_after` are
+    face against neck in CIEDE2000, `detail.grain_...` and `detail.skin_...` its noise and texture over the neck's.
     """
 
     image: Image

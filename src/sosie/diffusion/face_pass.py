@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,26 +13,34 @@ from sosie.core import Finding
 from sosie.core.errors import BadImageError
 from sosie.core.finding import Rule
 from sosie.core.recipe import Detail
-from sosie.faces.blend import insert
+from sosie.faces.blend import Blend, Insertion, insert
+from sosie.faces.colour import to_lab
 from sosie.faces.crop import Crop, face_crop
-from sosie.faces.mask import FaceParser, Mask, face_mask, parsed_mask
+from sosie.faces.mask import FaceParser, Mask, face_mask, parsed_mask, skin_following
+from sosie.faces.skin import skin_mask
+from sosie.faces.tone import Toned, recoloured, toned, usual_tone
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.faces.detect import Face
+    from sosie.faces.detect import Face, Image8
 
 
 E024 = Rule("SOS-E024", "error", "A new face would show a seam")
 E025 = Rule("SOS-E025", "info", "The face-parsing model saw no face")
 
 
+# Cosine, by the encoder that guides, from which on a face is the character's, and below which it is anybody's.
+ALIKE, STRANGE = 0.65, 0.15
+
+
 @dataclass(frozen=True, eq=False)
 class FacePass:
     """Whose face is drawn again in which image (RGB), and how.
 
-    `find` gives the character's face in the image, or the finding that says why it is left alone. `parser` is the file
-    of the face-parsing model that `detail` names, if it names one. `seed` is that of the blend's grain.
+    `find` gives the character's face in the image, or the finding that says why it is left alone. `portraits` gives
+    faces of the character as `align` cuts them out (RGB squares), for their tone; there may be none. `parser` is the
+    file of the face-parsing model that `detail` names, if it names one. `seed` is that of the blend's grain.
     """
 
     source: Image
@@ -40,6 +48,7 @@ class FacePass:
     character: str
     seed: int
     find: Callable[[Image], Face | Finding]
+    portraits: Callable[[], Sequence[Image]] = tuple
     parser: Path | None = None
 
 
@@ -47,12 +56,17 @@ class FacePass:
 class Square:
     """What is drawn again: the crop, the face in the crop's pixels, and how much may change where.
 
-    `change` is float32 [size, size]: 1 draws anew, 0 keeps, in between it is freed later.
+    `under` is what is drawn upon, RGB uint8 [size, size, 3]: the crop, or the crop with its skin in the guide's tone
+    (`toned`). `change` is float32 [size, size]: 1 draws anew, 0 keeps, in between it is freed later. `more_denoise` is
+    added to the sampler's.
     """
 
     crop: Crop
     face: Face
+    under: Image8
     change: Mask
+    toned: Toned | None = None
+    more_denoise: float = 0.0
     findings: tuple[Finding, ...] = ()
 
 
@@ -70,7 +84,7 @@ def run_face_pass(task: FacePass, draw: Callable[[Square], Image]) -> FaceResult
 
     A face that is not there, too small, too turned or not told apart is left alone, with the
     finding that says so. A composite with a visible seam is refused: SOS-E024, and the image is
-    the source. Outside the mask no pixel changes.
+    the source. Outside the mask, and the skin that gets another tone, no pixel changes.
     """
     square = face_square(task)
     return square if isinstance(square, FaceResult) else put_back(task, square, draw(square))
@@ -84,7 +98,14 @@ def face_square(task: FacePass) -> Square | FaceResult:
     crop = face_crop(np.asarray(task.source.convert("RGB")), found, task.detail.size, task.detail.margin)
     face = crop.face(found)
     mask, findings = _mask(task, crop, face)
-    return Square(crop, face, mask, findings)
+    given = _toned(task, crop, face)
+    under = crop.image if given is None else recoloured(crop.image, given)
+    return Square(crop, face, under, mask, given, task.detail.far * strangeness(found.likeness), findings)
+
+
+def strangeness(likeness: float | None) -> float:
+    """How far a face is from the character, 0 (theirs) to 1 (anybody's), by its cosine; 0 where that is not known."""
+    return 0.0 if likeness is None else float(np.clip((ALIKE - likeness) / (ALIKE - STRANGE), 0, 1))
 
 
 def put_back(task: FacePass, square: Square, drawn: Image) -> FaceResult:
@@ -92,16 +113,10 @@ def put_back(task: FacePass, square: Square, drawn: Image) -> FaceResult:
     from PIL import Image
 
     crop = square.crop
-    pixels = np.asarray(task.source.convert("RGB"))
-    blended = insert(pixels, crop, np.asarray(drawn.convert("RGB")), square.change, task.seed)
+    pixels, new = (np.asarray(image.convert("RGB")) for image in (task.source, drawn))
+    blended = insert(pixels, crop, Insertion(new, square.change, square.face, task.seed, square.toned))
     seam = blended.seam
-    x, y = crop.to_image(square.face.points).mean(axis=0) / (task.source.width, task.source.height)
-    measures = (
-        ("seam", round(seam.severity, 4)),
-        ("eyes", round(square.face.interocular / crop.scale, 2)),
-        ("x", round(float(x), 4)),
-        ("y", round(float(y), 4)),
-    )
+    measures = _measures(square, blended, task.source.size)
     if seam.severity > task.detail.seam:
         message = (
             f"the new face of '{task.character}' was refused: its colour steps by {seam.severity:.1f} (CIEDE2000) "
@@ -112,16 +127,48 @@ def put_back(task: FacePass, square: Square, drawn: Image) -> FaceResult:
     return FaceResult(Image.fromarray(blended.image), square.findings, measures)
 
 
+def _measures(square: Square, blended: Blend, size: tuple[int, int]) -> tuple[tuple[str, float], ...]:
+    """The seam, where the face is and how large, and how it goes with its body: before, and after."""
+    x, y = square.crop.to_image(square.face.points).mean(axis=0) / size
+    measures: list[tuple[str, float | None]] = [
+        ("seam", round(blended.seam.severity, 4)),
+        ("eyes", round(square.face.interocular / square.crop.scale, 2)),
+        ("x", round(float(x), 4)),
+        ("y", round(float(y), 4)),
+    ]
+    for when, found in (("before", blended.before), ("after", blended.after)):
+        for name in ("colour", "grain", "skin"):
+            value: float | None = getattr(found, name)
+            measures.append((f"{name}_{when}", None if value is None else round(value, 3)))
+    if square.more_denoise:
+        measures.append(("more_denoise", round(square.more_denoise, 4)))
+    return tuple((name, value) for name, value in measures if value is not None)
+
+
+def _toned(task: FacePass, crop: Crop, face: Face) -> Toned | None:
+    """The crop's skin in the tone of the character's portraits, where the recipe asks for it and there are some."""
+    if task.detail.tone != "guide":
+        return None
+    tone = usual_tone(task.portraits())
+    return None if tone is None else toned(to_lab(crop.image), face, tone)
+
+
 def _mask(task: FacePass, crop: Crop, face: Face) -> tuple[Mask, tuple[Finding, ...]]:
-    """The user's face-parsing model decides where the face is, if there is one and it sees the face."""
+    """The user's face-parsing model decides where the face is, if there is one and it sees the face.
+
+    Else the skin's own colour does, around the face; where it is not seen, the egg around the face is all there is.
+    """
     detail = task.detail
     shares = {"dilate": detail.dilate, "feather": detail.feather}
+    findings: tuple[Finding, ...] = ()
     if task.parser is not None:
         try:
             classes = FaceParser(task.parser).parse(crop.image)
             return parsed_mask(classes, face, **shares), ()
         except BadImageError as error:
-            message = f"the face-parsing model saw no face ({error.message}); the ellipse was used"
-            finding = E025.at(detail.parser, message)
-            return face_mask(face, (crop.size, crop.size), **shares), (finding,)
-    return face_mask(face, (crop.size, crop.size), **shares), ()
+            message = f"the face-parsing model saw no face ({error.message}); the skin's colour was used"
+            findings = (E025.at(detail.parser, message),)
+    skin = skin_mask(to_lab(crop.image), face)
+    if skin is None:
+        return face_mask(face, (crop.size, crop.size), **shares), findings
+    return skin_following(face, skin, **shares), findings

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sosie.faces.colour import Floats, ciede2000, from_lab, to_lab
-from sosie.faces.crop import Crop, paste, resized
-from sosie.faces.detect import Image8
-from sosie.faces.mask import Mask, dilated, window_sum
+from sosie.faces.crop import Crop, moved, patch_of
+from sosie.faces.detect import Face, Image8
+from sosie.faces.grain import grain
+from sosie.faces.mask import Mask, Pixels, dilated, face_outline, window_sum
+from sosie.faces.match import Likeness, in_bands, in_light, likeness, match_colour
+from sosie.faces.ring import mask_width, ring_of, ring_width
+from sosie.faces.skin import skin_mask
+from sosie.faces.tone import Toned
 
-Pixels = NDArray[np.bool_]
-
-# Width of the ring around the mask, as a share of the square root of the mask's area (about the face width).
-_RING = 0.15
-# A ring of fewer pixels says nothing; colour and grain then stay as they are.
-_LEAST_RING = 64
-# The ring's contrast in old and new picture may differ because hair or background were redrawn; a larger ratio is not
-# a matter of colour.
-_CONTRAST = (0.8, 1.25)
 # How far from the mask's edge, beyond its feather, colours are averaged for the seam: share of the face width.
 _SEAM_WINDOW = 0.04
 # A step of the source from which on it is an edge of its own, and the part of the mask's edge that must be without.
 _NATURAL_EDGE = 8.0
 _LEAST_CONTINUOUS = 0.03
+# The colour difference between a face and its neck that light makes; what is more, and was not there before, is a seam.
+_USUAL = 6.0
+# Likeness from which a pixel is skin, and the part of the edge of what got another tone along which skin must have been
+# left as it was: less is a corner at a collar.
+_LIKELY, _LEAST_SKIN = 0.5, 0.10
 # `Seam.severity` of ten face passes of a 256 px model in which no seam is seen: 1.2 to 4.6; of two in which hair is cut
 # off at the mask: 5.9 and 7.4. The ten made lighter or darker by Lab (6, 4, -5) after the match, which is seen: 5.0 to
 # 11.5. Of 48 renders blended with a blurred copy of such a colour: matched 0.1 to 1.5, not matched 6.7 to 9.2.
@@ -53,44 +53,96 @@ class Seam:
 
 @dataclass(frozen=True, eq=False)
 class Blend:
-    """A finished picture, RGB uint8 [h, w, 3], and the seam in it."""
+    """A finished picture, RGB uint8 [h, w, 3], the seam in it, and face against body before and after."""
 
     image: Image8 = field(repr=False)
     seam: Seam
+    before: Likeness
+    after: Likeness
 
 
-def insert(image: Image8, crop: Crop, pixels: Image8, mask: Mask, seed: int) -> Blend:
-    """The whole `image` with `pixels`, a new version of what `crop` shows, in its place.
+@dataclass(frozen=True, eq=False)
+class Insertion:
+    """A new face for a picture, all in the picture's own pixels.
 
-    `pixels` is RGB uint8 [size, size, 3] and `mask` float32 [size, size], both in the crop's
-    pixels; they are scaled to the square's own size, then `blend` decides. What the mask leaves
+    `new` is RGB uint8 [h, w, 3]; `change` float32 [h, w] says where it is drawn anew, from 0 (source) to 1 (new).
+    `toned` moves the tone of the skin around it, or is None. `face` is where the face was. `seed` (0 or more)
+    decides the grain.
+    """
+
+    new: Image8 = field(repr=False)
+    change: Mask = field(repr=False)
+    face: Face
+    seed: int
+    toned: Toned | None = None
+
+
+def insert(image: Image8, crop: Crop, insertion: Insertion) -> Blend:
+    """The whole `image` with an insertion whose pixels are those of `crop`, in its place.
+
+    They are brought to the image's own scale, then `blend` decides. What change and tone leave
     out keeps its pixels bit for bit. ValueError for other shapes.
     """
-    if mask.shape != (crop.size, crop.size) or pixels.shape != (crop.size, crop.size, 3):
-        raise ValueError(f"expected pixels and mask of {crop.size} px, got {pixels.shape} and {mask.shape}")
-    if crop.side != crop.size:
-        scaled = Image.fromarray(mask).resize((crop.side, crop.side), Image.Resampling.BILINEAR)
-        mask = np.clip(np.asarray(scaled, dtype=np.float32), 0, 1)
-    blended = blend(crop.region(image), resized(pixels, crop.side), mask, seed)
-    return Blend(paste(image, crop, blended.image), blended.seam)
+    size = crop.size
+    if insertion.change.shape != (size, size) or insertion.new.shape != (size, size, 3):
+        found = f"{insertion.new.shape} and {insertion.change.shape}"
+        raise ValueError(f"expected pixels and mask of {size} px, got {found}")
+    patch = patch_of(crop, image.shape)
+    old = image[patch.rows, patch.columns]
+    toned = insertion.toned
+    if toned is not None:
+        shift = np.stack(
+            [patch.spread(np.ascontiguousarray(toned.shift[..., channel])) for channel in range(3)], axis=-1
+        )
+        toned = Toned(shift, patch.mask(toned.where))
+    placed = Insertion(
+        patch.pixels(insertion.new),
+        patch.mask(insertion.change),
+        patch.face(insertion.face),
+        insertion.seed,
+        toned,
+    )
+    blended = blend(old, placed)
+    whole = image.copy()
+    whole[patch.rows, patch.columns] = blended.image
+    return replace(blended, image=whole)
 
 
-def blend(source: Image8, new: Image8, mask: Mask, seed: int) -> Blend:
-    """`new` in `source` where `mask` is, in the colour and with the grain of what surrounds it.
+def blend(source: Image8, insertion: Insertion) -> Blend:
+    """The new face in `source`, RGB uint8 [h, w, 3], in the light and with the grain of what surrounds it.
 
-    `source` and `new` are RGB uint8 [h, w, 3], `mask` float32 [h, w] from 0 (source) to 1 (new).
-    `seed` (0 or more) decides the grain. ValueError for other shapes or types.
+    The low frequencies of its skin become those of the source's, in the tone that the source's skin is given. Then
+    the two are mixed in two bands: what is coarse over the whole edge of the mask, what is fine over its middle, so
+    that neither a step nor a double outline is seen. ValueError for other shapes or types.
     """
-    _check(source, new, mask)
+    mask, face = insertion.change, insertion.face
+    _check(source, insertion.new, mask)
     image = source.copy()
-    if mask.any():
-        margin = _ring_width(mask) + 2
-        rows, columns = (slice(max(0, v.min() - margin), v.max() + margin + 1) for v in np.nonzero(mask))
-        old, part = source[rows, columns], mask[rows, columns]
-        matched = match_colour(old, new[rows, columns], part)
-        matched += grain(old, matched, part, seed)[..., np.newaxis]
-        image[rows, columns] = composite(old, matched, part)
-    return Blend(image, seam(source, image, mask))
+    where = mask if insertion.toned is None else np.maximum(mask, insertion.toned.where)
+    if where.any():
+        margin = ring_width(where) + 2
+        rows, columns = (slice(max(0, v.min() - margin), v.max() + margin + 1) for v in np.nonzero(where))
+        part = mask[rows, columns]
+        new = to_lab(match_colour(source[rows, columns], insertion.new[rows, columns], ring_of(part)))
+        under = to_lab(source[rows, columns])
+        if insertion.toned is not None:
+            under += insertion.toned.shift[rows, columns]
+        matched = in_light(under, new, part, moved(face, columns.start, rows.start))
+        matched += grain(source[rows, columns], matched, part, insertion.seed)[..., np.newaxis]
+        old = source[rows, columns].astype(np.float64)
+        if insertion.toned is not None:
+            old = old + (from_lab(under) - from_lab(to_lab(source[rows, columns])))
+        mixed = in_bands(old, matched, part, face_outline(face).width)
+        rounded = np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
+        image[rows, columns] = np.where(where[rows, columns, np.newaxis] > 0, rounded, source[rows, columns])
+    steps = [seam(source, image, mask, insertion.new)]
+    skin = None if where is mask else skin_mask(to_lab(source), face)
+    if skin is not None:
+        steps.append(seam(source, image, where, among=skin > _LIKELY))
+    before, after = likeness(source, image, mask, face)
+    if before.colour is not None and after.colour is not None:
+        steps.append(Seam(max(0.0, after.colour - max(before.colour, _USUAL)), 0.0))
+    return Blend(image, max(steps, key=lambda step: step.severity), before, after)
 
 
 def composite(source: Image8, new: Image8 | Floats, mask: Mask) -> Image8:
@@ -100,105 +152,52 @@ def composite(source: Image8, new: Image8 | Floats, mask: Mask) -> Image8:
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)
 
 
-def match_colour(source: Image8, new: Image8, mask: Mask) -> NDArray[np.float64]:
-    """`new` in the colours of `source`: sRGB 0 to 255, float64 [h, w, 3].
-
-    Mean and deviation of each channel of CIE Lab are measured in both on the ring just outside the
-    mask, where both show the same, and what brings them together there is applied to all of `new`
-    (Reinhard et al., "Color transfer between images", 2001). Without a ring `new` stays as it is.
-    """
-    ring = _ring(mask)
-    if not ring.any():
-        return new.astype(np.float64)
-    wanted, found = to_lab(source[ring]), to_lab(new[ring])
-    # One grey level of noise is no contrast to go by.
-    ratio = np.clip((wanted.std(axis=0) + 0.5) / (found.std(axis=0) + 0.5), *_CONTRAST)
-    return from_lab((to_lab(new) - found.mean(axis=0)) * ratio + wanted.mean(axis=0))
-
-
-def grain(source: Image8, new: Image8 | Floats, mask: Mask, seed: int) -> NDArray[np.float64]:
-    """The noise [h, w], in grey levels, that gives the masked part of `new` the grain of the ring of `source`.
-
-    Levels are compared in two octaves (`grain_level` at full and at half resolution), so that the
-    grain of an enlarged picture is coarse too. Only what is missing is added: never less, nothing
-    is sharpened or smoothed. The same `seed` gives the same grain; the same for red, green and blue.
-    """
-    ring, face = _ring(mask), np.greater(mask, 0.5)
-    noise = np.zeros(mask.shape)
-    if not ring.any() or np.count_nonzero(face) < _LEAST_RING:
-        return noise
-    wanted = [grain_level(_grey(source), ring, octave) for octave in (0, 1)]
-    found = [grain_level(_grey(new), face, octave) for octave in (0, 1)]
-    missing = [max(0.0, w * w - f * f) for w, f in zip(wanted, found, strict=True)]
-    random = np.random.default_rng(seed)
-    white = random.standard_normal(mask.shape)
-    coarse = _coarse_noise(random, mask.shape)
-    # White noise of variance 1 has 1 in the first octave and 1/4 in the second, the coarse one little and 1.
-    leak = grain_level(coarse, np.ones(mask.shape, dtype=np.bool_), 0) ** 2
-    fine_part = max(0.0, (missing[0] - leak * missing[1]) / (1 - leak / 4))
-    coarse_part = max(0.0, missing[1] - fine_part / 4)
-    return math.sqrt(fine_part) * white + math.sqrt(coarse_part) * coarse
-
-
-def grain_level(grey: NDArray[np.float64], region: Pixels, octave: int = 0) -> float:
-    """The standard deviation of the noise in `region` of a grey picture [h, w], in its units.
-
-    A second difference in both directions leaves noise and little of the picture (Immerkaer, "Fast
-    noise variance estimation", 1996); of the flatter half of the region the median magnitude
-    counts, so that hair and edges do not. `octave` 1 looks at the means of 2 x 2 px, at all of
-    them, since enlarged grain has a grid of its own. 0 for a region that is too small.
-    """
-    step = 1 + octave
-    if min(grey.shape) < 2 * step + 3:
-        return 0.0
-    inner = region & ~dilated(~region, step + octave)
-    inner = inner[step : step + grey.shape[0] - 2 * step - octave, step : step + grey.shape[1] - 2 * step - octave]
-    if np.count_nonzero(inner) < _LEAST_RING // 2:
-        return 0.0
-    if octave:
-        grey = (grey[:-1, :-1] + grey[1:, :-1] + grey[:-1, 1:] + grey[1:, 1:]) / 4
-    response = _second_difference(_second_difference(grey, step).T, step).T / 6
-    smooth = window_sum(grey, 2 * step) / window_sum(np.ones_like(grey), 2 * step)
-    down = smooth[2 * step :, step:-step] - smooth[: -2 * step, step:-step]
-    right = smooth[step:-step, 2 * step :] - smooth[step:-step, : -2 * step]
-    slopes = np.hypot(down, right)[inner]
-    flat = np.abs(response[inner])[slopes <= np.median(slopes)]
-    return float(np.median(flat)) / 0.6745
-
-
-def _second_difference(values: NDArray[np.float64], step: int) -> NDArray[np.float64]:
-    """Along the first axis, `step` rows apart; 2 * `step` rows fewer."""
-    return values[: -2 * step] - 2 * values[step:-step] + values[2 * step :]
-
-
-def seam(source: Image8, image: Image8, mask: Mask) -> Seam:
+def seam(source: Image8, image: Image8, mask: Mask, drawn: Image8 | None = None, among: Pixels | None = None) -> Seam:
     """How much the colour step across the mask's edge in `image` differs from that in `source`.
 
+    Where the step is nearer to that of `drawn`, the new picture before it was put in, it is compared with that: a jaw
+    with its shadow on the neck is no seam, if it was drawn so. With `among` [h, w] only what lies beside such pixels
+    outside the mask is looked at: where the mask ends because the skin does, skin that changed is no seam.
+
     At every pixel of the edge (mask 0.5) the mean Lab colour just inside the feather is compared
-    with that just outside it, in both pictures; outside nothing has changed. Only where `source` goes
+    with that just outside it, in both pictures; what has changed outside is no step. Only where `source` goes
     on without an edge (a step below 8) is anything counted: hair, jaw and background that met there
     before hide a seam. 0 if that is so almost all along, or if the mask has no edge in the picture.
     """
     _check(source, image, mask)
+    if drawn is not None:
+        _check(source, drawn, mask)
     inside = mask >= 0.5
     edge = inside & dilated(~inside, 1)
     if not edge.any():
         return Seam(0.0, 0.0)
     soft = np.count_nonzero((mask > 0.02) & (mask < 0.98)) / np.count_nonzero(edge)
-    radius = max(2, math.ceil(soft / 2 + _SEAM_WINDOW * _face_width(mask)))
+    radius = max(2, math.ceil(soft / 2 + _SEAM_WINDOW * mask_width(mask)))
     rows, columns = (slice(max(0, v.min() - 2 * radius), v.max() + 2 * radius + 1) for v in np.nonzero(edge))
     source, image, mask, edge = source[rows, columns], image[rows, columns], mask[rows, columns], edge[rows, columns]
     core, rest = mask >= 0.98, mask <= 0.02
+    if among is not None:
+        rest &= among[rows, columns]
+    length = np.count_nonzero(edge)
     edge = edge & dilated(core, radius) & dilated(rest, radius)
     before = to_lab(source)
     outer, old = (_mean_around(before, pixels, radius)[edge] for pixels in (rest, core))
     continuous = ciede2000(old, outer) < _NATURAL_EDGE
-    if np.count_nonzero(continuous) <= _LEAST_CONTINUOUS * np.count_nonzero(edge):
+    if np.count_nonzero(continuous) <= (_LEAST_CONTINUOUS if among is None else _LEAST_SKIN) * length:
         return Seam(0.0, 0.0)
-    old, new = old[continuous], _mean_around(to_lab(image), core, radius)[edge][continuous]
+    after = to_lab(image)
+    new = _mean_around(after, core, radius)[edge] - (_mean_around(after, rest, radius)[edge] - outer)
+    old, new = old[continuous], new[continuous]
+    change = new - old
+    if drawn is not None:
+        lab = to_lab(drawn[rows, columns])
+        inner, beside = (_mean_around(lab, pixels, radius)[edge][continuous] for pixels in (core, rest))
+        as_drawn = new - (inner - beside + outer[continuous])
+        nearer = ciede2000(old + as_drawn, old) < ciede2000(new, old)
+        change = np.where(nearer[:, np.newaxis], as_drawn, change)
     common = np.median(old, axis=0)
-    step = float(ciede2000(common + np.median(new - old, axis=0), common))
-    return Seam(step, float(np.percentile(ciede2000(new, old), 95)))
+    step = float(ciede2000(common + np.median(change, axis=0), common))
+    return Seam(step, float(np.percentile(ciede2000(old + change, old), 95)))
 
 
 def _mean_around(lab: NDArray[np.float64], pixels: Pixels, radius: int) -> NDArray[np.float64]:
@@ -206,36 +205,6 @@ def _mean_around(lab: NDArray[np.float64], pixels: Pixels, radius: int) -> NDArr
     weight = window_sum(pixels, radius)
     total = window_sum(lab * pixels[..., np.newaxis], radius)
     return total / np.maximum(weight, 1)[..., np.newaxis]
-
-
-def _ring(mask: Mask) -> Pixels:
-    """The pixels just outside the mask; none if there are too few to measure."""
-    covered = mask > 0
-    ring = dilated(covered, _ring_width(mask)) & ~covered
-    return ring if np.count_nonzero(ring) >= _LEAST_RING else np.zeros_like(ring)
-
-
-def _ring_width(mask: Mask) -> int:
-    return max(2, round(_RING * _face_width(mask)))
-
-
-def _face_width(mask: Mask) -> float:
-    """Half of an ellipse with half axes a and 1.3 a is as wide as the square root of its area, within 1 %."""
-    return math.sqrt(float(mask.sum(dtype=np.float64)))
-
-
-def _grey(image: Image8 | Floats) -> NDArray[np.float64]:
-    return np.asarray(image, dtype=np.float64) @ np.array([0.299, 0.587, 0.114])
-
-
-def _coarse_noise(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """Noise [h, w] of about 2 px whose level in the second octave is 1."""
-    rows, columns = (length // 2 + 3 for length in shape)
-    small = Image.fromarray(random.standard_normal((rows, columns)).astype(np.float32))
-    large = np.asarray(small.resize((2 * columns, 2 * rows), Image.Resampling.BICUBIC), dtype=np.float64)
-    noise = large[2 : 2 + shape[0], 2 : 2 + shape[1]]
-    level = grain_level(noise, np.ones(noise.shape, dtype=np.bool_), 1)
-    return noise / level if level > 0 else np.zeros_like(noise)
 
 
 def _check(source: Image8, new: Image8, mask: Mask) -> None:

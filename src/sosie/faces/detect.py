@@ -30,12 +30,14 @@ class Face:
 
     `box` is x, y, width, height in pixels of that image and may reach beyond its border; `points`
     is float32 [5, 2], read-only: left eye (of the picture), right eye, nose, left mouth corner,
-    right mouth corner; `confidence` is 0 to 1.
+    right mouth corner; `confidence` is 0 to 1. `likeness` is its cosine to the face that was looked for, by the
+    encoder that guides, where there is one.
     """
 
     box: tuple[float, float, float, float]
     points: NDArray[np.float32] = field(repr=False)
     confidence: float
+    likeness: float | None = None
 
     @property
     def interocular(self) -> float:

@@ -17,6 +17,7 @@ from sosie.faces.onnx import open_session
 
 Mask = NDArray[np.float32]
 ClassMap = NDArray[np.uint8]
+Pixels = NDArray[np.bool_]
 
 # Shares of the face width: what the mask is grown by, and the width over which it falls from 1 to 0.
 DILATE = 0.04
@@ -35,6 +36,13 @@ _CHEEKS = 0.86
 # Height over width of a face box; needed only where a head is tilted.
 _BOX_RATIO = 1.315
 
+# What follows the skin, in face widths: how deep in the egg a fringe may hang, how far beyond the egg skin is taken in,
+# and how large a hole in the skin is closed. Likeness from which a pixel is skin.
+_INNER, _OUTER, _CLOSED = 0.20, 0.16, 0.05
+_LIKELY = 0.4
+# Where the brows are, from where the face is widest up to the end of the egg.
+_BROWS = 0.65
+
 # The labels of BiSeNet trained on CelebAMask-HQ (Lee et al. 2020), in the order that the public exports share.
 FACE_PARSING_CLASSES: tuple[str, ...] = (
     *("background", "skin", "left brow", "right brow", "left eye", "right eye", "glasses", "left ear", "right ear"),
@@ -48,7 +56,7 @@ _REACH = 0.35
 
 
 @dataclass(frozen=True)
-class _Outline:
+class Outline:
     """An egg around a face: two half ellipses of one width, in pixels; `down` is a unit vector."""
 
     centre: NDArray[np.float64]
@@ -56,6 +64,24 @@ class _Outline:
     half_width: float
     above: float
     below: float
+
+    @property
+    def width(self) -> float:
+        """The width of the face, in pixels."""
+        return 2 * self.half_width
+
+    def below_brows(self, shape: tuple[int, int]) -> Pixels:
+        """The pixels [h, w] below the line of the brows."""
+        y, x = np.ogrid[: shape[0], : shape[1]]
+        down = (x - self.centre[0]) * self.down[0] + (y - self.centre[1]) * self.down[1]
+        return down > -_BROWS * self.above
+
+    def under_chin(self, shape: tuple[int, int]) -> Pixels:
+        """The pixels [h, w] below the mouth or so, where neck and chest may be: a strip that widens."""
+        y, x = np.ogrid[: shape[0], : shape[1]]
+        dx, dy = x - self.centre[0], y - self.centre[1]
+        down, aside = dx * self.down[0] + dy * self.down[1], np.abs(dx * self.down[1] - dy * self.down[0])
+        return (down > 0.5 * self.below) & (aside < 1.3 * self.half_width + np.maximum(0, down - self.below))
 
     def distance(self, shape: tuple[int, int]) -> NDArray[np.float64]:
         """Signed distance in pixels [h, w] from the outline, negative inside; exact on it, first order elsewhere."""
@@ -78,10 +104,40 @@ def face_mask(face: Face, shape: tuple[int, int], *, dilate: float = DILATE, fea
     grows by the first, and falls smoothly from 1 to 0 over the second, half of it on each side.
     ValueError for negative shares, and for a face without extent.
     """
-    outline = _outline(face)
+    outline = face_outline(face)
     width = 2 * outline.half_width
     _check_shares(dilate, feather)
-    return _ramp(outline.distance(shape) - dilate * width, feather * width)
+    return ramp(outline.distance(shape) - dilate * width, feather * width)
+
+
+def skin_following(face: Face, skin: Mask, *, dilate: float = DILATE, feather: float = FEATHER) -> Mask:
+    """The mask of `face` that follows its `skin` (likeness, float32 [h, w]), float32 [h, w]; soft as `face_mask`.
+
+    From the brows down the egg of `face_mask` is always in it, in light and in shade. It takes in what is skin a
+    little beyond (jaw, temples, what is under the chin), and of the forehead it leaves out what is not: a fringe.
+    """
+    _check_shares(dilate, feather)
+    outline = face_outline(face)
+    shape = (skin.shape[0], skin.shape[1])
+    distance = outline.distance(shape) / outline.width - dilate
+    # Brows, lips, a beard and highlights are holes in the skin; a fringe is no hole: it comes in from the edge.
+    likely = skin > _LIKELY
+    radius = max(1, round(_CLOSED * outline.width))
+    closed = likely | eroded(dilated(likely, radius), radius)
+    inner = np.where(outline.below_brows(shape), 0.0, _INNER)
+    wanted = (distance < -inner) | (closed & (distance < _OUTER))
+    return softened(wanted, feather * outline.width)
+
+
+def softened(pixels: Pixels, feather: float) -> Mask:
+    """The `pixels` [h, w] with an edge that falls from 1 to 0 over `feather` px, half of it on each side."""
+    soft = pixels.astype(np.float64)
+    # Three box filters of a third each come near to a Gaussian and end where the feather shall end.
+    radius = max(0, round(feather / 6))
+    weight = np.ones(pixels.shape)
+    for _ in range(3):
+        soft = window_sum(soft, radius) / window_sum(weight, radius)
+    return np.clip(soft, 0, 1).astype(np.float32)
 
 
 def parsed_mask(classes: ClassMap, face: Face, *, dilate: float = DILATE, feather: float = FEATHER) -> Mask:
@@ -95,7 +151,7 @@ def parsed_mask(classes: ClassMap, face: Face, *, dilate: float = DILATE, feathe
     if classes.ndim != 2 or classes.size == 0 or int(classes.max()) >= len(FACE_PARSING_CLASSES):
         raise ValueError(f"expected classes [h, w] below {len(FACE_PARSING_CLASSES)}, got shape {classes.shape}")
     _check_shares(dilate, feather)
-    outline = _outline(face)
+    outline = face_outline(face)
     width = 2 * outline.half_width
     counts = np.array([name in FACE_CLASSES for name in FACE_PARSING_CLASSES])[classes]
     shape = (classes.shape[0], classes.shape[1])
@@ -103,12 +159,7 @@ def parsed_mask(classes: ClassMap, face: Face, *, dilate: float = DILATE, feathe
     if not seen.any():
         message = "the face-parsing model marks no face where the detector found one; expected skin, eyes or mouth"
         raise BadImageError(message, "leave the face-parsing model out: the mask then follows the five points")
-    grown = dilated(seen, round(dilate * width)).astype(np.float64)
-    # Three box filters of a third each come near to a Gaussian and end where the feather shall end.
-    radius = max(0, round(feather * width / 6))
-    for _ in range(3):
-        grown = window_sum(grown, radius) / window_sum(np.ones(shape), radius)
-    return np.clip(grown, 0, 1).astype(np.float32)
+    return softened(dilated(seen, round(dilate * width)), feather * width)
 
 
 class FaceParser:
@@ -174,12 +225,18 @@ def _sum_down(values: NDArray[np.float64], radius: int) -> NDArray[np.float64]:
     return sums[np.minimum(places + radius + 1, rows)] - sums[np.maximum(places - radius, 0)]
 
 
-def dilated(pixels: NDArray[np.bool_], radius: int) -> NDArray[np.bool_]:
+def dilated(pixels: Pixels, radius: int) -> Pixels:
     """The `pixels` [h, w] grown by `radius` px in every direction, diagonals included."""
     return window_sum(pixels, radius) > 0.5
 
 
-def _outline(face: Face) -> _Outline:
+def eroded(pixels: Pixels, radius: int) -> Pixels:
+    """The `pixels` [h, w] without those that are within `radius` px of others, diagonals included."""
+    return ~dilated(~pixels, radius)
+
+
+def face_outline(face: Face) -> Outline:
+    """The egg around `face`, in the pixels of its picture. ValueError for a face without extent."""
     points = face.points.astype(np.float64)
     eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
     right = points[1] - points[0]
@@ -189,17 +246,17 @@ def _outline(face: Face) -> _Outline:
         raise ValueError(f"expected a face with extent, got the box {face.box} and points {face.points.tolist()}")
     right = right / interocular
     down = np.array([-right[1], right[0]])
-    half_width, half_height = _upright_box(w, h, math.atan2(right[1], right[0]))
+    half_width, half_height = upright_box(w, h, math.atan2(right[1], right[0]))
     turn = float((points[2] - eyes) @ right) / (NOSE_PROTRUSION * unit)
     chin = float((np.array([x + w / 2, y + h / 2]) - eyes) @ down) + half_height
     widest = _WIDEST * unit
     centre = eyes - right * (_LAG * unit * max(-1.0, min(1.0, turn))) + down * widest
     # A box that ends above the mouth is wrong; the points are not.
     below = max(chin, 1.4 * unit) - widest
-    return _Outline(centre, down, _CHEEKS * half_width, widest + _FOREHEAD * unit, below)
+    return Outline(centre, down, _CHEEKS * half_width, widest + _FOREHEAD * unit, below)
 
 
-def _upright_box(width: float, height: float, roll: float) -> tuple[float, float]:
+def upright_box(width: float, height: float, roll: float) -> tuple[float, float]:
     """Half width and half height of the ellipse, tilted by `roll` (radians), that an upright box encloses.
 
     The sum of the squares of an ellipse's half axes is that of its box at any tilt. Their
@@ -214,7 +271,7 @@ def _upright_box(width: float, height: float, roll: float) -> tuple[float, float
     return math.sqrt((total - difference) / 2), math.sqrt((total + difference) / 2)
 
 
-def _ramp(distance: NDArray[np.float64], feather: float) -> Mask:
+def ramp(distance: NDArray[np.float64], feather: float) -> Mask:
     """1 below -feather / 2, 0 above feather / 2, and the smooth step 3t^2 - 2t^3 in between."""
     if feather <= 0:
         return (distance <= 0).astype(np.float32)

@@ -145,19 +145,13 @@ def unreadable(name: str) -> Unreadable | None:
     return Unreadable(UNREAD[kind], f"pip install 'sosie[{extra}]'" if extra else "")
 
 
-GGUF_KEPT = frozenset(
-    ("Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS")
-)
-"""GGUF's types that torch unpacks where they lie: they stay packed. Others become 16 bits at once."""
-
-
 def in_memory(name: str, parameters: int, size: int) -> int:
     """Bytes that a file's weights take once loaded to be computed with in 16 bits, where packed ones stay as they are.
 
     `size` is the file's. What is unpacked (DFloat11, rotated int8, NVFP4) or plain has 2 bytes a number.
     """
-    kept = name.startswith(("fp8", "int8")) and not name.endswith("-convrot")
-    kept = kept or (name.startswith("gguf-") and name.removeprefix("gguf-") in GGUF_KEPT)
+    plain_gguf = name.removeprefix("gguf-") in ("F16", "BF16", "F32")
+    kept = name.startswith(("fp8", "int8", "gguf-")) and not name.endswith("-convrot") and not plain_gguf
     return size if kept else 2 * parameters
 
 

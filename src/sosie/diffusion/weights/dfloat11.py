@@ -70,7 +70,7 @@ def _exponents(stream: Stream) -> Tensor:
     codes = torch.nn.functional.pad(stream.encoded_exponent, (0, lanes * LANE_BYTES - size + LANE_BYTES))
     gaps = _five_bits(stream.gaps)[:lanes]
     table = _Table(stream)
-    at_once = 2**15 if codes.device.type == "cpu" else 2**21
+    at_once = 2**15 if codes.device.type == "cpu" else 2**22
     found: list[Tensor] = []
     counts: list[Tensor] = []
     ends: list[Tensor] = []

@@ -10,10 +10,9 @@ import torch
 from sosie.core.errors import BadModelError
 from sosie.diffusion.weights.mapped import DTYPES, MappedFile, expect_possible
 from sosie.diffusion.weights.packed import BLOCKS, Packed, unpacks
-from sosie.diffusion.weights.stored import ComputedTensor, PackedTensor, PlainTensor, Stored
+from sosie.diffusion.weights.stored import PackedTensor, PlainTensor, Stored
 from sosie.files.gguf import Gguf, GgufTensor, read_gguf
 from sosie.files.safetensors import TensorInfo
-from sosie.files.storage import GGUF_KEPT
 
 AGAIN = "download the file again and compare its SHA-256 with the publisher's"
 
@@ -46,7 +45,4 @@ def _gguf_tensor(file: MappedFile, gguf: Gguf, info: TensorInfo, tensor: GgufTen
         data = file.tensor(torch.uint8, (rows, columns // numbers * size), start)
         return Packed(tensor.type, (rows, columns), data)
 
-    kind = f"gguf-{tensor.type}"
-    if tensor.type in GGUF_KEPT:
-        return PackedTensor(read, info.shape, kind)
-    return ComputedTensor(lambda device: read().dequantised(torch.float32).to(device), info.shape, kind)
+    return PackedTensor(read, info.shape, f"gguf-{tensor.type}")

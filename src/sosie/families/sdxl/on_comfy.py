@@ -103,7 +103,7 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
         return output_of(square)
     size = square.crop.size
     pictures: dict[str, Image.Image] = {
-        "source": Image.fromarray(square.crop.image),
+        "source": Image.fromarray(square.under),
         "mask": Image.fromarray((square.change * 255).round().astype("uint8")),
     }
     points = next((guide.keypoints for guide in given.stage.guides if guide.keypoints), None)

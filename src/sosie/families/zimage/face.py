@@ -17,6 +17,7 @@ def face_pass_of(given: StageInput) -> FacePass:
         given.plan.character.name,
         given.seed,
         lambda image: given.faces.find(image, given.plan, given.stage),
+        lambda: [face for guide in given.stage.guides[:1] for face in given.faces.crops(guide, given.plan)],
         given.paths[detail.parser] if detail.parser else None,
     )
 

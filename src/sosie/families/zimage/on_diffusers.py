@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Plan, Stage
@@ -80,8 +81,12 @@ class Runner:
     def _draw_square(self, given: StageInput, square: Square) -> Image:
         from PIL import Image
 
-        under = Image.fromarray(square.crop.image)
-        return self._draw(given, Canvas(square.crop.size, square.crop.size, under, square.change, square.face))
+        size, under = square.crop.size, Image.fromarray(square.under)
+        if square.more_denoise:
+            sampler = given.stage.sampler
+            denoise = min(1.0, sampler.denoise + square.more_denoise)
+            given = replace(given, stage=replace(given.stage, sampler=replace(sampler, denoise=denoise)))
+        return self._draw(given, Canvas(size, size, under, square.change, square.face))
 
     def _draw(self, given: StageInput, canvas: Canvas) -> Image:
         from torch import no_grad
