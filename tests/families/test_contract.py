@@ -31,8 +31,8 @@ TOY = ROOT / "tests" / "support" / "toy"
 RECIPE = """
 name = "toys"
 prompt = "{trigger}, portrait of {description}, {prompt}"
-width = 256
-height = 256
+width = 320
+height = 320
 
 [[stages]]
 kind = "generate"
