@@ -256,7 +256,7 @@ class Training:
     alpha: Annotated[float, Range(0, 4096, above=True)] = 16.0
     targets: Targets = "transformer"
     texts: Texts = "captions"
-    caption_dropout: Annotated[float, Range(0, 1)] = 0.0
+    caption_dropout: Annotated[float, Range(0, 1)] = field(default=0.0, metadata=LATER)
     learning_rate: Annotated[float, Range(0, 1, above=True)] = 1e-4
     schedule: LearningRateSchedule = "cosine"
     warmup: Annotated[int, Range(0)] = 0
@@ -270,9 +270,9 @@ class Training:
     precision: Precision = "auto"
     base_storage: BaseStorage = "precision"
     gradient_checkpointing: Checkpointing = False
-    assistant: str = ""
+    assistant: str = field(default="", metadata=LATER)
     resolution: Annotated[int, Range(64, 2048, step=64)] = 1024
-    least_resolution: Annotated[int, Range(0, 2048, step=64)] = 0
+    least_resolution: Annotated[int, Range(0, 2048, step=64)] = field(default=0, metadata=LATER)
     face_weight: Annotated[float, Range(1, 100)] = 1.0
     regularisation: Annotated[float, Range(0, 10)] = 1.0
     save_every: Annotated[int, Range(1)] = 250
