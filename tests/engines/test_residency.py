@@ -101,7 +101,7 @@ class ToyRunner:
         self.card.resting.pop(self.family, None)
         self.card.models[self.family] = self.size
         assert sum(self.card.models.values()) <= self.card.total, "out of memory"
-        return StageOutput(given.source or Image.new("RGB", (8, 8)))
+        return StageOutput(given.source or Image.effect_noise((8, 8), 50).convert("RGB"))
 
     def rest(self) -> None:
         self.card.log.append(f"{self.family} rests")

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from moments import KilledError, stopped_before
 from places import ROOT
 
 from sosie.core.recipe import Sampler, Training
@@ -285,6 +285,16 @@ def events_of(job: TrainingJob, *, resume: bool = False) -> list[Event]:
     return list(train(job, lambda _: Scores((Likeness("sface", 0.5),)), resume=resume))
 
 
+def kill_after(job: TrainingJob, step: int) -> None:
+    """Begins a training; after that step nothing that it does reaches the disk, as when it is killed."""
+    from sosie.training.run import train
+
+    run = train(job)
+    assert any(isinstance(event, Stepped) and event.step == step for event in run)
+    with stopped_before(1), contextlib.suppress(KilledError):
+        run.close()
+
+
 def losses(events: list[Event]) -> list[tuple[int, float]]:
     return [(event.step, event.loss) for event in events if isinstance(event, Stepped)]
 
@@ -312,15 +322,7 @@ def test_a_run_writes_alpha_validates_at_fixed_levels_and_goes_on_bit_for_bit_af
 
     (tmp_path / "killed").mkdir()
     killed = job_in(tmp_path / "killed")
-    child = os.fork()
-    if child == 0:
-        from sosie.training.run import train
-
-        for event in train(killed):
-            if isinstance(event, Stepped) and event.step == 3:
-                os.kill(os.getpid(), signal.SIGKILL)
-        os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    kill_after(killed, 3)
     rest = events_of(killed, resume=True)
     assert losses(rest) == losses(events)[2:]
     assert killed.output.read_bytes() == whole.output.read_bytes()

@@ -484,8 +484,14 @@ def test_a_face_reference_is_refused_without_siglip_tensors_with_the_true_reason
     assert told(check(comfy, unused)) == []
 
 
-def test_a_face_reference_on_a_file_that_is_not_there_is_a_warning(tmp_path: Path) -> None:
-    assert the(check(Workspace(tmp_path, Config()), with_reference()), "SOS-R030").severity == "warning"
+def test_a_face_reference_on_a_file_that_is_not_there_is_judged_by_a_published_name_only(tmp_path: Path) -> None:
+    here = Workspace(tmp_path, Config())
+    published = the(check(here, with_reference()), "SOS-R030")
+    assert published.severity == "error"
+    assert "(by its name; it is not here to be read)" in published.message
+    own = with_reference()
+    own["unet"]["inputs"]["unet_name"] = "my_mix.safetensors"
+    assert "SOS-R030" not in {found.code for found in check(here, own) if found.severity == "error"}
 
 
 FACE_ID = {"weight_type": "linear", "combine_embeds": "concat", "embeds_scaling": "V only"}

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
 from sosie.core.character import Reference
 from sosie.core.plan import asset_names, resolve_stages
@@ -39,7 +41,8 @@ class Faces:
     def embedding(self, *_: Any) -> Any:
         raise AssertionError("servers measure faces themselves")
 
-    crops = embedding
+    def crops(self, *_: Any) -> list[Image.Image]:
+        return [Image.new("RGB", (224, 224), (200, 160, 140))]
 
 
 def workspace(folder: Path, **models: str) -> Workspace:

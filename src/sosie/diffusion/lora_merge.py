@@ -224,7 +224,7 @@ def put_beside(layer: PackedLinear, shares: Sequence[Share], opened: Mapping[Pat
     total = layer.dequantised(torch.float32)
     for share, tensors in read:
         total = merged(total, share.change, tensors, share.weight)
-    layer.replace(total)
+    layer.unpack(total)
 
 
 COMPUTED = ("lora", "loha", "lokr", "diff")

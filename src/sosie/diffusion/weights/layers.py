@@ -57,7 +57,7 @@ class PackedLinear(nn.Module):
         self._put("down", torch.cat([down for down, _ in pairs]).to(device, self.dtype) if pairs else None)
         self._put("up", torch.cat([up for _, up in pairs], 1).to(device, self.dtype) if pairs else None)
 
-    def replace(self, whole: Tensor) -> None:
+    def unpack(self, whole: Tensor) -> None:
         """Uses W = `whole` in 16 bits until `put_beside`: for changes that have no low rank."""
         self.put_beside(())
         self._put("whole", whole.to(self.packed.device, self.dtype))
