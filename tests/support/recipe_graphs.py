@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
 from sosie.core.character import Reference
 from sosie.core.plan import asset_names, resolve_stages
@@ -41,8 +39,8 @@ class Faces:
     def embedding(self, *_: Any) -> Any:
         raise AssertionError("servers measure faces themselves")
 
-    def crops(self, *_: Any) -> list[Image.Image]:
-        return [Image.new("RGB", (224, 224), (200, 160, 140))]
+    def crops(self, *_: Any) -> list[Any]:
+        return []  # no portrait: nobody's tone is taken
 
 
 def workspace(folder: Path, **models: str) -> Workspace:
