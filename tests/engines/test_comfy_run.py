@@ -349,7 +349,7 @@ def test_an_image_that_waits_tells_how_many_jobs_come_before_it(server: FakeServ
     set_behaviour(server, step_seconds=0.05)
     theirs = link_to(server).client
     for number in (1, 2):
-        theirs.submit(zimage(90 + number, steps=6), "them", f"6b1d3c1e-0000-4000-8000-00000000000{number}")
+        theirs.submit(zimage(90 + number, steps=40), "them", f"6b1d3c1e-0000-4000-8000-00000000000{number}")
     waits = [event for event in events(engine_on(server), 1) if isinstance(event, Queued)]
     assert waits[0].ahead is None
     told = [event.ahead for event in waits[1:]]
