@@ -95,7 +95,7 @@ def prepare(given: StageInput) -> Prepared | StageOutput:
     from PIL import Image
 
     from sosie.diffusion.face_pass import FaceResult, face_square, put_back
-    from sosie.families.sdxl.face import face_pass_of, output_of
+    from sosie.families.contract.face_pass import face_pass_of, output_of
 
     task = face_pass_of(given)
     square = face_square(task)

@@ -66,7 +66,7 @@ class Runner:
     def _stage(self, given: StageInput) -> StageOutput:
         if given.stage.kind == "detail":
             from sosie.diffusion.face_pass import run_face_pass
-            from sosie.families.sdxl.face import face_pass_of, output_of
+            from sosie.families.contract.face_pass import face_pass_of, output_of
 
             return output_of(run_face_pass(face_pass_of(given), lambda square: self._draw_square(given, square)))
         if given.stage.kind == "refine":

@@ -1,4 +1,4 @@
-"""The face pass of a stage."""
+"""A `detail` stage as a face pass: the same in every family that draws faces anew."""
 
 from __future__ import annotations
 
