@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sosie.diffusion.face_pass import FacePass, FaceResult
+from dataclasses import replace
+
+from sosie.diffusion.face_pass import FacePass, FaceResult, Square
 from sosie.families.contract.draws import StageInput, StageOutput
 
 
@@ -20,6 +22,15 @@ def face_pass_of(given: StageInput) -> FacePass:
         lambda: [face for guide in given.stage.guides[:1] for face in given.faces.crops(guide, given.plan)],
         given.paths[detail.parser] if detail.parser else None,
     )
+
+
+def with_denoise_of(given: StageInput, square: Square) -> StageInput:
+    """The stage with the denoise that a square asks for beyond its sampler's, at most 1."""
+    if not square.more_denoise:
+        return given
+    sampler = given.stage.sampler
+    denoise = min(1.0, sampler.denoise + square.more_denoise)
+    return replace(given, stage=replace(given.stage, sampler=replace(sampler, denoise=denoise)))
 
 
 def output_of(result: FaceResult) -> StageOutput:

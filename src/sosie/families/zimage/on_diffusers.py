@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Plan, Stage
@@ -12,6 +11,7 @@ from sosie.core.stage_rules import E001, E002, E003, E007, E011, E014, check_no_
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.flow.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
+from sosie.families.contract.memory_modes import run_in_modes
 from sosie.families.zimage.partners import PARTNERS
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sosie.diffusion.face_pass import Square
 
 KINDS = ("generate", "refine", "detail")
-MAX_TRIES = 6
 
 
 class Runner:
@@ -40,19 +39,7 @@ class Runner:
         Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails while it
         renders or no mode is left.
         """
-        from torch import OutOfMemoryError
-
-        for _ in range(MAX_TRIES):
-            try:
-                output = self._stage(given)
-            except OutOfMemoryError as error:
-                self._pipelines.fall_back(given, str(error))
-            except (RuntimeError, ValueError, TypeError) as error:
-                plan = given.plan.id[:12]
-                raise EngineError(f"plan {plan} failed in stage '{given.stage.kind}': {error}") from error
-            else:
-                return StageOutput(output.image, (*self._pipelines.findings(), *output.findings), output.measures)
-        raise EngineError(f"plan {given.plan.id[:12]} does not fit the memory in any mode")
+        return run_in_modes(given, self._stage, self._pipelines)
 
     def rest(self) -> None:
         """Frees the GPU and keeps the weights in main memory."""
@@ -81,11 +68,10 @@ class Runner:
     def _draw_square(self, given: StageInput, square: Square) -> Image:
         from PIL import Image
 
+        from sosie.families.contract.face_pass import with_denoise_of
+
         size, under = square.crop.size, Image.fromarray(square.under)
-        if square.more_denoise:
-            sampler = given.stage.sampler
-            denoise = min(1.0, sampler.denoise + square.more_denoise)
-            given = replace(given, stage=replace(given.stage, sampler=replace(sampler, denoise=denoise)))
+        given = with_denoise_of(given, square)
         return self._draw(given, Canvas(size, size, under, square.change, square.face))
 
     def _draw(self, given: StageInput, canvas: Canvas) -> Image:

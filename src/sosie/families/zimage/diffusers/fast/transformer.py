@@ -26,9 +26,7 @@ from sosie.diffusion.cuda_graph import Replay, Tensors
 from sosie.families.zimage.diffusers.fast.computing import run_block
 from sosie.families.zimage.diffusers.fast.weights import block_of, separate
 from sosie.families.zimage.diffusers.parts import Transformer
-
-MULTIPLE = 32
-"""Captions and pictures are padded to a multiple of so many tokens."""
+from sosie.families.zimage.velocity import MULTIPLE
 
 PATCH = "2-1"
 """The patches that the published weights know: 2 x 2 latents of one frame."""
