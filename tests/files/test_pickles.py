@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rules import codes_in
 
-from sosie.cli.model_convert import convert_command
+from sosie.cli.model.convert import convert_command
 from sosie.core.errors import MissingExtraError, NotFoundError, SosieError, UsageError
 from sosie.doctor.pickles import check_pickle
 from sosie.families import families

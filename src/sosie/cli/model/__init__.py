@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from sosie.cli.model_add import add_command
-from sosie.cli.model_convert import convert_command
-from sosie.cli.model_fetch import fetch_command
+from sosie.cli.model.add import add_command
+from sosie.cli.model.convert import convert_command
+from sosie.cli.model.fetch import fetch_command
 from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
