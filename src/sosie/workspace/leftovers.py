@@ -11,7 +11,15 @@ from sosie.workspace.writing import is_being_replaced, writing
 
 PLACES = (
     *("characters", "characters/*", "characters/*/*", "models", "models/*", "recipes"),
-    *("outputs/*", "outputs/*/*", ".sosie", ".sosie/*", ".sosie/training/*", ".sosie/training/*/*"),
+    *(
+        "outputs/*",
+        "outputs/*/*",
+        ".sosie",
+        ".sosie/*",
+        ".sosie/experiments/*",
+        ".sosie/training/*",
+        ".sosie/training/*/*",
+    ),
 )
 """Where Sosie writes in a workspace. The store sweeps its images itself, and who writes elsewhere sweeps there."""
 
