@@ -12,6 +12,7 @@ from places import ROOT
 
 from sosie.faces.detect import Detector, Face
 from sosie.faces.encoders import SFace, similarity
+from sosie.faces.picture import Picture
 from sosie.faces.references import check_references
 from sosie.files.images import read_image
 
@@ -52,7 +53,7 @@ def test_the_points_of_an_upright_picture_are_near_those_of_one_look(detector: D
         pixels = np.asarray(read_image(path))
         (face,) = detector.detect(pixels)
         assert abs(face.roll) < 20
-        (seen,) = detector._at(pixels, max(pixels.shape[:2]))
+        (seen,) = detector._at(Picture(pixels), max(pixels.shape[:2]))
         assert seen.box == face.box
         assert 0 < np.abs(seen.points - face.points).max() < 0.25 * face.interocular
 
@@ -77,7 +78,7 @@ def test_the_points_do_not_depend_on_where_the_first_look_put_them(detector: Det
     (face,) = detector.detect(pixels)
     for off in (-4.0, 5.0):
         moved = replace(face, points=face.points + np.float32(off))
-        assert np.abs(detector._steadied(pixels, moved).points - face.points).max() < 0.05 * face.interocular
+        assert np.abs(detector._steadied(Picture(pixels), moved).points - face.points).max() < 0.05 * face.interocular
 
 
 def test_faces_at_the_border_of_two_tiles_are_found_once(detector: Detector) -> None:

@@ -26,7 +26,7 @@ from sosie.files.images import read_image
 
 EXAMPLES = ROOT / "examples" / "mira"
 needs_dlib = pytest.mark.skipif(
-    importlib.util.find_spec("dlib") is None or importlib.util.find_spec("face_recognition_models") is None,
+    importlib.util.find_spec("face_recognition_models") is None,
     reason="not installed: sosie[judges]",
 )
 

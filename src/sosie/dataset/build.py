@@ -316,12 +316,11 @@ def open_classifier(path: Path) -> AttributeClassifier:
 def judged_scores(session: Session, character: Character, sample: Sample) -> dict[str, float | None]:
     """What each judge says of an image against the references that are never learned from; None without a face."""
     judges = replace(character, references=image_set.split(character.references)[1])
-    face = sample.main_face
     found: dict[str, float | None] = {}
     for name, (encoder, template) in templates(session, judges).items():
         found[name] = None
-        if face is not None:
-            found[name] = round(similarity(encoder.metric, template, encoder.embed(sample.pixels, face)), 4)
+        if sample.main_face is not None:
+            found[name] = round(similarity(encoder.metric, template, sample.embedding(encoder)), 4)
     return found
 
 
@@ -333,8 +332,7 @@ def templates(session: Session, character: Character) -> dict[str, tuple[Encoder
 
 def sample_of(session: Session, path: Path) -> Sample:
     """An image with its faces."""
-    pixels = np.asarray(read_image(path))
-    return Sample(pixels, session.detector.detect(pixels))
+    return Sample.seen(np.asarray(read_image(path)), session.detector)
 
 
 def image_digest_or_none(path: Path) -> str | None:

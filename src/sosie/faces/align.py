@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sosie.faces.picture import Picture, picture_of
+
 Image8 = NDArray[np.uint8]
 Points = NDArray[np.float32] | NDArray[np.float64]
 
@@ -44,22 +46,34 @@ def umeyama(source: Points, target: Points) -> NDArray[np.float64]:
     return np.column_stack([linear, target_mean - linear @ source_mean])
 
 
-def align(image: Image8, points: Points, size: int = CROP) -> Image8:
+def align(image: Image8 | Picture, points: Points, size: int = CROP) -> Image8:
     """The face with these five `points` (pixels of `image`), cut out as uint8 [size, size, 3]."""
     return warp(image, umeyama(points, ARCFACE_TEMPLATE * (size / CROP)), size)
 
 
-def warp(image: Image8, matrix: NDArray[np.float64], size: int) -> Image8:
-    """`image` [h, w, 3] under the similarity `matrix` [2, 3], as uint8 [size, size, 3], black outside.
+def warp(image: Image8 | Picture, matrix: NDArray[np.float64], size: int) -> Image8:
+    """`image` (RGB [h, w, 3]) under the similarity `matrix` [2, 3], as uint8 [size, size, 3], black outside.
 
     A face that shrinks to less than half is averaged over whole blocks of pixels first: bilinear
-    sampling alone would pick single pixels out of a large photo, and thus noise.
+    sampling alone would pick single pixels out of a large photo, and thus noise. To less than a quarter: the
+    picture's own halves come before that.
     """
     cv2: Any = importlib.import_module("cv2")
-    shrink = int(1 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2])))))
+    picture = picture_of(image)
+    pixels, level = picture.pixels, max(0, int(_shrink(matrix) / 2).bit_length() - 1)
+    if level:
+        pixels, scale = picture.halved(level), 2**level
+        middle = (scale - 1) / 2
+        matrix = matrix @ np.array([[scale, 0, middle], [0, scale, middle], [0, 0, 1]], dtype=np.float64)
+    shrink = int(_shrink(matrix))
     if shrink >= 2:
-        image, matrix = _reduced(image, matrix, size, shrink)
-    return cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR)
+        pixels, matrix = _reduced(pixels, matrix, size, shrink)
+    return cv2.warpAffine(pixels, matrix, (size, size), flags=cv2.INTER_LINEAR)
+
+
+def _shrink(matrix: NDArray[np.float64]) -> float:
+    """How many pixels lie along one pixel of what `matrix` makes."""
+    return 1 / math.sqrt(abs(float(np.linalg.det(matrix[:, :2]))))
 
 
 def _reduced(image: Image8, matrix: NDArray[np.float64], size: int, shrink: int) -> tuple[Image8, NDArray[np.float64]]:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sosie.faces.align import ARCFACE_TEMPLATE, CROP, umeyama, warp
-from sosie.faces.weights import YUNET, quiet_opencv
+from sosie.faces.nets.yunet import YuNet
+from sosie.faces.picture import Part, Picture, picture_of
 
 Image8 = NDArray[np.uint8]
 
@@ -137,103 +138,108 @@ class Detector:
 
     def __init__(self) -> None:
         """Reads the pinned weights; BadModelError or MissingExtraError as `PackagedWeights` says."""
-        cv2: Any = importlib.import_module("cv2")
-        model = np.frombuffer(YUNET.read(), dtype=np.uint8)
-        nothing = np.zeros(0, dtype=np.uint8)
-        with quiet_opencv(cv2):
-            self._net: Any = cv2.FaceDetectorYN.create(
-                "onnx", model, nothing, (320, 320), self.CONFIDENCE, self.OVERLAP, 50
-            )
-        self._cv2 = cv2
+        self._cv2: Any = importlib.import_module("cv2")
+        self._net = YuNet(self.CONFIDENCE, self.OVERLAP)
 
-    def detect(self, image: Image8) -> tuple[Face, ...]:
-        """The faces in `image` (RGB uint8 [h, w, 3]), largest box first; empty if there is none."""
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-            raise ValueError(f"expected an image uint8 [h, w, 3], got {image.dtype} {image.shape}")
-        found = _by_size(self._at_all_sizes(image))
+    def detect(self, image: Image8 | Picture) -> tuple[Face, ...]:
+        """The faces in `image` (RGB uint8 [h, w, 3]), largest box first; empty if there is none.
+
+        A `Picture` that others look at too is halved once for all.
+        """
+        picture = picture_of(image)
+        pixels = picture.pixels
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0:
+            raise ValueError(f"expected an image uint8 [h, w, 3], got {pixels.dtype} {pixels.shape}")
+        found = _by_size(self._at_all_sizes(picture))
         near, far = found[: self.CLOSELY], found[self.CLOSELY :]
-        shrunk = max(image.shape[:2]) > self.LONG_SIDE
-        near = [self._close(image, face) if shrunk or max(face.box[2:]) < self.SURE else face for face in near]
-        upright = _distinct([self._upright(image, face) for face in near], self.OVERLAP)
-        upright = upright or ([] if far else self._from_other_sides(image))
-        return tuple(_by_size([*(self._steadied(image, face) for face in upright), *far]))
+        shrunk = max(pixels.shape[:2]) > self.LONG_SIDE
+        near = [self._close(picture, face) if shrunk or max(face.box[2:]) < self.SURE else face for face in near]
+        upright = _distinct([self._upright(picture, face) for face in near], self.OVERLAP)
+        upright = upright or ([] if far else self._from_other_sides(picture))
+        return tuple(_by_size([*(self._steadied(picture, face) for face in upright), *far]))
 
-    def _at_all_sizes(self, image: Image8) -> list[Face]:
+    def _at_all_sizes(self, picture: Picture) -> list[Face]:
         """The faces of looks at growing size, until the largest one is large enough to have shown all that count."""
-        own = max(image.shape[:2])
+        own = max(picture.width, picture.height)
         side = min(self.LONG_SIDE, own)
-        found = self._at(image, side)
+        found = self._at(picture, side)
         while side < (own // 2 if found else own) and not any(f.box[2] * side / own >= self.SURE for f in found):
             side = min(2 * side, own)
-            sure = [face for face in self._in_tiles(image, side) if face.confidence >= self.SURE_CONFIDENCE]
+            sure = [face for face in self._in_tiles(picture, side) if face.confidence >= self.SURE_CONFIDENCE]
             found = _distinct([*found, *sure], self.OVERLAP)
-        return found or self._at(image, min(self.LONG_SIDE, own) // 2)
+        return found or self._at(picture, min(self.LONG_SIDE, own) // 2)
 
-    def _in_tiles(self, image: Image8, long_side: int) -> list[Face]:
-        """The faces found with the long side of `image` shrunk to `long_side` px, tile by tile."""
-        height, width = image.shape[:2]
+    def _at(self, picture: Picture, long_side: int) -> list[Face]:
+        """The faces found with the long side of `picture` scaled to `long_side` px."""
+        return self._in_part(picture.whole(2 * long_side), long_side)
+
+    def _in_tiles(self, picture: Picture, long_side: int) -> list[Face]:
+        """The faces found with the long side of `picture` shrunk to `long_side` px, tile by tile."""
+        height, width = picture.height, picture.width
         scale = long_side / max(height, width)
         tile, margin = round(self.TILE / scale), round(self.MARGIN / scale)
         found: list[Face] = []
         for y in range(0, max(1, height - margin), tile - margin):
             for x in range(0, max(1, width - margin), tile - margin):
-                part = image[y : y + tile, x : x + tile]
-                seen = self._at(part, max(1, round(max(part.shape[:2]) * scale)))
-                found += [face.moved(x, y) for face in seen]
+                right, bottom = min(x + tile, width), min(y + tile, height)
+                side = max(1, round(max(right - x, bottom - y) * scale))
+                found += self._in_part(picture.part(x, y, right, bottom, 2 * side), side)
         return found
 
-    def _close(self, image: Image8, face: Face) -> Face:
+    def _close(self, picture: Picture, face: Face) -> Face:
         """The face in a square of twice its own longer side; as it is where that does not show it."""
         x, y, w, h = face.box
         reach = max(w, h)
-        left, top = max(0, round(x + w / 2 - reach)), max(0, round(y + h / 2 - reach))
-        part = image[top : max(0, round(y + h / 2 + reach)), left : max(0, round(x + w / 2 + reach))]
-        if part.size == 0:
+        middle, level = x + w / 2, y + h / 2
+        corners = (middle - reach, level - reach, middle + reach, level + reach)
+        part = picture.part(*(round(corner) for corner in corners), side=2 * self.CLOSE_SIDE)
+        if part.pixels.size == 0:
             return face
-        seen = [near.moved(left, top) for near in self._at(part, self.CLOSE_SIDE)]
+        seen = self._in_part(part, self.CLOSE_SIDE)
         best = max(seen, key=lambda near: _overlap(near, face), default=face)
         return best if _overlap(best, face) >= self.OVERLAP else face
 
-    def _steadied(self, image: Image8, face: Face) -> Face:
+    def _steadied(self, picture: Picture, face: Face) -> Face:
         """The face with the mean points of many looks at it; as it is where none shows it."""
         points = face.points
         for count in self.MEANS:
             # The net sets a nose to one side of where it is: half of the looks that count see the face mirrored.
-            mirrors = count == len(self.CROPS)
-            looks = [
-                self._in_crop(image, points, crop, mirrored=mirrors and bool(at % 2))
-                for at, crop in enumerate(self.CROPS[:count])
-            ]
-            found = [look for look in looks if look is not None]
+            mirrored = [count == len(self.CROPS) and bool(at % 2) for at in range(count)]
+            found = self._in_crops(picture, points, mirrored)
             if not found:
                 return face
             points = np.stack(found).mean(axis=0)
         points.setflags(write=False)
         return replace(face, points=points)
 
-    def _in_crop(
-        self, image: Image8, points: NDArray[np.float32], crop: tuple[float, float, float], mirrored: bool
-    ) -> NDArray[np.float32] | None:
-        """The points in `image` of the face that `points` bring into the middle of a crop."""
-        side, (x, y, scale) = self.CROP_SIDE, crop
-        template = (ARCFACE_TEMPLATE - CROP / 2) * (self.CROP_SCALE * scale) + side / 2 + (x, y)
-        matrix = umeyama(points, template)
-        part = warp(image, matrix, side)
-        seen = self._at(np.ascontiguousarray(part[:, ::-1]) if mirrored else part, side)
-        best = max((near for near in seen if _is_central(near, side)), key=lambda near: near.confidence, default=None)
-        if best is None:
-            return None
-        found = best.points
-        if mirrored:
-            found = np.column_stack([side - 1 - found[:, 0], found[:, 1]])[MIRRORED]
-        back = self._cv2.invertAffineTransform(matrix)
-        return (found @ back[:, :2].T + back[:, 2]).astype(np.float32)
+    def _in_crops(
+        self, picture: Picture, points: NDArray[np.float32], mirrored: Sequence[bool]
+    ) -> list[NDArray[np.float32]]:
+        """The points in `picture` of the face that `points` bring into the middle of the first crops, in one pass."""
+        side = self.CROP_SIDE
+        matrices = [
+            umeyama(points, (ARCFACE_TEMPLATE - CROP / 2) * (self.CROP_SCALE * scale) + side / 2 + (x, y))
+            for x, y, scale in self.CROPS[: len(mirrored)]
+        ]
+        parts = [warp(picture, matrix, side) for matrix in matrices]
+        looks = self._net.look([part[:, ::-1] if flip else part for part, flip in zip(parts, mirrored, strict=True)])
+        found: list[NDArray[np.float32]] = []
+        for rows, matrix, flip in zip(looks, matrices, mirrored, strict=True):
+            best = _most_central(_faces(rows), side)
+            if best is None:
+                continue
+            marks = best.points
+            if flip:
+                marks = np.column_stack([side - 1 - marks[:, 0], marks[:, 1]])[MIRRORED]
+            back = self._cv2.invertAffineTransform(matrix)
+            found.append((marks @ back[:, :2].T + back[:, 2]).astype(np.float32))
+        return found
 
-    def _upright(self, image: Image8, face: Face) -> Face:
+    def _upright(self, picture: Picture, face: Face) -> Face:
         """The face by its surest look, from the sides from which it may stand upright."""
         if face.confidence >= self.UPRIGHT_CONFIDENCE and abs(face.roll) <= self.UPRIGHT_ROLL:
             return face
-        looks = [look for turn in (0, 90, 180, 270) if (look := self._turned(image, face, turn)) is not None]
+        looks = [look for turn in (0, 90, 180, 270) if (look := self._turned(picture, face, turn)) is not None]
         best = max(looks, key=lambda look: look[0].confidence, default=None)
         straight = max((look[0].confidence for look in looks if look[1] == 0), default=face.confidence)
         if best is None or best[0].confidence < straight + self.LEAD:
@@ -243,57 +249,73 @@ class Detector:
             seen, turn = best
             if abs(_turn(seen.roll - turn)) <= self.LEVEL:
                 break
-            look = self._turned(image, seen, seen.roll)
+            look = self._turned(picture, seen, seen.roll)
             if look is None or look[0].confidence < seen.confidence - self.LEAD:
                 break
             best = look
         return best[0]
 
-    def _from_other_sides(self, image: Image8) -> list[Face]:
-        """The faces of an image that shows none as it lies."""
-        height, width = image.shape[:2]
-        own = max(height, width)
+    def _from_other_sides(self, picture: Picture) -> list[Face]:
+        """The faces of a picture that shows none as it lies."""
+        side = min(self.LONG_SIDE, max(picture.width, picture.height))
+        part = picture.whole(2 * side)
+        height, width = part.pixels.shape[:2]
         for quarters in (1, 2, 3):
-            turned = np.ascontiguousarray(np.rot90(image, quarters))
-            seen = self._at(turned, min(self.LONG_SIDE, own))
-            sure = [face for face in seen if face.confidence >= self.SURE_CONFIDENCE]
+            turned = Part(np.ascontiguousarray(np.rot90(part.pixels, quarters)), 0, 0, 1)
+            sure = [face for face in self._in_part(turned, side) if face.confidence >= self.SURE_CONFIDENCE]
             back = _quarters_back(quarters, width, height)
-            upright = [self._upright(image, face.under(back)) for face in sure]
+            upright = [self._upright(picture, face.under(back).under(part.to_picture)) for face in sure]
             if found := [face for face in upright if face.confidence >= self.TURNED_CONFIDENCE]:
                 return _distinct(found, self.OVERLAP)
         return []
 
-    def _turned(self, image: Image8, face: Face, degrees: float) -> tuple[Face, float] | None:
-        """A look at one face with the image turned back by `degrees`: the face in the image, and the angle."""
+    def _turned(self, picture: Picture, face: Face, degrees: float) -> tuple[Face, float] | None:
+        """A look at one face with the picture turned back by `degrees`: the face in the picture, and the angle."""
         cv2, side = self._cv2, 320
         x, y, w, h = face.box
         centre = (x + w / 2, y + h / 2)
         matrix: NDArray[np.float64] = cv2.getRotationMatrix2D(centre, degrees, 0.5 * side / max(w, h))
         matrix[:, 2] += side / 2 - np.array(centre)
-        part = warp(image, matrix, side)
-        seen = [near for near in self._at(part, side) if _is_central(near, side)]
-        if not seen:
-            return None
-        best = max(seen, key=lambda near: near.confidence)
-        return best.under(cv2.invertAffineTransform(matrix)), degrees
+        best = _most_central(_faces(self._net.look([warp(picture, matrix, side)])[0]), side)
+        return None if best is None else (best.under(cv2.invertAffineTransform(matrix)), degrees)
 
-    def _at(self, image: Image8, long_side: int) -> list[Face]:
-        """The faces found with the long side of `image` scaled to `long_side` px."""
+    def _in_part(self, part: Part, long_side: int) -> list[Face]:
+        """The faces found with the long side of `part` scaled to `long_side` px, in the picture that it is part of."""
         cv2 = self._cv2
-        height, width = image.shape[:2]
+        height, width = part.pixels.shape[:2]
         scale = long_side / max(height, width)
         columns, rows = max(1, round(width * scale)), max(1, round(height * scale))
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        small = image if scale == 1 else cv2.resize(image, (columns, rows), interpolation=how)
+        small = part.pixels if scale == 1 else cv2.resize(part.pixels, (columns, rows), interpolation=how)
         bottom, right = max(0, self.SHORT_SIDE - rows), max(0, self.SHORT_SIDE - columns)
         if bottom or right:
             small = cv2.copyMakeBorder(small, 0, bottom, 0, right, cv2.BORDER_CONSTANT)
-        self._net.setInputSize((small.shape[1], small.shape[0]))
-        found: NDArray[np.float32] | None = self._net.detect(cv2.cvtColor(small, cv2.COLOR_RGB2BGR))[1]
-        if found is None:
-            return []
         grow = np.array([width / columns, height / rows], dtype=np.float32)
-        return [_face(row, grow) for row in found if np.isfinite(row).all()]
+        seen = _faces(self._net.look([small])[0], grow)
+        return [_placed(face, part) for face in seen]
+
+
+def _faces(found: NDArray[np.float32], grow: NDArray[np.float32] | None = None) -> list[Face]:
+    """The faces of YuNet's rows, their pixels multiplied by `grow`."""
+    grow = np.ones(2, np.float32) if grow is None else grow
+    return [_face(row, grow) for row in found if np.isfinite(row).all()]
+
+
+def _placed(face: Face, part: Part) -> Face:
+    """A face of a part, in the picture that it is part of."""
+    if part.scale == 1 and not part.left and not part.top:
+        return face
+    x, y, w, h = face.box
+    scale = part.scale
+    points = (face.points + 0.5) * np.float32(scale) + np.array([part.left - 0.5, part.top - 0.5], np.float32)
+    points = points.astype(np.float32)
+    points.setflags(write=False)
+    return Face((x * scale + part.left, y * scale + part.top, w * scale, h * scale), points, face.confidence)
+
+
+def _most_central(faces: Sequence[Face], side: int) -> Face | None:
+    """The surest of the faces in the middle of a square; None if there is none."""
+    return max((face for face in faces if _is_central(face, side)), key=lambda face: face.confidence, default=None)
 
 
 def _face(row: NDArray[np.float32], grow: NDArray[np.float32]) -> Face:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -15,8 +14,10 @@ from numpy.typing import NDArray
 from sosie.core.errors import BadModelError, ConfigError, MissingExtraError, NotFoundError
 from sosie.faces.align import ARCFACE_TEMPLATE, align, umeyama, warp
 from sosie.faces.detect import Face
+from sosie.faces.nets.dlib_resnet import MEAN, SCALE, SIDE, dlib_onnx
 from sosie.faces.onnx import open_session
-from sosie.faces.weights import DLIB_RESNET, SFACE, quiet_opencv
+from sosie.faces.picture import Picture
+from sosie.faces.weights import DLIB_RESNET, SFACE, quiet_opencv, refused
 
 Image8 = NDArray[np.uint8]
 Vector = NDArray[np.float32]
@@ -44,8 +45,8 @@ class Encoder(Protocol):
         """How two embeddings are compared."""
         ...
 
-    def embed(self, image: Image8, face: Face) -> Vector:
-        """The embedding float32 [d] of `face` in `image` (RGB uint8 [h, w, 3])."""
+    def embed(self, image: Image8 | Picture, face: Face) -> Vector:
+        """The embedding float32 [d] of `face` in `image` (RGB uint8 [h, w, 3], or a `Picture` that others share)."""
         ...
 
 
@@ -67,7 +68,7 @@ class SFace:
         with quiet_opencv(self._cv2):
             self._net: Any = self._cv2.dnn.readNetFromONNX(np.frombuffer(SFACE.read(), dtype=np.uint8))
 
-    def embed(self, image: Image8, face: Face) -> Vector:
+    def embed(self, image: Image8 | Picture, face: Face) -> Vector:
         """The unit embedding float32 [128] of `face` in `image`."""
         self._net.setInput(self._cv2.dnn.blobFromImage(align(image, face.points)), "data")
         return unit(self._net.forward())
@@ -87,7 +88,8 @@ class DlibResNet:
 
     The chip is cut by YuNet's five points, not by dlib's landmark predictor: on 256 px renders of
     eight people the ROC-AUC own against other was 0.969 this way, 0.956 with the predictor on a
-    square around the face and 0.900 with it on YuNet's box. 160 ms a face on one core.
+    square around the face and 0.900 with it on YuNet's box. onnxruntime runs it, on one thread: 10 ms a face on
+    one core where dlib itself takes 160, and the same numbers within 1e-6 (docs/decisions/0024-judges-cost.md).
     """
 
     name = "dlib"
@@ -96,16 +98,16 @@ class DlibResNet:
 
     def __init__(self) -> None:
         """Reads the pinned weights; MissingExtraError if the extra `judges` is not installed."""
-        path = DLIB_RESNET.verified_path()
-        if importlib.util.find_spec("dlib") is None:
-            raise MissingExtraError("the package 'dlib' is not installed", DLIB_RESNET.install)
-        dlib: Any = importlib.import_module("dlib")
-        self._net: Any = dlib.face_recognition_model_v1(str(path))
+        self._session = open_session(dlib_onnx(DLIB_RESNET.read()), lambda why: refused(DLIB_RESNET, why))
 
-    def embed(self, image: Image8, face: Face) -> Vector:
+    def embed(self, image: Image8 | Picture, face: Face) -> Vector:
         """The embedding float32 [128] of `face` in `image`, as dlib gives it (norm about 1.4)."""
-        chip = warp(image, umeyama(face.points, DLIB_TEMPLATE), 150)
-        return np.array(self._net.compute_face_descriptor(chip), dtype=np.float32)
+        return self.embed_chips([warp(image, umeyama(face.points, DLIB_TEMPLATE), SIDE)])[0]
+
+    def embed_chips(self, chips: Sequence[Image8]) -> NDArray[np.float32]:
+        """The embeddings float32 [n, 128] of chips, RGB uint8 [150, 150, 3], in one pass."""
+        pixels = (np.stack(chips).astype(np.float32) - MEAN) / SCALE
+        return self._session.run(None, {"chip": pixels.transpose(0, 3, 1, 2)})[0]
 
 
 class ArcFaceOnnx:
@@ -135,7 +137,7 @@ class ArcFaceOnnx:
         self._input = _checked_input(path, self._session)
         self._try(path)
 
-    def embed(self, image: Image8, face: Face, *, normalise: bool = True) -> Vector:
+    def embed(self, image: Image8 | Picture, face: Face, *, normalise: bool = True) -> Vector:
         """The embedding float32 [d] of `face` in `image`; with `normalise` its L2 norm is 1.
 
         Without, it is what the model gives: InstantID and its like were trained on that.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sosie.faces.detect import Detector, Face
     from sosie.faces.encoders import Encoder
 
-VERSION = 2
+VERSION = 3
 
 MAX_BYTES = 100_000
 """Of a template; those of known encoders have 2 kB."""

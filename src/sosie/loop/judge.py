@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from sosie.faces.detect import Detector
 
-SCORERS_VERSION = 3
+SCORERS_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -93,9 +93,9 @@ class Judge:
         """Scores and judges one RGB image, which came about as `origin` says."""
         import numpy as np
 
-        pixels: Any = np.asarray(image.convert("RGB"))
+        pixels: Any = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         origin = origin or Origin()
-        sample = Sample(pixels, self.detector.detect(pixels), origin.prompt, origin.face)
+        sample = Sample.seen(pixels, self.detector, origin.prompt, origin.face)
         scores = measure(Identity(self.gate), sample)
         scores += score_defects(sample, [name for name in DEFECTS if name in self.required])
         for scorer in (*self.reported, *self.plugged):
@@ -108,7 +108,7 @@ class Judge:
         import numpy as np
 
         pixels: Any = np.asarray(image.convert("RGB"))
-        sample = Sample(pixels, self.detector.detect(pixels))
+        sample = Sample.seen(pixels, self.detector)
         framing = [score for score in measure(FRAMING, sample) if score.name in self.required]
         return [_because(score) for score in framing if score.passed is False]
 

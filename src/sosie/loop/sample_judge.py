@@ -68,15 +68,14 @@ class SampleJudge:
         sound = 0
         for sample in samples:
             pixels = np.asarray(sample.image.convert("RGB"))
-            shown = ScoredSample(pixels, self._detector.detect(pixels), sample.prompt)
+            shown = ScoredSample.seen(pixels, self._detector, sample.prompt)
             sound += all(score.passed for score in score_defects(shown))
             adherence += _values(self._adherence, shown)
             person = self._who(sample.prompt)
-            face = shown.main_face
-            if person is None or face is None:
+            if person is None or shown.main_face is None:
                 continue
             for name, (encoder, template) in person.templates.items():
-                value = similarity(encoder.metric, template, encoder.embed(pixels, face))
+                value = similarity(encoder.metric, template, shown.embedding(encoder))
                 identity.setdefault(name, []).append(value if encoder.metric == "cosine" else 1 - value)
             copies += _values(person.copies, shown)
         return Scores(

@@ -45,7 +45,7 @@ class CopyPaste:
             return [COPY_PASTE.unmeasured(f"there is no {which} with a face to compare with")]
         if sample.main_face is None:
             return [COPY_PASTE.unmeasured("no face was found")]
-        own = self.encoder.embed(sample.pixels, sample.main_face)[np.newaxis]
+        own = sample.embedding(self.encoder)[np.newaxis]
         try:
             return [COPY_PASTE.score(float(copy_paste_index(own, self.references, self.targets)[0]))]
         except ValueError as error:

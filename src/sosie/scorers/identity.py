@@ -216,7 +216,7 @@ class Identity:
         for scale, judge in zip(self.scales, self.gate.judges, strict=False):
             value = None
             if face is not None and not reason:
-                value = round(judge.measure(judge.encoder.embed(sample.pixels, face)), 4)
+                value = round(judge.measure(sample.embedding(judge.encoder)), 4)
             scores.append(_score(scale, judge, value, reason, self.gate))
         absent = self.scales[len(self.gate.judges) :]
         whys = zip(absent, self.gate.absent.values(), strict=True)

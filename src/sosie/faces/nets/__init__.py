@@ -1,0 +1,1 @@
+"""The nets inside installed packages, made into what onnxruntime runs fastest."""
