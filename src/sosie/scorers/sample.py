@@ -37,7 +37,9 @@ class Sample:
     at: tuple[float, float] | None = None
     shared: InitVar[Picture | None] = None
     picture: Picture = field(init=False, repr=False)
-    _embeddings: dict[str, npt.NDArray[np.float32]] = field(init=False, repr=False, default_factory=dict)
+    _embeddings: dict[str, npt.NDArray[np.float32]] = field(
+        init=False, repr=False, default_factory=dict[str, npt.NDArray[np.float32]]
+    )
 
     def __post_init__(self, shared: Picture | None) -> None:
         if self.pixels.dtype != np.uint8 or self.pixels.ndim != 3 or self.pixels.shape[2] != 3:

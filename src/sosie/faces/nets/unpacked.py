@@ -7,6 +7,7 @@ sizes of what they take. Every runtime would unpack the weights anew for each pi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from sosie.faces.nets.onnx_file import (
     texts,
 )
 
-Array = NDArray[np.int8] | NDArray[np.float32] | NDArray[np.int64]
+Array = NDArray[Any]
 
 
 def unpacked(content: bytes, inputs: Mapping[str, Sequence[Side]], outputs: Mapping[str, Sequence[Side]]) -> bytes:
@@ -36,7 +37,7 @@ def unpacked(content: bytes, inputs: Mapping[str, Sequence[Side]], outputs: Mapp
         if kind == "DequantizeLinear":
             arrays[texts(node, 2)[0]] = _dequantised(node, *(arrays[name] for name in given))
         elif kind == "Reshape" and all(name in arrays for name in given):
-            arrays[texts(node, 2)[0]] = arrays[given[0]].reshape(arrays[given[1]])
+            arrays[texts(node, 2)[0]] = arrays[given[0]].reshape(arrays[given[1]].astype(int).tolist())
         else:
             new.nodes.append(node)
     for name in dict.fromkeys(name for node in new.nodes for name in texts(node, 1) if name in arrays):
@@ -49,7 +50,7 @@ def _dequantised(node: bytes, packed: Array, scale: Array, zero: Array) -> NDArr
     attributes = {texts(one, 1)[0]: numbers(one, 3)[0] for one in parts(node, 5)}
     axis, block = attributes["axis"], attributes["block_size"]
     scales, zeros = (np.repeat(one, block, axis).take(range(packed.shape[axis]), axis) for one in (scale, zero))
-    return ((packed.astype(np.int32) - zeros) * scales).astype(np.float32)
+    return np.asarray((packed.astype(np.int32) - zeros.astype(np.int32)) * scales, np.float32)
 
 
 def _array(weight: bytes) -> tuple[str, Array]:
@@ -59,4 +60,4 @@ def _array(weight: bytes) -> tuple[str, Array]:
 
 
 def _plain(values: Array) -> NDArray[np.float32] | NDArray[np.int64]:
-    return values.astype(np.int64 if values.dtype.kind == "i" else np.float32)
+    return values.astype(np.int64) if values.dtype.kind == "i" else values.astype(np.float32)
