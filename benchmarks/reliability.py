@@ -3,17 +3,20 @@
     python benchmarks/reliability.py kills --work /tmp/reliability --most 4
     python benchmarks/reliability.py failures --work /tmp/reliability --most 3
     python benchmarks/reliability.py train --work /tmp/reliability --kills 20
+    python benchmarks/reliability.py fetch --work /tmp/reliability --kills 40
 
 Each command is run once as it is and once under strace, which counts its calls; then again and again in a fresh copy
 of the same workspace, killed before its k-th rename, sync, unlink or mkdir (`kills`), or with that call failing as
 full, broken, read-only and forbidden disks do (`failures`). `--most` bounds the moments of each kind of call.
-After each of them the workspace is looked at, the same command is run to its end, and the result is compared.
-Needs strace. Prints a JSON line for each fault, then one for each command.
+`fetch` downloads from a server that fails in turn (errors, dropped lines, no ranges, a slow line) and is killed
+meanwhile. After each of them the workspace is looked at, the same command is run to its end, and the result is
+compared. Needs strace. Prints a JSON line for each fault, then one for each command.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import os
@@ -26,7 +29,7 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -319,6 +322,74 @@ def train(args: argparse.Namespace) -> int:
     return not same
 
 
+FAILING: dict[str, dict[str, object]] = {
+    "well": {},
+    "errors first": {"first": [(status, {}, b"") for status in (500, 503, 502)]},
+    "asks to wait": {"first": [(429, {"Retry-After": "1"}, b"slowly")]},
+    "drops each line": {"drop": 1_500_000},
+    "drops, without ranges": {"drop": [700_000, 2_000_000, None], "ranges": False},
+    "sends less than it says": {"drop": [300_000, 300_000, None]},
+    "in chunks, dropped": {"chunked": True, "drop": [900_000, None]},
+    "changes meanwhile": {
+        "drop": [1_000_000, None],
+        "before": lambda served: setattr(served, "etag", served.etag + "1"),
+    },
+    "slow": {"pause": 0.03},
+}
+"""How the server fails, by name: fields of `hostile.Served`."""
+
+
+def fetch(args: argparse.Namespace) -> int:
+    """`model fetch` from a server that fails, killed at random moments, then run again until it is done."""
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
+    import numpy as np
+    from hostile import Served, hostile
+    from safetensors.numpy import save_file
+
+    os.environ["NO_PROXY"] = "127.0.0.1"
+    source, rng, bad = args.work / "served.safetensors", random.Random(2), 0
+    noise = np.random.default_rng(1).standard_normal((1500, 1500)).astype(np.float32)
+    save_file({"model.diffusion_model.out.2.weight": noise}, source)
+    whole, expected = source.read_bytes(), digest_of(source)
+    for place in range(args.kills):
+        how = list(FAILING)[place % len(FAILING)]
+        folder, found = fresh(args.work / "case"), list[str]()
+        with hostile() as server:
+            words = ["model", "fetch", f"{server.url}/served.safetensors", "--as", "fetched", "--yes"]
+            server.files["/served.safetensors"] = Served(whole, **copy.deepcopy(FAILING[how]))  # type: ignore[arg-type]
+            upto = rng.randrange(len(whole))
+            exits = killed(folder, words, lambda server=server, upto=upto: server.sent >= upto)
+            before = server.sent
+            there = list((folder / "models").glob("*.safetensors"))
+            if any(digest_of(path) != expected for path in there):
+                found.append("half a file under the file's name")
+            again = run(folder, words)
+        if again.returncode not in (0, 1) and "there already" not in again.stderr + again.stdout:
+            found.append(f"again: exit {again.returncode}: {again.stderr[-200:]}")
+        if [digest_of(path) for path in (folder / "models").glob("*.safetensors")] != [expected]:
+            found.append("another file")
+        found += [f"left: {one}" for one in left(folder)]
+        bad += bool(found)
+        line = {"server": how, "exit": exits, "MB sent before": before / 1e6, "after": (server.sent - before) / 1e6}
+        print(json.dumps({**line, "found": found}), flush=True)
+    print(json.dumps({"killed": args.kills, "faults": bad}))
+    return bad
+
+
+def killed(folder: Path, words: list[str], when: Callable[[], bool]) -> int:
+    """Runs a command until `when` is true, kills it, and returns how it ended."""
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([*SOSIE, *words], cwd=folder, stdout=quiet, stderr=quiet)
+    while process.poll() is None and not when():
+        time.sleep(0.001)
+    process.kill()
+    return process.wait()
+
+
+def digest_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def saved(folder: Path) -> list[tuple[int, int]]:
     """What tells one saved state of a training from another."""
     return [
@@ -337,7 +408,7 @@ def loras(folder: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("kills", "failures", "train"))
+    parser.add_argument("what", choices=("kills", "failures", "train", "fetch"))
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--most", type=int, default=4)
     parser.add_argument("--kills", type=int, default=20)
@@ -346,7 +417,8 @@ def main() -> None:
     args = parser.parse_args()
     args.work = args.work.absolute()
     args.work.mkdir(parents=True, exist_ok=True)
-    sys.exit(bool(train(args) if args.what == "train" else look(args, args.what == "failures")))
+    works = {"train": train, "fetch": fetch}
+    sys.exit(bool(works[args.what](args) if args.what in works else look(args, args.what == "failures")))
 
 
 if __name__ == "__main__":
