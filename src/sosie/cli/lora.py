@@ -29,9 +29,9 @@ def command() -> None:
 @click.option(
     "--weight",
     type=float,
-    default=0.7,
+    default=1.0,
     show_default=True,
-    help="How strongly it acts, -4 to 4; times a recipe's weight.",
+    help="How strongly it acts, -4 to 4, times the recipe's own weight for it.",
 )
 @click.option(
     "--trigger", default="", help="The word it was trained on. Default: its metadata's, else the character's."
