@@ -32,6 +32,8 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "model fetch": {"what": ("x",)},
     "model show": {"names": ("mini",)},
     "model strip": {"model": ("x.safetensors",), "out": ("out.json",)},
+    "character export": {"character": ("mira",), "file": ("x.sosie",)},
+    "character import": {"file": ("x.sosie",)},
     "lora add": {"character": ("mira",), "file": ("x.safetensors",)},
     "lora convert": {"name": ("x.safetensors",), "out": ("y.safetensors",), "": ("--to", "diffusers")},
     "lora show": {"names": ("x.safetensors",)},

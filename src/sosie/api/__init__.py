@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from sosie.api.calibration import Calibration as Calibration
     from sosie.api.calibration import CalibrationRequest as CalibrationRequest
     from sosie.api.calibration import calibrate as calibrate
+    from sosie.api.character_files import ExportedCharacter as ExportedCharacter
+    from sosie.api.character_files import ImportedCharacter as ImportedCharacter
+    from sosie.api.character_files import export_character as export_character
+    from sosie.api.character_files import import_char as import_char
+    from sosie.api.character_files import import_character as import_character
     from sosie.api.characters import NewCharacter as NewCharacter
     from sosie.api.characters import new_character as new_character
     from sosie.api.datasets import Bootstrap as Bootstrap
@@ -81,6 +86,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "sosie.api.calibration": "Calibration CalibrationRequest calibrate",
+    "sosie.api.character_files": ("ExportedCharacter ImportedCharacter export_character import_char import_character"),
     "sosie.api.characters": "NewCharacter new_character",
     "sosie.api.datasets": "Bootstrap bootstrap",
     "sosie.api.doctor": "Checkup examine",

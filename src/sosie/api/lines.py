@@ -9,6 +9,7 @@ from sosie.core import Calibrated
 from sosie.core.schema import to_table
 
 if TYPE_CHECKING:
+    from sosie.api.character_files import ExportedCharacter, ImportedCharacter
     from sosie.api.characters import NewCharacter
     from sosie.api.doctor import Checkup
     from sosie.api.downloads import Fetched, FetchRow
@@ -308,6 +309,23 @@ def _new_character(made: NewCharacter) -> JSON:
     }
 
 
+def _exported_character(done: ExportedCharacter) -> JSON:
+    return {**to_table(done), "path": str(done.path)}
+
+
+def _imported_character(made: ImportedCharacter) -> JSON:
+    who = made.character
+    return {
+        "character": who.name,
+        "folder": str(made.folder),
+        "likeness": who.likeness,
+        "adult": who.adult,
+        "references": len(who.references),
+        "loras": [lora.file for lora in who.loras],
+        "left": [{"file": file, "sha256": digest} for file, digest in made.left],
+    }
+
+
 def _added_image(added: AddedImage) -> JSON:
     member = added.member
     return {
@@ -365,6 +383,8 @@ def _added_folder(added: AddedFolder) -> JSON:
 
 
 WRITERS: dict[str, Callable[[Any], JSON]] = {
+    "sosie.api.character_files.ExportedCharacter": _exported_character,
+    "sosie.api.character_files.ImportedCharacter": _imported_character,
     "sosie.api.characters.NewCharacter": _new_character,
     "sosie.api.doctor.Checkup": _checkup,
     "sosie.api.downloads.FetchRow": _fetch_row,

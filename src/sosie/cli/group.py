@@ -11,6 +11,7 @@ from sosie import __version__
 
 COMMANDS = {
     "new": "Make a character from reference images.",
+    "character": "Write characters to files, and take them in.",
     "generate": "Make images of a character, and deliver those that pass.",
     "score": "Judge images of any origin against a character.",
     "calibrate": "Make a character's own cohort of impostors.",

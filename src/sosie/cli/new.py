@@ -8,21 +8,15 @@ from typing import Any
 
 import click
 
-from sosie.cli.options import PATH, common, session
+from sosie.cli.options import PATH, common, declaration, declared, session
 from sosie.cli.output import Output
-from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 
 @click.command("new")
 @click.argument("character")
 @click.argument("images", nargs=-1, required=True, type=PATH)
-@click.option(
-    "--likeness", type=click.Choice(["fictional", "consented"]), help="Whose face it is. Asked for if left out."
-)
-@click.option(
-    "--adult", is_flag=True, default=None, help="Declare that the character is an adult. Asked for if left out."
-)
+@declaration
 @click.option("--description", help="What a prompt says of them: 'a young woman, auburn braided hair'.")
 @click.option("--trigger", default="", help="The token that a character LoRA was trained on.")
 @click.option("--mark", "marks", multiple=True, help="A distinguishing mark; may be given several times.")
@@ -42,10 +36,7 @@ def command(
     from sosie.api.characters import new_character
     from sosie.workspace.characters import CharacterFile
 
-    likeness = details["likeness"] or _ask(
-        "Is the likeness fictional or consented", "--likeness", ("fictional", "consented")
-    )
-    adult = details["adult"] or _ask("Is the character an adult", "--adult", ("yes", "no")) == "yes"
+    likeness, adult = declared(details["likeness"], details["adult"])
     description = details["description"]
     if description is None:
         description = click.prompt("Description for prompts", default="", err=True) if sys.stdin.isatty() else ""
@@ -65,9 +56,3 @@ def command(
         output.say(f"✓ {character}: {kept} of {made.offered} images became references")
         output.data(str(made.folder))
     return 1 if any(finding.severity != "info" for finding in made.report.findings) else 0
-
-
-def _ask(question: str, flag: str, choices: tuple[str, ...]) -> Any:
-    if not sys.stdin.isatty():
-        raise UsageError(f"{flag} is missing, and there is no terminal to ask at", f"add {flag} to the command")
-    return click.prompt(question, type=click.Choice(choices), err=True)

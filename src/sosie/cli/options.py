@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from functools import wraps
@@ -63,6 +64,28 @@ def common(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(output=output, workspace=workspace, **arguments)
 
     return wrapped
+
+
+def declaration(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds `--likeness` and `--adult`, which `declared` asks for if they are left out."""
+    function = click.option(
+        "--adult", is_flag=True, default=None, help="Declare that the character is an adult. Asked for if left out."
+    )(function)
+    return click.option(
+        "--likeness", type=click.Choice(["fictional", "consented"]), help="Whose face it is. Asked for if left out."
+    )(function)
+
+
+def declared(likeness: Any, adult: bool | None) -> tuple[Any, bool]:
+    """Whose likeness a character has and whether it is an adult. Raises `UsageError` where there is nobody to ask."""
+    whose = likeness or _ask("Is the likeness fictional or consented", "--likeness", ("fictional", "consented"))
+    return whose, adult or _ask("Is the character an adult", "--adult", ("yes", "no")) == "yes"
+
+
+def _ask(question: str, flag: str, choices: tuple[str, ...]) -> Any:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{flag} is missing, and there is no terminal to ask at", f"add {flag} to the command")
+    return click.prompt(question, type=click.Choice(choices), err=True)
 
 
 def _check(name: str, value: object) -> None:

@@ -121,13 +121,14 @@ def write_character(details: CharacterFile, images: Sequence[Path], target: Path
         make_folder(part / "references")
         for index, image in enumerate(images):
             copy_whole(image, part / "references" / f"{index:02d}{true_suffix(image)}")
-        write_whole(part / "character.toml", _toml(details))
+        write_whole(part / "character.toml", character_toml(details))
         if replaces:
             write_whole(part / "references" / NEW, b"")
     finish_replacement(target)
 
 
-def _toml(details: CharacterFile) -> str:
+def character_toml(details: CharacterFile) -> str:
+    """The text of a new `character.toml`."""
     lines = [
         f"name = {json.dumps(details.name)}",
         f"likeness = {json.dumps(details.likeness)}  # fictional or consented",

@@ -1,0 +1,1 @@
+"""Characters as one file: Sosie's own archive, and OpenChar's `.char`."""
