@@ -20,6 +20,7 @@ COMMANDS = {
     "recipe": "List, show, copy and check recipes.",
     "model": "List, show, add, convert and strip models.",
     "lora": "Show LoRAs, and convert them exactly.",
+    "experiment": "Ask what a change does, and let images answer.",
     "doctor": "Say what things are, and what is wrong with them.",
     "pod": "See what machines can be rented, and what still bills.",
     "worker": "Show and stop the process that keeps models loaded.",

@@ -28,7 +28,8 @@ class Design:
     than its mean), or the name of a score. Differences up to `margin`, in its unit, do not matter; `clip` bounds them,
     `sd` is what paired ones are expected to spread. `compare`: every arm (or those of `contrasts`), or the levels of
     each axis, averaged over the others. `every` is blocks between looks, rounded up to whole passes of the prompts.
-    `confirm` fresh seeds a prompt measure the winner again. Unset numbers follow the end point.
+    `confirm` fresh seeds a prompt measure the winner again. `floor` counts for an image without a value: the cohort's
+    5th percentile, where there is one. Unset numbers follow the end point.
     """
 
     baseline: str = ""
@@ -43,6 +44,7 @@ class Design:
     alpha: float = 0.05
     every: int = 4
     confirm: int | None = None
+    floor: float | None = None
 
 
 @dataclass(frozen=True)

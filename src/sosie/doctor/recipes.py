@@ -9,7 +9,7 @@ from sosie.core import Finding, Guide, Recipe, Stage
 from sosie.core.errors import UsageError, nearest
 from sosie.core.finding import Rule
 from sosie.doctor.assembly import Assembly, GuidePart, LoraPart, Parts, PlacedFile, SamplingSettings
-from sosie.doctor.fit.partners import check_complete, check_partners
+from sosie.doctor.fit.partners import R013, check_complete, check_partners
 from sosie.doctor.fit.sampling import check_sampling
 from sosie.doctor.fit.slots import check_slots
 from sosie.doctor.fit.stage_loras import check_stage_loras
@@ -24,6 +24,9 @@ from sosie.workspace.bill import Bill
 R002 = Rule("SOS-R002", "error", "A file that a recipe names does not exist")
 R003 = Rule("SOS-R003", "error", "A recipe's family is not known")
 R004 = Rule("SOS-R004", "error", "A name means several files")
+
+NOT_HERE = (R002.code, R004.code, R013.code)
+"""What a recipe may have missing here and not on a server that has files of its own."""
 
 STORED = (F103.code, F104.code)
 

@@ -18,15 +18,32 @@ from sosie.workspace.workspace import Workspace
 class ArmRecipe:
     """An arm as it is drawn: its recipe and its prompts. `changes` says what it does otherwise, each in a few words.
 
-    With a `problem` it makes no recipe.
+    `levels` are its values on the axes. With a `problem` it makes no recipe.
     """
 
-    name: str
-    summary: str
+    arm: Arm
     changes: tuple[str, ...]
     prompts: tuple[str, ...]
+    levels: Mapping[str, str]
     recipe: Recipe | None = None
     problem: SosieError | None = None
+
+    @property
+    def name(self) -> str:
+        """The arm's."""
+        return self.arm.name
+
+    @property
+    def summary(self) -> str:
+        """The arm's."""
+        return self.arm.summary
+
+    @property
+    def whole(self) -> Recipe:
+        """The recipe; raises its `problem` where there is none."""
+        if self.recipe is None:
+            raise self.problem or RuleError(Q001, f"arm '{self.name}' makes no recipe")
+        return self.recipe
 
 
 def arm_recipes(workspace: Workspace, experiment: Experiment, where: str) -> list[ArmRecipe]:
@@ -50,21 +67,31 @@ def arm_recipes(workspace: Workspace, experiment: Experiment, where: str) -> lis
     if count * experiment.blocks > MOST_CELLS:
         message = f"{where}: {count:,} arms x {experiment.blocks:,} images are more than {MOST_CELLS:,} cells"
         raise RuleError(Q001, message, "take values off the axes, or prompts, or seeds")
-    crossed = [Arm(name, change=change) for name, change in combinations(axes)] if axes else []
-    return [_arm_recipe(base, arm, experiment, where) for arm in (*crossed, *experiment.arms)]
+    crossed = list(combinations(axes)) if axes else []
+    found = [(Arm(_name(levels), change=change), levels) for levels, change in crossed]
+    found += [(arm, {}) for arm in experiment.arms]
+    return [_arm_recipe(base, arm, levels, experiment, where) for arm, levels in found]
 
 
 def cells(arm: ArmRecipe, experiment: Experiment, character: Character, assets: Mapping[str, str]) -> Iterator[Plan]:
     """The arm's plans, seed by seed of each prompt. `assets` maps what its recipe names to digests, as in `plan`."""
-    if arm.recipe is None:
-        raise arm.problem or RuleError(Q001, f"arm '{arm.name}' makes no recipe")
-    for prompt in arm.prompts:
+    for prompt in range(len(arm.prompts)):
         for seed in experiment.seeds:
-            request = Request(arm.recipe.name, character.name, prompt, seed=seed)
-            yield plan(arm.recipe, character, request, Draw(), assets)
+            yield plan(arm.whole, character, request_of(arm, experiment, prompt, seed), Draw(), assets)
 
 
-def _arm_recipe(base: Mapping[str, object], arm: Arm, experiment: Experiment, where: str) -> ArmRecipe:
+def request_of(arm: ArmRecipe, experiment: Experiment, prompt: int, seed: int) -> Request:
+    """What one cell asks for: the prompt at that place, and that seed."""
+    return Request(arm.whole.name, experiment.character, arm.prompts[prompt], seed=seed)
+
+
+def _name(levels: Mapping[str, str]) -> str:
+    return ", ".join(f"{axis}={level}" for axis, level in levels.items())
+
+
+def _arm_recipe(
+    base: Mapping[str, object], arm: Arm, levels: Mapping[str, str], experiment: Experiment, where: str
+) -> ArmRecipe:
     changes = tuple(told(arm.change))
     if arm.prompts:
         changes += (f"prompts = {', '.join(repr(prompt) for prompt in arm.prompts)}",)
@@ -73,5 +100,5 @@ def _arm_recipe(base: Mapping[str, object], arm: Arm, experiment: Experiment, wh
     try:
         recipe = recipe_of(changed(base, arm.change, at), at, experiment.recipe)
     except SosieError as error:
-        return ArmRecipe(arm.name, arm.summary, changes, prompts, problem=error)
-    return ArmRecipe(arm.name, arm.summary, changes, prompts, recipe)
+        return ArmRecipe(arm, changes, prompts, levels, problem=error)
+    return ArmRecipe(arm, changes, prompts, levels, recipe)

@@ -79,14 +79,14 @@ def _axes(table: Table, path: tuple[str, ...], where: str) -> Iterator[tuple[tup
             raise ConfigError(f"{where}: axes.{'.'.join(here)} = {shown(value)} is not a list of values")
 
 
-def combinations(axes: list[tuple[tuple[str, ...], list[Any]]]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each combination of the axes' values as changes, with a name: `cfg=3, steps=20`."""
+def combinations(axes: list[tuple[tuple[str, ...], list[Any]]]) -> Iterator[tuple[dict[str, str], dict[str, Any]]]:
+    """Each combination of the axes' values: in words by axis (`{"cfg": "3", "steps": "20"}`), and as changes."""
     short = _short([path for path, _ in axes])
     for values in itertools.product(*(values for _, values in axes)):
         change: dict[str, Any] = {}
         for (path, _), value in zip(axes, values, strict=True):
             _put(change, path, value)
-        yield ", ".join(f"{name}={_text(value)}" for name, value in zip(short, values, strict=True)), change
+        yield {name: _text(value) for name, value in zip(short, values, strict=True)}, change
 
 
 def told(change: Table, path: tuple[str, ...] = ()) -> Iterator[str]:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from sosie.core import Character, Finding, Plan
 from sosie.core.errors import SosieError
-from sosie.core.finding import Rule, has_errors
+from sosie.core.finding import Rule, RuleError, has_errors
 from sosie.core.plan import needed_stages
-from sosie.doctor.recipes import check_recipe
+from sosie.doctor.recipes import NOT_HERE, check_recipe
 from sosie.doctor.words import check_words
 from sosie.lab.arms import ArmRecipe, arm_recipes, cells
 from sosie.lab.experiment import Q001, Experiment
+from sosie.lab.questions import questions
 from sosie.workspace.bill import resolve
 from sosie.workspace.characters import load_character
 from sosie.workspace.workspace import Workspace
@@ -53,13 +54,20 @@ class _Examined:
 
 
 def check_experiment(workspace: Workspace, experiment: Experiment, path: Path) -> CheckedExperiment:
-    """SOS-Q001 to Q004, and the findings of each arm's recipe and words; no weight is loaded.
+    """SOS-Q001 to Q005, and the findings of each arm's recipe and words; no weight is loaded.
 
     Raises `RuleError` (SOS-Q001) where no arm can be looked at.
     """
-    arms = arm_recipes(workspace, experiment, str(path))
+    return check_arms(workspace, experiment, arm_recipes(workspace, experiment, str(path)))
+
+
+def check_arms(
+    workspace: Workspace, experiment: Experiment, arms: Sequence[ArmRecipe], remote: bool = False
+) -> CheckedExperiment:
+    """The same of arms that were read already. With `remote`, what is missing here may be on an engine's servers."""
     character, about = _character(workspace, experiment)
-    examined = [_examine(workspace, experiment, arm, character) for arm in arms]
+    examined = [_examine(workspace, experiment, arm, character, remote) for arm in arms]
+    about += _design(experiment, arms)
     shared = _shared(examined)
     about += [*shared, *_same(examined, experiment)]
     stops_all = has_errors(about)
@@ -76,13 +84,24 @@ def _character(workspace: Workspace, experiment: Experiment) -> tuple[Character,
         return stand_in, [Q004.at(experiment.name, message, error.hint)]
 
 
-def _examine(workspace: Workspace, experiment: Experiment, arm: ArmRecipe, character: Character) -> _Examined:
+def _design(experiment: Experiment, arms: Sequence[ArmRecipe]) -> list[Finding]:
+    """SOS-Q005 where the design names what there is not."""
+    try:
+        questions(experiment.design, arms)
+    except RuleError as error:
+        return [error.finding(experiment.name)]
+    return []
+
+
+def _examine(
+    workspace: Workspace, experiment: Experiment, arm: ArmRecipe, character: Character, remote: bool
+) -> _Examined:
     if arm.recipe is None:
         problem = arm.problem
         said = (problem.message, problem.hint) if problem else ("it makes no recipe", "")
         return _Examined(arm, (), (Q001.at(experiment.name, *said),))
-    bill = resolve(workspace, needed_stages(arm.recipe, character), character)
-    findings = check_recipe(arm.recipe, bill)
+    bill = resolve(workspace, needed_stages(arm.recipe, character), character, remote)
+    findings = [one for one in check_recipe(arm.recipe, bill) if not (remote and one.code in NOT_HERE)]
     one_seed = replace(experiment, seeds=experiment.seeds[:1])
     try:
         plans = tuple(cells(arm, one_seed, character, dict.fromkeys(bill.entries, "")))

@@ -18,15 +18,22 @@
     [arms.change]
     stages.generate.loras = []
 
+    [design]                        # how it is answered: `core.experiment_result.Design`
+    baseline = "no lora"
+    margin = 0.2
+
 A field of the recipe is named as in its file; an entry of a list by its `kind`, its `file`, or its place from 0 on.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from sosie.core.errors import SosieError, UsageError
+from sosie.core.experiment_result import Design
 from sosie.core.finding import Rule, RuleError
 from sosie.core.ranges import Range
 from sosie.core.schema import from_table
@@ -34,7 +41,7 @@ from sosie.files.toml import read_toml
 
 Q001 = Rule("SOS-Q001", "error", "An experiment's file is wrong")
 
-OWN_KEYS = ("question", "axes", "arms")
+OWN_KEYS = ("question", "axes", "arms", "design")
 """Keys by which a TOML file is an experiment's; a recipe has stages."""
 
 MOST_CELLS = 100_000
@@ -47,11 +54,14 @@ class Arm:
     """What one arm does otherwise than the experiment: changes of the recipe, or prompts in place of its own.
 
     `prompts` are as many as the experiment's: images of two arms are compared by their prompt's place and their seed.
+    Arms of one `treatment` differ by their training run alone. `engine` draws this arm, where it is not the run's.
     """
 
     name: str
     summary: str = ""
     prompts: tuple[str, ...] = ()
+    treatment: str = ""
+    engine: str = ""
     change: dict[str, object] = field(default_factory=dict[str, object])
 
 
@@ -71,6 +81,7 @@ class Experiment:
     change: dict[str, object] = field(default_factory=dict[str, object])
     axes: dict[str, object] = field(default_factory=dict[str, object])
     arms: tuple[Arm, ...] = ()
+    design: Design = field(default_factory=Design)
 
     @property
     def blocks(self) -> int:
@@ -97,6 +108,18 @@ def read_experiment(path: Path) -> Experiment:
         raise RuleError(Q001, error.message, error.hint) from None
 
 
+def _about_design(design: Design) -> Iterator[tuple[bool, str]]:
+    """What is wrong with numbers of the design."""
+    for name in ("margin", "clip", "sd"):
+        value: float | None = getattr(design, name)
+        yield value is not None and not 0 < value < math.inf, f"design.{name} = {value} is not above 0"
+    yield not 0 < design.alpha < 1, f"design.alpha = {design.alpha} is not between 0 and 1"
+    yield design.every < 1, f"design.every = {design.every} is not at least 1"
+    yield design.confirm is not None and design.confirm < 0, f"design.confirm = {design.confirm} is below 0"
+    if design.margin is not None and design.clip is not None:
+        yield design.margin >= design.clip, f"design.margin = {design.margin} is not below design.clip = {design.clip}"
+
+
 def _checked(found: Experiment, path: Path) -> Experiment:
     names = [arm.name for arm in found.arms]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -109,6 +132,7 @@ def _checked(found: Experiment, path: Path) -> Experiment:
         ("" in names, "arms: a name is empty"),
         *((not SEEDS.holds(seed), f"seeds: {seed} {SEEDS.complaint}") for seed in found.seeds),
         (len(set(found.seeds)) < len(found.seeds), "seeds: one is there twice"),
+        *_about_design(found.design),
     ]
     if odd is not None:
         wanted = f"arm '{odd.name}' has {len(odd.prompts)} prompts and the experiment {len(found.prompts)}"

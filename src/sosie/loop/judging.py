@@ -120,6 +120,13 @@ def make_judge(
     return judge, tuple(findings)
 
 
+def hard_cohort(session: Session, character: Character, recipe: Recipe, bill: Bill) -> Cohort | None:
+    """The impostors that the thresholds of `make_judge` come from; None where the references set them."""
+    own, _ = _own_cohort(session, character, recipe, bill)
+    shipped = None if own else _shipped_cohort(session, recipe, bill)
+    return own or (nearest_in_description(shipped, character.prompt_description, NEAREST) if shipped else None)
+
+
 def _gate(
     templates: Templates,
     absent: Mapping[str, str],

@@ -65,6 +65,10 @@ class JudgeGate:
         """The judge's value for one face."""
         return similarity(self.encoder.metric, self.template, embedding)
 
+    def nearness(self, cohort: Cohort) -> NDArray[np.float64] | None:
+        """How near each of a cohort's n faces is, [n], so that more is nearer; None if it does not know the judge."""
+        return _oriented(self, _cohort_scores(cohort, self)) if _knows(cohort, self) else None
+
 
 @dataclass(frozen=True, eq=False)
 class Gate:

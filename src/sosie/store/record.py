@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, median
 from types import TracebackType
 from typing import Any, Self
 
@@ -34,6 +35,16 @@ class Delivery:
     run: int
     path: Path
     provenance: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What images of a recipe took: the median of the seconds of `n` of them, and the mean of their bytes."""
+
+    engine: str
+    n: int
+    seconds: float
+    bytes: float
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,25 @@ class Record:
     def findings(self, run: int | None = None) -> tuple[Finding, ...]:
         """The findings of a run, in order; without one, the store's own: which images were lost and why."""
         return find_findings(self._snapshot, run)
+
+    def cost(self, recipe: str, scheme: str) -> Cost | None:
+        """What the latest 200 images of a recipe took by an engine whose name begins so; None if there are none."""
+        rows = self._snapshot.rows(
+            "SELECT r.engine, r.seconds, i.bytes FROM renders r JOIN plans p ON p.id = r.plan JOIN images i "
+            "ON i.sha256 = r.image WHERE p.recipe = ? AND substr(r.engine, 1, ?) = ? ORDER BY r.id DESC LIMIT 200",
+            *(as_text(recipe), len(scheme), scheme),
+        )
+        if not rows:
+            return None
+        engine = str(rows[0][0])
+        own = [(float(seconds), int(size)) for name, seconds, size in rows if name == engine]
+        return Cost(engine, len(own), median(one for one, _ in own), mean(size for _, size in own))
+
+    def failures(self, experiment: str, code: str) -> dict[str, Finding]:
+        """What kept cells of an experiment from being drawn, by the ids of their plans: the latest of each."""
+        runs = [run for run in self.runs("experiment") if run.arguments.get("id") == experiment]
+        told = (finding for run in reversed(runs) for finding in self.findings(run.id) if finding.code == code)
+        return {finding.subject: finding for finding in told}
 
     def attempt(self, number: int, gate: str) -> StoredAttempt:
         """The render `number` as `gate` judged it; `StoreError` if it did not."""
