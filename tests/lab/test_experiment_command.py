@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sosie.api.experiments import ExperimentOrder, foretell, read_order
-from sosie.core.finding import RuleError
+from sosie.core.errors import SosieError
 from sosie.workspace.workspace import open_workspace
 
 Sosie = Callable[..., Any]
@@ -95,7 +95,7 @@ def test_ten_thousand_cells_are_foretold_in_two_seconds_of_processor_time(tmp_pa
     ],
 )
 def test_a_wrong_design_names_what_is_right(tmp_path: Path, old: str, new: str, said: str) -> None:
-    with pytest.raises(RuleError, match=said):
+    with pytest.raises(SosieError, match=said):
         arms_are_read(tmp_path, TEXT.replace(old, new))
 
 

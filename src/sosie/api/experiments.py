@@ -25,6 +25,7 @@ from sosie.lab.template import template
 from sosie.lab.trial import Ask, OpenBench, StoppedError, Trial, prepare
 from sosie.loop.attempts import Bench
 from sosie.store.catalogue import now
+from sosie.store.images import path_of
 from sosie.store.record import Cost, Record
 from sosie.workspace.bill import Bill
 from sosie.workspace.characters import load_character
@@ -56,10 +57,11 @@ class ExperimentOrder:
 
 @dataclass(frozen=True)
 class ExperimentDone(Result):
-    """The end of a run: what was found, and where it was written down."""
+    """The end of a run: what was found, where it was written down, and the page to look at."""
 
     result: ExperimentResult
     file: Path
+    page: Path
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,18 @@ def _run(session: Session, order: ExperimentOrder, trial: Trial) -> Generator[Ev
         result = assemble(course, Times(began, now()))
         file = save_result(workspace, result)
         store.end_run(number, outcome)
-    yield ExperimentDone(result, file)
+    yield ExperimentDone(result, file, _page(session, trial, result))
+
+
+def _page(session: Session, trial: Trial, result: ExperimentResult) -> Path:
+    """Writes the report into `experiments/ID/` of the workspace."""
+    from sosie.reports.experiment.pictures import Pictures
+    from sosie.reports.experiment.publish import Material, write_experiment
+
+    images = session.store.folder / "images"
+    paths = {cell.image: path_of(images, cell.image) for cell in result.cells if cell.image}
+    material = Material(tuple(session.reference_paths(trial.who).values()), Pictures(paths, session.detector))
+    return write_experiment(result, material, session.workspace.root / "experiments" / result.id)
 
 
 def _of_plan(cell: Cell) -> Finding:

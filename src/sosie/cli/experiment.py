@@ -167,7 +167,7 @@ def _interval(one: Contrast) -> str:
 def _finish(output: Output, done: ExperimentDone) -> int:
     result = done.result
     if output.as_json:
-        output.line({"kind": "experiment", **_summary(result), "file": str(done.file)})
+        output.line({"kind": "experiment", **_summary(result), "file": str(done.file), "page": str(done.page)})
     else:
         for one in result.contrasts:
             note = f"; {one.note}" if one.note else ""
@@ -175,7 +175,7 @@ def _finish(output: Output, done: ExperimentDone) -> int:
     for sentence in result.deviations:
         output.say(sentence)
     output.say(_winner(result))
-    output.say(f"{result.id} ({result.state}): {done.file}")
+    output.say(f"{result.id} ({result.state}): {done.page}")
     wrong = any(one.failed for one in result.arms) or any(not one.blocks for one in result.arms)
     return int(wrong)
 

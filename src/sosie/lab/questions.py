@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,6 +38,9 @@ def baseline(design: Design, arms: Sequence[ArmRecipe]) -> ArmRecipe:
 
 def questions(design: Design, arms: Sequence[ArmRecipe]) -> tuple[Question, ...]:
     """Those of the design, in the order of the arms. Raises `RuleError` (SOS-Q005) for what there is not."""
+    names = [arm.name for arm in arms]
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise RuleError(Q005, f"two arms are called '{twice[0]}'", "an axis has a value twice, or an arm its name")
     base = baseline(design, arms)
     if design.unit == "training run":
         found = _of_treatments(base, arms)

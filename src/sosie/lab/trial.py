@@ -96,13 +96,13 @@ def prepare(session: Session, ask: Ask, open_bench: OpenBench) -> Trial:
     """
     experiment = ask.experiment
     arms = arm_recipes(session.workspace, experiment, str(ask.path))
-    asked = questions(experiment.design, arms)
-    base = baseline(experiment.design, arms)
     who = load_character(session.workspace, experiment.character)
     checked = check_arms(session.workspace, experiment, arms, ask.is_remote)
     findings = list(checked.findings)
     if has_errors(findings):
         raise StoppedError(findings, f"every arm of '{experiment.name}' is stopped")
+    asked = questions(experiment.design, arms)
+    base = baseline(experiment.design, arms)
     stopped = {one.name: _error(one.findings) for one in checked.arms if one.is_stopped}
     going = [arm for arm in arms if arm.name not in stopped]
     bill = resolve(session.workspace, _stages(going, who), who, ask.is_remote)
