@@ -100,7 +100,7 @@ class Detector:
       looks at the face as it stands in the encoders' crop, taken three times, each where the last one put it: then
       they hardly depend on the rest of the picture.
 
-    Takes 22 ms for 512 x 512 px on one core, and 43 ms a face; docs/measuring.md has the table for larger ones.
+    Takes about 40 ms for a face in 512 x 512 px on one core; docs/benchmarks.md compares.
     """
 
     LONG_SIDE = 640

@@ -20,6 +20,11 @@ LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 """The weights of red, green and blue in luma, ITU-R BT.601 (what JPEG and OpenCV use)."""
 
 
+def luma_of(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Luma of RGB pixels uint8 [h,w,3] by Rec. 601 (`LUMA`), float32 [h,w], 0 to 255."""
+    return pixels.astype(np.float32) @ LUMA
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """An image and the faces found in it.
@@ -74,7 +79,7 @@ class Sample:
     @cached_property
     def luma(self) -> npt.NDArray[np.float32]:
         """Luma by Rec. 601 (`LUMA`), float32 [h,w], 0 to 255."""
-        return self.pixels.astype(np.float32) @ LUMA
+        return luma_of(self.pixels)
 
     @cached_property
     def main_face(self) -> Face | None:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.sample import Sample
+from sosie.scorers.sample import Sample, luma_of
 from sosie.scorers.scorer import Checks, Scale
 
 QR = Scale("qr", 1.0, "codes", 0.0, 99.0)
@@ -22,6 +22,8 @@ QR = Scale("qr", 1.0, "codes", 0.0, 99.0)
 Floats = npt.NDArray[np.float32]
 Bools = npt.NDArray[np.bool_]
 
+_ENOUGH = 1024
+"""A larger image is halved as long as its longer side keeps this: codes are looked for at 1024 to 2047 px."""
 _TILE = 32
 _STEP = _TILE // 2
 _LEVELS = 3
@@ -43,19 +45,22 @@ _ALIKE = 0.5
 def scores(sample: Sample) -> list[Score]:
     """`qr`: how many codes can be read; 1 if none can, but a part of the image looks like one."""
     zxing: Any = importlib.import_module("zxingcpp")
-    grey = np.ascontiguousarray(sample.luma.round().astype(np.uint8))
+    part = sample.picture.whole(_ENOUGH)
+    luma = sample.luma if part.scale == 1 else luma_of(part.pixels)
+    grey = np.ascontiguousarray(luma.round().astype(np.uint8))
     found: list[Any] = zxing.read_barcodes(grey, formats=zxing.BarcodeFormat.MatrixCodes)
     if found:
-        return [QR.score(len(found), "; ".join(_named(code) for code in found))]
-    place = _code_like(sample.luma)
+        return [QR.score(len(found), "; ".join(_named(code, part.scale) for code in found))]
+    place = _code_like(luma)
     if place is None:
         return [QR.score(0, "")]
-    return [QR.score(1, f"a texture like that of a QR code near x {place[0]}, y {place[1]}")]
+    x, y = (part.scale * edge for edge in place)
+    return [QR.score(1, f"a texture like that of a QR code near x {x}, y {y}")]
 
 
-def _named(code: Any) -> str:
+def _named(code: Any, scale: int) -> str:
     corner = code.position.top_left
-    return f"a code ({code.format}) at x {corner.x}, y {corner.y}"
+    return f"a code ({code.format}) at x {scale * corner.x}, y {scale * corner.y}"
 
 
 def _code_like(luma: Floats) -> tuple[int, int] | None:

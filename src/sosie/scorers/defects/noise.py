@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.sample import Sample
+from sosie.scorers.sample import Sample, luma_of
 from sosie.scorers.scorer import Checks, Scale
 
 NOISE = Scale("noise", 4.8, "levels (sigma of luma)", 0.0, 128.0)
@@ -28,6 +28,10 @@ _TILE = 16
 _LEAST = 4 * _TILE
 """The shorter side of an image that can be measured, in pixels."""
 _SCALES = 3
+_SQUARE = 2 * _TILE * 2 ** (_SCALES - 1)
+"""The side of a square that has whole tiles at every scale, in pixels."""
+_SQUARES = 8
+"""So many squares are measured along a side; all of an image that is no larger."""
 _CALM = 0.25
 """The level of the image is this quantile of its tiles' levels."""
 _CLIPPED = 0.2
@@ -42,9 +46,27 @@ def scores(sample: Sample) -> list[Score]:
     """`noise`: the standard deviation of luma noise in the calm parts of the image, in levels."""
     if min(sample.height, sample.width) < _LEAST:
         return [NOISE.unmeasured(f"the image is smaller than {_LEAST} pixels")]
-    sigma, grain = noise_level(sample.luma)
+    sigma, grain = noise_level(_spread(sample))
     coarse = f", grains of about {grain} px" if grain > 1 else ""
     return [NOISE.score(sigma, f"noise of sigma {sigma:.0f} over the whole image{coarse}")]
+
+
+def _spread(sample: Sample) -> Floats:
+    """The luma that is measured: all of it, or of a large image squares that are spread over it, side by side."""
+    starts = [_starts(side) for side in (sample.height, sample.width)]
+    if max(sample.height, sample.width) <= _SQUARES * _SQUARE:
+        return sample.luma
+    rows = [
+        np.hstack([luma_of(sample.pixels[top : top + _SQUARE, left : left + _SQUARE]) for left in starts[1]])
+        for top in starts[0]
+    ]
+    return np.vstack(rows)
+
+
+def _starts(side: int) -> list[int]:
+    """Where squares begin along a side: as many as fit, and no more than are measured."""
+    count = max(1, min(_SQUARES, side // _SQUARE))
+    return [round(at * (side - _SQUARE) / max(1, count - 1)) for at in range(count)]
 
 
 def noise_level(luma: Floats) -> tuple[float, int]:

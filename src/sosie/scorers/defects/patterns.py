@@ -16,13 +16,14 @@ import importlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sosie.core.score import Score
-from sosie.scorers.sample import Sample
+from sosie.scorers.sample import Sample, luma_of
 from sosie.scorers.scorer import Checks, Scale
 
 LINES = Scale("lines", 0.45, "share of the calm tiles", 0.0, 1.0)
@@ -35,6 +36,8 @@ _TILE = 32
 _LEVELS = 4
 _LEAST = 2 * _TILE
 """A level is measured while its shorter side has this many pixels."""
+_WHOLE = 2048
+"""Of an image with a longer side than this only the tiles are looked at."""
 _ACROSS = 17
 """About this many tiles lie along the longer side, overlapping or apart."""
 _CLIP = 14.0
@@ -103,27 +106,54 @@ def scores(sample: Sample) -> list[Score]:
 
 def levels(sample: Sample) -> Iterator[Level]:
     """The peaks at full, half, quarter and eighth size, as far as the image is large enough."""
+    if max(sample.height, sample.width) > _WHOLE:
+        yield from _levels_in_tiles(sample)
+        return
     cv2: Any = importlib.import_module("cv2")
     luma: Any = sample.luma
     for step in range(_LEVELS):
         residual = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), _TILE / 8), -_CLIP, _CLIP)
-        yield _level(residual, 2**step, sample)
+        apart = _step(luma.shape)
+        view = np.lib.stride_tricks.sliding_window_view(residual, (_TILE, _TILE))[::apart, ::apart]
+        counts = (view.shape[0], view.shape[1])
+        yield _level(view.reshape(-1, _TILE, _TILE), counts, apart, 2**step, sample)
         size = luma.shape[1] // 2, luma.shape[0] // 2
         if min(size) < _LEAST:
             return
         luma = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
 
 
-def _level(residual: Floats, scale: int, sample: Sample) -> Level:
-    step = max(_TILE // 4, (max(residual.shape) - _TILE) // (_ACROSS - 1))
-    view = np.lib.stride_tricks.sliding_window_view(residual, (_TILE, _TILE))[::step, ::step]
-    tiles = view.reshape(-1, _TILE, _TILE)
+def _levels_in_tiles(sample: Sample) -> Iterator[Level]:
+    """The same of a large image: only what the tiles see of it is looked at."""
+    cv2: Any = importlib.import_module("cv2")
+    for level in range(_LEVELS):
+        pixels = sample.picture.halved(level)
+        if min(pixels.shape[:2]) < _LEAST:
+            return
+        step = _step(pixels.shape)
+        rows, columns = (range(0, side - _TILE + 1, step) for side in pixels.shape[:2])
+        tiles = np.empty((len(rows) * len(columns), _TILE, _TILE), np.float32)
+        for at, (top, left) in enumerate(product(rows, columns)):
+            # The blur reaches so far; at the image's border it mirrors, here as there.
+            y, x = max(0, top - _TILE), max(0, left - _TILE)
+            luma = luma_of(pixels[y : top + 2 * _TILE, x : left + 2 * _TILE])
+            residual = np.clip(luma - cv2.GaussianBlur(luma, (0, 0), _TILE / 8), -_CLIP, _CLIP)
+            tiles[at] = residual[top - y : top - y + _TILE, left - x : left - x + _TILE]
+        yield _level(tiles, (len(rows), len(columns)), step, 2**level, sample)
+
+
+def _step(shape: tuple[int, ...]) -> int:
+    """From tile to tile, px."""
+    return max(_TILE // 4, (max(shape[:2]) - _TILE) // (_ACROSS - 1))
+
+
+def _level(tiles: Floats, counts: tuple[int, int], step: int, scale: int, sample: Sample) -> Level:
     restless = tiles.std(axis=(1, 2))
-    inside: Bools = np.zeros(view.shape[:2], dtype=np.bool_)
+    inside: Bools = np.zeros(counts, dtype=np.bool_)
     if sample.main_face is not None:
         left, top, width, height = sample.main_face.box
-        rows = _near(view.shape[0], step, (top + height / 2) / scale, 0.4 * height / scale)
-        inside = rows[:, None] & _near(view.shape[1], step, (left + width / 2) / scale, 0.4 * width / scale)
+        rows = _near(counts[0], step, (top + height / 2) / scale, 0.4 * height / scale)
+        inside = rows[:, None] & _near(counts[1], step, (left + width / 2) / scale, 0.4 * width / scale)
     return Level(scale, _peaks(tiles, scale), restless <= np.quantile(restless, _CALM), inside.reshape(-1))
 
 
@@ -147,18 +177,20 @@ def _highest(scale: int) -> float:
 
 def _peaks(tiles: npt.NDArray[np.floating], scale: int) -> Bools:
     magnitude = np.abs(np.fft.rfft2(tiles * _WINDOW)).astype(np.float32)
-    ring = np.zeros_like(magnitude)
-    for radius in range(int(_LOWEST), _TILE // 2 + 1):
-        near = abs(_RING - radius) <= 1
-        ring[:, np.equal(_RING, radius)] = np.median(magnitude[:, near], axis=1, keepdims=True)
     lower, upper = magnitude[:, *_scaled(0.6)], magnitude[:, *_scaled(1.6)]
     upper = np.where(1.6 * _RADIUS > _TILE / 2, 0, upper)
-    return (
+    peaks = (
         (np.clip(_RADIUS, _LOWEST, _highest(scale)) == _RADIUS)
         & (magnitude >= _AMPLITUDE * _WINDOW.sum() / 2)
-        & (magnitude >= _OVER_RING * ring)
         & (magnitude >= _OVER_OCTAVE * np.maximum(lower, upper))
     )
+    # Few are left, so that few rings need their median.
+    for radius in range(int(_LOWEST), _TILE // 2 + 1):
+        ring, near = np.equal(_RING, radius), abs(_RING - radius) <= 1
+        rows = np.flatnonzero((peaks & ring).any(axis=(1, 2)))
+        median = np.median(magnitude[rows][:, near], axis=1)
+        peaks[rows] &= ~ring | (magnitude[rows] >= (_OVER_RING * median)[:, None, None])
+    return peaks
 
 
 def _scaled(factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:

@@ -34,8 +34,9 @@ def scores(sample: Sample) -> list[Score]:
 def read_words(sample: Sample) -> list[str]:
     """The words that the reader is sure of, top to bottom."""
     cv2: Any = importlib.import_module("cv2")
-    pixels: Any = np.ascontiguousarray(sample.pixels[:, :, ::-1])
-    scale = _LONGEST / max(sample.height, sample.width)
+    shown = sample.picture.whole(2 * _LONGEST).pixels
+    pixels: Any = np.ascontiguousarray(shown[:, :, ::-1])
+    scale = _LONGEST / max(shown.shape[:2])
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     result = _reader()(pixels)
