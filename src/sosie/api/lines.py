@@ -84,7 +84,8 @@ def _image(scorecard: Scorecard, verdict: Verdict, image: str) -> JSON:
         "reasons": list(verdict.reasons),
         "scores": {
             "identity": [_identity(score) for score in scorecard.of("identity")],
-            "defects": [_defect(score) for score in scorecard.of("defect")],
+            "defects": [_measured(score) for score in scorecard.of("defect")],
+            "looks": [{**_measured(score), "unit": score.unit} for score in scorecard.of("look")],
         },
     }
 
@@ -116,7 +117,7 @@ def _rate(rate: CohortRate | None) -> JSON | None:
     return {"fmr": rate.fmr, "fmr_upper95": rate.upper95, "n": rate.n, "cohort": rate.cohort}
 
 
-def _defect(score: Score) -> JSON:
+def _measured(score: Score) -> JSON:
     return {
         "name": score.name,
         "value": score.value,

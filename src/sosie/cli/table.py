@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table:
-    """Image, verdict, identity by each judge with its threshold, defects, seconds.
+    """Image, verdict, identity by each judge with its threshold, defects, looks if one is bad, seconds.
 
     Below it what set the thresholds, where it was no cohort.
     """
@@ -24,7 +24,8 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
 
     judges = list(dict.fromkeys(score.name for _, card, _, _ in rows for score in card.of("identity")))
     shown = Table(header_style="bold", row_styles=["", "dim"] if len(rows) > 6 else None)
-    for column in ("image", "verdict", *judges, "defects"):
+    looks = ["looks"] if any(_bad_looks(card) for _, card, _, _ in rows) else []
+    for column in ("image", "verdict", *judges, "defects", *looks):
         shown.add_column(column, overflow="fold")
     shown.add_column("seconds", justify="right")
     evidence = [score.evidence for _, card, _, _ in rows for score in card.of("identity") if score.evidence]
@@ -40,9 +41,15 @@ def table(rows: Sequence[tuple[str, Scorecard, Verdict, float | None]]) -> Table
             Text("✓ keep", "green") if verdict.outcome == "keep" else Text(f"✗ {verdict.outcome}", "red"),
             *cells,
             Text(", ".join(defects) or "none"),
+            *(Text(_bad_looks(card) or "good") for _ in looks),
             "" if seconds is None else f"{seconds:.1f}",
         )
     return shown
+
+
+def _bad_looks(card: Scorecard) -> str:
+    """The looks that are on the wrong side of their thresholds, with their values."""
+    return ", ".join(f"{score.name} {score.value:.3g}" for score in card.of("look") if score.passed is False)
 
 
 def _value(score: Score | None) -> Text:

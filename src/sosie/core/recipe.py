@@ -197,17 +197,31 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class LookRule:
+    """A look that must pass, by its name in docs/looks.md.
+
+    `limit` takes the place of its threshold, and is needed where it has none: the least value of a look of which more
+    is better, for all others a value that is not reached.
+    """
+
+    name: str
+    limit: float | None = None
+
+
+@dataclass(frozen=True)
 class Acceptance:
     """When an image is kept.
 
     `fmr` is the share of impostors that may pass all judges together (0 to 1). `judges` are
     required by name; when empty, every installed judge must pass. `defects` are the defect checks that must
     pass; all of them, if none is named. Scores of other packages' scorers count only where they are named here.
+    `looks` are the looks that must pass; none, if none is named.
     """
 
     fmr: Annotated[float, Range(0, 1, above=True, below=True)] = 0.05
     judges: tuple[str, ...] = ()
     defects: tuple[str, ...] = ()
+    looks: tuple[LookRule, ...] = field(default=(), metadata=LATER)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from sosie.faces.colour import to_lab
 from sosie.faces.crop import Crop, face_crop
 from sosie.faces.mask import FaceParser, Mask, face_mask, parsed_mask, skin_following
 from sosie.faces.skin import skin_mask
+from sosie.faces.texture import skin_looks
 from sosie.faces.tone import Toned, recoloured, toned, usual_tone
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def put_back(task: FacePass, square: Square, drawn: Image) -> FaceResult:
     pixels, new = (np.asarray(image.convert("RGB")) for image in (task.source, drawn))
     blended = insert(pixels, crop, Insertion(new, square.change, square.face, task.seed, square.toned))
     seam = blended.seam
-    measures = _measures(square, blended, task.source.size)
+    measures = (*_measures(square, blended, task.source.size), *_skin(square, pixels, blended.image))
     if seam.severity > task.detail.seam:
         message = (
             f"the new face of '{task.character}' was refused: its colour steps by {seam.severity:.1f} (CIEDE2000) "
@@ -143,6 +144,13 @@ def _measures(square: Square, blended: Blend, size: tuple[int, int]) -> tuple[tu
     if square.more_denoise:
         measures.append(("more_denoise", round(square.more_denoise, 4)))
     return tuple((name, value) for name, value in measures if value is not None)
+
+
+def _skin(square: Square, before: Image8, after: Image8) -> tuple[tuple[str, float], ...]:
+    """The texture of the skin as looks measure it, where the face is large enough: before, and after."""
+    points = square.crop.to_image(square.face.points)
+    pairs = (("before", skin_looks(before, points)), ("after", skin_looks(after, points)))
+    return tuple((f"{name}_{when}", round(value, 3)) for when, found in pairs for name, value in found.items())
 
 
 def _toned(task: FacePass, crop: Crop, face: Face) -> Toned | None:

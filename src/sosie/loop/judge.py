@@ -12,6 +12,7 @@ from sosie.core.schema import digest
 from sosie.scorers.defects import DEFECTS, score_defects
 from sosie.scorers.defects.framing import SCORER as FRAMING
 from sosie.scorers.identity import Gate, Identity
+from sosie.scorers.looks import LOOKS, Looks
 from sosie.scorers.plugged import Plugged
 from sosie.scorers.sample import Sample
 from sosie.scorers.scorer import Scorer, measure
@@ -45,8 +46,8 @@ class Judge:
 
     `id` changes with anything that could change a verdict. With `retryable`, an image that fails
     is to be retried; without (a picture from elsewhere), it is rejected. With `mends`, one that
-    fails by nothing but its identity is to be repaired. What `reported` and `plugged` measure is recorded with
-    identity and defects, and must pass where the rules name it.
+    fails by nothing but its identity is to be repaired. What `reported` and `plugged` measure, and looks, is recorded
+    with identity and defects, and must pass where the rules name it.
     """
 
     detector: Detector
@@ -65,6 +66,10 @@ class Judge:
         scales = {scale.name: scale for scorer in (*self.reported, *self.plugged) for scale in scorer.scales}
         broken = {scorer.name for scorer in self.plugged if scorer.broken}
         for name in self.acceptance.defects:
+            if name in {look.name for look in LOOKS}:
+                raise ConfigError(
+                    f"'{name}' is a look, no defect", f'ask for it by [[acceptance.looks]] name = "{name}"'
+                )
             if name not in DEFECTS and name not in scales:
                 raise ConfigError(
                     f"acceptance asks for defect '{name}', which is not known{nearest(name, [*DEFECTS, *scales])}",
@@ -72,18 +77,29 @@ class Judge:
                 )
             if name in scales and scales[name].threshold is None and name not in broken:
                 raise ConfigError(f"acceptance asks for '{name}', which has no threshold: it is only reported")
+        self.looks  # noqa: B018  (a rule that cannot be kept is an error here, not with the first image)
+
+    @cached_property
+    def looks(self) -> Looks:
+        """The scorer of looks, with the limits of the rules."""
+        return Looks(self.acceptance.looks)
 
     @cached_property
     def id(self) -> str:
-        """SHA-256 over the gate, the rules and the scorers' version, and over required scorers of other packages."""
+        """SHA-256 over the gate, the rules and the scorers' version, and over what else must pass.
+
+        That is scorers of other packages, and looks: what is only reported makes no verdict stale.
+        """
         plugged = [[one.source, one.why_not, one.scales] for one in self.plugged if self.requires(one)]
-        return digest([self.gate.id, self.acceptance, SCORERS_VERSION, self.retryable, self.mends, *plugged])
+        asked = [*plugged, *([list(self.looks.required)] if self.looks.required else [])]
+        return digest([self.gate.id, self.acceptance, SCORERS_VERSION, self.retryable, self.mends, *asked])
 
     @cached_property
     def required(self) -> frozenset[str]:
         """The scores but identity's that must pass: those that the rules name; all defects, if none is among them."""
         named = frozenset(self.acceptance.defects)
-        return named if named & set(DEFECTS) else named.union(DEFECTS)
+        looks = {rule.name for rule in self.acceptance.looks}
+        return (named if named & set(DEFECTS) else named.union(DEFECTS)) | looks
 
     def requires(self, scorer: Scorer) -> bool:
         """Whether something that it measures must pass."""
@@ -98,7 +114,7 @@ class Judge:
         sample = Sample.seen(pixels, self.detector, origin.prompt, origin.face)
         scores = measure(Identity(self.gate), sample)
         scores += score_defects(sample, [name for name in DEFECTS if name in self.required])
-        for scorer in (*self.reported, *self.plugged):
+        for scorer in (self.looks, *self.reported, *self.plugged):
             scores += measure(scorer, sample)
         card = Scorecard(tuple(scores))
         return card, self.verdict(card, origin)

@@ -16,12 +16,13 @@ from sosie.core.score import Score
 from sosie.scorers.adherence import ADHERENCE
 from sosie.scorers.copy_paste import COPY_PASTE
 from sosie.scorers.defects import DEFECTS
+from sosie.scorers.looks import LOOKS
 from sosie.scorers.sample import Sample
 from sosie.scorers.scorer import Scale, Scorer, measure, why_not
 
 GROUP = "sosie.scorers"
 
-OWN = (*DEFECTS, ADHERENCE.name, COPY_PASTE.name)
+OWN = (*DEFECTS, *(look.name for look in LOOKS), ADHERENCE.name, COPY_PASTE.name)
 """The names of Sosie's own scores but those of judges."""
 
 
