@@ -45,7 +45,7 @@ class View:
         if self.scale == 1:
             return self.sample.pixels
         size = tuple(max(1, round(side * self.scale)) for side in (self.sample.width, self.sample.height))
-        return cv2.resize(self.sample.pixels, size, interpolation=cv2.INTER_AREA)
+        return cv2.resize(self.sample.picture.whole(LONG_SIDE).pixels, size, interpolation=cv2.INTER_AREA)
 
     @cached_property
     def scale(self) -> float:
