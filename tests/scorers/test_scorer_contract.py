@@ -210,7 +210,7 @@ def test_scores_beside_identity_and_defects_are_stored_and_lines_stay_as_they_ar
     assert "<td>skin<td" in page
     assert "plastic skin" in page
     assert re.search(r"<td>adherence<td class=.n.>[0-9.]+<td>no threshold", page)
-    assert list(loose["scores"]) == ["identity", "defects"]
+    assert list(loose["scores"]) == ["identity", "defects", "looks"]
     assert [score["name"] for score in strict["scores"]["defects"]] == ["blank"]
     with closing(sqlite3.connect(workspace / ".sosie" / "catalogue.sqlite")) as catalogue:
         sql = "SELECT name, value, threshold, passed FROM scores WHERE kind = ? ORDER BY scorecard"
