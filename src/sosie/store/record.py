@@ -127,6 +127,12 @@ class Record:
             raise StoreError(f"{self._snapshot.path} has {missing} {number}; expected one that is stored")
         return StoredAttempt(stored_render(row, self._snapshot.path), *judged, self._deliveries("render", number))
 
+    def renders(self, character: str = "", recipe: str = "") -> tuple[StoredRender, ...]:
+        """Every render, or those of a character or a recipe, oldest first."""
+        sql = f"{RENDERS} WHERE ? IN ('', p.character) AND ? IN ('', p.recipe) ORDER BY r.id"
+        rows = self._snapshot.rows(sql, as_text(character), as_text(recipe))
+        return tuple(stored_render(row, self._snapshot.path) for row in rows)
+
     def judged(self, character: str = "") -> tuple[StoredAttempt, ...]:
         """Every judgement of every render, or those of a character's, oldest first."""
         sql = (

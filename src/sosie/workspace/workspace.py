@@ -68,6 +68,11 @@ class Workspace:
         return self.root / "wildcards"
 
     @property
+    def panels(self) -> Path:
+        """One folder a panel: its images, and what people answered."""
+        return self.root / "panels"
+
+    @property
     def state(self) -> Path:
         """Store, logs and keys."""
         return self.root / ".sosie"

@@ -1,0 +1,1 @@
+"""Panels: people choose between two images without knowing what made them, and judges are held against them."""
