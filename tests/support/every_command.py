@@ -41,6 +41,9 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "lora add": {"character": ("mira",), "file": ("x.safetensors",)},
     "lora convert": {"name": ("x.safetensors",), "out": ("y.safetensors",), "": ("--to", "diffusers")},
     "lora show": {"names": ("x.safetensors",)},
+    "panel new": {"name": ("likeness",), "cells": (str(EXAMPLES), str(EXAMPLES)), "": ("--character", "mira")},
+    "panel serve": {"name": ("nothing",)},
+    "panel report": {"name": ("nothing",)},
     "comfy record": {"url": ("http://127.0.0.1:1",)},
     "verify": {"images": (str(EXAMPLES / "00.jpg"),)},
 }

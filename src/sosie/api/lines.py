@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sosie.api.comparing import lines as comparing
 from sosie.core import Calibrated
 from sosie.core.schema import to_table
 
@@ -387,6 +388,8 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.character_files.ExportedCharacter": _exported_character,
     "sosie.api.character_files.ImportedCharacter": _imported_character,
     "sosie.api.characters.NewCharacter": _new_character,
+    "sosie.api.comparing.panels.NewPanel": comparing.new_panel,
+    "sosie.api.comparing.panels.PanelResults": comparing.panel_results,
     "sosie.api.doctor.Checkup": _checkup,
     "sosie.api.downloads.FetchRow": _fetch_row,
     "sosie.api.downloads.Fetched": _fetched,

@@ -6,13 +6,13 @@ a file without its ending.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.core import Plan
 from sosie.core.errors import NotFoundError, UsageError, nearest
-from sosie.files.suffixes import IMAGES
+from sosie.files.picture_kinds import is_picture
 from sosie.store.record import Record, StoredRun
 from sosie.store.rows import StoredRender
 from sosie.workspace.workspace import Workspace
@@ -60,10 +60,12 @@ def read_side(workspace: Workspace, text: str) -> Side:
 def _folder(path: Path) -> Side:
     found: dict[str, Path] = {}
     for file in sorted(path.iterdir()):
-        if file.suffix.lower() not in IMAGES or not file.is_file():
+        if file.name.startswith(".") or not file.is_file() or not is_picture(file):
             continue
         if file.stem in found:
-            raise UsageError(f"{path} has two images '{file.stem}'; expected one of each name, by which they are paired")
+            raise UsageError(
+                f"{path} has two images '{file.stem}'; expected one of each name, by which they are paired"
+            )
         found[file.stem] = file
     if not found:
         raise NotFoundError(f"{path} holds no image", "give a folder of PNG, JPEG or WebP files")
@@ -80,27 +82,24 @@ def _run(workspace: Workspace, number: str) -> Side:
         if run is None:
             raise NotFoundError(f"run '{number}' of `sosie generate` does not exist{nearest(number, runs)}")
         renders = record.renders(str(run.arguments.get("character", "")), str(run.arguments.get("recipe", "")))
-        delivered = {delivery.path for delivery in record.deliveries(run.id)}
-        stages = {
-            attempt.render.plan.stages
-            for attempt in record.judged(str(run.arguments.get("character", "")))
-            if delivered & {one.path for one in attempt.deliveries if one.run == run.id}
-        }
-    found = {block_of(render.plan): side_image(render) for render in _first_tries(run, renders, stages)}
+        delivered = record.delivered(run.id)
+    plans = [render.plan for render in renders if render.plan.id in delivered]
+    found = {block_of(render.plan): side_image(render) for render in _first_tries(run, renders, plans)}
     if not found:
         raise NotFoundError(f"the store holds no image that run {number} asked for", "run the same command again")
     return Side(f"run {number}", tuple(found.values()), "the first attempt at each image, kept or not")
 
 
-def _first_tries(run: StoredRun, renders: tuple[StoredRender, ...], stages: set[object]) -> Iterator[StoredRender]:
-    """Of these renders, those that the run asked for first; by its own settings, where it is known what they were."""
+def _first_tries(run: StoredRun, renders: Sequence[StoredRender], delivered: Sequence[Plan]) -> Iterator[StoredRender]:
+    """Of these renders, those that the run asked for first: by the settings of what it delivered, if it did."""
     prompts, count = run.arguments.get("prompts", []), run.arguments.get("n", 1)
+    asked_for = {(plan.requested.prompt, plan.requested.seed) for plan in delivered}
+    asked_for |= {(prompt, run.arguments.get("seed")) for prompt in prompts}
+    stages = [plan.stages for plan in delivered]
     for render in renders:
-        plan = render.plan
-        asked = plan.requested
-        was_asked = asked.seed == run.arguments.get("seed") and asked.prompt in prompts and plan.draw.index < count
-        is_first = plan.draw.attempt == 0 and not plan.draw.parent
-        if was_asked and is_first and (not stages or plan.stages in stages):
+        plan, asked = render.plan, render.plan.requested
+        is_first = plan.draw.attempt == 0 and not plan.draw.parent and plan.draw.index < count
+        if is_first and (asked.prompt, asked.seed) in asked_for and (not stages or plan.stages in stages):
             yield render
 
 

@@ -30,13 +30,15 @@ DIGEST = re.compile("[0-9a-f]{64}")
 class PanelImage:
     """An image of a cell, by the SHA-256 of its file. Images of one `block` (prompt and seed) differ in the cell alone.
 
-    `guides` are the SHA-256 of the encoders that guided it: they do not judge it.
+    `guides` are the SHA-256 of the encoders that guided it: they do not judge it. `prompt` is the final one; empty
+    where it is not known.
     """
 
     sha256: str
     cell: str
     block: str
     guides: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 @dataclass(frozen=True)

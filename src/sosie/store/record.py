@@ -153,6 +153,10 @@ class Record:
         """What a run delivered, oldest first; what is not in the store any more is among it."""
         return self._deliveries("run", run)
 
+    def delivered(self, run: int) -> frozenset[str]:
+        """The ids of the plans whose images a run delivered."""
+        return frozenset(str(plan) for (plan,) in self._snapshot.rows("SELECT plan FROM deliveries WHERE run = ?", run))
+
     def _deliveries(self, column: str, number: int) -> tuple[Delivery, ...]:
         sql = f"SELECT run, path, provenance FROM deliveries WHERE {column} = ? AND finished IS NOT NULL ORDER BY id"  # noqa: S608
         return tuple(Delivery(run, Path(path), bool(signed)) for run, path, signed in self._snapshot.rows(sql, number))

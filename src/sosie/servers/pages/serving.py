@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sosie.core.errors import MissingExtraError, UsageError
@@ -103,4 +104,5 @@ def serve(app: App, listener: socket.socket, ready: Callable[[], None]) -> None:
     )
     server = uvicorn.Server(config)
     ready()
-    server.run(sockets=[listener])
+    with suppress(KeyboardInterrupt):  # the way to end it; uvicorn raises it again when all is answered
+        server.run(sockets=[listener])

@@ -6,12 +6,14 @@ identical pair, and a pair that comes again, have addresses of their own, and th
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from importlib import resources
 from typing import TYPE_CHECKING, Literal
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
 
 from sosie.core.errors import StoreError
 from sosie.panels.votes import Choice
@@ -61,6 +63,7 @@ def panel_app(ballot: Ballot) -> FastAPI:
     app.add_api_route("/api/people/{person}/images/{place}/{side}", page.image, methods=["GET"])
     app.add_api_route("/api/people/{person}/votes", page.vote, methods=["POST"])
     app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(HTTPException, _plain)
     app.add_exception_handler(KeyError, _not_there)
     app.add_exception_handler(RefusedVoteError, _refused)
     app.add_exception_handler(StoreError, _not_stored)
@@ -103,6 +106,11 @@ class _Page:
 
 def _png(content: bytes) -> Response:
     return Response(content, media_type="image/png")
+
+
+def _plain(_request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return Response(HTTPStatus(status).phrase, status, media_type="text/plain")
 
 
 def _not_understood(_request: Request, _error: Exception) -> Response:

@@ -1,0 +1,1 @@
+"""Comparing: two sides by their scores, and several by what people choose."""

@@ -1,0 +1,47 @@
+"""The JSON of what is compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sosie.core.schema import to_table
+
+if TYPE_CHECKING:
+    from sosie.api.comparing.panels import NewPanel, PanelResults
+
+JSON = dict[str, Any]
+
+
+def new_panel(made: NewPanel) -> JSON:
+    """The panel that was made: its cells and how many pairs of which kind it has."""
+    panel = made.panel
+    kinds = [pair.kind for pair in panel.pairs]
+    return {
+        "panel": panel.name,
+        "id": panel.id,
+        "path": str(made.path),
+        "question": panel.question,
+        "character": panel.character,
+        "cells": {cell: sum(image.cell == cell for image in panel.images) for cell in panel.cells},
+        "pairs": {kind: kinds.count(kind) for kind in ("test", "repeat", "identical")},
+    }
+
+
+def panel_results(found: PanelResults) -> JSON:
+    """What people chose, and every score beside them; what is not known is None."""
+    results = found.results
+    return {
+        "panel": results.panel.name,
+        "id": results.panel.id,
+        "question": results.panel.question,
+        "people": to_table(results.people),
+        "votes": results.votes,
+        "undecided": results.undecided,
+        "left": to_table(results.left),
+        "cells": to_table(results.strengths),
+        "people_with_people": to_table(results.with_each_other),
+        "people_with_most": to_table(results.with_most),
+        "scores": to_table(results.agreements),
+        "thresholds": to_table(results.thresholds),
+        "seen": to_table(results.seen),
+    }
