@@ -72,7 +72,7 @@ def test_a_panel_is_made_and_counted_and_says_that_nobody_has_voted(
     ("words", "says"),
     [
         (["one.png"], "two cells at least"),
-        (["nothing", "nothing"], "'nothing' is no image, no folder and no run"),
+        (["nothing", "nothing"], "'nothing' is no image, no folder, no run and no cell"),
         (["run:7", "run:8"], "does not exist"),
         (["sharp", "sharp"], "one cell is named twice"),
     ],

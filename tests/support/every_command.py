@@ -41,6 +41,7 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "lora add": {"character": ("mira",), "file": ("x.safetensors",)},
     "lora convert": {"name": ("x.safetensors",), "out": ("y.safetensors",), "": ("--to", "diffusers")},
     "lora show": {"names": ("x.safetensors",)},
+    "compare": {"a": (str(EXAMPLES / "00.jpg"),), "b": (str(EXAMPLES / "01.jpg"),)},
     "panel new": {"name": ("likeness",), "cells": (str(EXAMPLES), str(EXAMPLES)), "": ("--character", "mira")},
     "panel serve": {"name": ("nothing",)},
     "panel report": {"name": ("nothing",)},

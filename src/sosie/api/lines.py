@@ -388,6 +388,7 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.character_files.ExportedCharacter": _exported_character,
     "sosie.api.character_files.ImportedCharacter": _imported_character,
     "sosie.api.characters.NewCharacter": _new_character,
+    "sosie.api.comparing.sides.Compared": comparing.compared,
     "sosie.api.comparing.panels.NewPanel": comparing.new_panel,
     "sosie.api.comparing.panels.PanelResults": comparing.panel_results,
     "sosie.api.doctor.Checkup": _checkup,

@@ -14,6 +14,7 @@ COMMANDS = {
     "character": "Write characters to files, and take them in.",
     "generate": "Make images of a character, and deliver those that pass.",
     "score": "Judge images of any origin against a character.",
+    "compare": "Compare two images, runs or cells in pairs.",
     "panel": "Let people choose between images, and hold the judges against them.",
     "calibrate": "Make a character's own cohort of impostors.",
     "dataset": "Build, check and caption a character's training set.",

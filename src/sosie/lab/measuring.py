@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence, Set
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from sosie.core import Character, Event, Progress, Recipe, Score
 from sosie.files.images import read_image
 from sosie.loop.judge import Origin
 from sosie.loop.judging import make_judge
 from sosie.panels.agreement import Measured
+from sosie.scorers.defects import score_defects
+from sosie.scorers.plugged import plugged_scorers
+from sosie.scorers.sample import Sample
+from sosie.scorers.scorer import measure
 from sosie.workspace.session import Session
 
 GUIDED = "it guided some of the images, so it cannot judge them"
@@ -30,6 +37,23 @@ def measure_images(
         card, _ = judge(read_image(path), Origin(prompt=prompt))
         cards.append({(score.kind, score.name): score for score in card.scores})
         yield Progress(f"judged {path.name}", place, len(images))
+    return _by_name(cards, guiding)
+
+
+def measure_anybody(session: Session, images: Sequence[tuple[Path, str]]) -> Generator[Event, None, list[Measured]]:
+    """All scores of images that need no character: those of defects, and those of other packages."""
+    plugged = plugged_scorers()
+    cards: list[dict[tuple[str, str], Score]] = []
+    for place, (path, prompt) in enumerate(images, 1):
+        pixels: Any = np.asarray(read_image(path).convert("RGB"))
+        sample = Sample(pixels, session.detector.detect(pixels), prompt)
+        scores = [*score_defects(sample), *(score for scorer in plugged for score in measure(scorer, sample))]
+        cards.append({(score.kind, score.name): score for score in scores})
+        yield Progress(f"measured {path.name}", place, len(images))
+    return _by_name(cards, set())
+
+
+def _by_name(cards: Sequence[Mapping[tuple[str, str], Score]], guiding: Set[str]) -> list[Measured]:
     found: list[Measured] = []
     for kind, name in dict.fromkeys(key for card in cards for key in card):
         scores = [card.get((kind, name)) for card in cards]

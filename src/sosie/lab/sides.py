@@ -7,7 +7,7 @@ a file without its ending.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.core import Plan
@@ -15,6 +15,7 @@ from sosie.core.errors import NotFoundError, UsageError, nearest
 from sosie.files.picture_kinds import is_picture
 from sosie.store.record import Record, StoredRun
 from sosie.store.rows import StoredRender
+from sosie.workspace.experiments import find_experiment, load_result
 from sosie.workspace.workspace import Workspace
 
 MOST = 10_000
@@ -32,11 +33,15 @@ class SideImage:
 
 @dataclass(frozen=True)
 class Side:
-    """Images that have one thing in common, each of another block; `note` says what they are."""
+    """Images that have one thing in common, each of another block; `note` says what they are.
+
+    `character` is whom they show, where that is known.
+    """
 
     name: str
     images: tuple[SideImage, ...]
     note: str = ""
+    character: str = ""
 
     @property
     def guides(self) -> frozenset[str]:
@@ -45,16 +50,24 @@ class Side:
 
 
 def read_side(workspace: Workspace, text: str) -> Side:
-    """The side that a word names: `run:NUMBER`, an image, or a folder of images. Raises `SosieError`."""
+    """The side that a word names: `run:NUMBER`, `cell:EXPERIMENT:ARM`, an image, or a folder of them.
+
+    Raises `SosieError`.
+    """
     kind, _, rest = text.partition(":")
     if kind == "run":
         return _run(workspace, rest)
+    if kind == "cell":
+        return _cell(workspace, *rest.partition(":")[::2])
     path = Path(text)
     if path.is_dir():
         return _folder(path)
     if path.is_file():
         return Side(path.name, (SideImage(path, ""),), "an image")
-    raise NotFoundError(f"'{text}' is no image, no folder and no run", "give a path, or run:NUMBER")
+    raise NotFoundError(
+        f"'{text}' is no image, no folder, no run and no cell",
+        "give a path, run:NUMBER or cell:EXPERIMENT:ARM",
+    )
 
 
 def _folder(path: Path) -> Side:
@@ -87,7 +100,32 @@ def _run(workspace: Workspace, number: str) -> Side:
     found = {block_of(render.plan): side_image(render) for render in _first_tries(run, renders, plans)}
     if not found:
         raise NotFoundError(f"the store holds no image that run {number} asked for", "run the same command again")
-    return Side(f"run {number}", tuple(found.values()), "the first attempt at each image, kept or not")
+    character = str(run.arguments.get("character", ""))
+    return Side(f"run {number}", tuple(found.values()), "the first attempt at each image, kept or not", character)
+
+
+def _cell(workspace: Workspace, name: str, arm: str) -> Side:
+    """The images of an arm; those that could not be drawn are missing, and the note counts them."""
+    result = load_result(workspace, find_experiment(workspace, name))
+    if result is None:
+        raise NotFoundError(f"experiment '{name}' has no result yet", f"sosie experiment resume {name}")
+    arms = [one.name for one in result.arms]
+    if arm not in arms:
+        raise NotFoundError(f"experiment '{name}' has no arm '{arm}'{nearest(arm, arms)}", "sosie experiment report")
+    cells = [cell for cell in result.cells if cell.arm == arm]
+    with Record(workspace.state) as record:
+        renders = {(one.plan.id, one.engine): one for one in record.renders(result.character)}
+    found: list[SideImage] = []
+    for cell in cells:
+        render = renders.get((cell.plan, cell.engine))
+        if render is not None and cell.image:
+            block = f"prompt {cell.prompt + 1} · seed {cell.seed}"
+            found.append(replace(side_image(render), block=block))
+    if not found:
+        raise NotFoundError(f"the store holds no image of arm '{arm}' of experiment '{name}'")
+    lost = len(cells) - len(found)
+    note = f"{len(found)} images of {result.id}" + (f", {lost} could not be drawn" if lost else "")
+    return Side(arm, tuple(found), note, result.character)
 
 
 def _first_tries(run: StoredRun, renders: Sequence[StoredRender], delivered: Sequence[Plan]) -> Iterator[StoredRender]:

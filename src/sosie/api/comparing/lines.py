@@ -8,6 +8,7 @@ from sosie.core.schema import to_table
 
 if TYPE_CHECKING:
     from sosie.api.comparing.panels import NewPanel, PanelResults
+    from sosie.api.comparing.sides import Compared
 
 JSON = dict[str, Any]
 
@@ -44,4 +45,17 @@ def panel_results(found: PanelResults) -> JSON:
         "scores": to_table(results.agreements),
         "thresholds": to_table(results.thresholds),
         "seen": to_table(results.seen),
+    }
+
+
+def compared(done: Compared) -> JSON:
+    """Both sides in pairs, every score with its difference, and the page."""
+    found = done.comparison
+    return {
+        "a": found.a.name,
+        "b": found.b.name,
+        "pairs": [{"block": pair.block or None, "a": str(pair.a.path), "b": str(pair.b.path)} for pair in found.pairs],
+        "alone": list(found.alone),
+        "scores": [{**to_table(row), "why_not": row.why_not or None} for row in found.rows],
+        "page": str(done.page) if done.page else None,
     }

@@ -27,8 +27,8 @@ from sosie.workspace.workspace import Workspace
 def new(name: str, cells: tuple[str, ...], output: Output, workspace: Workspace, **order: object) -> None:
     """Make the panel NAME of two or more CELLS.
 
-    A cell is a folder of images, or a run of `generate` (run:NUMBER). Images are paired by prompt and seed, or by the
-    names of their files. A panel never changes.
+    A cell is a folder of images, a run of `generate` (run:NUMBER) or an arm of an experiment (cell:EXPERIMENT:ARM).
+    Images are paired by prompt and seed, or by the names of their files. A panel never changes.
     """
     from sosie.api.comparing.panels import NewPanel, PanelOrder, new_panel
     from sosie.api.lines import json_of
