@@ -115,7 +115,8 @@ def test_commands_in_the_sections_exist() -> None:
     assert named
     assert named <= set(COMMANDS)
     for group, word in set(re.findall(r"`sosie (model|lora|recipe) ([a-z]+)", " ".join(text.split()))):
-        source = (ROOT / "src" / "sosie" / "cli").glob(f"{group}*.py")
+        cli = ROOT / "src" / "sosie" / "cli"
+        source = [*cli.glob(f"{group}*.py"), *cli.glob(f"{group}/*.py")]
         assert any(f'command("{word}")' in path.read_text() for path in source), f"sosie {group} {word}"
 
 

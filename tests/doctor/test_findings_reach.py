@@ -52,7 +52,7 @@ def reachable() -> set[str]:
     for path in SOURCE.rglob("*.py"):
         for name, node in definitions(ast.parse(path.read_text())):
             by_name[name].append(node)
-            if path.parent.name == "cli":
+            if "cli" in path.relative_to(SOURCE).parts:
                 waiting.append(node)
     seen: set[ast.AST] = set()
     given: set[str] = set()

@@ -46,6 +46,15 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "panel serve": {"name": ("nothing",)},
     "panel report": {"name": ("nothing",)},
     "comfy record": {"url": ("http://127.0.0.1:1",)},
+    "audit": {"character": ("mira",)},
+    "decide new": {"title": ("x",), "": ("--proposed",)},
+    "decide accept": {"id_": ("D1",), "": ("--without-evidence", "x")},
+    "decide show": {"id_": ("D1",)},
+    "note add": {"text": ("x",)},
+    "note tried": {"component": ("x",), "": ("--result", "x", "--outcome", "works")},
+    "note rented": {"label": ("x",), "": ("--gpu", "x", "--price", "1")},
+    "task add": {"title": ("x",)},
+    "task set": {"id_": ("T1",), "": ("--state", "done")},
     "verify": {"images": (str(EXAMPLES / "00.jpg"),)},
 }
 """What a command needs to be right otherwise: its arguments, and under `""` options. Others need nothing.

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     from sosie.api.generation import Order as Order
     from sosie.api.generation import Summary as Summary
     from sosie.api.generation import generate as generate
+    from sosie.api.knowledge.audit import Audited as Audited
+    from sosie.api.knowledge.audit import write_audit as write_audit
+    from sosie.api.knowledge.decisions import Choice as Choice
+    from sosie.api.knowledge.decisions import accept as accept
+    from sosie.api.knowledge.decisions import decide as decide
+    from sosie.api.knowledge.decisions import review as review
+    from sosie.api.knowledge.entries import change as change
+    from sosie.api.knowledge.entries import entries as entries
+    from sosie.api.knowledge.entries import put as put
     from sosie.api.lines import json_of as json_of
     from sosie.api.loras import AddedLora as AddedLora
     from sosie.api.loras import LoraReport as LoraReport
@@ -92,6 +101,9 @@ _HOMES = {
     "sosie.api.doctor": "Checkup examine",
     "sosie.api.fixes": "Fix Fixed apply_fix examine_again propose_fixes",
     "sosie.api.generation": "Delivered Given Order Summary generate",
+    "sosie.api.knowledge.audit": "Audited write_audit",
+    "sosie.api.knowledge.decisions": "Choice accept decide review",
+    "sosie.api.knowledge.entries": "change entries put",
     "sosie.api.lines": "json_of",
     "sosie.api.loras": "AddedLora LoraReport LoraTerms add_lora check_merge convert_lora show_lora",
     "sosie.api.models": "Conversion add_variant convert_model list_models show_model strip_model",

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sosie.api.downloads import Fetched, FetchRow
     from sosie.api.fixes import Fixed
     from sosie.api.generation import Delivered
+    from sosie.api.knowledge.audit import Audited
     from sosie.api.loras import AddedLora, LoraReport
     from sosie.api.model_folders import AddedFile, AddedFolder, AddedRecipe
     from sosie.api.scoring import Judged
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from sosie.dataset.build import AddedImage
     from sosie.dataset.check.report import DatasetReport
     from sosie.doctor.disk import DiskPlan
+    from sosie.knowledge.book import Kept
     from sosie.lab.check import CheckedArm
     from sosie.lora.convert import Converted
     from sosie.lora.merging import Merged
@@ -369,11 +371,7 @@ def _dotted(version: tuple[int, ...] | None) -> str | None:
 
 
 def _added_file(added: AddedFile) -> JSON:
-    return {
-        "kind": "file",
-        **to_table(added),
-        "findings": [_finding(one) for one in added.findings],
-    }
+    return {"kind": "file", **to_table(added), "findings": [_finding(one) for one in added.findings]}
 
 
 def _added_recipe(added: AddedRecipe) -> JSON:
@@ -382,6 +380,15 @@ def _added_recipe(added: AddedRecipe) -> JSON:
 
 def _added_folder(added: AddedFolder) -> JSON:
     return {"kind": "config", **to_table(added)}
+
+
+def _audited(made: Audited) -> JSON:
+    paths = {name: str(getattr(made, name)) for name in ("html", "markdown", "json")}
+    return {**paths, "findings": [_finding(one) for one in made.findings]}
+
+
+def _kept(kept: Kept[Any]) -> JSON:
+    return {"id": kept.id, "version": kept.entry.version, "written": kept.written, **to_table(kept.noun)}
 
 
 WRITERS: dict[str, Callable[[Any], JSON]] = {
@@ -399,6 +406,7 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.api.model_folders.AddedFile": _added_file,
     "sosie.api.model_folders.AddedFolder": _added_folder,
     "sosie.api.model_folders.AddedRecipe": _added_recipe,
+    "sosie.api.knowledge.audit.Audited": _audited,
     "sosie.api.loras.AddedLora": _added_lora,
     "sosie.api.loras.LoraReport": _lora_report,
     "sosie.api.scoring.Judged": _judged,
@@ -408,6 +416,7 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.pods.offer.Offer": _offer,
     "sosie.dataset.build.AddedImage": _added_image,
     "sosie.dataset.check.report.DatasetReport": _dataset_report,
+    "sosie.knowledge.book.Kept": _kept,
     "sosie.lora.convert.Converted": _converted,
     "sosie.lora.merging.Merged": _merged,
     "sosie.store.training.StoredTraining": _stored_training,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from sosie.cli.streams import json_line, write_error
+from sosie.cli.ending.streams import json_line, write_error
 from sosie.core.address import conceal
 from sosie.core.event import Event, Note, Progress
 from sosie.core.finding import Finding

@@ -55,14 +55,15 @@ class Consistent(Protocol):
 
 
 def out_of_range(noun: object, at: str) -> Iterator[str]:
-    """Every value of a noun, and of the nouns in it, that its field's range does not hold.
+    """Every value of a noun, and of the nouns in it, that its field's range does not hold; None is in every range.
 
     `at` is the noun's place ("stages[0]", or empty): "stages[0].sampler.steps = 0 is not 1 to 1000".
     """
     prefix = f"{at}." if at else ""
     for field in dataclasses.fields(cast(Any, noun)):
         value = getattr(noun, field.name)
-        if (bounds := _ranges(type(noun)).get(field.name)) is not None and not bounds.holds(value):
+        bounds = _ranges(type(noun)).get(field.name)
+        if bounds is not None and value is not None and not bounds.holds(value):
             yield f"{prefix}{field.name} = {_shown(value)} {bounds.complaint}"
         for inner, place in _nouns(value, prefix + field.name):
             yield from out_of_range(inner, place)

@@ -36,6 +36,7 @@ from sosie.scorers.identity import (
 from sosie.scorers.plugged import Plugged, plugged_scorers
 from sosie.scorers.scorer import Scorer
 from sosie.workspace.bill import Bill
+from sosie.workspace.characters import calibration_file
 from sosie.workspace.library import find_model
 from sosie.workspace.session import Session
 
@@ -173,7 +174,7 @@ def calibrate_command(character: Character, recipe: Recipe, maker: ImageSource) 
 
 def calibration_path(session: Session, character: Character, recipe: Recipe) -> Path:
     """Where a character's own cohort for a recipe lies."""
-    return session.workspace.character_folder(character.name) / "calibration" / f"{recipe.name}.npz"
+    return calibration_file(session.workspace, character.name, recipe.name)
 
 
 def workflow_cohorts(session: Session, character: Character) -> Path:

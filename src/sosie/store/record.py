@@ -12,6 +12,7 @@ from typing import Any, Self
 from sosie.core import Finding, Scorecard, Verdict
 from sosie.core.errors import StoreError
 from sosie.store.catalogue import Snapshot, as_text
+from sosie.store.entries import EntryView
 from sosie.store.rows import RENDERS, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TrainingView
 
@@ -71,6 +72,7 @@ class Record:
     def __init__(self, folder: Path) -> None:
         self._snapshot = Snapshot(folder / "catalogue.sqlite")
         self.training = TrainingView(self._snapshot)
+        self.entries = EntryView(self._snapshot)
 
     def __enter__(self) -> Self:
         return self
@@ -140,6 +142,26 @@ class Record:
             "WHERE ? IN ('', p.character) ORDER BY c.id"
         )
         return tuple(self.attempt(*row) for row in self._snapshot.rows(sql, as_text(character)))
+
+    def kept(self, character: str) -> tuple[tuple[str, int, int], ...]:
+        """Of each recipe of a character: how many images the newest judgement kept, and how many it judged."""
+        sql = (
+            "SELECT p.recipe, sum(c.outcome = 'keep'), count(*) FROM scorecards c JOIN renders r ON r.id = c.render "
+            "JOIN plans p ON p.id = r.plan WHERE c.id IN (SELECT max(id) FROM scorecards GROUP BY render) "
+            "AND p.character = ? GROUP BY p.recipe ORDER BY p.recipe"
+        )
+        rows = self._snapshot.rows(sql, as_text(character))
+        return tuple((str(recipe), int(kept), int(judged)) for recipe, kept, judged in rows)
+
+    def files(self, character: str) -> tuple[tuple[str, str, str], ...]:
+        """Name, role and SHA-256 (may be empty) of every file that a character's images were drawn with."""
+        sql = (
+            "SELECT DISTINCT m.name, m.role, m.sha256 FROM models m JOIN plan_models u ON u.model = m.id "
+            "JOIN plans p ON p.id = u.plan WHERE p.character = ? ORDER BY m.role, m.name"
+        )
+        return tuple(
+            (str(name), str(role), str(sha)) for name, role, sha in self._snapshot.rows(sql, as_text(character))
+        )
 
     def marked(self) -> tuple[tuple[str, int, int], ...]:
         """Each plan whose images carry a watermark, with width and height of its image."""

@@ -20,6 +20,7 @@ from sosie.files.whole import PRIVATE, close_to_others, make_file, make_folder
 from sosie.store import deliveries, faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
 from sosie.store.deliveries import Outgoing
+from sosie.store.entries import TABLES as ENTRY_TABLES
 from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TABLES as TRAINING_TABLES
 
@@ -42,6 +43,7 @@ TABLES = (
     "scores",
     "deliveries",
     *TRAINING_TABLES,
+    *ENTRY_TABLES,
 )
 
 

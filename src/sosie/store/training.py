@@ -194,6 +194,13 @@ class TrainingRecords(TrainingView):
                 *(as_json(dict(start.settings)), machine, as_text(start.folder), now()),
             )
 
+    def add_past(self, run: int, start: TrainingStart, end: TrainingEnd, days: tuple[str, str]) -> int:
+        """Records a run that another program made: its number. `days`: when it began and ended, ISO 8601."""
+        number = self.begin(run, start)
+        self.end(number, end)
+        self._catalogue.rows("UPDATE training_runs SET started = ?, finished = ? WHERE id = ?", *days, number)
+        return number
+
     def add_loss(self, training: int, loss: Loss, seconds: float) -> None:
         """Records an update that took `seconds`; written with others, at most `FLUSH_SECONDS` later."""
         self._waiting.append((training, loss, seconds))

@@ -47,6 +47,11 @@ class CharacterFile:
     loras: tuple[LoraEntry, ...] = ()
 
 
+def calibration_file(workspace: Workspace, name: str, recipe: str) -> Path:
+    """Where a character's own cohort for a recipe lies."""
+    return workspace.character_folder(name) / "calibration" / f"{recipe}.npz"
+
+
 def load_character(workspace: Workspace, name: str) -> Character:
     """Reads `characters/NAME`; strict, and never without consent, adulthood and references."""
     folder = workspace.character_folder(name)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.streams import StdoutError, guarded_streams, write_error
+from sosie.cli.ending.streams import StdoutError, guarded_streams, write_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def run() -> int:
 
 def begin(state: Path) -> None:
     """A command begins its work in the workspace whose state lies in `state`: from here on Ctrl-C lets it put away."""
-    from sosie.cli import unforeseen
+    from sosie.cli.ending import unforeseen
 
     unforeseen.workspace_state = state
     _signals.clear()
@@ -80,7 +80,7 @@ def _run() -> int:
 
 
 def _say(error: BaseException) -> int:
-    from sosie.cli.unforeseen import record
+    from sosie.cli.ending.unforeseen import record
     from sosie.core.errors import SosieError
 
     if isinstance(error, SosieError):
@@ -148,6 +148,6 @@ def _hooks() -> Generator[None]:
 
 
 def _record(error: BaseException) -> None:
-    from sosie.cli.unforeseen import record
+    from sosie.cli.ending.unforeseen import record
 
     record(error)

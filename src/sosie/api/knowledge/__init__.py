@@ -1,0 +1,1 @@
+"""Decisions, notes, tasks, and the audit that is written from them."""
