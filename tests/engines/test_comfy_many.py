@@ -13,7 +13,8 @@ import pytest
 from comfy_bench import QUICK, UNET, Recipes, codes, engine_on, plan, renders, set_behaviour
 from PIL import Image
 
-from sosie.core import Environment, Plan, Progress, Render
+from sosie.core import Environment, Feed, Plan, Progress, Render
+from sosie.core.feed import Listed
 from sosie.engines.comfy.engine import ComfyEngine
 from sosie.engines.comfy.errors import ComfyError, LostError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises
@@ -53,6 +54,32 @@ def test_many_servers_are_one_engine_whose_name_does_not_depend_on_their_order(
     assert made.engine == one.name
     assert made.environment.device.partition(",")[0] in one.name
     other.close()
+
+
+class Late(Feed):
+    """Gives the second plan only after the first was drawn."""
+
+    def __init__(self) -> None:
+        self.given, self.is_drawn = 0, False
+
+    @property
+    def ended(self) -> bool:
+        return self.given == 2
+
+    def take(self, wait: float = 0.0) -> Plan | None:
+        if self.ended or (self.given == 1 and not self.is_drawn):
+            return None
+        self.given += 1
+        return plan(self.given)
+
+
+def test_a_plan_that_comes_while_servers_draw_is_drawn_in_the_same_run(two: tuple[FakeServer, FakeServer]) -> None:
+    late, seeds = Late(), list[int]()
+    for event in engine_on(*two).run(late):
+        if isinstance(event, Render):
+            seeds.append(event.plan.seed)
+            late.is_drawn = True
+    assert seeds == [1, 2]
 
 
 def test_a_server_that_dies_in_mid_run_is_dropped_and_its_work_done(two: tuple[FakeServer, FakeServer]) -> None:
@@ -162,7 +189,7 @@ def test_an_image_that_two_servers_finish_is_given_once() -> None:
         return work
 
     pool._take = late_first  # type: ignore[method-assign]
-    made = [event for event in pool.events([plan(seed) for seed in (1, 2, 3, 4)]) if isinstance(event, Render)]
+    made = [event for event in pool.events(Listed([plan(seed) for seed in (1, 2, 3, 4)])) if isinstance(event, Render)]
     assert sorted(render.plan.seed for render in made) == [1, 2, 3, 4]
     assert 1 in late.made
     assert 1 in helper.made

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client
@@ -97,7 +97,7 @@ class Scripted:
     def check(self, plan: Plan) -> list[Finding]:
         return [replace(FINDING, subject=plan.requested.prompt)]
 
-    def run(self, plans: Sequence[Plan]) -> Events:
+    def run(self, plans: Iterable[Plan]) -> Events:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,7 @@ class CountingEngine:
     def check(self, plan: Plan) -> list[Finding]:
         return []
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         for plan in plans:
             if len(self.made) >= self.limit:
                 raise EngineError("broken on purpose")
@@ -220,7 +220,7 @@ class Untouched(CountingEngine):
         super().__init__()
         self.source = source
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         said = (Finding("SOS-E021", "warning", "mira", "the face is too small"),)
         for plan in plans:
             measures = (("detail.seam", 0.5), ("detail.x", 0.75), ("detail.y", 0.25))

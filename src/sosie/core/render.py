@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,10 +56,13 @@ class Engine(Protocol):
         """Everything that would stop or spoil this plan, without reading a weight."""
         ...
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan; progress is of `load`, `queue` or a stage's kind.
 
-        One server or device gives the renders in order; several give them as they are finished.
+        More plans may come while it draws, and iterating may wait for them: who draws one at a time takes the next
+        when that is finished, who draws several asks `core.feed.feed_of(plans)` whenever something is idle. One server
+        or device gives the renders in order; several give them as they are finished. Closing the iterator early
+        takes back what is under way.
 
         Raises `EngineError`; what was yielded stays valid.
         """

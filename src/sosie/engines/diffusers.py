@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
@@ -78,7 +78,7 @@ class DiffusersEngine:
             findings += check_guides(stage, plan, "in process")
         return findings
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order."""
         for plan in plans:
             started = time.monotonic()

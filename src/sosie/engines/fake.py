@@ -7,7 +7,7 @@ seed gives a grey page, so that there is something to reject.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from sosie.core import Environment, Finding, Plan, Progress, Render
@@ -33,7 +33,7 @@ class FakeEngine:
         message = f"character '{plan.character.name}' has no references, which the fake engine draws from"
         return [E005.at(plan.character.name, message, "sosie new CHARACTER IMAGES...")]
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """One picture a plan; the same seed gives the same picture."""
         from PIL import Image, ImageEnhance
 

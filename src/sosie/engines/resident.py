@@ -8,13 +8,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sosie.core import Finding, Plan, Progress, Render
+from sosie.core import Finding, Plan, Progress, Render, feed_of
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.schema import from_table, to_table
 from sosie.engines.resident_protocol import (
@@ -99,10 +100,11 @@ class ResidentEngine:
         """What the worker's engine has to say before it renders."""
         return list(read_findings(self._ask("check", (plan,))["findings"]))
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order. A worker that dies is started again once a call of `BATCH` plans."""
-        for start in range(0, len(plans), BATCH):
-            for event in self._call("run", plans[start : start + BATCH]):
+        feed = feed_of(plans)
+        for first in feed:
+            for event in self._call("run", [first, *islice(iter(feed.take, None), BATCH - 1)]):
                 if not isinstance(event, dict):
                     yield event
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, MutableMapping, Sequence
+from collections.abc import Callable, Generator, Iterable, MutableMapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sosie.core import Finding, Plan, Progress, Render
+from sosie.core import Finding, Plan, Progress, Render, feed_of
 from sosie.core.errors import EngineError
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.errors import ComfyError
@@ -76,13 +76,13 @@ class ComfyEngine:
             by_server = {name: [_milder(finding) for finding in findings] for name, findings in by_server.items()}
         return [*program.findings, *(finding for findings in by_server.values() for finding in findings)]
 
-    def run(self, plans: Sequence[Plan]) -> Generator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Generator[Progress | Render]:
         """Renders every plan. Closing the iterator early takes back what is queued, and nothing of others."""
         chosen = [worker for worker in self._workers if worker.name not in self._unfit] or self._workers
         workers, lost = reachable(chosen)
         if not workers:
             raise lost[0][1]
-        self._events = ServerPool(workers, self.name, self._prepare).events(plans)
+        self._events = ServerPool(workers, self.name, self._prepare).events(feed_of(plans))
         with closing(self._events):
             yield from self._events
 

@@ -18,7 +18,7 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sosie.core import Plan, Progress, Render
+from sosie.core import Feed, Plan, Progress, Render
 from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import ComfyError, LostError, StoppedError
 from sosie.engines.comfy.link import GLANCE
@@ -27,6 +27,9 @@ from sosie.engines.comfy.worker import PlanWork, ServerWorker
 Y004 = Rule("SOS-Y004", "warning", "A ComfyUI server was lost, and another one did its work")
 
 T = TypeVar("T")
+
+LOOK = 0.05
+"""Seconds between two looks at whether more plans have come."""
 
 GRACE = 5.0
 """Seconds that a server's thread has for taking its prompt back, when a run ends early."""
@@ -66,6 +69,9 @@ class _Failed:
     error: BaseException
 
 
+_News = Progress | _Made | _Call | _Lost | _Failed
+
+
 class ServerPool:
     """One run of plans over workers. `events` yields each plan's render once, as they are finished.
 
@@ -75,6 +81,7 @@ class ServerPool:
 
     def __init__(self, workers: Sequence[ServerWorker], engine: str, prepare: Callable[[Plan], PlanWork]) -> None:
         self._workers = list(workers)
+        self._alive = len(self._workers)
         self._engine = engine
         self._prepare = prepare
         self._ready: deque[PlanWork] = deque()
@@ -82,47 +89,59 @@ class ServerPool:
         self._open: set[PlanWork] = set()
         self._drawn: set[PlanWork] = set()
         self._moved: dict[PlanWork, tuple[ServerWorker, LostError]] = {}
-        self._news: queue.SimpleQueue[Progress | _Made | _Call | _Lost | _Failed] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
         self._change = threading.Condition()
         self._is_over = False
 
-    def events(self, plans: Sequence[Plan]) -> Generator[Progress | Render]:
+    def events(self, feed: Feed) -> Generator[Progress | Render]:
         """Runs all plans. Raises the first error that is not a lost server, or the last server's loss."""
-        waiting, alive = deque(plans), len(self._workers)
         threads = [threading.Thread(target=self._serve, args=(worker,), daemon=True) for worker in self._workers]
         try:
-            self._fill(waiting)
             for thread in threads:
                 thread.start()
-            while self._open:
-                news = self._news.get()
+            while self._fill(feed):
+                news = self._next_news(feed)
+                if news is None:
+                    continue
                 if isinstance(news, _Call):
                     _answer(news)
                 elif isinstance(news, _Failed):
                     if news.work in self._open:
                         raise news.error
                 elif isinstance(news, _Lost):
-                    alive -= 1
-                    if not alive:
+                    self._alive -= 1
+                    if not self._alive:
                         raise news.error
                     self._hand_over(news)
                 elif isinstance(news, Progress):
                     yield news
                 elif news.work in self._open:
                     self._close(news.work)
-                    self._fill(waiting)
+                    self._fill(feed)
                     yield self._with_move(news)
         finally:
             self._end(threads)
 
-    def _fill(self, waiting: deque[Plan]) -> None:
-        """Keeps as many plans ready as there are servers."""
-        while waiting and len(self._ready) < len(self._workers):
-            work = self._prepare(waiting.popleft())
+    def _fill(self, feed: Feed) -> bool:
+        """Keeps as many plans ready as there are servers, if there are so many; False when all is done."""
+        while len(self._ready) < len(self._workers):
+            is_idle = not self._ready and len(self._busy) < self._alive
+            plan = feed.take(LOOK if is_idle else 0.0)
+            if plan is None:
+                break
+            work = self._prepare(plan)
             with self._change:
                 self._ready.append(work)
                 self._open.add(work)
                 self._change.notify_all()
+        return bool(self._open) or not feed.ended
+
+    def _next_news(self, feed: Feed) -> _News | None:
+        """What a server has to say; None after a while in which more plans may have come."""
+        try:
+            return self._news.get(timeout=None if feed.ended else LOOK)
+        except queue.Empty:
+            return None
 
     def _hand_over(self, lost: _Lost) -> None:
         """Makes a lost server's plan ready again, unless another one has it or has done it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -51,7 +51,7 @@ class ServedComfy:
         findings += self._inner.check(plan)
         return [*findings, *(finding for doctor in self._doctors for finding in doctor.refused())]
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """As the engine; an error says too what is wrong with the line to a machine."""
         try:
             for event in self._inner.run(plans):
