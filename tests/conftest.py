@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -93,6 +94,23 @@ def workspace(tmp_path: Path, _made: Path) -> Path:
     root = tmp_path / "workspace"
     shutil.copytree(_made, root)
     return root
+
+
+@pytest.fixture(autouse=True)
+def _judging_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are judged in this process, with nets of their own: a test that wants processes is marked `processes`."""
+    from sosie.loop.judge_room import Here, Processes
+
+    if request.node.get_closest_marker("processes") is None:
+        copies: dict[Any, Any] = {}
+
+        def submit(_: Processes, sitting: Any) -> Any:
+            if sitting.judge not in copies:
+                copies[sitting.judge] = pickle.loads(pickle.dumps(sitting.judge))
+            return Here().submit(replace(sitting, judge=copies[sitting.judge]))
+
+        monkeypatch.setattr(Processes, "open", Here.open)
+        monkeypatch.setattr(Processes, "submit", submit)
 
 
 @pytest.fixture

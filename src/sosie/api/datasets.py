@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from sosie.api.engines import open_engine
 from sosie.api.generation import MISSING_HERE, described
-from sosie.core import Character, Event, Note, Progress, Recipe, Request, derive_seed
+from sosie.core import Character, Event, Finding, Note, Progress, Recipe, Request, derive_seed
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import has_errors
 from sosie.core.plan import needed_stages
@@ -27,9 +27,11 @@ from sosie.dataset.check.faces import T024
 from sosie.dataset.image_set import Member
 from sosie.doctor.recipes import check_recipe
 from sosie.engines import DEFAULT, scheme_of
-from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.attempts import first_plan, run
 from sosie.loop.judge import Judge
+from sosie.loop.judge_room import Processes
 from sosie.loop.judging import ImageSource, make_judge
+from sosie.loop.task import Attempt, Bench, Drawn, Task
 from sosie.store import Outgoing
 from sosie.workspace.bill import resolve
 from sosie.workspace.session import Session
@@ -101,7 +103,8 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event]:
                 f"a set is drawn for two judges to pass, and there is {len(judges)}: {', '.join(judges) or 'none'}",
                 'pip install "sosie[judges]"',
             )
-        yield from _draw(session, order, Bench(engine, session.store, assets), judge)
+        with Processes() as room:
+            yield from _draw(session, order, Bench(engine, session.store, assets, room), judge)
     finally:
         engine.close()
 
@@ -131,7 +134,7 @@ def _draw(session: Session, order: Bootstrap, bench: Bench, judge: Judge) -> Gen
 def _one(session: Session, order: Bootstrap, bench: Bench, state: _State, place: int) -> Generator[Event]:
     """Asks for the picture at a place, and takes it if it passes and helps the balance."""
     for event in run([_task(order, state.judge, place)], bench):
-        if isinstance(event, Note):
+        if isinstance(event, Note | Finding | Drawn):
             continue
         at = Progress(f"{len(state.members)} of {order.n}, picture {place + 1}", len(state.members), order.n)
         if isinstance(event, Progress):

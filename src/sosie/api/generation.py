@@ -24,9 +24,11 @@ from sosie.engines import DEFAULT, scheme_of
 from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import Picture, read_picture
-from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.attempts import first_plan, run
 from sosie.loop.judge import Judge
+from sosie.loop.judge_room import Processes
 from sosie.loop.judging import ImageSource, check_given, make_judge
+from sosie.loop.task import Attempt, Bench, Drawn, Task
 from sosie.provenance.parameters import Metadata
 from sosie.reports.report import Report
 from sosie.store.record import Record
@@ -152,7 +154,10 @@ def generate(session: Session, order: Order) -> Generator[Event]:
         started = session.store.begin_run("generate", _arguments(order))
         session.store.add_findings(started, findings)
         files = {entry.name: entry.path for entry in bill if entry.path is not None}
-        yield from _deliver_all(session, order, tasks, Bench(engine, session.store, assets), (started, files))
+        outbox = _outbox(session, order, started, files)
+        with Processes() as room:
+            bench = Bench(engine, session.store, assets, room, outbox.deliver)
+            yield from _work_through(session, order, tasks, bench, started)
     finally:
         engine.close()
 
@@ -232,46 +237,61 @@ def _expect_effect(order: Order, tasks: Sequence[Task], assets: Mapping[str, str
     expect_effect([*(first_plan(task, assets) for task in tasks), *repairs], order.choices)
 
 
-def _deliver_all(
-    session: Session, order: Order, tasks: Sequence[Task], bench: Bench, begun: tuple[int, Mapping[str, Path]]
-) -> Generator[Progress | Note | Result]:
-    started, files = begun
+def _outbox(session: Session, order: Order, started: int, files: Mapping[str, Path]) -> Outbox:
     key = signing_key(session) if order.provenance else None
-    outbox = Outbox(session, started, order.out, order.choices.variant, key, order.metadata, files)
+    return Outbox(started, order.out, order.choices.variant, key, order.metadata, files)
+
+
+def _work_through(
+    session: Session, order: Order, tasks: Sequence[Task], bench: Bench, started: int
+) -> Generator[Finding | Progress | Note | Result]:
     done: list[Delivered] = []
-    said: set[Note] = set()
-    kept = dict.fromkeys(tasks, 0)
+    counted = _Counted(tuple(tasks))
     outcome = "interrupted"
     try:
         for event in run(tasks, bench):
-            if isinstance(event, Progress):
-                yield _overall(event, sum(kept.values()), sum(task.n for task in tasks), len(done) + 1)
-                continue
-            if isinstance(event, Note):
-                if event not in said:
-                    said.add(event)
-                    yield event
-                continue
-            image = event.stored.image
-            if event.verdict.outcome == "keep":
-                image = outbox.deliver(event)
-                kept[event.task] += 1
-            done.append(Delivered(event, image))
-            yield done[-1]
+            if isinstance(event, Drawn):
+                counted.drawn += 1
+            elif isinstance(event, Progress):
+                yield counted.overall(event)
+            elif isinstance(event, Attempt):
+                counted.add(event)
+                done.append(Delivered(event, event.delivered or event.stored.image))
+                yield done[-1]
+            else:
+                if isinstance(event, Finding):
+                    session.store.add_findings(started, [event])
+                yield event
         outcome = "done"
         from sosie.reports.publish import write_report
 
         sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate), order.out)
-        yield Summary(tuple(kept.items()), sheet, page)
+        yield Summary(tuple(counted.kept.items()), sheet, page)
     finally:
         session.store.end_run(started, outcome)
         session.store.sweep()
 
 
-def _overall(event: Progress, kept: int, wanted: int, attempt: int) -> Progress:
-    """The engine's progress of one attempt as that of all images; a preview keeps its picture."""
-    text = f"{kept} of {wanted} kept, attempt {attempt}: {described(event)}"
-    return replace(event, what=text, done=kept + (event.share if event.what != "load" else 0) * 0.9, total=wanted)
+class _Counted:
+    """How far the images of all tasks are."""
+
+    def __init__(self, tasks: tuple[Task, ...]) -> None:
+        self.kept = dict.fromkeys(tasks, 0)
+        self.drawn = self._found = self._judged = 0
+        self._wanted = sum(task.n for task in tasks)
+
+    def add(self, attempt: Attempt) -> None:
+        """One more is finished."""
+        self.kept[attempt.task] += attempt.verdict.outcome == "keep"
+        self._found += attempt.resumed
+        self._judged += not attempt.resumed
+
+    def overall(self, event: Progress) -> Progress:
+        """The engine's progress of one attempt as that of all images; a preview keeps its picture."""
+        kept, share = sum(self.kept.values()), event.share if event.what != "load" else 0.0
+        text = f"{kept} of {self._wanted} kept, attempt {self._found + self.drawn + 1}: {described(event)}"
+        likely = min(self.drawn - self._judged + share, self._wanted - kept)
+        return replace(event, what=text, done=kept + 0.9 * likely, total=self._wanted)
 
 
 def described(event: Progress) -> str:

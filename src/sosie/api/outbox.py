@@ -9,13 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.loop.attempts import Attempt
+from sosie.loop.task import Attempt
 from sosie.provenance.parameters import Metadata, infotext, parameters_in, sidecar
 from sosie.store import Outgoing
 from sosie.workspace.session import Session
 
 if TYPE_CHECKING:
     from sosie.provenance.signing_key import SigningKey
+    from sosie.store import Store
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +26,6 @@ class Outbox:
     `key` None delivers bare images. `files` are those of the plans' assets that lie here, by name.
     """
 
-    session: Session
     run: int
     folder: Path
     variant: str = ""
@@ -33,7 +33,7 @@ class Outbox:
     metadata: Metadata = "none"
     files: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
-    def deliver(self, attempt: Attempt) -> Path:
+    def deliver(self, attempt: Attempt, store: Store) -> Path:
         """Writes one kept image, on record; one that is there already as it is asked for stays."""
         from sosie.provenance.delivery import deliver, png_with
         from sosie.provenance.manifest import claim_of, signed_png
@@ -45,7 +45,7 @@ class Outbox:
             text = json.dumps(sidecar(plan, self.files), ensure_ascii=False, indent=1) + "\n"
             deliver(text.encode("utf-8"), target.with_suffix(".json"))
         parameters = infotext(plan, self.files) if self.metadata == "a1111" else ""
-        store, signed = self.session.store, self.key is not None
+        signed = self.key is not None
         if store.is_delivered(attempt.stored.id, target, signed) and parameters_in(target) == parameters:
             return target
         image = store.read(attempt.stored)

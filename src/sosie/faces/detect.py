@@ -141,6 +141,10 @@ class Detector:
         self._cv2: Any = importlib.import_module("cv2")
         self._net = YuNet(self.CONFIDENCE, self.OVERLAP)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the weights itself."""
+        return Detector, ()
+
     def detect(self, image: Image8 | Picture) -> tuple[Face, ...]:
         """The faces in `image` (RGB uint8 [h, w, 3]), largest box first; empty if there is none.
 

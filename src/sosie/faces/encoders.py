@@ -68,6 +68,10 @@ class SFace:
         with quiet_opencv(self._cv2):
             self._net: Any = self._cv2.dnn.readNetFromONNX(np.frombuffer(SFACE.read(), dtype=np.uint8))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the weights itself."""
+        return SFace, ()
+
     def embed(self, image: Image8 | Picture, face: Face) -> Vector:
         """The unit embedding float32 [128] of `face` in `image`."""
         self._net.setInput(self._cv2.dnn.blobFromImage(align(image, face.points)), "data")
@@ -100,6 +104,10 @@ class DlibResNet:
         """Reads the pinned weights; MissingExtraError if the extra `judges` is not installed."""
         self._session = open_session(dlib_onnx(DLIB_RESNET.read()), lambda why: refused(DLIB_RESNET, why))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the weights itself."""
+        return DlibResNet, ()
+
     def embed(self, image: Image8 | Picture, face: Face) -> Vector:
         """The embedding float32 [128] of `face` in `image`, as dlib gives it (norm about 1.4)."""
         return self.embed_chips([warp(image, umeyama(face.points, DLIB_TEMPLATE), SIDE)])[0]
@@ -128,6 +136,7 @@ class ArcFaceOnnx:
         if not path.is_file():
             raise NotFoundError(f"{path}: face encoder '{name}' does not exist", "check [encoders] in sosie.toml")
         content = path.read_bytes()
+        self._path = path
         self.name = name
         self.sha256 = hashlib.sha256(content).hexdigest()
         if sha256 and sha256.lower() != self.sha256:
@@ -136,6 +145,10 @@ class ArcFaceOnnx:
         self._session = _open_session(path, content)
         self._input = _checked_input(path, self._session)
         self._try(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the weights itself."""
+        return ArcFaceOnnx, (self.name, self._path, self.sha256)
 
     def embed(self, image: Image8 | Picture, face: Face, *, normalise: bool = True) -> Vector:
         """The embedding float32 [d] of `face` in `image`; with `normalise` its L2 norm is 1.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -67,25 +67,33 @@ def copies_of(session: Session, character: Character, untaught: Character, bill:
     encoder = next((one for one in session.judges[0].values() if one.sha256 not in guiding), None)
     if encoder is None or not (guides or learned):
         return None
-    index = _Index(session, character, encoder)
-    unseen = {reference.sha256 for reference in untaught.references}
-
-    def opened() -> CopyPaste:
-        chosen = {sha256 for guide in guides for sha256 in index.guiding(guide, bill)}
-        if learned:
-            chosen |= {reference.sha256 for reference in character.references} - unseen
-        return CopyPaste(encoder, index.vectors(chosen), index.vectors(unseen - chosen))
-
-    return Copies(opened)
+    here = () if bill.remote else [guide.encoder for guide in guides if guide.encoder]
+    encoders = {name: (bill.digests[name], bill[name].located) for name in here}
+    unseen = frozenset(reference.sha256 for reference in untaught.references)
+    taught = frozenset(reference.sha256 for reference in character.references) - unseen if learned else frozenset[str]()
+    return Copies(_Index(session, character, encoder, guides, encoders, taught, unseen))
 
 
 @dataclass(frozen=True, eq=False)
 class _Index:
-    """The references of a character, by their SHA-256; what is seen in them is kept between commands."""
+    """The references of a character, by their SHA-256; what is seen in them is kept between commands.
+
+    `encoders` are digest and file of the guides' encoders that are here. Of the references, `taught` are those that a
+    LoRA has seen, and `unseen` those that none may have.
+    """
 
     session: Session
     character: Character
     encoder: Encoder
+    guides: tuple[Guide, ...]
+    encoders: Mapping[str, tuple[str, Path]]
+    taught: frozenset[str]
+    unseen: frozenset[str]
+
+    def __call__(self) -> CopyPaste:
+        """What measures: it looks at the references now."""
+        chosen = {*self.taught, *(sha256 for guide in self.guides for sha256 in self.guiding(guide))}
+        return CopyPaste(self.encoder, self.vectors(chosen), self.vectors(self.unseen - chosen))
 
     @cached_property
     def paths(self) -> Mapping[str, Path]:
@@ -95,14 +103,13 @@ class _Index:
     def _folder(self) -> Path:
         return self.session.workspace.state / "templates"
 
-    def guiding(self, guide: Guide, bill: Bill) -> list[str]:
+    def guiding(self, guide: Guide) -> list[str]:
         """The references that a guide chooses; where its encoder is not here, a server takes the most frontal ones."""
-        here = bool(guide.encoder) and not bill.remote
-        by = bill.digests[guide.encoder] if here else ""
+        by, path = self.encoders.get(guide.encoder, ("", None))
         key = digest(["guiding", VERSION, list(self.paths), by, guide.references])
 
         def compute() -> NDArray[np.float32]:
-            encoder = ArcFaceOnnx(guide.encoder, bill[guide.encoder].located) if here else None
+            encoder = ArcFaceOnnx(guide.encoder, path) if path else None
             images = [read_image(path) for path in self.paths.values()]
             places = guiding_places(images, self.session.detector, guide.references, encoder)
             return np.asarray(places, np.float32)
@@ -110,7 +117,7 @@ class _Index:
         names = list(self.paths)
         return [names[int(place)] for place in kept(self._folder / f"{key[:32]}.npy", compute)]
 
-    def vectors(self, chosen: set[str]) -> NDArray[np.float32]:
+    def vectors(self, chosen: Set[str]) -> NDArray[np.float32]:
         """The embeddings [n, d] of these references, without those that show no face."""
         found = [vector for sha256 in self.paths if sha256 in chosen for vector in self._vector(sha256)]
         return np.stack(found) if found else np.zeros((0, 1), np.float32)

@@ -61,6 +61,10 @@ class AttributeClassifier:
         self.side, self.attributes = _vocabulary(path, self._session.get_modelmeta().custom_metadata_map)
         self._try()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process reads the file itself."""
+        return AttributeClassifier, (self.path,)
+
     def see(self, pixels: NDArray[np.uint8]) -> dict[str, dict[str, float]]:
         """The probability of each value, by attribute; each attribute's sum to 1.
 

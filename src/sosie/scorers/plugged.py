@@ -10,7 +10,7 @@ import importlib.metadata
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import cast
+from typing import Any, cast
 
 from sosie.core.score import Score
 from sosie.scorers.adherence import ADHERENCE
@@ -39,6 +39,12 @@ class Plugged:
     scorer: Scorer | None
     broken: str = ""
     needs: tuple[str, ...] = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process loads it by its entry point, where it has one."""
+        if any(one is self for one in plugged_scorers()):
+            return _plugged, (self.name,)
+        return Plugged, (self.name, self.source, self.scorer, self.broken, self.needs)
 
     @property
     def why_not(self) -> str:
@@ -71,6 +77,10 @@ def plugged_scorers() -> tuple[Plugged, ...]:
         taken = {scale.name for one in found for scale in one.scales}.union(OWN)
         found.append(_loaded(entry, source, taken))
     return tuple(found)
+
+
+def _plugged(name: str) -> Plugged:
+    return next(one for one in plugged_scorers() if one.name == name)
 
 
 def _loaded(entry: importlib.metadata.EntryPoint, source: str, taken: set[str]) -> Plugged:

@@ -116,16 +116,21 @@ class Store:
         """The findings of a run, in order; without one, the store's own: which images were lost and why."""
         return find_findings(self._catalogue, run)
 
-    def add_render(self, render: Render) -> StoredRender:
-        """Stores a render: the image first, then its records in one transaction.
+    def keep_image(self, image: Image) -> images.Encoded:
+        """Encodes an image (RGB) and makes its file durable, for `add_render`; any thread may call it."""
+        encoded = images.encode(image)
+        images.write(self._images, encoded)
+        return encoded
+
+    def add_render(self, render: Render, image: images.Encoded | None = None) -> StoredRender:
+        """Stores a render: the image first (unless `keep_image` gave it), then its records in one transaction.
 
         For a plan and engine that are stored already, the stored render is returned and nothing
         is written. The image is kept as it is, pixels only.
         """
         if stored := self.find_render(render.plan.id, render.engine):
             return stored
-        image = images.encode(render.image)
-        images.write(self._images, image)
+        image = image or self.keep_image(render.image)
         with self._catalogue.write():
             if stored := self._row(render.plan.id, render.engine):
                 return stored  # another process was faster

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sosie.core import Character
 from sosie.core.errors import BadModelError, NotFoundError
@@ -33,6 +33,10 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process opens what it uses anew."""
+        return Session, (self.workspace,)
 
     def close(self) -> None:
         """Closes the store, if it was opened."""
