@@ -43,10 +43,10 @@ def test_a_process_decides_to_the_digit_what_is_decided_here_and_survives_being_
     assert {score.kind for score in here[references[0]][0].scores} >= {"identity", "defect"}
     with Processes(1) as room:
         room.open(judge)
-        for path in here:
+        for path, decided in here.items():
             by_pixels = room.submit(Sitting(judge, path, ORIGIN, read_image(path))).result()
             by_file = room.submit(Sitting(judge, path, ORIGIN)).result()
-            assert (by_pixels.scorecard, by_pixels.verdict) == (by_file.scorecard, by_file.verdict) == here[path]
+            assert (by_pixels.scorecard, by_pixels.verdict) == (by_file.scorecard, by_file.verdict) == decided
         os.kill(process_of(room).pid, signal.SIGKILL)
         judged = room.submit(Sitting(judge, references[0], ORIGIN, read_image(references[0]))).result()
         assert (judged.scorecard, judged.verdict) == here[references[0]]

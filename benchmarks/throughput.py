@@ -1,0 +1,278 @@
+"""What a card waits for: one thing after another and on the line, in one run: seconds, core-seconds and memory.
+
+    python benchmarks/throughput.py [--attempts 24] [--size 4096x6144] [--draw 3.0]
+    python benchmarks/throughput.py --card [--attempts 24]
+    python benchmarks/throughput.py --mini IMAGES... [--attempts 8]
+
+A pretended card draws by sleeping `--draw` seconds. `--card` draws `sdxl-instantid` complete on a GPU with random
+weights at full size (the parts of `sdxl_memory.py`, accelerated: 30 steps at 1024x1536, face pass at 1024x1024, the
+upscaler's tiles to 4096x6144; `--tiny` rehearses it on a CPU). What comes out is always a portrait with grain, so that
+encoder and judges have what they have in use: watermark, PNG, both judges, all checks, signature. `--mini` draws with
+`mini` itself and the character of IMAGES. Each kind of run is a process of its own; its memory is that of all its
+processes, what they share counted once for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from sosie.api.characters import new_character
+from sosie.api.engines import open_engine
+from sosie.api.outbox import Outbox, signing_key
+from sosie.core import Environment, Finding, Plan, Progress, Render, Request
+from sosie.core.plan import needed_stages
+from sosie.files.images import read_image
+from sosie.loop.attempts import run
+from sosie.loop.judge_room import Processes
+from sosie.loop.judging import make_judge
+from sosie.loop.task import Attempt, Bench, Task
+from sosie.workspace.bill import resolve
+from sosie.workspace.characters import CharacterFile
+from sosie.workspace.recipes import load_recipe
+from sosie.workspace.session import Session
+from sosie.workspace.workspace import open_workspace
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples" / "mira").glob("*.jpg"))
+DESCRIPTION = "a young woman, light skin, braided auburn hair, brown eyes"
+WAYS = ("serial", "line")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: wall seconds and core-seconds an attempt, the card's share of the wall time, bytes at most."""
+
+    way: str
+    attempts: int
+    kept: int
+    wall: float
+    card: float
+    cores: float
+    peak: int
+
+
+class Portraits:
+    """Large portraits with grain, each plan its own, made beforehand but for a corner."""
+
+    def __init__(self, width: int, height: int) -> None:
+        from PIL import Image
+
+        grain = np.random.default_rng(0).normal(0, 3, (height, width, 3)).astype(np.float32)
+        self._pictures = [
+            np.clip(np.asarray(read_image(path).resize((width, height), Image.Resampling.LANCZOS)) + grain, 0, 255)
+            for path in EXAMPLES[:2]
+        ]
+        self._pictures = [picture.astype(np.uint8) for picture in self._pictures]
+
+    def of(self, plan: Plan) -> Any:
+        from PIL import Image
+
+        picture = self._pictures[plan.seed % len(self._pictures)].copy()
+        picture[:8, :8] = np.random.default_rng(plan.seed).integers(0, 256, (8, 8, 3))
+        return Image.fromarray(picture)
+
+
+class Pretended:
+    """A card that draws by sleeping. `busy` is how long it drew."""
+
+    name = "pretended"
+
+    def __init__(self, portraits: Portraits, seconds: float) -> None:
+        self._portraits, self._seconds = portraits, seconds
+        self.busy = 0.0
+
+    def check(self, _: Plan) -> list[Finding]:
+        return []
+
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
+        for plan in plans:
+            yield Progress("generate", 0, 1)
+            start = time.perf_counter()
+            self._draw()
+            self.busy += time.perf_counter() - start
+            image = self._portraits.of(plan)
+            environment = Environment(platform.python_version(), "any", self.name, ())
+            yield Render(image, plan, self.name, environment, time.perf_counter() - start)
+
+    def _draw(self) -> None:
+        time.sleep(self._seconds)
+
+    def close(self) -> None:
+        pass
+
+
+class Card(Pretended):
+    """A GPU that draws with random weights; `busy` is what it took with nothing left to do."""
+
+    name = "card"
+
+    def __init__(self, portraits: Portraits, tiny: bool) -> None:
+        import sdxl_memory
+        import sdxl_parts
+        import torch
+
+        from sosie.diffusion.offload import place
+        from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
+
+        super().__init__(portraits, 0.0)
+        sizes = sdxl_parts.TINY if tiny else sdxl_parts.FULL_SIZE
+        where = sdxl_parts.Place(sizes) if tiny else sdxl_parts.Place(sizes, "cuda", torch.bfloat16)
+        self._stack = sdxl_memory.Stack(where, *((64, 96) if tiny else (1024, 1536)), 64 if tiny else 1024)
+        self._stack.steps = 2 if tiny else 30
+        self._torch, self._tiles = torch, 1 if tiny else 12
+        place(self._stack.body, "full", where.device, [self._stack.net])
+        if not tiny:
+            for pipeline in (self._stack.body, self._stack.face):
+                accelerate(pipeline, Levers())
+        self._draw()
+
+    def _draw(self) -> None:
+        for name, moment in self._stack.moments().items():
+            for _ in range(self._tiles if name == "upscale" else 1):
+                moment()
+        if self._torch.cuda.is_available():
+            self._torch.cuda.synchronize()
+
+
+class Watched:
+    """An engine whose time at work is counted: from when it is given a plan until it gives the image."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self.name, self.check, self.close = engine.name, engine.check, engine.close
+        self.busy = 0.0
+
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
+        for event in self._engine.run(plans):
+            if isinstance(event, Render):
+                self.busy += event.seconds
+            yield event
+
+
+class Peak:
+    """The memory of this process and its children, looked at twenty times a second."""
+
+    def __enter__(self) -> Peak:
+        self.bytes, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._over.wait(0.05):
+            total = 0
+            for process in (own, *own.children(recursive=True)):
+                try:
+                    total += process.memory_info().rss
+                except psutil.NoSuchProcess:
+                    continue
+            self.bytes = max(self.bytes, total)
+
+
+def core_seconds() -> float:
+    """User and system time of this process and of its children, those that have ended too."""
+    own = psutil.Process()
+    times = [child.cpu_times() for child in own.children(recursive=True)]
+    ended = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(used.ru_utime + used.ru_stime for used in ended) + sum(one.user + one.system for one in times)
+
+
+def measure(options: argparse.Namespace, way: str) -> Measured:
+    """One run of attempts, one thing after another or on the line."""
+    root = Path(tempfile.mkdtemp())
+    with Session(open_workspace(root)) as session:
+        made = new_character(session, CharacterFile("mira", "fictional", True, DESCRIPTION), options.images or EXAMPLES)
+        recipe = load_recipe(session.workspace, "mini")
+        bill = resolve(session.workspace, needed_stages(recipe, made.character), made.character)
+        judge, _ = make_judge(session, made.character, recipe, bill)
+        if options.mini:
+            engine: Any = Watched(open_engine(session, "diffusers", bill, made.character))
+        else:
+            width, height = map(int, options.size.split("x"))
+            portraits = Portraits(width, height)
+            engine = Card(portraits, options.tiny) if options.card else Pretended(portraits, options.draw)
+        prompt = "smiling, soft daylight, forest background"
+        started = session.store.begin_run("throughput", {})
+        outbox = Outbox(started, root / "out", key=signing_key(session))
+        warm = Task("w", recipe, made.character, Request("mini", "mira", prompt, seed=9), 1, 1, judge)
+        task = Task(
+            "t", recipe, made.character, Request("mini", "mira", prompt), options.attempts, options.attempts, judge
+        )
+        with Processes() as room:
+            bench = Bench(engine, session.store, bill.digests, room, outbox.deliver)
+            list(_work(way, [warm], bench, outbox))
+            engine.busy, before = 0.0, core_seconds()
+            with Peak() as peak:
+                start = time.perf_counter()
+                done = list(_work(way, [task], bench, outbox))
+                wall = time.perf_counter() - start
+            cores = core_seconds() - before
+    kept = sum(one.verdict.outcome == "keep" for one in done)
+    n = len(done)
+    return Measured(way, n, kept, wall / n, engine.busy / wall, cores / n, peak.bytes)
+
+
+def _work(way: str, tasks: Sequence[Task], bench: Bench, outbox: Outbox) -> Iterator[Attempt]:
+    if way == "line":
+        yield from (event for event in run(tasks, bench) if isinstance(event, Attempt))
+        return
+    sys.path.append(str(ROOT / "tests" / "support"))
+    from serial_run import serial_run
+
+    for attempt in serial_run(tasks, bench.engine, bench.store, bench.assets):
+        if attempt.verdict.outcome == "keep":
+            outbox.deliver(attempt, bench.store)
+        yield attempt
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", nargs="*", type=Path)
+    parser.add_argument("--attempts", type=int, default=24)
+    parser.add_argument("--size", default="4096x6144")
+    parser.add_argument("--draw", type=float, default=3.0)
+    parser.add_argument("--card", action="store_true")
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--mini", action="store_true")
+    parser.add_argument("--way", choices=WAYS)
+    options = parser.parse_args()
+    if options.way:
+        print(json.dumps(asdict(measure(options, options.way))))
+        return
+    print("| way | attempts (kept) | s an attempt | card at work | core-seconds an attempt | memory at most, GB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for way in WAYS:
+        command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+        out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        one = Measured(**json.loads(out.splitlines()[-1]))
+        print(
+            f"| {one.way} | {one.attempts} ({one.kept}) | {one.wall:.2f} | {100 * one.card:.0f} % | {one.cores:.2f} | "
+            f"{one.peak / 1e9:.2f} |",
+            flush=True,
+        )
+    print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}, {platform.python_version()}")
+
+
+if __name__ == "__main__":
+    main()
