@@ -138,8 +138,7 @@ class Card(Pretended):
         self._torch, self._tiles = torch, 1 if tiny else 12
         place(self._stack.body, "full", where.device, [self._stack.net])
         if not tiny:
-            for pipeline in (self._stack.body, self._stack.face):
-                accelerate(pipeline, Levers())
+            accelerate(self._stack.face, Levers())  # its UNet is the body's
         self._draw()
 
     def _draw(self) -> None:
