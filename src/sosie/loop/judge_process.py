@@ -92,12 +92,14 @@ class _Bench:
     judge: Judge | None = None
 
     def open(self) -> Judge:
-        if self.judge is None:
-            import cv2
+        if self.judge is not None:
+            return self.judge
+        import cv2
 
-            cv2.setNumThreads(1)  # other images are judged, and drawn, beside it
-            self.judge = pickle.loads(self.pickled)  # noqa: S301
-        return self.judge
+        cv2.setNumThreads(1)  # other images are judged, and drawn, beside it
+        judge: Judge = pickle.loads(self.pickled)  # noqa: S301
+        self.judge = judge
+        return judge
 
 
 def _image(job: Job, pixels: bytes) -> Image:
