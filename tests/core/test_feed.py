@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from sosie.core import Character, Draw, Feed, Plan, Recipe, Request, Stage, feed_of, plan
+from sosie.core import Character, Draw, Plan, Recipe, Request, Stage, plan
+from sosie.core.feed import Feed, feed_of
 
 RECIPE = Recipe("r", (Stage("generate", "sdxl", "m"),), "{prompt}", 64, 64)
 

@@ -13,8 +13,8 @@ import pytest
 from comfy_bench import QUICK, UNET, Recipes, codes, engine_on, plan, renders, set_behaviour
 from PIL import Image
 
-from sosie.core import Environment, Feed, Plan, Progress, Render
-from sosie.core.feed import Listed
+from sosie.core import Environment, Plan, Progress, Render
+from sosie.core.feed import Feed, Listed
 from sosie.engines.comfy.engine import ComfyEngine
 from sosie.engines.comfy.errors import ComfyError, LostError
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from sosie.core.errors import JudgingError
 from sosie.files.images import read_image
 from sosie.loop.judge import Judge, Origin
-from sosie.loop.judge_room import Processes, Sitting, _Process
+from sosie.loop.judge_room import JudgingError, Processes, Sitting, _Process
 from sosie.loop.judging import make_judge
 from sosie.workspace.bill import resolve
 from sosie.workspace.characters import load_character

@@ -31,9 +31,9 @@ from sosie.core import (
     Scorecard,
     Stage,
     Verdict,
-    feed_of,
 )
 from sosie.core.errors import DeliveryError, EngineError, StoreError
+from sosie.core.feed import feed_of
 from sosie.loop.attempts import Happening, run
 from sosie.loop.judge import Origin
 from sosie.loop.judge_room import Here, Judged, Sitting

@@ -3,7 +3,6 @@
 from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
 from sosie.core.event import Event, Note, Progress, Result
-from sosie.core.feed import Feed, feed_of
 from sosie.core.finding import Finding, Severity
 from sosie.core.plan import Asset, Draw, Plan, derive_seed, plan
 from sosie.core.recipe import (
@@ -38,7 +37,6 @@ __all__ = [
     "Engine",
     "Environment",
     "Event",
-    "Feed",
     "Finding",
     "Guide",
     "Keypoints",
@@ -65,6 +63,5 @@ __all__ = [
     "Upscale",
     "Verdict",
     "derive_seed",
-    "feed_of",
     "plan",
 ]

@@ -13,7 +13,6 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── DeliveryError               a finished image could not be written to the output folder
 ├── EngineError                 an engine failed while it rendered
 │   └── NotFiniteError          the numbers of a picture became NaN or infinity
-├── JudgingError                an image could not be judged
 ├── ProvenanceError             a manifest could not be signed or read
 ├── MissingExtraError           an optional part of Sosie is not installed
 └── RuleError                   one with the code of a finding (`core.finding`)
@@ -82,10 +81,6 @@ class DeliveryError(SosieError):
 
 class EngineError(SosieError):
     """An engine failed while it rendered."""
-
-
-class JudgingError(SosieError):
-    """An image could not be judged."""
 
 
 class NotFiniteError(EngineError):

@@ -15,8 +15,9 @@ from multiprocessing.connection import Client
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sosie.core import Finding, Plan, Progress, Render, feed_of
+from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, UsageError
+from sosie.core.feed import feed_of
 from sosie.core.schema import from_table, to_table
 from sosie.engines.resident_protocol import (
     Door,

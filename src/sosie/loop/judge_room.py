@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from sosie.core import Finding, Scorecard, Verdict
-from sosie.core.errors import JudgingError
+from sosie.core.errors import SosieError
 from sosie.core.finding import Rule
 from sosie.files.images import read_image
 from sosie.loop.judge_process import Answer, Job
@@ -41,6 +41,10 @@ DEATHS = 2
 """So many processes may end with one image before that is an error."""
 
 BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from sosie.loop.judge_process import main; main()"
+
+
+class JudgingError(SosieError):
+    """An image could not be judged."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,8 +10,9 @@ from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Self
 
-from sosie.core import Feed, Note, Plan, Render
+from sosie.core import Note, Plan, Render
 from sosie.core.errors import EngineError
+from sosie.core.feed import Feed
 from sosie.core.finding import Rule
 from sosie.loop.desk import Desk, News
 from sosie.loop.stages import Piece, Stages

@@ -7,8 +7,9 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from sosie.core import Finding, Plan, Progress, Render, feed_of
+from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError
+from sosie.core.feed import feed_of
 from sosie.core.finding import has_errors
 from sosie.engines.comfy.errors import ComfyError
 from sosie.engines.comfy.link import ServerLink

@@ -18,7 +18,8 @@ from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from sosie.core import Feed, Plan, Progress, Render
+from sosie.core import Plan, Progress, Render
+from sosie.core.feed import Feed
 from sosie.core.finding import Rule
 from sosie.engines.comfy.errors import ComfyError, LostError, StoppedError
 from sosie.engines.comfy.link import GLANCE
