@@ -106,7 +106,10 @@ def _judging_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
         def submit(_: Processes, sitting: Any) -> Any:
             if sitting.judge not in copies:
-                copies[sitting.judge] = pickle.loads(pickle.dumps(sitting.judge))
+                try:
+                    copies[sitting.judge] = pickle.loads(pickle.dumps(sitting.judge))
+                except (AttributeError, TypeError, pickle.PicklingError):  # a test's own scorer
+                    copies[sitting.judge] = sitting.judge
             return Here().submit(replace(sitting, judge=copies[sitting.judge]))
 
         monkeypatch.setattr(Processes, "open", Here.open)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sosie.core import Draw, Outcome, Plan, plan
 
 if TYPE_CHECKING:
-    from sosie.loop.attempts import Task
+    from sosie.loop.task import Task
 
 SHARE = 0.1
 """Of all attempts, those that may be drawn ahead at a time, those that were in vain included."""
