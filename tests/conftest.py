@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import pickle
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -102,18 +101,9 @@ def _judging_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
     from sosie.loop.judge_room import Here, Processes
 
     if request.node.get_closest_marker("processes") is None:
-        copies: dict[Any, Any] = {}
-
-        def submit(_: Processes, sitting: Any) -> Any:
-            if sitting.judge not in copies:
-                try:
-                    copies[sitting.judge] = pickle.loads(pickle.dumps(sitting.judge))
-                except (AttributeError, TypeError, pickle.PicklingError):  # a test's own scorer
-                    copies[sitting.judge] = sitting.judge
-            return Here().submit(replace(sitting, judge=copies[sitting.judge]))
-
+        here = Here()
         monkeypatch.setattr(Processes, "open", Here.open)
-        monkeypatch.setattr(Processes, "submit", submit)
+        monkeypatch.setattr(Processes, "submit", lambda _, sitting: here.submit(sitting))
 
 
 @pytest.fixture

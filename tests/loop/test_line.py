@@ -282,3 +282,17 @@ def test_an_engine_that_draws_what_it_was_not_asked_for_is_told_so(store: Store)
 
     with pytest.raises(EngineError, match="not asked for"):
         list(run([task(Dice(256))], Bench(Wilful(), store, ASSETS)))
+
+
+class Lazy(Painter):
+    """Draws nothing."""
+
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
+        return iter(())
+
+
+def test_an_engine_that_draws_nothing_gives_what_the_store_has_and_ends(store: Store) -> None:
+    tasks = [task(Dice(256), n=1, budget=1, seed=seed) for seed in range(12)]
+    list(run(tasks[::2], Bench(Painter(), store, ASSETS)))
+    made = attempts(run(tasks, Bench(Lazy(), store, ASSETS)))
+    assert [one.task.name for one in made] == [one.name for one in tasks[::2]]

@@ -21,8 +21,8 @@ from sosie.lab.endpoint import EndPoint, Part, filled
 from sosie.lab.experiment import Experiment
 from sosie.lab.questions import baseline, questions
 from sosie.lab.trial import Ask, Trial
-from sosie.loop.attempts import Bench
 from sosie.loop.judge import Judge
+from sosie.loop.task import Bench
 from sosie.store import Store
 from sosie.workspace.workspace import open_workspace
 

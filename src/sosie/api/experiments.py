@@ -23,7 +23,8 @@ from sosie.lab.experiment import Experiment, read_experiment
 from sosie.lab.forecast import Forecast, forecast
 from sosie.lab.template import template
 from sosie.lab.trial import Ask, OpenBench, StoppedError, Trial, prepare
-from sosie.loop.attempts import Bench
+from sosie.loop.judge_room import Processes, Room
+from sosie.loop.task import Bench
 from sosie.store.catalogue import now
 from sosie.store.images import path_of
 from sosie.store.record import Cost, Record
@@ -105,9 +106,10 @@ def run_experiment(session: Session, order: ExperimentOrder) -> Generator[Event]
     """
     check_name(order.experiment.name)
     engines: list[Engine] = []
+    room = Processes()
     try:
         try:
-            trial = prepare(session, _ask(order), _benches(session, order, engines))
+            trial = prepare(session, _ask(order), _benches(session, order, engines, room))
         except StoppedError as error:
             yield from error.findings
             raise
@@ -115,6 +117,7 @@ def run_experiment(session: Session, order: ExperimentOrder) -> Generator[Event]
         yield from _told_apart(session.workspace, trial)
         yield from _run(session, order, trial)
     finally:
+        room.close()
         for engine in engines:
             engine.close()
 
@@ -151,11 +154,11 @@ def _ask(order: ExperimentOrder) -> Ask:
     return Ask(order.experiment, order.path, order.engine, remote)
 
 
-def _benches(session: Session, order: ExperimentOrder, engines: list[Engine]) -> OpenBench:
+def _benches(session: Session, order: ExperimentOrder, engines: list[Engine], room: Room) -> OpenBench:
     def open_bench(address: str, bill: Bill, who: Character) -> Bench:
         engine = open_engine(session, address, bill, who, None, order.keep_loaded if order.draws else 0.0)
         engines.append(engine)
-        return Bench(engine if order.draws else without_drawing(engine), session.store, bill.digests)
+        return Bench(engine if order.draws else without_drawing(engine), session.store, bill.digests, room)
 
     return open_bench
 

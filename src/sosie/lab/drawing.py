@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -14,8 +14,9 @@ from sosie.lab.arms import ArmRecipe, request_of
 from sosie.lab.blocks import Block
 from sosie.lab.endpoint import EndPoint
 from sosie.lab.experiment import Experiment
-from sosie.loop.attempts import Attempt, Bench, Task, first_plan, run
+from sosie.loop.attempts import first_plan, run
 from sosie.loop.judge import Judge
+from sosie.loop.task import Attempt, Bench, Drawn, Task
 
 Q010 = Rule("SOS-Q010", "warning", "A cell of an experiment could not be drawn")
 
@@ -52,7 +53,7 @@ class NoDrawing:
         del plan
         return []
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Nothing comes of it."""
         del plans
         return iter(())
@@ -119,7 +120,9 @@ class Drawer:
                     self._failed_in_a_row = 0
                     self.environments[event.stored.environment] = None
                     yield self._drawn(left.pop(event.task.name), event)
-                elif event not in self._said:
+                elif isinstance(event, Finding):
+                    yield Note(event.message)
+                elif not isinstance(event, Drawn) and event not in self._said:
                     if isinstance(event, Note):
                         self._said.add(event)
                     yield event

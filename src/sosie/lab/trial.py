@@ -18,9 +18,9 @@ from sosie.lab.drawing import Lane
 from sosie.lab.endpoint import EndPoint, end_point, filled
 from sosie.lab.experiment import Experiment
 from sosie.lab.questions import Question, baseline, questions
-from sosie.loop.attempts import Bench
 from sosie.loop.judge import Judge
 from sosie.loop.judging import ImageSource, hard_cohort, make_judge
+from sosie.loop.task import Bench
 from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import load_character
 from sosie.workspace.session import Session

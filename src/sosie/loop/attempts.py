@@ -26,8 +26,11 @@ def run(tasks: Sequence[Task], bench: Bench) -> Generator[Happening]:
     """
     with Line(tasks, bench) as line:
         yield from line.until_asked()
-        if not line.ended:
+        while not line.ended:
             yield from _draw(line, bench)
+            if not line.ended:
+                line.give_up()
+            yield from line.until_asked()
         yield from line.rest()
 
 

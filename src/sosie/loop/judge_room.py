@@ -84,9 +84,12 @@ class Room(Protocol):
 
 
 class Here:
-    """Judges each image at once, in the thread that asks. For tests, and where the judge is no `Judge`."""
+    """Judges each image at once, in the thread that asks, with nets of its own. For a few images, and for tests."""
 
     places = 1
+
+    def __init__(self) -> None:
+        self._copies: dict[Any, Any] = {}
 
     def open(self, judge: Judge) -> None:
         """Nothing is to be got ready."""
@@ -96,10 +99,20 @@ class Here:
         future: Future[Judged] = Future()
         try:
             image = sitting.image if sitting.image is not None else read_image(sitting.path)
-            future.set_result(Judged(*sitting.judge(image, sitting.origin)))
+            future.set_result(Judged(*self._own(sitting.judge)(image, sitting.origin)))
         except Exception as error:
             future.set_exception(error)
         return future
+
+    def _own(self, judge: Judge) -> Judge:
+        """A copy of the judge: its nets may be at work elsewhere, in the face pass of another image."""
+        from sosie.loop.judge import Judge
+
+        if not isinstance(judge, Judge):
+            return judge
+        if judge not in self._copies:
+            self._copies[judge] = pickle.loads(pickle.dumps(judge))  # noqa: S301
+        return self._copies[judge]
 
 
 class Processes:

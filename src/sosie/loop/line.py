@@ -91,6 +91,13 @@ class Line(Feed):
         """What is news until something is to be drawn, or nothing is."""
         return self._desk.told_until(self._is_ready)
 
+    def give_up(self) -> None:
+        """The engine has ended without having drawn what it was given."""
+        self._desk.asked += 1
+        ticket = self._desk.asked
+        self._stages.say(partial(self._stages.give_up, ticket))
+        self._desk.wait(lambda: self._desk.answered >= ticket or self._desk.ended)
+
     def stop(self) -> None:
         """Nothing more is to be drawn; what was drawn goes its way."""
         self._stages.say(self._stages.stop)

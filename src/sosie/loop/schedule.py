@@ -143,6 +143,15 @@ class Schedule:
             heapq.heappush(self._due, (following.key, following))
         return ahead
 
+    def give_up(self, step: Step) -> None:
+        """A step that was given will not be drawn, and nothing after it."""
+        image = self._image(step)
+        image.closed = True
+        for one in image.steps[image.steps.index(step) :]:
+            one.sure = False
+            self._waiting.pop(one, None)
+            self._ahead.discard(one)
+
     def serial(self) -> Iterator[Step | None]:
         """The sure steps in the order of a serial run; None, again and again, while the next one is not known."""
         for images in self._images:

@@ -108,6 +108,19 @@ class Stages:
             self._desk.answered = ticket
             self._desk.change.notify_all()
 
+    def give_up(self, ticket: int) -> None:
+        """What was given to an engine that has ended will not be drawn."""
+        desk = self._desk
+        with desk.change:
+            undrawn = [*desk.ready, *(step for step, _ in desk.out.values())]
+            desk.ready.clear()
+            desk.out.clear()
+        for step in undrawn:
+            if not step.in_vain:
+                self._schedule.give_up(step)
+            self._twins.pop(step.plan.id, None)
+        self.answer(ticket)
+
     def stop(self) -> None:
         """Nothing more is to be drawn."""
         self._is_stopped = True
