@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core.errors import BadModelError, MissingExtraError
-from sosie.files.regular import open_regular
 
 
 @dataclass(frozen=True)
@@ -46,13 +45,6 @@ class PackagedWeights:
         content = self.path().read_bytes()
         self._compare(hashlib.sha256(content).hexdigest())
         return content
-
-    def verified_path(self) -> Path:
-        """`path()` for a library that opens files itself; BadModelError as in `read`."""
-        path = self.path()
-        with open_regular(path) as stream:
-            self._compare(hashlib.file_digest(stream, "sha256").hexdigest())
-        return path
 
     def _compare(self, found: str) -> None:
         if found != self.sha256:
