@@ -77,6 +77,18 @@ def test_a_lost_face_loses_the_pair_and_is_in_no_mean() -> None:
     assert (check.a_better, check.b_better, check.equal) == (0, 0, 1)
 
 
+def test_of_a_score_without_a_direction_neither_side_is_better() -> None:
+    from dataclasses import replace
+
+    from sosie.api.comparing.sides import in_words
+
+    (row,) = rows("saturation", "look", False, [20.0, 21.0, 22.0], [10.0, 11.5, 12.0])
+    assert in_words(row).verdict == "b"
+    said = in_words(replace(row, is_directed=False))
+    assert (said.verdict, said.pairs) == ("", "3: A lower in 0, B in 3")
+    assert "neither is better" in said.note
+
+
 def test_without_any_value_nothing_is_said() -> None:
     (row,) = rows("sface", "identity", True, [None], [None])
     assert (row.n, row.a, row.difference, row.low) == (0, None, None, None)

@@ -20,7 +20,8 @@ class Row:
     """A score of both sides. Means and difference (B less A) are of the `n` pairs in which both have a value.
 
     `low` and `high` are the 95 % interval of the mean difference (Student, pairs as units), None for fewer than two.
-    `a_better`, `b_better` and `equal` count the pairs; an image without a face loses to one with a face. `a_missing`
+    `a_better`, `b_better` and `equal` count the pairs (where the score is not `is_directed`, "better" is lower, and
+    means nothing); an image without a face loses to one with a face. `a_missing`
     and `b_missing` are images without a value; `why_not` says why nobody has one.
     """
 
@@ -39,6 +40,7 @@ class Row:
     a_missing: int
     b_missing: int
     why_not: str = ""
+    is_directed: bool = True
 
 
 @dataclass(frozen=True)
@@ -121,4 +123,5 @@ def _row(measured: Measured, n: int) -> Row:
         int(np.isnan(a).sum()),
         int(np.isnan(b).sum()),
         measured.why_not,
+        measured.is_directed,
     )

@@ -63,5 +63,8 @@ def _by_name(cards: Sequence[Mapping[tuple[str, str], Score]], guiding: Set[str]
         values = tuple(score.value if score else None for score in scores)
         why = next((score.reason for score in scores if score and score.reason), "")
         higher = next((score.higher_is_better for score in scores if score and score.unit), False)
-        found.append(Measured(name, kind, higher, values, why if not any(v is not None for v in values) else ""))
+        why = "" if any(value is not None for value in values) else why
+        # What has no threshold and does not rise with quality is only reported: neither end of it is the better one.
+        directed = kind == "identity" or higher or any(score and score.threshold is not None for score in scores)
+        found.append(Measured(name, kind, higher, values, why, directed))
     return found

@@ -18,13 +18,17 @@ from sosie.scorers.statistics import auc
 
 @dataclass(frozen=True)
 class Measured:
-    """What a judge or a look says of each image of the panel; None where it says nothing."""
+    """What a judge or a look says of each image; None where it says nothing.
+
+    A score that `is_directed` says which image is better; of others, such as saturation, neither end is.
+    """
 
     name: str
     kind: str
     higher_is_better: bool
     values: tuple[float | None, ...]
     why_not: str = ""
+    is_directed: bool = True
 
     @property
     def oriented(self) -> Array:

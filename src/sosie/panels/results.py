@@ -45,7 +45,7 @@ def results(panel: Panel, votes: Mapping[str, Mapping[int, Vote]], measured: Seq
     votes = sound(panel, votes)
     people = tuple(attended(panel, person, own) for person, own in votes.items())
     table = answers(panel, votes, [one.person for one in people if not one.why])
-    known = [one for one in measured if any(value is not None for value in one.values)]
+    known = [one for one in measured if one.is_directed and any(value is not None for value in one.values)]
     return Results(
         panel,
         people,
@@ -55,7 +55,7 @@ def results(panel: Panel, votes: Mapping[str, Mapping[int, Vote]], measured: Seq
         strengths(table),
         people_agree(table),
         most_agree(table),
-        tuple(agreement(table, one) for one in measured),
+        tuple(agreement(table, one) for one in measured if one.is_directed),
         tuple(fit_threshold(table, one) for one in known),
         tuple(fit_difference(table, one) for one in known),
     )

@@ -82,14 +82,17 @@ def in_words(row: Row) -> Line:
     interval = (
         "" if row.low is None or row.high is None else f" ({_number(row.low, True)} to {_number(row.high, True)})"
     )
-    counts = f"{row.n}: A better in {row.a_better}, B in {row.b_better}" + (f", {row.equal} equal" if row.equal else "")
+    word = "better" if row.is_directed else "lower"
+    counts = f"{row.n}: A {word} in {row.a_better}, B in {row.b_better}" + (f", {row.equal} equal" if row.equal else "")
     missing = [
         f"{count} of {side} without a value" for side, count in (("A", row.a_missing), ("B", row.b_missing)) if count
     ]
     verdict = ""
-    if row.low is not None and row.high is not None and (row.low > 0 or row.high < 0):
+    if row.is_directed and row.low is not None and row.high is not None and (row.low > 0 or row.high < 0):
         verdict = "b" if (row.low > 0) == row.higher_is_better else "a"
-    better = "higher is better" if row.higher_is_better else "lower is better"
+    better = (
+        "higher is better" if row.higher_is_better else "lower is better" if row.is_directed else "neither is better"
+    )
     a, b, difference = (math.nan if value is None else value for value in (row.a, row.b, row.difference))
     return Line(
         row.name,
