@@ -243,12 +243,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, nargs="+", required=True, help="folders of photographic portraits")
     parser.add_argument("--renders", type=Path, nargs="*", default=[], help="folders of renders, a row each")
     parser.add_argument("--half", choices=("choose", "measure"), default="measure")
+    parser.add_argument("--every", type=int, default=1, help="of the photographs of the half only every N-th")
     parser.add_argument("--out", type=Path, help="the page whose tables are replaced; without it they are printed")
     parser.add_argument("--extremes", type=Path, help="a folder for sheets of the lowest and highest pictures")
     given = parser.parse_args()
     cv2.setNumThreads(1)
     detector = Detector()
-    photos = pictures(given.photos, int(given.half == "measure"), detector)
+    photos = pictures(given.photos, int(given.half == "measure"), detector)[:: given.every]
     renders = {folder.name: pictures([folder], None, detector) for folder in given.renders}
     if given.extremes:
         given.extremes.mkdir(parents=True, exist_ok=True)

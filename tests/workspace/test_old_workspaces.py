@@ -24,6 +24,10 @@ JUDGED_ANEW = frozenset({"0.1.0"})
 """Releases whose scorers were of an earlier version: what they judged is judged once more, and not drawn."""
 
 
+TOLD_SINCE = frozenset({"looks"})
+"""Keys of lines that no release had whose workspace is here."""
+
+
 @dataclass(frozen=True)
 class Old:
     """A workspace of a release, and what that was asked and answered, by name."""
@@ -58,13 +62,15 @@ def lines(out: str) -> list[dict[str, Any]]:
 
 
 def told(value: Any, anew: bool) -> Any:
-    """What was told, without the figures that newer scorers may measure otherwise."""
-    if not anew:
-        return value
+    """What was told, without what is told only since, and the figures that newer scorers may measure otherwise."""
     if isinstance(value, dict):
-        return {key: "#" if key == "value" and item is not None else told(item, anew) for key, item in value.items()}
+        known = {key: item for key, item in value.items() if key not in TOLD_SINCE}
+        masked = anew and known.get("value") is not None
+        return {key: "#" if masked and key == "value" else told(item, anew) for key, item in known.items()}
     if isinstance(value, list):
         return [told(item, anew) for item in value]
+    if not anew:
+        return value
     return re.sub(r"\d+\.\d+", "#", value) if isinstance(value, str) else "#" if isinstance(value, float) else value
 
 
