@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiments import result
 from places import EXAMPLES, ROOT
 from renders import CARD, KEEP, a_render
 
 from sosie.api.knowledge.audit import write_audit
+from sosie.api.knowledge.decisions import Choice, decide
 from sosie.core import Verdict
 from sosie.knowledge.book import Book
 from sosie.knowledge.decision import Decision, Premise
@@ -27,6 +29,7 @@ from sosie.knowledge.trial import Trial
 from sosie.reports.audit.words import LANGUAGES, words_of
 from sosie.store.record import Record
 from sosie.workspace.characters import CharacterFile, write_character
+from sosie.workspace.experiments import save_design, save_result
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 
@@ -237,3 +240,14 @@ def test_a_trial_that_was_tried_again_counts_by_its_newest(session: Session) -> 
     first = Trial("FaceID", "x", "fails", "2026-01-30", "mira")
     put(session, first, replace(first, outcome="works", date=DAY))
     assert [one.noun.outcome for one in write_audit(session, "mira").audit.status] == ["works"]
+
+
+def test_an_experiment_stands_in_it_with_its_contrasts_and_the_decision_with_its_interval(session: Session) -> None:
+    made = result()
+    save_design(session.workspace, made.id, {})
+    save_result(session.workspace, made)
+    decide(session, Choice("CFG 5", "mira", because="cfg"))
+    text = write_audit(session, "mira").markdown.read_text()
+    assert "| cfg=5 against cfg=4 | better | 0.1 (0.05 to 0.15) | 4 |" in text
+    assert "| cfg=6 against cfg=4 | undecided | -0.2 (-1 to 0.6) | 4 |" in text
+    assert f"cfg-0123abcd ({made.digest[:12]}), cfg=5 against cfg=4: better, 0.1 (0.05 to 0.15)" in text
