@@ -120,3 +120,31 @@ def test_two_files_of_one_name_are_no_pair_of_anything(tmp_path: Path) -> None:
         Image.new("RGB", (64, 64)).save(tmp_path / name)
     with pytest.raises(UsageError, match="two images 'a'"):
         read_side(open_workspace(tmp_path), str(tmp_path))
+
+
+def test_an_arm_of_an_experiment_is_its_images_and_says_how_many_are_missing(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from experiments import result
+
+    from sosie.workspace.experiments import save_design, save_result
+
+    workspace = open_workspace(tmp_path)
+    found = result()
+    cells = []
+    with Store.open(workspace.state) as store:
+        for number, cell in enumerate(found.cells):
+            render = store.add_render(a_render(number))
+            cells.append(replace(cell, plan=render.plan.id, image=cell.image and render.sha256))
+    save_design(workspace, found.id, {})
+    save_result(workspace, replace(found, cells=tuple(cells)))
+    four, six = (read_side(workspace, f"cell:cfg:cfg={value}") for value in (4, 6))
+    assert (len(four.images), len(six.images)) == (4, 3)
+    assert six.note.endswith("1 could not be drawn")
+    pairs, alone = paired(four, six)
+    assert [one.block for one, _ in pairs] == ["prompt 1 · seed 1", "prompt 1 · seed 2", "prompt 2 · seed 1"]
+    assert alone == ("prompt 2 · seed 2",)
+    with pytest.raises(NotFoundError, match="no arm 'cfg=9'"):
+        read_side(workspace, "cell:cfg:cfg=9")
+    with pytest.raises(NotFoundError, match="did you mean 'cfg-0123abcd'"):
+        read_side(workspace, "cell:cfgs-0123abcd:cfg=4")
