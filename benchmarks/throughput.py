@@ -212,6 +212,7 @@ def measure(options: argparse.Namespace, way: str) -> Measured:
             portraits = Portraits(width, height)
             engine = Card(portraits, options.tiny) if options.card else Pretended(portraits, options.draw)
         prompt = "smiling, soft daylight, forest background"
+        (root / "out").mkdir()
         started = session.store.begin_run("throughput", {})
         outbox = Outbox(started, root / "out", key=signing_key(session))
         warm = Task("w", recipe, made.character, Request("mini", "mira", prompt, seed=9), 1, 1, judge)
