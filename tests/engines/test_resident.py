@@ -45,7 +45,7 @@ from sosie.core import (
     Stage,
     plan,
 )
-from sosie.core.errors import BadModelError, EngineError, UsageError
+from sosie.core.errors import BadModelError, EngineError, LostError, UsageError
 from sosie.engines import resident
 from sosie.engines.resident import ResidentEngine, dismiss, log_file, status
 from sosie.engines.resident_protocol import (
@@ -223,6 +223,25 @@ def test_an_error_that_is_not_one_of_sosies_names_the_log_and_the_worker_lives_o
     assert "worker.log" in caught.value.hint
     house.engine.fault = None
     assert len(renders(client.run(plans(1)))) == 1
+
+
+def test_a_worker_whose_card_failed_says_so_and_ends(house: House) -> None:
+    house.engine.fault = LostError("the card failed", "look at it")
+    with pytest.raises(LostError, match="the card failed"):
+        list(house.client().run(plans(2)))
+    house.thread.join(10)
+    assert not house.thread.is_alive()
+
+
+def test_with_no_minutes_it_stays_for_who_is_connected_and_no_longer(house: House) -> None:
+    client = house.client(0)
+    assert len(renders(client.run(plans(1)))) == 1
+    time.sleep(0.3)
+    assert len(renders(client.run(plans(2)))) == 2
+    assert house.thread.is_alive()
+    client.close()
+    house.thread.join(10)
+    assert not house.thread.is_alive()
 
 
 def test_who_stops_reading_stops_the_work_and_the_next_is_served(house: House) -> None:
@@ -534,7 +553,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """New processes have a fake engine that takes a tenth of a second a step."""
     (tmp_path / "path").mkdir()
     (tmp_path / "path" / "sitecustomize.py").write_text(SLOW)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "path"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "path"), *sys.path]))
 
 
 @POSIX

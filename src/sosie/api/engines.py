@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from sosie.core.errors import UsageError
 from sosie.engines import scheme_of
 from sosie.engines.scheme import Supplies
 from sosie.families.contract.draws import Settings
+from sosie.machines.cards import choose_cards, installed_cards
 from sosie.workspace.bill import Bill
 from sosie.workspace.session import Session
 
@@ -21,22 +23,43 @@ if TYPE_CHECKING:
     from sosie.engines.comfy.workflow import Workflow
 
 
+PLACES = 2
+"""Plans that a card's process has at a time: it draws the next one while the last one's pixels are on their way."""
+
+
+@dataclass(frozen=True)
+class Workers:
+    """In which processes of this machine an engine works; in this one, unless something is said.
+
+    `devices` is `all` or numbers of cards, each of which gets a process; empty: what the environment shows. The
+    processes stay for `keep_loaded` minutes after their last call, for others to use.
+    """
+
+    devices: str = ""
+    keep_loaded: float = 0.0
+
+    @property
+    def flag(self) -> str:
+        """The option that asks for a process, or empty."""
+        return "--devices" if self.devices else "--keep-loaded" if self.keep_loaded else ""
+
+
 def open_engine(
     session: Session,
     address: str,
     bill: Bill,
     character: Character,
     settings: Settings | None = None,
-    keep_loaded: float = 0.0,
+    workers: Workers | None = None,
 ) -> Engine:
     """The engine of that address for plans of the bill's stages; nothing heavy is loaded before it runs.
 
-    With `keep_loaded` minutes it works in a process that stays that long after its last call, for others to use.
-    Raises `UsageError` for an engine that is not known, and what keeps a file of the bill from being here.
+    Raises `UsageError` for an engine or card that is not known, and what keeps a file of the bill from being here.
     """
     scheme = scheme_of(address)
-    if scheme.is_remote and keep_loaded:
-        raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
+    workers = workers or Workers()
+    if (scheme.is_remote or scheme.has_workers) and workers.flag:
+        raise UsageError(f"{workers.flag} is for engines on this machine; '{address}' has processes of its own")
     if scheme.runs_graphs:
         from sosie.api.comfy_graphs import open_compiler
 
@@ -44,13 +67,20 @@ def open_engine(
     paths: Mapping[str, Path] = {}
     if scheme.reads != "nothing":
         paths = bill.paths if scheme.reads == "models" else session.reference_paths(character)
-    if not keep_loaded:
+    if not workers.flag:
         return make_engine(session, address, paths, settings)
+    from sosie.engines.crew import Crew, Member
     from sosie.engines.resident import ResidentEngine
     from sosie.engines.resident_protocol import Role
 
-    role = Role(str(session.workspace.root.resolve()), address, settings or Settings())
-    return ResidentEngine(session.workspace, role, paths, keep_loaded)
+    def worker(card: str) -> ResidentEngine:
+        role = Role(str(session.workspace.root.resolve()), address, settings or Settings(), card)
+        return ResidentEngine(session.workspace, role, paths, workers.keep_loaded)
+
+    if not workers.devices:
+        return worker("")
+    cards = choose_cards(workers.devices, installed_cards())
+    return Crew([Member(str(card), worker(card.device)) for _ in range(PLACES) for card in cards])
 
 
 def open_graphs(session: Session, address: str, compiler: Compiler, variant: str = "") -> Engine:
@@ -94,4 +124,5 @@ def make_engine(
     from sosie.api.faces import SessionFaces
 
     faces, source = SessionFaces(session, paths), session.source_image
-    return scheme_of(address).open(address, Supplies(paths, faces, source, settings or Settings(), graphs))
+    root = session.workspace.root
+    return scheme_of(address).open(address, Supplies(paths, faces, source, settings or Settings(), graphs, root))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sosie.api.engines import open_engine
+from sosie.api.engines import Workers, open_engine
 from sosie.core import Character, Engine, Event, Finding, Result
 from sosie.core.errors import NotFoundError, StoreError, UsageError
 from sosie.core.experiment_result import Cell, ExperimentResult
@@ -52,7 +52,7 @@ class ExperimentOrder:
     experiment: Experiment
     path: Path
     engine: str = DEFAULT
-    keep_loaded: float = 0.0
+    workers: Workers = field(default_factory=Workers)
     draws: bool = True
 
 
@@ -133,11 +133,11 @@ def order_again(workspace: Workspace, name: str) -> ExperimentOrder:
     return ExperimentOrder(experiment, Path(as_text(table.get("path"))), as_text(table.get("engine")) or DEFAULT)
 
 
-def read_order(path: Path, engine: str = DEFAULT, keep_loaded: float = 0.0) -> ExperimentOrder:
+def read_order(path: Path, engine: str = DEFAULT, workers: Workers | None = None) -> ExperimentOrder:
     """The order to run a file. Raises `RuleError` (SOS-Q001) for one that is wrong."""
     if not path.exists():
         raise NotFoundError(f"{path} does not exist", "sosie experiment new NAME")
-    return ExperimentOrder(read_experiment(path), path, engine, keep_loaded)
+    return ExperimentOrder(read_experiment(path), path, engine, workers or Workers())
 
 
 def experiments(workspace: Workspace) -> Generator[ListedExperiment]:
@@ -156,7 +156,7 @@ def _ask(order: ExperimentOrder) -> Ask:
 
 def _benches(session: Session, order: ExperimentOrder, engines: list[Engine], room: Room) -> OpenBench:
     def open_bench(address: str, bill: Bill, who: Character) -> Bench:
-        engine = open_engine(session, address, bill, who, None, order.keep_loaded if order.draws else 0.0)
+        engine = open_engine(session, address, bill, who, None, order.workers if order.draws else None)
         engines.append(engine)
         return Bench(engine if order.draws else without_drawing(engine), session.store, bill.digests, room)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sosie.api.engines import open_engine, open_graphs
+from sosie.api.engines import Workers, open_engine, open_graphs
 from sosie.api.outbox import Outbox, signing_key
 from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, Recipe, Request, Result, plan
 from sosie.core.errors import CheckFailedError, UsageError
@@ -68,7 +68,7 @@ class Order:
     """What is to be delivered: `n` images a prompt line, into `out`, within `attempts` x n tries.
 
     `provenance` False delivers bare images; `metadata` is what other programs read of them; the record keeps
-    both choices. `keep_loaded` is in minutes. A `workflow` is the user's own graph, whose recipe this is then.
+    both choices. A `workflow` is the user's own graph, whose recipe this is then.
     `choices` are of ComfyUI's graphs.
     """
 
@@ -84,7 +84,7 @@ class Order:
     negative_prompt: str | None = None
     given: Given = field(default_factory=Given)
     settings: Settings = field(default_factory=Settings)
-    keep_loaded: float = 0.0
+    workers: Workers = field(default_factory=Workers)
     workflow: Workflow | None = None
     choices: GraphChoices = field(default_factory=GraphChoices)
     metadata: Metadata = "none"
@@ -215,7 +215,7 @@ def _open(session: Session, order: Order, bill: Bill) -> tuple[Mapping[str, str]
     assets = bill.digests
     if order.choices != GraphChoices():
         return assets, _open_variant(session, order, bill)
-    return assets, open_engine(session, order.engine, bill, order.character, order.settings, order.keep_loaded)
+    return assets, open_engine(session, order.engine, bill, order.character, order.settings, order.workers)
 
 
 def _open_variant(session: Session, order: Order, bill: Bill) -> Engine:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from sosie import __version__
 from sosie.api.engines import make_engine
 from sosie.core import Engine, Plan, Progress
-from sosie.core.errors import EngineError, SosieError
+from sosie.core.errors import EngineError, LostError, SosieError
 from sosie.core.schema import from_table, to_table
 from sosie.engines import resident
 from sosie.engines.resident_protocol import (
@@ -74,11 +74,15 @@ class Call:
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """An engine, what it is called, and the table in which it looks files up: filled with what each call names."""
+    """An engine, what it is called, and the table in which it looks files up: filled with what each call names.
+
+    `card` is that of the worker's role.
+    """
 
     name: str
     engine: Engine
     files: dict[str, Path]
+    card: str = ""
 
 
 class Resident:
@@ -89,6 +93,7 @@ class Resident:
         self._listener = listener
         self._wanted = wanted
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._guests: set[Link] = set()
         self._seen: dict[str, str] = {}
         self._keep = FIRST_SECONDS
         self._until = time.monotonic() + self._keep
@@ -113,7 +118,7 @@ class Resident:
                     send(call.link, {"say": "stopped" if self.stopping.is_set() else "retired"})
 
     def _is_over(self) -> bool:
-        late = time.monotonic() > self._until and self._calls.empty()
+        late = time.monotonic() > self._until and self._calls.empty() and not self._guests
         return late or self._retired or self.stopping.is_set() or not self._wanted()
 
     def _accept(self, key: bytes) -> None:
@@ -126,9 +131,11 @@ class Resident:
 
     def _attend(self, link: Link, key: bytes) -> None:
         """One connection: who has not the key, or says what is not understood, is left."""
-        with link, contextlib.suppress(EOFError, OSError, AuthenticationError, AssertionError):
+        left = (EOFError, OSError, AuthenticationError, AssertionError)
+        with contextlib.suppress(*left), link, contextlib.ExitStack() as stack:
             deliver_challenge(link, key)
             answer_challenge(link, key)
+            stack.callback(self._guests.discard, link)
             while True:
                 request = receive(link)
                 match request.get("do"):
@@ -136,7 +143,9 @@ class Resident:
                         send(link, {"say": "status", "status": to_table(self._status())})
                     case "stop":
                         self.stopping.set()
-                    case "name" | "check" | "run" | "retire":
+                    case "name" | "check" | "run" | "retire" as word:
+                        if word != "retire":
+                            self._guests.add(link)
                         call = Call(link, request)
                         self._calls.put(call)
                         call.answered.wait()
@@ -145,7 +154,9 @@ class Resident:
 
     def _status(self) -> Status:
         left = None if self._working else max(0.0, self._until - time.monotonic())
-        return Status(os.getpid(), __version__, self._held.name, self._served, self._calls.qsize(), left)
+        return Status(
+            os.getpid(), __version__, self._held.name, self._served, self._calls.qsize(), left, self._held.card
+        )
 
     def _answer(self, call: Call) -> None:
         """Works on one call. Whatever goes wrong is the answer, and the worker lives on."""
@@ -153,6 +164,8 @@ class Resident:
         try:
             with _told(call.link):
                 self._work(call.link, call.request)
+        except LostError:
+            self._retired = True  # nothing is drawn on that card any more in this process
         finally:
             self._until = time.monotonic() + self._keep
             self._working = False
@@ -220,6 +233,8 @@ def _told(link: Link) -> Generator[None]:
             told = EngineError(f"the engine failed: {type(error).__name__}: {error}", "look at .sosie/logs/worker.log")
         with contextlib.suppress(OSError):
             send(link, error_table(told))
+        if isinstance(told, LostError):
+            raise told from error
 
 
 @contextlib.contextmanager
@@ -239,14 +254,14 @@ def main() -> None:
     """The worker of one role. Exit code 75: there is one already in this workspace."""
     role = from_table(Role, json.loads(sys.argv[1]), "role")
     workspace = open_workspace(Path(role.root))
-    folder = make_folder(workspace.state)
+    folder = make_folder(workspace.state, role.card)
     with _only_one(folder / "lock"), Session(workspace) as session:
         files: dict[str, Path] = {}
         engine = make_engine(session, role.engine, files, role.settings)
         listener, address = listen(folder)
         door = write_door(folder, address, sys.argv[2])
         mine = (folder / DOOR).stat()
-        worker = Resident(Held(role.engine, engine, files), listener, lambda: _is_there(folder / DOOR, mine))
+        worker = Resident(Held(role.engine, engine, files, role.card), listener, lambda: _is_there(folder / DOOR, mine))
         signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stopping.set())
         threading.Thread(target=_end_in_time, args=(worker.stopping,), daemon=True).start()
         _log(f"worker {os.getpid()} of Sosie {__version__} began, engine {role.engine}")
@@ -293,14 +308,14 @@ def _log(text: str) -> None:
     sys.stderr.flush()
 
 
-def worker_status(workspace: Workspace) -> Status | None:
-    """What the workspace's worker says of itself; None if there is none."""
-    return resident.status(workspace)
+def worker_status(workspace: Workspace) -> tuple[Status, ...]:
+    """What the workspace's workers say of themselves: the one that sees all cards first, then one a card."""
+    return resident.all_status(workspace)
 
 
-def stop_worker(workspace: Workspace) -> bool:
-    """Ends the workspace's worker, whatever it does; False if there is none."""
-    return resident.dismiss(workspace)
+def stop_worker(workspace: Workspace) -> int:
+    """Ends the workspace's workers, whatever they do; how many there were."""
+    return resident.dismiss_all(workspace)
 
 
 if __name__ == "__main__":

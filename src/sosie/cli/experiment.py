@@ -22,6 +22,7 @@ ENGINE = click.option("--engine", default="diffusers", show_default=True, help="
 KEEP_LOADED = click.option(
     "--keep-loaded", type=float, default=0.0, metavar="MINUTES", help="Keep the models loaded that long."
 )
+DEVICES = click.option("--devices", default="", metavar="all|0,1", help="The cards to draw on, as of sosie generate.")
 
 WORDS = {
     "better": "better",
@@ -53,6 +54,7 @@ def new(name: str, character: str, recipe: str, output: Output, workspace: Works
 @click.argument("file", type=PATH)
 @ENGINE
 @KEEP_LOADED
+@DEVICES
 @click.option("--dry-run", is_flag=True, help="Say what it would take and what it could show, and draw nothing.")
 @click.option("--price", type=click.FloatRange(min=0), default=0.0, metavar="AMOUNT", help="Of an hour, of --dry-run.")
 @common
@@ -62,9 +64,10 @@ def run(file: Path, output: Output, workspace: Workspace, **flags: Any) -> int:
     What the store holds is not drawn again, so the same command goes on where it was stopped. A cell that fails
     is written down with its error, and the others go on. Exit 1 if a cell failed, or an arm was stopped by a check.
     """
+    from sosie.api.engines import Workers
     from sosie.api.experiments import foretell, read_order
 
-    order = read_order(file, flags["engine"], flags["keep_loaded"])
+    order = read_order(file, flags["engine"], Workers(flags["devices"], flags["keep_loaded"]))
     if flags["dry_run"]:
         _show_forecast(output, foretell(workspace, order, flags["price"]))
         return 0
@@ -74,14 +77,16 @@ def run(file: Path, output: Output, workspace: Workspace, **flags: Any) -> int:
 @command.command("resume")
 @click.argument("name")
 @KEEP_LOADED
+@DEVICES
 @common
-def resume(name: str, output: Output, workspace: Workspace, keep_loaded: float) -> int:
+def resume(name: str, output: Output, workspace: Workspace, keep_loaded: float, devices: str) -> int:
     """Go on with the experiment NAME (its name or id) as it was declared, on the same engine."""
     from dataclasses import replace
 
+    from sosie.api.engines import Workers
     from sosie.api.experiments import order_again
 
-    return _run(output, workspace, replace(order_again(workspace, name), keep_loaded=keep_loaded))
+    return _run(output, workspace, replace(order_again(workspace, name), workers=Workers(devices, keep_loaded)))
 
 
 @command.command("report")

@@ -56,7 +56,8 @@ if TYPE_CHECKING:
     default="diffusers",
     show_default=True,
     help="What renders: diffusers (this machine), comfy:http://HOST:8188 (a ComfyUI server; several with commas), "
-    "comfy+ssh://USER@HOST:PORT (one on a machine reached by ssh), or fake (for tests).",
+    "comfy+ssh://USER@HOST:PORT (one on a machine reached by ssh), ray:HOST:PORT (the cards of a Ray cluster; ray: of "
+    "this machine), or fake (for tests).",
 )
 @click.option(
     "--workflow",
@@ -105,6 +106,11 @@ if TYPE_CHECKING:
     metavar="MINUTES",
     help="Keep the models loaded that long, for the next commands with this option (see sosie worker).",
 )
+@click.option(
+    "--devices",
+    metavar="all|0,1",
+    help="The cards to draw on, a process each: all, or their numbers. Default: the first (see docs/throughput.md).",
+)
 @common
 def command(
     character: str, prompt: str | None, file: Path | None, output: Output, workspace: Workspace, **flags: Any
@@ -132,6 +138,7 @@ def command(
 
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:
+    from sosie.api.engines import Workers
     from sosie.api.generation import Given, Order
     from sosie.families.contract.draws import Settings
     from sosie.workspace.characters import load_character
@@ -154,7 +161,7 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
         flags["negative_prompt"],
         Given(flags["given"], _kinds(flags["stages"])),
         Settings(flags["memory"], flags["compile"]),
-        flags["keep_loaded"],
+        Workers(flags["devices"] or "", flags["keep_loaded"]),
         workflow,
         choices,
         flags["metadata"],
@@ -185,8 +192,9 @@ def _workflow(flags: dict[str, Any]) -> Workflow | None:
     given = {"--recipe": flags["recipe_name"], "--from": flags["given"], "--stages": flags["stages"]}
     if clash := [name for name, value in given.items() if value]:
         raise UsageError(f"{clash[0]} is for recipes, and --workflow takes the place of one", "leave one of them out")
-    if flags["keep_loaded"]:
-        raise UsageError("--keep-loaded is for engines on this machine; a ComfyUI server keeps its models itself")
+    if flags["keep_loaded"] or flags["devices"]:
+        which = "--devices" if flags["devices"] else "--keep-loaded"
+        raise UsageError(f"{which} is for engines on this machine; a ComfyUI server keeps its models itself")
     from sosie.api.engines import open_users_workflow
 
     return open_users_workflow(path, changes, flags["engine"])

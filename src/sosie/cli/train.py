@@ -42,6 +42,12 @@ DONE = ("finished", "over-trained")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="How strongly recipes will use the LoRA.")
 @click.option("--price", type=click.FloatRange(0), help="What an hour of this machine costs: shows the cost left.")
 @click.option("--no-add", is_flag=True, help="Do not give the LoRA to the character; it goes to outputs/CHARACTER.")
+@click.option("--each", is_flag=True, help="One LoRA of each character, not one of all together.")
+@click.option(
+    "--devices",
+    metavar="all|0,1",
+    help="With --each: train on these cards at once, a process and a character each (see docs/throughput.md).",
+)
 @common
 def command(characters: tuple[str, ...], output: Output, workspace: Workspace, **flags: Any) -> int:
     """Train one LoRA of CHARACTERS, and deliver the checkpoint that the judges like best.
@@ -58,6 +64,11 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
         return _list(output, workspace, characters)
     if not characters:
         raise UsageError("no character was named", "sosie train CHARACTER --recipe RECIPE")
+    if flags["each"]:
+        return _train_each(output, workspace, characters, flags)
+    if flags["devices"]:
+        hint = "add --each for one LoRA of each character, or choose a card with CUDA_VISIBLE_DEVICES"
+        raise UsageError("--devices without --each: one LoRA is trained on one card", hint)
     order = _order(workspace, characters, flags)
     done: Trained | None = None
     cost = ""
@@ -72,6 +83,35 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
             else:
                 _show(output, event)
     return _finish(output, done) if done is not None else 2
+
+
+def _train_each(output: Output, workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> int:
+    """As many runs as characters; the worst end counts."""
+    from sosie.api.training import Trained
+    from sosie.api.workers.training_each import Apart, NotTrained, train_each
+    from sosie.training.events import Stepped
+
+    orders = [_order(workspace, (name,), flags) for name in dict.fromkeys(names)]
+    codes = [0]
+    with (
+        session(workspace) as opened,
+        output.progress(),
+        closing(train_each(opened, orders, flags["devices"] or "")) as runs,
+    ):
+        for run in runs:
+            match run:
+                case NotTrained():
+                    output.error(f"{run.name}: {run.error.message}", run.error.hint)
+                    codes.append(2)
+                case Apart(event=Trained() as done):
+                    codes.append(_finish(output, done))
+                case Apart(event=Progress() as step):
+                    output.event(replace(step, what=f"{run.name}: {step.what}"))
+                case Apart(event=Stepped()):
+                    pass
+                case Apart():
+                    _show(output, run.event)
+    return max(codes)
 
 
 def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> TrainOrder:

@@ -17,28 +17,34 @@ def command() -> None:
 @command.command("status")
 @common
 def status(output: Output, workspace: Workspace) -> None:
-    """Say whether a worker holds models for this workspace, and how long it still will."""
+    """Say whether workers hold models for this workspace (one a card with --devices), and how long they still will."""
     from sosie.api.resident import worker_status
     from sosie.core.schema import to_table
 
     found = worker_status(workspace)
-    if output.as_json:
-        output.line({"running": found is not None, **(to_table(found) if found else {})})
-    elif found is None:
+    if not found and output.as_json:
+        output.line({"running": False})
+    elif not found:
         output.say("no worker runs for this workspace")
-    else:
-        then = "works" if found.ends_in is None else f"ends in {found.ends_in / 60:.1f} minutes"
-        output.data(f"{found.pid}\t{found.engine}\t{found.served} images\t{found.waiting} waiting\t{then}")
+    for one in found:
+        if output.as_json:
+            output.line({"running": True, **to_table(one)})
+            continue
+        then = "works" if one.ends_in is None else f"ends in {one.ends_in / 60:.1f} minutes"
+        card = f"\tcard {one.card}" if one.card else ""
+        output.data(f"{one.pid}\t{one.engine}\t{one.served} images\t{one.waiting} waiting\t{then}{card}")
 
 
 @command.command("stop")
 @common
 def stop(output: Output, workspace: Workspace) -> None:
-    """End the worker now and free its memory; a command that it works for ends with an error."""
+    """End the workers now and free their memory; a command that they work for ends with an error."""
     from sosie.api.resident import stop_worker
 
     stopped = stop_worker(workspace)
     if output.as_json:
-        output.line({"stopped": stopped})
+        output.line({"stopped": stopped > 0})
+    elif stopped > 1:
+        output.say(f"{stopped} workers have ended")
     else:
         output.say("the worker has ended" if stopped else "no worker runs for this workspace")

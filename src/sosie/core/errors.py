@@ -12,6 +12,7 @@ SosieError                      shown to the user as "error: ..." and "hint: ...
 ├── StoreError                  the workspace's store cannot be read or written
 ├── DeliveryError               a finished image could not be written to the output folder
 ├── EngineError                 an engine failed while it rendered
+│   ├── LostError               a card, a process or a host that rendered is gone
 │   └── NotFiniteError          the numbers of a picture became NaN or infinity
 ├── ProvenanceError             a manifest could not be signed or read
 ├── MissingExtraError           an optional part of Sosie is not installed
@@ -81,6 +82,10 @@ class DeliveryError(SosieError):
 
 class EngineError(SosieError):
     """An engine failed while it rendered."""
+
+
+class LostError(EngineError):
+    """A card, a process or a host that rendered is gone; another one, or a new process, can do what it did not end."""
 
 
 class NotFiniteError(EngineError):

@@ -19,6 +19,7 @@ from sosie.core.finding import Rule
 from sosie.core.stage_rules import E004
 from sosie.engines.blank import check_drawn, no_picture
 from sosie.engines.guide_checks import check_guides
+from sosie.engines.lost import lost_card
 from sosie.engines.residency import CardMemory, MainMemory, Memory, Residency
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.engines.worker import Worker
@@ -52,6 +53,7 @@ class DiffusersEngine:
         self._memory = memory
         self._residency = Residency(self._make_runner, self._open_memory)
         self._worker = Worker()
+        self._is_lost = False
         # Read when torch starts. Segments that grow leave less memory unused: 18 GB for 21 at SDXL's full size.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
         if _busy():
@@ -110,13 +112,19 @@ class DiffusersEngine:
             output = self._residency.run(stage, plan, supplies.paths, lambda runner: runner.run(given))
         except NotFiniteError as error:
             raise no_picture(error, stage, supplies.paths) from error
+        except RuntimeError as error:
+            if (lost := lost_card(error, self._chosen_device)) is None:
+                raise
+            self._is_lost = True
+            raise lost from error
         blank = check_drawn(output.image, source, stage, plan, supplies.paths)
         return replace(output, findings=(*self._residency.findings(), *output.findings, *blank))
 
     def close(self) -> None:
         """Frees the weights."""
         self._worker.close()
-        self._residency.close()
+        if not self._is_lost:  # of a card that failed nothing can be freed; the process is to end
+            self._residency.close()
 
     def _make_runner(self, family: str) -> Runner:
         return drawer_of(family).runner(self._chosen_device, self._settings)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sosie.core import Finding, Plan, Progress, Render
-from sosie.core.errors import EngineError, UsageError
+from sosie.core.errors import EngineError, LostError, UsageError
 from sosie.core.feed import feed_of
 from sosie.core.schema import from_table, to_table
 from sosie.engines.resident_protocol import (
@@ -31,8 +31,10 @@ from sosie.engines.resident_protocol import (
     receive_render,
     role_digest,
     send,
+    worker_cards,
 )
 from sosie.files import whole
+from sosie.machines.cards import only
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,12 +79,14 @@ class _ReplacedError(Exception):
 class ResidentEngine:
     """Keeps the Engine protocol. What it does is done by a process of its own, which outlives it by `minutes`.
 
+    With 0 minutes it ends when the last who used it has closed.
+
     That process is started at the first call, and replaced where it is of another version, has other
     settings or has read other files. `files` maps what the engine reads, by name, to where it is.
     """
 
     def __init__(self, workspace: Workspace, role: Role, files: Mapping[str, Path], minutes: float) -> None:
-        if not 0 < minutes <= MAX_MINUTES:
+        if not 0 <= minutes <= MAX_MINUTES:
             raise UsageError(f"--keep-loaded {minutes:g} is out of range: 0 to {MAX_MINUTES} minutes")
         self._workspace = workspace
         self._role = role
@@ -138,14 +142,18 @@ class ResidentEngine:
                     ) from None
             except _LostError:
                 lost += 1
+                self._name = ""
                 if lost == 2:
                     during = (
                         f"while it rendered plan {left[0].id[:12]}" if do == "run" and left else "before it answered"
                     )
-                    raise EngineError(
+                    raise LostError(
                         f"the worker that holds the models ended {during}, twice",
-                        f"look at {log_file(self._workspace)}, or leave --keep-loaded out",
+                        f"look at {log_file(self._workspace, self._role.card)}, or leave --keep-loaded out",
                     ) from None
+            except LostError:
+                self._name = ""
+                raise
 
     def _answers(self, do: str, plans: tuple[Plan, ...]) -> Generator[Progress | Render | dict[str, Any]]:
         link = self._link = self._link or hire(self._workspace, self._role)
@@ -169,11 +177,11 @@ def hire(workspace: Workspace, role: Role) -> Link:
     Raises `EngineError` if none can be had.
     """
     wanted = role_digest(role, workspace.config)
-    folder = make_folder(workspace.state)
+    folder, log = make_folder(workspace.state, role.card), log_file(workspace, role.card)
     until = time.monotonic() + START_SECONDS
     process: subprocess.Popen[bytes] | None = None
     while True:
-        if (found := reach(workspace)) is not None:
+        if (found := reach(workspace, role.card)) is not None:
             door, link = found
             if door.role == wanted:
                 return link
@@ -183,18 +191,18 @@ def hire(workspace: Workspace, role: Role) -> Link:
         if code in (BUSY, 0):  # there was another, or it was retired before it was found
             process = _start(workspace, role, wanted)
         elif code is not None:
-            raise EngineError(f"the worker ended at its start (exit code {code})", f"look at {log_file(workspace)}")
+            raise LostError(f"the worker ended at its start (exit code {code})", f"look at {log}")
         if time.monotonic() > until:
-            raise EngineError(
+            raise LostError(
                 f"no worker answered within {START_SECONDS:.0f} s (its folder is {folder})",
-                f"look at {log_file(workspace)}, or leave --keep-loaded out",
+                f"look at {log}, or leave --keep-loaded out",
             )
         time.sleep(0.05)
 
 
-def reach(workspace: Workspace) -> tuple[Door, Link] | None:
-    """The workspace's worker, if one is there and answers to the key in its door file."""
-    door = read_door(workspace.state)
+def reach(workspace: Workspace, card: str = "") -> tuple[Door, Link] | None:
+    """The workspace's worker of a card, if one is there and answers to the key in its door file."""
+    door = read_door(workspace.state, card)
     if door is None:
         return None
     try:
@@ -208,17 +216,17 @@ def retire(link: Link) -> None:
     _say_last(link, "retire")
 
 
-def dismiss(workspace: Workspace) -> bool:
+def dismiss(workspace: Workspace, card: str = "") -> bool:
     """Has the worker end now, whatever it does; False if there is none. Returns when it has ended."""
-    found = reach(workspace)
+    found = reach(workspace, card)
     if found is not None:
         _say_last(found[1], "stop")
     return found is not None
 
 
-def status(workspace: Workspace) -> Status | None:
-    """What the workspace's worker says of itself; None if there is none."""
-    found = reach(workspace)
+def status(workspace: Workspace, card: str = "") -> Status | None:
+    """What the workspace's worker of a card says of itself; None if there is none."""
+    found = reach(workspace, card)
     if found is None:
         return None
     with found[1] as link:
@@ -229,21 +237,32 @@ def status(workspace: Workspace) -> Status | None:
             return None
 
 
-def log_file(workspace: Workspace) -> Path:
-    """What the worker and the libraries in it print."""
-    return workspace.state / "logs" / "worker.log"
+def all_status(workspace: Workspace) -> tuple[Status, ...]:
+    """What the workspace's workers say of themselves, in the order of their cards."""
+    found = (status(workspace, card) for card in worker_cards(workspace.state))
+    return tuple(one for one in found if one is not None)
+
+
+def dismiss_all(workspace: Workspace) -> int:
+    """Has all workers of the workspace end now; how many there were."""
+    return sum(dismiss(workspace, card) for card in worker_cards(workspace.state))
+
+
+def log_file(workspace: Workspace, card: str = "") -> Path:
+    """What the worker of a card and the libraries in it print."""
+    return workspace.state / "logs" / (f"worker-{card}.log" if card else "worker.log")
 
 
 def _start(workspace: Workspace, role: Role, wanted: str) -> subprocess.Popen[bytes]:
     """A worker of its own session: what the terminal is told to end does not end it."""
-    log = log_file(workspace)
+    log = log_file(workspace, role.card)
     whole.make_folder(log.parent)
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as out:
         if out.tell() > LOG_BYTES:
             out.truncate(0)
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-m", MODULE, json.dumps(to_table(role)), wanted],
-            env=environment(),
+            env=environment() | (only(role.card, os.environ) if role.card else {}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

@@ -56,11 +56,16 @@ WITHOUT_EFFECT = "OMP_WAIT_POLICY"
 
 @dataclass(frozen=True)
 class Role:
-    """What a worker is for: the engine of this name, with these settings, in the workspace at `root` (absolute)."""
+    """What a worker is for: the engine of this name, with these settings, in the workspace at `root` (absolute).
+
+    `card` is the only one that it sees, as `CUDA_VISIBLE_DEVICES` names it; empty: those that the environment names.
+    A workspace has one worker for each card, and one for none.
+    """
 
     root: str
     engine: str
     settings: Settings
+    card: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Door:
 class Status:
     """What a worker says of itself. `ends_in` is in seconds; None while it works.
 
-    `served` counts the images that it made, `waiting` the calls behind the one that is worked on.
+    `served` counts the images that it made, `waiting` the calls behind the one that is worked on. `card` is its role's.
     """
 
     pid: int
@@ -89,6 +94,7 @@ class Status:
     served: int
     waiting: int
     ends_in: float | None
+    card: str = ""
 
 
 def role_digest(role: Role, config: Config) -> str:
@@ -102,12 +108,23 @@ def role_digest(role: Role, config: Config) -> str:
     return digest([role, config, __version__, sys.executable, packages, chosen])
 
 
-def make_folder(state: Path) -> Path:
-    """The worker's folder in a workspace's state folder, made if need be, that nobody else may enter.
+def folder_of(state: Path, card: str = "") -> Path:
+    """The folder of the worker of a card in a workspace's state folder."""
+    return state / (f"{FOLDER}-{card}" if card else FOLDER)
+
+
+def worker_cards(state: Path) -> tuple[str, ...]:
+    """The cards, or none (empty), that a workspace has or had a worker for, sorted."""
+    names = (path.parent.name for path in state.glob(f"{FOLDER}*/lock"))
+    return tuple(sorted(name.removeprefix(FOLDER).removeprefix("-") for name in names))
+
+
+def make_folder(state: Path, card: str = "") -> Path:
+    """The folder of a card's worker (`folder_of`), made if need be, that nobody else may enter.
 
     Raises `EngineError` where the file system keeps no permissions, `StoreError` where it cannot be written.
     """
-    folder = state / FOLDER
+    folder = folder_of(state, card)
     try:
         whole.make_folder(folder, 0o700)
         if sys.platform != "win32":
@@ -143,9 +160,9 @@ def write_door(folder: Path, address: str, role: str) -> Door:
     return door
 
 
-def read_door(state: Path) -> Door | None:
-    """The door of a workspace's worker, or None. Raises `EngineError` if others may read or have written it."""
-    path = state / FOLDER / DOOR
+def read_door(state: Path, card: str = "") -> Door | None:
+    """The door of a card's worker, or None. Raises `EngineError` if others may read or have written it."""
+    path = folder_of(state, card) / DOOR
     try:
         found = read_object(path)
         _refuse_open(path)

@@ -22,7 +22,7 @@ class Supplies:
 
     `paths` are the files and folders that its scheme `reads`, by the names that plans ask for them; `faces` answers
     what stages ask about faces; `source` gives the image (RGB) whose pixels have a digest. `graphs` is for schemes
-    that run ComfyUI's graphs, None for others.
+    that run ComfyUI's graphs, None for others. `root` is the workspace's folder, for engines whose processes open it.
     """
 
     paths: Mapping[str, Path]
@@ -30,6 +30,7 @@ class Supplies:
     source: Callable[[str], Image]
     settings: Settings = field(default_factory=Settings)
     graphs: Graphs | None = None
+    root: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Scheme:
     address that is none. `reads` is what it is given paths of: the files that a plan's stages name, by those names,
     or the character's references, by their SHA-256. One that `is_remote` has files of its own: what is missing on
     this machine may be there, and it is not kept loaded by a process of this machine. One that `runs_graphs` is
-    given `Supplies.graphs`, takes users' workflows, and its addresses are those of ComfyUI servers.
+    given `Supplies.graphs`, takes users' workflows, and its addresses are those of ComfyUI servers. One that
+    `has_workers` draws in processes of its own: no others are begun for it.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Scheme:
     reads: Literal["models", "references", "nothing"] = "models"
     is_remote: bool = False
     runs_graphs: bool = False
+    has_workers: bool = False

@@ -22,6 +22,7 @@ from sosie.dataset.build import dataset_folder, judging_character, trigger_of
 from sosie.dataset.dataset import TrainingImage, read_folder
 from sosie.families import figures_of, partners_of
 from sosie.files.images import image_digest, read_image
+from sosie.machines.cards import visible
 from sosie.machines.facts import read_machine
 from sosie.store.training import TrainingStart
 from sosie.training.job import HELD, BaseModel, Samples, TrainingJob
@@ -113,11 +114,11 @@ def job_of(session: Session, order: TrainOrder, bill: Bill) -> TrainingJob:
 
 
 def fitted(order: TrainOrder) -> Training:
-    """The settings with what they leave open chosen by the memory of the first card, the fastest that fits."""
+    """The settings with what they leave open chosen by the memory of the first card seen, the fastest that fits."""
     training = training_of(order)
     if training.gradient_checkpointing != "auto" and training.base_storage != "auto":
         return training
-    cards = () if order.device == "cpu" else read_machine(Path.cwd()).gpus
+    cards = () if order.device == "cpu" else visible(read_machine(Path.cwd()).gpus)
     ways = [_settled(training, again, stored) for again, stored in ((False, False), (True, False), (True, True))]
     estimate, stage = figures_of(order.recipe.stages[0].family).estimate_training, order.recipe
     if not cards or estimate is None:
@@ -208,7 +209,7 @@ def _samples(order: TrainOrder, training: Training) -> Samples:
 
 
 def _machine(job: TrainingJob) -> Environment:
-    cards = () if job.device == "cpu" else read_machine(job.folder.parent).gpus
+    cards = () if job.device == "cpu" else visible(read_machine(job.folder.parent).gpus)
     device = cards[0].name if cards else f"cpu ({os.cpu_count()} cores)"
     versions: list[tuple[str, str]] = []
     for name in PACKAGES:

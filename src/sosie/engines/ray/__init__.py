@@ -1,0 +1,1 @@
+"""Cards of several hosts by Ray: `ray:HOST:PORT` joins a cluster, `ray` starts one on this machine."""
