@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from sosie import __version__
+from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder, whole_stream
 
 HEAD = 4096
@@ -48,7 +49,7 @@ def publish(path: Path, asked: str, write: Callable[[IO[bytes]], object]) -> Pat
 def _is_of(path: Path, asked: str) -> bool:
     """Whether a file is there and was made by the same request."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(HEAD)
     except OSError:
         return False
