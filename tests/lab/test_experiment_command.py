@@ -111,10 +111,17 @@ def test_an_experiment_that_is_not_there_names_the_nearest(sosie: Sosie, workspa
 
 
 def test_cells_that_are_one_plan_are_an_error(sosie: Sosie, workspace: Path) -> None:
-    text = TEXT.replace("[3.0, 4.0]", "[3.0, 3.0]")
-    done = sosie("experiment", "run", written(workspace, text), "--engine", "fake", "--workspace", workspace)
+    own = '[[arms]]\nname = "mine"\n[arms.change]\nstages.generate.sampler.cfg = 3.0\n[design]'
+    path = written(workspace, TEXT.replace("[design]", own))
+    done = sosie("experiment", "run", path, "--engine", "fake", "--workspace", workspace)
     assert done.code == 2
-    assert "resolve to the same plans" in done.err
+    assert "arms 'cfg=3' and 'mine' resolve to the same plans" in done.err
+
+
+def test_an_axis_with_a_value_twice_is_an_error(sosie: Sosie, workspace: Path) -> None:
+    path = written(workspace, TEXT.replace("[3.0, 4.0]", "[3.0, 3.0]"))
+    done = sosie("experiment", "run", path, "--engine", "fake", "--workspace", workspace)
+    assert (done.code, "two arms are called 'cfg=3'" in done.err) == (2, True)
 
 
 # From beginning to end

@@ -166,7 +166,8 @@ def _deviations(
         yield f"Arm '{name}' was not drawn: {finding.message} ({finding.code})."
     if state == "stopped":
         seen = max((arm.blocks for arm in arms), default=0)
-        yield f"It was stopped after {seen} of {trial.experiment.blocks} blocks; the winner may be missing."
+        missing = "images of other blocks" if seen < trial.experiment.blocks else "the winner's images of fresh seeds"
+        yield f"It was stopped after {seen} of {trial.experiment.blocks} blocks: {missing} are missing."
     if failed := sum(arm.failed for arm in arms):
         yield f"{failed} images could not be drawn; each counts {trial.endpoint.floor:.3g}."
     if faceless := sum(arm.faceless for arm in arms):

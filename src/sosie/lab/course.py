@@ -87,7 +87,8 @@ class Course:
         for event in self.drawer.draw(cells):
             if isinstance(event, Cell):
                 self.sheet.add(event)
-                yield CellDone(event, len(self.sheet.cells), self.total)
+                number = len(self.sheet.cells)
+                yield CellDone(event, number, max(self.total, number))
             else:
                 yield event
         return all(self.sheet.has(one.lane.arm.name, one.block) for one in cells)
