@@ -194,14 +194,9 @@ def receive(link: Link) -> dict[str, Any]:
     return value
 
 
-def send_render(link: Link, index: int, render: Render) -> None:
-    """A render of the plan at `index`: its facts, then its pixels. Raises as `send` does."""
-    width, height = render.image.size
-    if width * height > MAX_PIXELS:
-        raise EngineError(
-            f"the image of {width}x{height} pixels is too large to be sent; expected {MAX_PIXELS} at most"
-        )
-    facts = {
+def render_facts(render: Render) -> dict[str, Any]:
+    """What a message says of a render beside its pixels."""
+    return {
         "engine": render.engine,
         "environment": to_table(render.environment),
         "seconds": render.seconds,
@@ -209,7 +204,16 @@ def send_render(link: Link, index: int, render: Render) -> None:
         "measures": to_table(render.measures),
         "size": list(render.image.size),
     }
-    send(link, {"say": "render", "plan": index, **facts})
+
+
+def send_render(link: Link, index: int, render: Render) -> None:
+    """A render of the plan at `index`: its facts, then its pixels. Raises as `send` does."""
+    width, height = render.image.size
+    if width * height > MAX_PIXELS:
+        raise EngineError(
+            f"the image of {width}x{height} pixels is too large to be sent; expected {MAX_PIXELS} at most"
+        )
+    send(link, {"say": "render", "plan": index, **render_facts(render)})
     link.send_bytes(render.image.convert("RGB").tobytes())
 
 

@@ -21,7 +21,7 @@ from sosie.core.schema import from_table, to_table
 from sosie.engines import scheme_of
 from sosie.engines.ray.actor import seen
 from sosie.engines.ray.engine import Order, image_in
-from sosie.engines.resident_protocol import error_table
+from sosie.engines.resident_protocol import error_table, render_facts
 from sosie.engines.scheme import Supplies
 from sosie.files.digest import file_digest
 from sosie.workspace.bill import resolve
@@ -102,12 +102,7 @@ class Host:
             (Path(self._order.folder) / name).write_bytes(pixels)
         return {
             "say": "render",
-            "engine": render.engine,
-            "environment": to_table(render.environment),
-            "seconds": render.seconds,
-            "findings": to_table(render.findings),
-            "measures": to_table(render.measures),
-            "size": list(render.image.size),
+            **render_facts(render),
             "file": name,
             "pixels": b"" if name else pixels,
         }
