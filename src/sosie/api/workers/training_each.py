@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sosie.api.training import train
 from sosie.core import Event, Result
@@ -102,7 +103,8 @@ class Runs:
             raise KeyboardInterrupt
 
     def _begin(self, order: TrainOrder) -> None:
-        card, (here, there) = self._free.popleft(), self._context.Pipe()
+        card = self._free.popleft()
+        here, there = cast("tuple[Any, Any]", self._context.Pipe())  # Windows has a class of its own for pipes
         name = order.names[0]
         process = self._context.Process(
             target=self._run, args=(there, card.device, self._root, order), name=f"train {name}"
@@ -147,7 +149,7 @@ class Runs:
 def train_on(link: Connection[Any, Any], device: str, root: Path, order: TrainOrder) -> None:
     """A run's process. A pipe that nobody reads ends it, as Ctrl-C does."""
     os.environ |= only(device, os.environ)
-    if hasattr(os, "setsid"):
+    if sys.platform != "win32":
         os.setsid()  # what the terminal is told to end is told from there, once
     with suppress(BrokenPipeError, KeyboardInterrupt), Session(open_workspace(root)) as session:
         try:
