@@ -34,6 +34,12 @@ if TYPE_CHECKING:
     from sosie.api.generation import Order as Order
     from sosie.api.generation import Summary as Summary
     from sosie.api.generation import generate as generate
+    from sosie.api.jobs.queue import add_job as add_job
+    from sosie.api.jobs.queue import cancel_job as cancel_job
+    from sosie.api.jobs.queue import continue_job as continue_job
+    from sosie.api.jobs.queue import list_jobs as list_jobs
+    from sosie.api.jobs.queue import move_job as move_job
+    from sosie.api.jobs.work import work as work
     from sosie.api.knowledge.audit import Audited as Audited
     from sosie.api.knowledge.audit import write_audit as write_audit
     from sosie.api.knowledge.decisions import Choice as Choice
@@ -101,6 +107,8 @@ _HOMES = {
     "sosie.api.doctor": "Checkup examine",
     "sosie.api.fixes": "Fix Fixed apply_fix examine_again propose_fixes",
     "sosie.api.generation": "Delivered Given Order Summary generate",
+    "sosie.api.jobs.queue": "add_job cancel_job continue_job list_jobs move_job",
+    "sosie.api.jobs.work": "work",
     "sosie.api.knowledge.audit": "Audited write_audit",
     "sosie.api.knowledge.decisions": "Choice accept decide review",
     "sosie.api.knowledge.entries": "change entries put",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sosie.pods.lease import Lease
     from sosie.pods.offer import Offer
     from sosie.servers.report import ServerReport
+    from sosie.store.jobs import StoredJob
     from sosie.store.training import StoredTraining
     from sosie.workspace.library import InstalledModel
 
@@ -351,6 +352,12 @@ def _installed_model(model: InstalledModel) -> JSON:
     return {"name": model.name, "source": model.source, "licence": model.licence or None, "summary": model.summary}
 
 
+def _job(job: StoredJob) -> JSON:
+    line = to_table(job)
+    del line["place"]
+    return {**line, "started": job.started or None, "finished": job.finished or None}
+
+
 def _offer(offer: Offer) -> JSON:
     return {**to_table(offer), "compute": _dotted(offer.compute), "driver": _dotted(offer.driver)}
 
@@ -419,6 +426,7 @@ WRITERS: dict[str, Callable[[Any], JSON]] = {
     "sosie.knowledge.book.Kept": _kept,
     "sosie.lora.convert.Converted": _converted,
     "sosie.lora.merging.Merged": _merged,
+    "sosie.store.jobs.StoredJob": _job,
     "sosie.store.training.StoredTraining": _stored_training,
     "sosie.workspace.library.InstalledModel": _installed_model,
 }

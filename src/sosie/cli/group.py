@@ -29,6 +29,7 @@ COMMANDS = {
     "experiment": "Ask what a change does, and let images answer.",
     "doctor": "Say what things are, and what is wrong with them.",
     "pod": "See what machines can be rented, and what still bills.",
+    "job": "See and change the queue of work that takes time.",
     "worker": "Show and stop the process that keeps models loaded.",
     "comfy": "Record a ComfyUI server for a bug report.",
     "verify": "Read and check an image's provenance.",

@@ -21,6 +21,7 @@ from sosie.store import deliveries, faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
 from sosie.store.deliveries import Outgoing
 from sosie.store.entries import TABLES as ENTRY_TABLES
+from sosie.store.jobs import TABLES as JOB_TABLES
 from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TABLES as TRAINING_TABLES
 
@@ -44,6 +45,7 @@ TABLES = (
     "deliveries",
     *TRAINING_TABLES,
     *ENTRY_TABLES,
+    *JOB_TABLES,
 )
 
 

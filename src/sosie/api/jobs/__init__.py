@@ -1,0 +1,1 @@
+"""Jobs: what can be asked for, the queue, and the process that works on one."""
