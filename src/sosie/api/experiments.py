@@ -35,6 +35,7 @@ from sosie.workspace.experiments import (
     list_experiments,
     load_design,
     load_result,
+    load_results,
     save_design,
     save_result,
 )
@@ -174,7 +175,8 @@ def _run(session: Session, order: ExperimentOrder, trial: Trial) -> Generator[Ev
     }
     save_design(workspace, trial.id, table)
     known = _failures(session, trial) if not order.draws else {}
-    course = Course(trial, Drawer(order.experiment, trial.who, trial.endpoint, known))
+    drawer = Drawer(order.experiment, trial.who, trial.endpoint, known)
+    course = Course(trial, drawer, lambda: load_results(workspace))
     began = _began(workspace, trial) or now()
     number = store.begin_run("experiment", {"id": trial.id, "engine": order.engine, "draws": order.draws})
     store.add_findings(number, trial.findings)

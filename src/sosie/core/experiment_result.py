@@ -132,11 +132,17 @@ class ArmResult:
 
 @dataclass(frozen=True)
 class Winner:
-    """The arm that won, and how it did on fresh seeds. Only a confirmed one may be called a decision."""
+    """The arm that won, and how it did on fresh seeds. Only a confirmed one may be called a decision.
+
+    `fresh` counts the blocks of earlier experiments that measured the same again (`earlier`, their ids) too. `key` is
+    the digest from which the fresh seeds come: of what was compared, and of nothing that could be asked anew.
+    """
 
     arm: str
     fresh: Contrast | None
     is_confirmed: bool
+    key: str = ""
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,7 @@ _SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 120
 
 def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "") -> T:
     """Builds the dataclass `cls` from `table`; `where` is the file, `at` the place in it."""
-    fields = {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
-    hints = _hints(cls)
+    fields, hints = _fields(cls), _hints(cls)
     for key in table:
         if key not in fields:
             place = f" in [{at}]" if at else ""
@@ -47,14 +46,24 @@ def from_table(cls: type[T], table: Mapping[str, Any], where: str, at: str = "")
 
 
 @functools.cache
+def _fields(cls: type) -> dict[str, dataclasses.Field[Any]]:
+    return {f.name: f for f in dataclasses.fields(cast(Any, cls)) if f.init}
+
+
+@functools.cache
 def _hints(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
+
+
+@functools.cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return get_origin(hint), get_args(hint)
 
 
 def _value(hint: Any, value: Any, where: str, at: str) -> Any:
     if hint is object:
         return value
-    origin, args = get_origin(hint), get_args(hint)
+    origin, args = _parts(hint)
     if origin in (Union, types.UnionType):
         options = [a for a in args if a is not type(None)]
         if value is None and len(options) < len(args):

@@ -14,6 +14,7 @@ from sosie.core.experiment_result import ArmResult, Cell, Contrast, Design, Expe
 from sosie.core.schema import to_table
 from sosie.lab.arms import ArmRecipe
 from sosie.lab.course import Course
+from sosie.lab.endpoint import LEAST_FRESH
 from sosie.lab.questions import Question
 from sosie.scorers.statistics import wilson
 from sosie.statistics.bootstrap import bootstrap_mean
@@ -176,5 +177,9 @@ def _deviations(
         if one.clipped > CLIPPED:
             share = f"{100 * one.clipped:.0f} % of the differences"
             yield f"{one.name}: {share} lie beyond the clip; the mean is of clipped ones."
+    if (won := course.winner) and won.earlier:
+        yield f"The winner's fresh blocks count those of {', '.join(won.earlier)}, which measured the same again."
+    if won and won.fresh and won.fresh.n < LEAST_FRESH:
+        yield f"The winner was measured again on {won.fresh.n} blocks: fewer than {LEAST_FRESH} confirm nothing."
     if len(course.drawer.environments) > 1:
         yield f"The images were drawn in {len(course.drawer.environments)} environments."

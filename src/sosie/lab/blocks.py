@@ -33,7 +33,10 @@ def passes_between_looks(prompts: int, every: int) -> int:
 
 
 def fresh_seeds(seeds: tuple[int, ...], count: int, key: str) -> tuple[int, ...]:
-    """So many seeds that are not among `seeds`: no choice was ever made by them."""
+    """The first of the seeds that `key` gives, without those of `seeds`, by which the choice was made.
+
+    More of them go on where fewer ended: one who measures longer keeps what was measured.
+    """
     found: list[int] = []
     index = 0
     while len(found) < count:

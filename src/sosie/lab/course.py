@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sosie.core import Event, Result
-from sosie.core.experiment_result import Cell, Contrast, Winner
+from sosie.core.experiment_result import Cell, Contrast, ExperimentResult, Winner
 from sosie.lab.blocks import Block, fresh_seeds, passes, passes_between_looks
+from sosie.lab.confirming import Confirming, confirmed, key_of, pairs_of, tries
 from sosie.lab.drawing import Drawer, Lane, Wanted
 from sosie.lab.questions import Question
-from sosie.lab.race import Race, confirmation, winner
+from sosie.lab.race import Race, winner
 from sosie.lab.sheet import Sheet
 from sosie.lab.trial import Trial
 
@@ -36,10 +37,14 @@ class Looked(Result):
 
 @dataclass(eq=False)
 class Course:
-    """What a trial knows so far. `is_whole`: no block is missing that the design still needs."""
+    """What a trial knows so far. `is_whole`: no block is missing that the design still needs.
+
+    `earlier` gives what other experiments here found: their confirmations of the same winner count.
+    """
 
     trial: Trial
     drawer: Drawer
+    earlier: Callable[[], Iterable[ExperimentResult]] = tuple
     sheet: Sheet = field(default_factory=Sheet)
     is_whole: bool = False
     fresh: tuple[int, ...] = ()
@@ -110,15 +115,23 @@ class Course:
         won = winner({arm.name: arm.levels for arm in trial.arms}, self.contrasts(), trial.drawn, design.baseline)
         if not won or won not in trial.lanes:
             return True
-        self.winner = Winner(won, None, False)
-        self.fresh = fresh_seeds(trial.experiment.seeds, design.confirm or 0, trial.digest)
+        pair: list[Lane] = [trial.lanes[won], trial.lanes[design.baseline]]
+        key = key_of(pair[0].arm.whole, pair[1].arm.whole, trial.who.name, trial.endpoint.name)
+        self.winner = Winner(won, None, False, key)
+        self.fresh = fresh_seeds(trial.experiment.seeds, design.confirm or 0, key)
         if not self.fresh:
             return True
-        blocks = [block for one in passes(len(trial.experiment.prompts), self.fresh, trial.digest) for block in one]
-        pair: list[Lane] = [trial.lanes[won], trial.lanes[design.baseline]]
+        blocks = [block for one in passes(len(trial.experiment.prompts), self.fresh, key) for block in one]
         if not (yield from self._draw([Wanted(lane, block, True) for block in blocks for lane in pair])):
             return False
-        question = Question(f"{won} against {design.baseline}", (won,), (design.baseline,))
-        fresh = confirmation(design, question, self.sheet, blocks)
-        self.winner = Winner(won, fresh, fresh.verdict == "better")
+        self.winner = self._confirmed(won, key)
         return True
+
+    def _confirmed(self, won: str, key: str) -> Winner:
+        """The winner with what all fresh blocks say of it, those of earlier experiments too."""
+        trial, base = self.trial, self.trial.design.baseline
+        what = Confirming(key, won, base, trial.who.name, trial.experiment.recipe, trial.endpoint.scale)
+        before = tries(what, self.earlier(), trial.id)
+        question = Question(f"{won} against {base}", (won,), (base,))
+        fresh = confirmed(trial.design, question, pairs_of(self.sheet.cells, won, base), before)
+        return Winner(won, fresh, fresh.verdict == "better", key, tuple(one.experiment for one in before))

@@ -69,8 +69,12 @@ def usual(endpoint: str) -> tuple[float, float, float]:
     return USUAL.get(endpoint, USUAL["distance" if endpoint == "dlib" else "cosine"])
 
 
+LEAST_FRESH = 8
+"""Fresh blocks below which no winner is confirmed, however large the difference."""
+
+
 def filled(design: Design, blocks_a_pass: int, seeds: int) -> Design:
-    """The design with a number in each place; `every` in whole passes, as many fresh seeds as seeds."""
+    """A number in each place; `every` in whole passes, as many fresh seeds as seeds, if that is enough."""
     margin, clip, sd = usual(design.endpoint)
     passes = -(-design.every // blocks_a_pass)
     return replace(
@@ -79,7 +83,7 @@ def filled(design: Design, blocks_a_pass: int, seeds: int) -> Design:
         clip=design.clip if design.clip is not None else clip,
         sd=design.sd if design.sd is not None else sd,
         every=passes * blocks_a_pass,
-        confirm=design.confirm if design.confirm is not None else seeds,
+        confirm=design.confirm if design.confirm is not None else max(seeds, -(-LEAST_FRESH // blocks_a_pass)),
     )
 
 

@@ -91,13 +91,6 @@ class Race:
         return f"dropped from the race after {at} blocks as behind, which is no claim" if at else ""
 
 
-def confirmation(design: Design, question: Question, sheet: Sheet, blocks: Sequence[Block]) -> Contrast:
-    """The winner's question asked once more, of fresh seeds alone and at the whole of alpha."""
-    race = Race(design, (question,))
-    race.look(sheet, blocks)
-    return race.contrasts(sheet, blocks)[0]
-
-
 def _contrast(
     question: Question,
     differences: np.ndarray[tuple[int, ...], np.dtype[np.float64]],

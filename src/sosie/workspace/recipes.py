@@ -132,8 +132,9 @@ def _guide_kinds(recipe: Recipe) -> Iterator[tuple[bool, str]]:
             near = kinds.get(stage.family) or every
             for place, guide in enumerate(stage.guides):
                 at = f"{table}[{index}].guides[{place}].kind"
-                why = f": {broken[guide.kind]}" if guide.kind in broken else nearest(guide.kind, near)
-                yield guide.kind in every, f"{at} = {guide.kind!r} is not allowed{why}"
+                if guide.kind not in every:
+                    why = f": {broken[guide.kind]}" if guide.kind in broken else nearest(guide.kind, near)
+                    yield False, f"{at} = {guide.kind!r} is not allowed{why}"
                 kind = guides_of(stage.family).kind(guide.kind)
                 for need in ("weights", "encoder"):
                     lacks = kind is not None and need in kind.needs and not getattr(guide, need)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from sosie.core import AskedLora, Choice, Finding, Recipe, Request, Sampler, Sampling, derive_seed
 from sosie.core.errors import ConfigError, nearest
@@ -19,7 +20,7 @@ from sosie.families import find_family
 from sosie.files.foreign import parse_object
 from sosie.workspace.prompts import settings
 from sosie.workspace.prompts.choices import A004, Chooser, Wildcards, has_choices, shield, unfinished, unshield
-from sosie.workspace.prompts.foreign import A001, find_foreign, has_break
+from sosie.workspace.prompts.foreign import A001, Foreign, find_foreign, has_break
 from sosie.workspace.prompts.line import PromptLine, number, parse_size, whole_number
 from sosie.workspace.prompts.loras import Loras
 from sosie.workspace.prompts.samplers import sampling_of
@@ -128,12 +129,19 @@ def recognise(lines: Sequence[PromptLine], asking: Asking) -> tuple[tuple[Asked,
 
 def check_text(text: str, where: str) -> Iterator[Finding]:
     """SOS-A001 for what a recipe's own text has of other programs' syntax, alternatives and LoRAs among it."""
-    if has_choices(shield(text)):
+    has_alternatives, foreign = _syntax(text)
+    if has_alternatives:
         message = f"{where}: alternatives and wildcards are chosen in prompts, not here"
         yield A001.at(where, message, "write out which is meant")
         return
-    for found in find_foreign(text):
+    for found in foreign:
         yield A001.at(where, f"{where}: '{found.text}' is {found.what}", found.hint)
+
+
+@lru_cache(1024)
+def _syntax(text: str) -> tuple[bool, tuple[Foreign, ...]]:
+    """Whether a text has alternatives, and what it has of other programs: the arms of an experiment share theirs."""
+    return has_choices(shield(text)), tuple(find_foreign(text))
 
 
 def _read(line: PromptLine, asking: Asking) -> tuple[Asked, list[Finding]]:
