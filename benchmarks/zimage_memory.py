@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from sosie.diffusion.flow.memory import ImageNeeds, Work, estimates
 from sosie.diffusion.memory import CONTEXT, GB, Mode, choose
 from sosie.diffusion.offload import device_of, place
 from sosie.diffusion.weights.dfloat11 import Stream, decode
@@ -34,7 +35,7 @@ from sosie.families.zimage.diffusers.load import Files, load_parts
 from sosie.families.zimage.diffusers.parts import Parts
 from sosie.families.zimage.diffusers.text import encode
 from sosie.families.zimage.diffusers.weights import part_sizes
-from sosie.families.zimage.memory import ImageNeeds, Work, estimates
+from sosie.families.zimage.memory import PASSES
 from sosie.families.zimage.packing import held_packed
 from sosie.files.safetensors import TensorInfo
 from sosie.files.strip import read_stripped
@@ -266,7 +267,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         for storage in options.storages.split(","):
             files = files_of(storage, Path(name), options.tiny)
-            needs = ImageNeeds((work,), 2, part_sizes(files.transformer, files.text_encoder, files.vae, 2))
+            needs = ImageNeeds((work,), PASSES, part_sizes(files.transformer, files.text_encoder, files.vae, 2))
             for mode in MODES[storage]:
                 started = time.perf_counter()
                 parts = load_parts(files, torch.bfloat16, DEVICE, packed=True)

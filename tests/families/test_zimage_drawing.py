@@ -117,7 +117,7 @@ def test_the_states_of_a_text_are_those_of_the_stock_pipelines_encoder(made: tin
 
 def test_the_shipped_vocabulary_is_qwens() -> None:
     """Ids as Qwen's own tokenizer gives them."""
-    from sosie.families.zimage.diffusers.tokenizer import qwen_tokenizer
+    from sosie.diffusion.qwen3.tokenizer import qwen_tokenizer
 
     text = "<|im_start|>user\nHello world, it's 12 o'clock<|im_end|>\n<|im_start|>assistant\n"
     ids = [151644, 872, 198, 9707, 1879, 11, 432, 594, 220, 16, 17, 297, 62410, 151645, 198, 151644, 77091, 198]

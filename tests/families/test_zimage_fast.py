@@ -10,9 +10,10 @@ pytest.importorskip("diffusers")
 import torch
 
 from sosie.core.errors import EngineError
-from sosie.families.zimage.diffusers.fast.computing import run_block, times
+from sosie.diffusion.products import Fp8Weight, times
+from sosie.families.zimage.diffusers.fast.computing import run_block
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
-from sosie.families.zimage.diffusers.fast.weights import Fp8Weight, block_of
+from sosie.families.zimage.diffusers.fast.weights import block_of
 
 pytestmark = pytest.mark.local
 

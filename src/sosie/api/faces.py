@@ -19,6 +19,7 @@ from sosie.faces.detect import Face
 from sosie.faces.encoders import ArcFaceOnnx, similarity
 from sosie.faces.references import face_crops, identity_embedding, raw_identity_embedding
 from sosie.faces.templates import kept
+from sosie.faces.views import asked_turn, views
 from sosie.families import guides_of
 from sosie.files.images import read_image
 from sosie.workspace.session import Session
@@ -67,6 +68,11 @@ class SessionFaces:
     def crops(self, guide: Guide, plan: Plan) -> Sequence[Image]:
         """The aligned faces of the guide's references (RGB, 224x224)."""
         return face_crops(self._references(plan), self._session.detector, guide.references)
+
+    def portraits(self, guide: Guide, plan: Plan) -> Sequence[Image]:
+        """The references that show the character best for what the plan's prompt asks, framed as the guide says."""
+        asked, head = asked_turn(plan.prompt), guide.framing == "head"
+        return views(self._references(plan), self._session.detector, guide.references, asked, head=head)
 
     def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
         """The character's face by the encoder of the stage's first guide that has one; the largest one without."""

@@ -22,6 +22,7 @@ LearningRateSchedule = Literal["constant", "linear", "cosine"]
 BaseStorage = Literal["precision", "fp8", "auto"]
 Checkpointing = Literal[True, False, "auto"]
 Tone = Literal["guide", "body"]
+Framing = Literal["whole", "head"]
 
 MAX_SIDE = 8192
 """Pixels of the longest side of an image that is drawn, or of a tile."""
@@ -94,7 +95,8 @@ class Guide:
     points' ControlNet name files: a path, or `MODEL:FILE` for a file inside a model. `scale` is 0 (no effect) to 1
     (full), in the steps from the share `start` to `end`. `references` is how many of the character's references, the
     most frontal first, give the mean embedding; 1 takes the best alone. `picture` names the picture that a ControlNet
-    is given: an image, or the key points of a body as JSON (OpenPose's).
+    is given: an image, or the key points of a body as JSON (OpenPose's). `framing` says what of the references a model
+    sees that looks at them itself: `whole` pictures, or the `head` with hair and neck.
     """
 
     kind: str
@@ -109,6 +111,7 @@ class Guide:
     start: Annotated[float, Range(0, 1)] = field(default=0.0, metadata=LATER)
     end: Annotated[float, Range(0, 1)] = field(default=1.0, metadata=LATER)
     picture: str = field(default="", metadata=LATER)
+    framing: Framing = field(default="whole", metadata=LATER)
 
     def conflicts(self) -> Iterator[str]:
         """What `core.ranges` asks for."""

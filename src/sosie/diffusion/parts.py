@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -22,10 +22,9 @@ class ModelPart(Protocol):
 class VaeConfig(Protocol):
     """What is read of a VAE's configuration.
 
-    `shift_factor`, `latents_mean` and `latents_std` may be missing or None.
+    `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std` may be missing or None.
     """
 
-    scaling_factor: float
     block_out_channels: Sequence[int]
 
 
@@ -42,6 +41,20 @@ class Vae(ModelPart, Protocol):
     disable_tiling: Any
     enable_slicing: Any
     disable_slicing: Any
+
+
+class TextEncoder(ModelPart, Protocol):
+    """A language model of transformers without its head, such as `Qwen3Model`."""
+
+    config: Any
+    __call__: Callable[..., Any]
+
+
+class Tokenizer(Protocol):
+    """A `tokenizers.Tokenizer`."""
+
+    encode: Callable[..., Any]
+    token_to_id: Callable[[str], int | None]
 
 
 class Pipeline(Protocol):

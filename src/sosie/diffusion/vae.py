@@ -28,7 +28,7 @@ def encode_image(vae: Vae, image: Image.Image) -> torch.Tensor:
     if vae.dtype != before:
         vae.to(before)
     mean, std = _statistics(vae, latents)
-    return (latents - mean) * vae.config.scaling_factor / std
+    return (latents - mean) * _scale(vae) / std
 
 
 def decode_latents(vae: Vae, latents: torch.Tensor) -> tuple[torch.Tensor, bool]:
@@ -63,8 +63,13 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
 
 def _decode(vae: Vae, latents: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mean, std = _statistics(vae, latents)
-    raw = latents * std / vae.config.scaling_factor + mean
+    raw = latents * std / _scale(vae) + mean
     return vae.decode(raw.to(dtype), return_dict=False)[0]
+
+
+def _scale(vae: Vae) -> float:
+    """The factor of the latents; 1 for a VAE that names none."""
+    return float(getattr(vae.config, "scaling_factor", None) or 1.0)
 
 
 def _statistics(vae: Vae, like: torch.Tensor) -> tuple[torch.Tensor | float, torch.Tensor | float]:

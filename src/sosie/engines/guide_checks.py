@@ -18,6 +18,7 @@ E030 = Rule("SOS-E030", "error", "A guide cannot act in this process")
 E032 = Rule("SOS-E032", "error", "A guide does not take a setting")
 E033 = Rule("SOS-E033", "error", "Guidance cannot be switched off for a part of the steps here")
 E034 = Rule("SOS-E034", "error", "A guide does not act in a stage of this kind")
+E035 = Rule("SOS-E035", "error", "A guide shows the model more references than it takes, or none")
 
 FIELDS = {"keypoints": "[stages.guides.keypoints]"}
 
@@ -25,7 +26,7 @@ Where = Literal["in process", "in graphs"]
 
 
 def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
-    """SOS-E008, E012, E013, E030 and E032 to E034, from the plan alone."""
+    """SOS-E008, E012, E013, E030 and E032 to E035, from the plan alone."""
     family = family_of(stage.family)
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
@@ -35,7 +36,7 @@ def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
             wrong += _in_graphs(guide, kind, family.guides, family.title)
         else:
             wrong += _in_process(guide, kind, family.guides, family.title)
-        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind, where)]
+        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind, where), *_shown(guide, kind, plan)]
         if kind and kind.stages and stage.kind not in kind.stages:
             acts = " and ".join(kind.stages)
             wrong.append((E034, f"guide '{guide.kind}' acts in stages {acts}, not in '{stage.kind}'"))
@@ -91,3 +92,16 @@ def _too_much(guide: Guide, kind: GuideKind | None, where: Where) -> Iterator[tu
         yield E032, f"guide '{guide.kind}' acts in every step{place}; expected start = 0 and end = 1"
     if guide.picture and "picture" not in kind.needs:
         yield E032, f"guide '{guide.kind}' is given no picture; expected no picture = '{guide.picture}'"
+    if guide.framing != "whole" and not kind.shows:
+        yield E032, f"guide '{guide.kind}' frames its references itself; expected no framing = '{guide.framing}'"
+
+
+def _shown(guide: Guide, kind: GuideKind | None, plan: Plan) -> Iterator[tuple[Rule, str]]:
+    """Of a guide by which the model sees the references themselves."""
+    if kind is None or not kind.shows:
+        return
+    if guide.references > kind.shows:
+        yield E035, f"guide '{guide.kind}' shows {guide.references} references; the model takes {kind.shows} at most"
+    if not plan.character.references:
+        name = plan.character.name
+        yield E035, f"guide '{guide.kind}' shows the references of '{name}', and there are none; expected one or more"

@@ -20,6 +20,7 @@ from sosie.engines.guide_checks import check_guides
 from sosie.families import families, grapher_of, guides_of
 from sosie.families.contract.draws import Faces, StageInput, StageOutput
 from sosie.families.contract.graphs import DrawsFaces, DrawsTiles, GraphChoices, GraphStage, Prepared
+from sosie.families.contract.guides import GuideInput
 from sosie.graph import Graph
 from sosie.graph.build import Builder, BuiltGraph, GraphPicture
 
@@ -225,12 +226,17 @@ class _Work:
         """The pictures that guides bring of their own."""
         found: dict[str, Image] = {}
         size = self.part.size
-        for stage in self._stages:
+        for index, stage in zip(self.part.stages, self._stages, strict=True):
             known = guides_of(stage.family)
+            given = StageInput(stage, self.plan, index, None, self.supplies.paths, self.supplies.faces, _unheard)
             for guide in stage.guides:
                 kind = known.kind(guide.kind)
-                if kind is not None and kind.in_graphs is not None and kind.in_graphs.pictures is not None:
+                if kind is None or kind.in_graphs is None:
+                    continue
+                if kind.in_graphs.pictures is not None:
                     found |= kind.in_graphs.pictures(guide, self.supplies.paths, size)
+                if kind.in_graphs.shown is not None:
+                    found |= kind.in_graphs.shown(GuideInput(guide, given))
             size = _after(stage, size)
         return found
 

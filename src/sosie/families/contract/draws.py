@@ -29,6 +29,10 @@ class Faces(Protocol):
         """The aligned faces (RGB, 224x224) of the guide's references, for adapters that look at pictures."""
         ...
 
+    def portraits(self, guide: Guide, plan: Plan) -> Sequence[Image]:
+        """The guide's references as pictures (RGB, of any size), the most frontal first, framed as the guide says."""
+        ...
+
     def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
         """The character's face in an image that may show others, or why it is to be left alone."""
         ...

@@ -151,12 +151,13 @@ class InGraphs:
     `files` are what its nodes load; `draw` adds them, and returns what the sampler now draws with. A node measures
     faces by the encoder of `GuideKind.pack`, and takes no other. `pictures` makes what else is uploaded, by what it is
     called in the graph, from the plan's local files and the size (width, height) of what is drawn; it may raise
-    `SosieError`.
+    `SosieError`. `shown` makes those that are references of the character, from what a run in this process is given.
     """
 
     files: Callable[[Guide], tuple[WantedFile, ...]]
     draw: Callable[[Builder, GuideStage, Scene], Scene]
     pictures: Callable[[Guide, Mapping[str, Path], tuple[int, int]], Mapping[str, Image]] | None = None
+    shown: Callable[[GuideInput], Mapping[str, Image]] | None = None
 
 
 POINTS = "key points"
@@ -172,7 +173,8 @@ class GuideKind:
     (empty: it looks at images); it is fed the embedding scaled to length 1, or as the encoder gives it if it is `raw`.
     `needs` are the fields that its entry in a recipe must fill, each with what belongs there. One that `spans` acts in
     a part of the steps, from `start` to `end`, where its entry says so; in graphs none does. It acts in stages of the
-    kinds `stages` (empty: in all).
+    kinds `stages` (empty: in all). One that `shows` the model the character's references as pictures says how many at
+    most, and takes a framing; its `scale` is image guidance.
 
     `in_process` and `in_graphs` run it; without both it is known from graphs of ComfyUI alone. `nodes` are the classes
     by which it is found in users' graphs, `packs` those that its own graphs use and Sosie does not know otherwise, and
@@ -187,6 +189,7 @@ class GuideKind:
     pack: str = ""
     raw: bool = False
     spans: bool = False
+    shows: int = 0
     stages: tuple[str, ...] = ()
     needs: Mapping[Need, str] = field(default_factory=lambda: MappingProxyType({}))
     in_process: InProcess | None = None

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from sosie.families.contract.partners import Autoencoder, Partners, TextEncoders
 
+STATES = {7680: "qwen_3_4b.safetensors", 12288: "qwen_3_8b.safetensors"}
+"""The published text encoder by how wide its joined states are."""
+
 PARTNERS = Partners(
     texts=(
         TextEncoders((("qwen3", "4B"),), "qwen_3_4b.safetensors", "flux2", ("flux",), of="klein 4B"),

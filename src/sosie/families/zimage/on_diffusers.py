@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sosie.core import Finding, Plan, Stage
-from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
 from sosie.core.stage_rules import E001, E002, E003, E007, E011, E014, check_no_weights
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.flow.samplers import SAMPLERS, complaint
+from sosie.families.contract.drawn import run_stage
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.contract.memory_modes import run_in_modes
 from sosie.families.zimage.partners import PARTNERS
@@ -17,7 +17,6 @@ from sosie.families.zimage.partners import PARTNERS
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sosie.diffusion.face_pass import Square
 
 KINDS = ("generate", "refine", "detail")
 
@@ -39,7 +38,7 @@ class Runner:
         Raises `BadModelError` if a part cannot be loaded, `EngineError` if it fails while it
         renders or no mode is left.
         """
-        return run_in_modes(given, self._stage, self._pipelines)
+        return run_in_modes(given, lambda one: run_stage(one, self._draw), self._pipelines)
 
     def rest(self) -> None:
         """Frees the GPU and keeps the weights in main memory."""
@@ -48,31 +47,6 @@ class Runner:
     def close(self) -> None:
         """Frees the weights."""
         self._pipelines.close()
-
-    def _stage(self, given: StageInput) -> StageOutput:
-        if given.stage.kind == "detail":
-            from sosie.diffusion.face_pass import run_face_pass
-            from sosie.families.contract.face_pass import face_pass_of, output_of
-
-            return output_of(run_face_pass(face_pass_of(given), lambda square: self._draw_square(given, square)))
-        if given.stage.kind == "refine":
-            if given.source is None:
-                raise EngineError(f"plan {given.plan.id[:12]}: stage 'refine' works on an image; there is none")
-            width, height = (side - side % 8 for side in given.source.size)
-            under = given.source.crop((0, 0, width, height))
-            image = given.source.copy()
-            image.paste(self._draw(given, Canvas(width, height, under)), (0, 0))
-            return StageOutput(image)
-        return StageOutput(self._draw(given, Canvas(given.plan.width, given.plan.height)))
-
-    def _draw_square(self, given: StageInput, square: Square) -> Image:
-        from PIL import Image
-
-        from sosie.families.contract.face_pass import with_denoise_of
-
-        size, under = square.crop.size, Image.fromarray(square.under)
-        given = with_denoise_of(given, square)
-        return self._draw(given, Canvas(size, size, under, square.change, square.face))
 
     def _draw(self, given: StageInput, canvas: Canvas) -> Image:
         from torch import no_grad

@@ -22,18 +22,19 @@ from torch.nn import functional
 
 from sosie.core.errors import BadModelError
 from sosie.diffusion.flow.levels import FlowLevels
+from sosie.diffusion.flow.spans import between
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.parts import Vae
 from sosie.diffusion.vae import encode_image
+from sosie.diffusion.weights.part import SHOW
 from sosie.diffusion.weights.reading import Weights, read_weights
-from sosie.families import families, guides_of
+from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput
 from sosie.families.contract.guides import Control, conditionings
 from sosie.families.zimage.diffusers.parts import Transformer
-from sosie.files.model_file import identify
+from sosie.families.zimage.diffusers.weights import described
 
 EMBEDDER = "control_all_x_embedder.2-1.weight"
-SHOW = "sosie model show says what it is"
 
 SHARED = (
     "t_scale",
@@ -47,10 +48,6 @@ SHARED = (
     "cap_pad_token",
 )
 """What the ControlNet takes of the transformer."""
-
-
-TINY = 1e-6
-"""Levels that differ by less are the same."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,16 +118,6 @@ class Controls:
         return Acting(controlnet, picture, span.scale, between(levels, span.start, span.end))
 
 
-def between(levels: FlowLevels, start: float, end: float) -> Callable[[float], bool]:
-    """Whether a noise level is in a step that begins at or after the share `start` of them, and ends by `end`."""
-
-    def acts(sigma: float) -> bool:
-        step = max(0, int((levels.sigmas[:-1] >= sigma - TINY).sum()) - 1)
-        return step >= start * levels.steps - TINY and step + 1 <= end * levels.steps + TINY
-
-    return acts
-
-
 def _controls(kind: str) -> bool:
     found = guides_of("zimage").kind(kind)
     return found is not None and found.in_process is not None and "control" in found.in_process.joins
@@ -174,11 +161,6 @@ def numbers(path: Path) -> int:
     """How many numbers a ControlNet holds."""
     weights = read_weights(path)
     return sum(torch.Size(weights.shape(name)).numel() for name in weights.names)
-
-
-def described(path: Path) -> str:
-    """What `path` is, in a sentence for an error."""
-    return identify(path, families()).message
 
 
 def _config(path: Path, weights: Weights, transformer: Transformer) -> dict[str, object]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sosie.diffusion.parts import ModelPart
+from sosie.diffusion.parts import ModelPart, TextEncoder, Tokenizer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -74,19 +74,6 @@ class Transformer(ModelPart, Protocol):
     layers: Sequence[Block]
     parameters: Any
     __call__: Callable[..., Any]
-
-
-class TextEncoder(ModelPart, Protocol):
-    """A `Qwen3Model` of transformers."""
-
-    config: Any
-    __call__: Callable[..., Any]
-
-
-class Tokenizer(Protocol):
-    """A `tokenizers.Tokenizer`."""
-
-    encode: Callable[..., Any]
 
 
 @dataclass(eq=False)

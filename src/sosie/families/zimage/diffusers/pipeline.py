@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,13 +16,15 @@ from sosie.core.errors import BadModelError
 from sosie.core.notation import plain
 from sosie.core.recipe import Precision, Stage
 from sosie.diffusion.flow.levels import FlowLevels, flow_levels
+from sosie.diffusion.flow.memory import estimates
 from sosie.diffusion.flow.noise import flow_noise
 from sosie.diffusion.flow.sampling import noised, sample, x0_of_velocity
+from sosie.diffusion.flow.spans import Freed, between, freed_by
 from sosie.diffusion.memory import Estimate, MemoryMode, Mode
 from sosie.diffusion.offload import device_of, place, to_main_memory
 from sosie.diffusion.vae import encode_image
 from sosie.families.contract.draws import Settings, StageInput
-from sosie.families.zimage.diffusers.controlnet import Controls, between, numbers
+from sosie.families.zimage.diffusers.controlnet import Controls, numbers
 from sosie.families.zimage.diffusers.denoise import Guidance, Velocity
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
 from sosie.families.zimage.diffusers.load import Files, load_parts
@@ -31,7 +33,7 @@ from sosie.families.zimage.diffusers.parts import Parts
 from sosie.families.zimage.diffusers.text import encode
 from sosie.families.zimage.diffusers.weights import part_sizes
 from sosie.families.zimage.guides import control
-from sosie.families.zimage.memory import estimates, needs_of, with_nets
+from sosie.families.zimage.memory import needs_of, with_nets
 from sosie.files.cache import cache_folder
 
 if TYPE_CHECKING:
@@ -179,27 +181,3 @@ class Pipelines:
         sizes = part_sizes(files.transformer, files.text_encoder, files.vae, 2)
         nets = {paths[guide.weights] for one in plan.stages for guide in one.guides if guide.kind == control.GUIDE.name}
         return estimates(needs_of(plan, with_nets(sizes, sum(map(numbers, nets)))))
-
-
-TINY = 1e-6
-"""Levels that differ by less are the same."""
-
-Freed = Callable[[Tensor, float], Tensor]
-
-
-def freed_by(under: Tensor, canvas: Canvas, levels: FlowLevels) -> Freed | None:
-    """Differential diffusion (Levin and Fried 2023, arXiv:2306.00950), as a function of the picture and its level.
-
-    Where `change` is c, the picture without noise is that under the canvas until the share 1 - c of the steps is over;
-    so the face's edge is freed last, and what is drawn grows into what stays. None if all may change.
-    """
-    if canvas.change is None:
-        return None
-    change = torch.as_tensor(canvas.change)[None, None]
-    freed = torch.nn.functional.interpolate(change, size=under.shape[-2:], mode="area").to(under)
-
-    def keep(x0: Tensor, sigma: float) -> Tensor:
-        done = int((levels.sigmas[:-1] >= sigma - TINY).sum())
-        return torch.where(freed > (0 if done >= levels.steps else 1 - done / levels.steps), x0, under)
-
-    return keep

@@ -10,19 +10,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sosie.core.errors import EngineError
 from sosie.diffusion.cuda_graph import Replay, Tensors
+from sosie.diffusion.products import compiled, fast_kernels, unfit_weights
 from sosie.families.zimage.diffusers.fast.computing import run_block
 from sosie.families.zimage.diffusers.fast.weights import block_of, separate
 from sosie.families.zimage.diffusers.parts import Transformer
@@ -33,9 +31,6 @@ PATCH = "2-1"
 
 TABLES = 8
 """Sizes of picture and caption whose rotations are kept; 2 MB each at 1024 x 1024 px."""
-
-SHAPES = 64
-"""Shapes that may be compiled in one process before Inductor gives up."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,7 @@ class FastTransformer:
         self._noise = [block_of(block) for block in model.noise_refiner]
         self._context = [block_of(block) for block in model.context_refiner]
         self.blocks = [block_of(block, fp8=levers.fp8 and 0 < place < last) for place, block in enumerate(model.layers)]
-        self._block = _compiled() if levers.compile else run_block
+        self._block = compiled(run_block) if levers.compile else run_block
         self._pass = Replay(self._compute, graphs=levers.graph)
         self._turns = lru_cache(TABLES)(self._make_turns)
 
@@ -91,7 +86,7 @@ class FastTransformer:
         """
         cosines, sines = self._turns(caption.shape[1], latents.shape[-2] // 2, latents.shape[-1] // 2)
         given = {"latents": latents, "clean": clean, "caption": caption, "cosines": cosines, "sines": sines}
-        with _kernels():
+        with fast_kernels():
             return self._pass(given)[0]
 
     def restore(self) -> None:
@@ -125,37 +120,11 @@ class FastTransformer:
 
 def why_not(model: Transformer, levers: Levers = Levers()) -> str:
     """Why a transformer cannot be made fast, or nothing."""
-    tensors: list[Tensor] = list(model.parameters())
-    if levers.graph and {tensor.device.type for tensor in tensors} != {"cuda"}:
-        return "it is not on a GPU as a whole"
-    if len({tensor.dtype for tensor in tensors}) != 1:
-        return "its weights have more than one type"
-    if levers.fp8 and model.dtype is not torch.bfloat16:
-        return f"products in fp8 give bf16, and it computes in {model.dtype}"
-    if any(hasattr(module, "base_layer") for module in model.modules()):
-        return "it has LoRA layers beside its weights; merged into them they would not stand in the way"
-    if any(type(module).__name__ == "PackedLinear" for module in model.modules()):
-        return "its weights stay packed"
+    if reason := unfit_weights(model, graph=levers.graph, fp8=levers.fp8):
+        return reason
     if model.config.siglip_feat_dim is not None:
         return "it reads reference tokens"
     return "" if PATCH in model.all_x_embedder else f"it has no patches of {PATCH}"
-
-
-@cache
-def _compiled() -> Any:
-    """`run_block`, compiled once a process for each set of shapes."""
-    return torch.compile(run_block, fullgraph=True, dynamic=False, options={"coordinate_descent_tuning": True})
-
-
-@contextmanager
-def _kernels() -> Generator[None]:
-    """Attention by cuDNN first, the fastest on Hopper; room for the shapes of several sizes."""
-    from torch import _dynamo
-
-    order = [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-    config: Any = _dynamo.config
-    with config.patch(recompile_limit=SHAPES), sdpa_kernel(order, set_priority=True):
-        yield
 
 
 def _positions(caption: int, height: int, width: int) -> Tensor:

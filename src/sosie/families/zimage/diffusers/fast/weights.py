@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
+from sosie.diffusion import products
+from sosie.diffusion.products import Weight, as_weight, joined
 from sosie.families.zimage.diffusers import parts
-
-LARGEST = 448.0
-"""The largest number of float8 e4m3 (arXiv:2209.05433)."""
-
-
-class Fp8Weight(NamedTuple):
-    """A matrix in float8 e4m3 [out, in] with a scale in float32 for each output, [1, out]."""
-
-    values: Tensor
-    scale: Tensor
-
-    @staticmethod
-    def of(weight: Tensor) -> Fp8Weight:
-        """The nearest one to a matrix [out, in]."""
-        scale = weight.float().abs().amax(1).clamp_min(1e-12) / LARGEST
-        return Fp8Weight((weight.float() / scale[:, None]).to(torch.float8_e4m3fn), scale[None])
-
-
-Weight = Tensor | Fp8Weight
-"""A matrix [out, in]."""
 
 
 class Modulation(NamedTuple):
@@ -58,9 +38,9 @@ def block_of(stock: parts.Block, *, fp8: bool = False) -> Block:
     With `fp8` the four large products get matrices of their own.
     """
     attention, feed = stock.attention, stock.feed_forward
-    qkv = _joined([attention.to_q, attention.to_k, attention.to_v])
-    gated = _joined([feed.w1, feed.w3])
-    to: Callable[[Tensor], Weight] = Fp8Weight.of if fp8 else _same
+    qkv = joined([attention.to_q, attention.to_k, attention.to_v])
+    gated = joined([feed.w1, feed.w3])
+    to = as_weight(fp8)
     norms = (stock.attention_norm1, stock.attention_norm2, stock.ffn_norm1, stock.ffn_norm2)
     mod = stock.adaLN_modulation[0] if stock.modulation else None
     return Block(
@@ -79,22 +59,9 @@ def block_of(stock: parts.Block, *, fp8: bool = False) -> Block:
 def separate(stock: parts.Block) -> None:
     """Weights of their own again, where they are views of a joined one."""
     attention, feed = stock.attention, stock.feed_forward
-    for layer in (attention.to_q, attention.to_k, attention.to_v, feed.w1, feed.w3):
-        if layer.weight.untyped_storage().nbytes() > layer.weight.nbytes:
-            layer.weight.data = layer.weight.data.clone()
-
-
-def _same(weight: Tensor) -> Weight:
-    return weight
+    products.separate([attention.to_q, attention.to_k, attention.to_v, feed.w1, feed.w3])
 
 
 def _weight(norm: nn.Module) -> Tensor:
     held: Any = norm.weight
     return held.data
-
-
-def _joined(layers: Sequence[nn.Linear]) -> Tensor:
-    joined = torch.cat([layer.weight.data for layer in layers])
-    for layer, rows in zip(layers, joined.chunk(len(layers)), strict=True):
-        layer.weight.data = rows
-    return joined

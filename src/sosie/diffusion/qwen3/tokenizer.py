@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sosie.core.errors import BadModelError
-from sosie.families.zimage.diffusers.parts import Tokenizer
+from sosie.diffusion.parts import Tokenizer
 
 VOCABULARY = Path(__file__).with_name("qwen_vocabulary.xz")
 VOCABULARY_SHA256 = "d2fea2da75cd336e42a7b709b2d168a0f6108f909837964693079dad68a9736c"

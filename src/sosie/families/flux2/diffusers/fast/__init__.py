@@ -1,0 +1,1 @@
+"""FLUX.2 klein's transformer made fast on a GPU."""
