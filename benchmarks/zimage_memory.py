@@ -95,19 +95,20 @@ def plain_file(path: Path, table: dict[str, TensorInfo]) -> Path:
     return write_safetensors(path, ((name, "", numbers(info.shape)) for name, info in table.items()), shapes)
 
 
-def fp8_file(path: Path, table: dict[str, TensorInfo]) -> Path:
+def fp8_file(path: Path, table: dict[str, TensorInfo], keep: Callable[[str], bool] = held_packed) -> Path:
     """e4m3 with one scale a weight (`scale_weight`), modulation and embedders in bf16."""
     shapes: dict[str, Any] = {}
     for name, info in table.items():
         count = math.prod(info.shape)
-        shapes[name] = ("F8_E4M3", info.shape, count) if held(name, info) else ("BF16", info.shape, 2 * count)
-        if held(name, info):
+        eight = held(name, info, keep)
+        shapes[name] = ("F8_E4M3", info.shape, count) if eight else ("BF16", info.shape, 2 * count)
+        if eight:
             shapes[f"{name.removesuffix('weight')}scale_weight"] = ("F32", (), 4)
 
     def tensors() -> Iterator[tuple[str, str, torch.Tensor]]:
         for name, info in table.items():
             whole = numbers(info.shape)
-            if not held(name, info):
+            if not held(name, info, keep):
                 yield name, "", whole
                 continue
             yield name, "", (whole.to(DEVICE) / 0.0005).to(torch.float8_e4m3fn).cpu()
@@ -116,8 +117,8 @@ def fp8_file(path: Path, table: dict[str, TensorInfo]) -> Path:
     return write_safetensors(path, tensors(), shapes)
 
 
-def held(name: str, info: TensorInfo) -> bool:
-    return len(info.shape) == 2 and name.endswith(".weight") and held_packed(name.removesuffix(".weight"))
+def held(name: str, info: TensorInfo, keep: Callable[[str], bool] = held_packed) -> bool:
+    return len(info.shape) == 2 and name.endswith(".weight") and keep(name.removesuffix(".weight"))
 
 
 def gguf_file(path: Path, table: dict[str, TensorInfo]) -> Path:
