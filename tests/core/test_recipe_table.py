@@ -21,12 +21,15 @@ from sosie.workspace.workspace import open_workspace
 SHIPPED = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
 WRITTEN_OUT = {
     "hybrid": ("9be5fc9949436ff3", "e1f106c066347882", "cd056ac496426f7a"),
+    "klein": ("170fc8bc83eb184f", "789db37b9cd4814b", "62ae8af1c08dd8c6"),
+    "klein-edit": ("cba90bc7058920a4", "4fe706b258d36e69", "151056d3a896b5d1"),
     "mini": ("fcb8ab6bd5d4bcd2", "cefe549b14385bb5", "d512f14e8e4f1c19"),
     "mini-full": ("943bc84cf25e67cf", "98584c3dc1c7f653", "d512f14e8e4f1c19"),
     "mini-hybrid": ("ade63a20301deb3e", "732fc48d473d24b5", "d512f14e8e4f1c19"),
     "mini-z": ("63f488d80ed465e0", "", "643d5437104296e2"),
     "sdxl-instantid": ("ac37d138416bad90", "62c70ac06f24fbe6", "492924dc9eab0736"),
     "zimage": ("97f43405c5593043", "", "7dbe3b99355871c4"),
+    "zimage-klein": ("6c7385e792f07c92", "75a0e566d2778fc1", "fa12bebbcb3a19ac"),
     "zimage-turbo": ("9ced5621acdf7439", "", "293cd19106c227ba"),
 }
 """The ids of a plan and a repair, and the digest of what repairs. A recipe's change is meant: then they change."""

@@ -30,7 +30,10 @@ pytestmark = [pytest.mark.once, pytest.mark.usefixtures("unprobed")]
 
 Sosie = Callable[..., Any]
 
-SHIPPED = ("hybrid", "mini", "mini-full", "mini-hybrid", "mini-z", "sdxl-instantid", "zimage", "zimage-turbo")
+SHIPPED = (
+    *("hybrid", "klein", "klein-edit", "mini", "mini-full", "mini-hybrid", "mini-z", "sdxl-instantid", "zimage"),
+    *("zimage-klein", "zimage-turbo"),
+)
 
 
 @pytest.fixture
@@ -112,7 +115,7 @@ def test_every_shipped_recipe_can_be_read(tmp_path: Path) -> None:
 def test_the_files_of_shipped_recipes_are_named_once_and_as_the_stages_name_them(tmp_path: Path) -> None:
     from sosie.core.plan import asset_names
 
-    for name in ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo"):
+    for name in ("hybrid", "klein", "klein-edit", "sdxl-instantid", "zimage", "zimage-klein", "zimage-turbo"):
         recipe = load_recipe(open_workspace(tmp_path), name)
         assert sorted(file.name for file in recipe.files) == sorted(asset_names(needed_stages(recipe))), name
         for file in recipe.files:
@@ -142,6 +145,30 @@ def test_the_shipped_sdxl_recipe_gives_no_warning_when_its_files_are_there(sdxl:
 def test_the_shipped_zimage_recipes_give_no_warning_when_their_files_are_there(zimage: Workspace) -> None:
     for name in ("zimage", "zimage-turbo"):
         assert told(check_recipe(zimage, load_recipe(zimage, name))) == [], name
+
+
+def test_the_klein_recipes_give_no_warning_and_their_images_may_be_sold(zimage: Workspace) -> None:
+    models = zimage.root / "models"
+    model(models / "flux-2-klein-4b.safetensors", "flux2-klein-4b")
+    model(models / "flux2-vae.safetensors", "vae-flux2")
+    for name in ("klein", "klein-edit", "zimage-klein"):
+        findings = check_recipe(zimage, load_recipe(zimage, name))
+        assert told(findings) == [], name
+        assert the(findings, "SOS-R040").message.startswith("images may be sold; licences: Apache-2.0 ("), name
+
+
+def test_a_recipe_for_sale_is_refused_with_a_file_under_non_commercial_terms(zimage: Workspace) -> None:
+    recipe = load_recipe(zimage, "klein")
+    files = tuple(
+        replace(file, licence="FLUX non-commercial licence", commercial="no") if file.role == "denoiser" else file
+        for file in recipe.files
+    )
+    nine = replace(recipe, files=files)
+    said = the(check_recipe(zimage, nine), "SOS-R041").message
+    assert said == "recipe 'klein' is marked for_sale, and 'flux-2-klein-4b' is under FLUX non-commercial licence"
+    codes = {finding.code for finding in check_recipe(zimage, replace(nine, for_sale=False))}
+    assert "SOS-R041" not in codes
+    assert "SOS-R040" in codes
 
 
 @pytest.mark.local

@@ -332,7 +332,7 @@ class Recipe:
     `{prompt}`; a part
     between commas whose fields are all empty is dropped. `repair` are the stages that mend an
     image which fails by its identity alone, before a new one is drawn. `files` says where the
-    stages' files come from.
+    stages' files come from. With `for_sale` none of them may forbid that its images are sold.
     """
 
     name: str
@@ -348,6 +348,7 @@ class Recipe:
     files: tuple[RecipeFile, ...] = ()
     training: Training | None = None
     provenance: Marking = field(default_factory=Marking)
+    for_sale: bool = field(default=False, metadata=LATER)
 
     def source_of(self, name: str) -> RecipeFile | None:
         """What the recipe says of the file that a stage calls `name`."""

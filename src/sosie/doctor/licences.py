@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sosie.core import Finding, Recipe, RecipeFile
 from sosie.core.finding import Rule
 from sosie.core.recipe import Commercial
 from sosie.workspace.bill import Bill, Resolved
 
 R040 = Rule("SOS-R040", "info", "Whether images of a recipe may be sold")
+R041 = Rule("SOS-R041", "error", "A recipe for sale has a part that forbids it")
 
 FREE = ("CC0-1.0", "Apache-2.0", "MIT", "BSD-3-Clause", "CC-BY-4.0")
 """Licences of packages that leave what is made with them to their users."""
@@ -25,6 +28,8 @@ ANSWERS: dict[Commercial, str] = {
 def check_licences(recipe: Recipe, bill: Bill) -> list[Finding]:
     """SOS-R040, one line: the answer of the strictest part, then every licence with the parts that have it.
 
+    SOS-R041 for each part of a recipe that is marked for sale whose terms forbid it.
+
     The recipe's own word counts, then what was noted when a file was fetched, then the licence of the package.
     """
     terms = [_terms(recipe, entry) for entry in bill if not entry.name.startswith(OWN)]
@@ -40,7 +45,14 @@ def check_licences(recipe: Recipe, bill: Bill) -> list[Finding]:
     why = "" if answer == "yes" else f" because of {blocking}"
     hint = "" if answer == "yes" else "these are the publishers' words as noted in the recipe; read their licences"
     message = f"{ANSWERS[answer]}{why}; licences: {'; '.join(parts)}"
-    return [R040.at(recipe.name, message, hint)]
+    return [R040.at(recipe.name, message, hint), *_forbidden(recipe, terms)]
+
+
+def _forbidden(recipe: Recipe, terms: list[RecipeFile]) -> Iterator[Finding]:
+    for entry in terms:
+        if recipe.for_sale and entry.commercial == "no":
+            message = f"recipe '{recipe.name}' is marked for_sale, and '{entry.name}' is under {entry.licence}"
+            yield R041.at(recipe.name, message, "take another file in its place, or for_sale = true out of the recipe")
 
 
 def _terms(recipe: Recipe, entry: Resolved) -> RecipeFile:

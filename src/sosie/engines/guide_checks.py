@@ -18,7 +18,7 @@ E030 = Rule("SOS-E030", "error", "A guide cannot act in this process")
 E032 = Rule("SOS-E032", "error", "A guide does not take a setting")
 E033 = Rule("SOS-E033", "error", "Guidance cannot be switched off for a part of the steps here")
 E034 = Rule("SOS-E034", "error", "A guide does not act in a stage of this kind")
-E035 = Rule("SOS-E035", "error", "A guide shows the model more references than it takes, or none")
+E038 = Rule("SOS-E038", "error", "A guide shows the model more references than it takes, or none")
 
 FIELDS = {"keypoints": "[stages.guides.keypoints]"}
 
@@ -26,7 +26,7 @@ Where = Literal["in process", "in graphs"]
 
 
 def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
-    """SOS-E008, E012, E013, E030 and E032 to E035, from the plan alone."""
+    """SOS-E008, E012, E013, E030 and E032 to E038, from the plan alone."""
     family = family_of(stage.family)
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
@@ -101,7 +101,7 @@ def _shown(guide: Guide, kind: GuideKind | None, plan: Plan) -> Iterator[tuple[R
     if kind is None or not kind.shows:
         return
     if guide.references > kind.shows:
-        yield E035, f"guide '{guide.kind}' shows {guide.references} references; the model takes {kind.shows} at most"
+        yield E038, f"guide '{guide.kind}' shows {guide.references} references; the model takes {kind.shows} at most"
     if not plan.character.references:
         name = plan.character.name
-        yield E035, f"guide '{guide.kind}' shows the references of '{name}', and there are none; expected one or more"
+        yield E038, f"guide '{guide.kind}' shows the references of '{name}', and there are none; expected one or more"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from sosie.diffusion.face_pass import FacePass, FaceResult, Square
+from sosie.diffusion.face_pass import FacePass, FaceResult, Square, face_square, put_back
 from sosie.families.contract.draws import StageInput, StageOutput
+from sosie.families.contract.graphs import Prepared
 
 
 def face_pass_of(given: StageInput) -> FacePass:
@@ -36,3 +37,22 @@ def with_denoise_of(given: StageInput, square: Square) -> StageInput:
 def output_of(result: FaceResult) -> StageOutput:
     """What a face pass made, as the stage's output."""
     return StageOutput(result.image, result.findings, result.measures)
+
+
+def prepare_square(given: StageInput) -> Prepared | StageOutput:
+    """For graphs: the face's square with its mask; the image as it is, if its face is to be left alone."""
+    from PIL import Image
+
+    task = face_pass_of(given)
+    square = face_square(task)
+    if isinstance(square, FaceResult):
+        return output_of(square)
+    size = square.crop.size
+    mask = Image.fromarray((square.change * 255).round().astype("uint8"))
+
+    def finish(drawn: Image.Image) -> StageOutput:
+        if drawn.size != (size, size):
+            drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
+        return output_of(put_back(task, square, drawn))
+
+    return Prepared({"source": Image.fromarray(square.crop.image), "mask": mask}, finish)

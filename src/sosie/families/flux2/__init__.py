@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from sosie.families.contract.draws import OnDiffusers
 from sosie.families.contract.family import Family
+from sosie.families.contract.graphs import OnComfy
 from sosie.families.flux2.adapters import ADAPTERS
+from sosie.families.flux2.figures import FIGURES
 from sosie.families.flux2.guides import GUIDES
 from sosie.families.flux2.partners import PARTNERS
 from sosie.families.flux2.signature import PARTS
@@ -18,14 +20,22 @@ def _on_diffusers() -> OnDiffusers:
     return on_diffusers
 
 
+def _on_comfy() -> OnComfy:
+    from sosie.families.flux2 import on_comfy
+
+    return on_comfy
+
+
 FAMILY = Family(
     name="flux2",
     title="FLUX.2",
     parts=PARTS,
     partners=PARTNERS,
+    figures=FIGURES,
     guides=GUIDES,
     adapters=ADAPTERS,
     licences=LICENCES,
     on_diffusers=_on_diffusers,
+    on_comfy=_on_comfy,
     reads_packed=True,
 )

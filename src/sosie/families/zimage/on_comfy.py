@@ -105,24 +105,9 @@ def draw(build: Builder, given: GraphStage) -> Link:
 
 def prepare(given: StageInput) -> Prepared | StageOutput:
     """The face's square with its mask; the image as it is, if its face is to be left alone."""
-    from PIL import Image
+    from sosie.families.contract.face_pass import prepare_square
 
-    from sosie.diffusion.face_pass import FaceResult, face_square, put_back
-    from sosie.families.contract.face_pass import face_pass_of, output_of
-
-    task = face_pass_of(given)
-    square = face_square(task)
-    if isinstance(square, FaceResult):
-        return output_of(square)
-    size = square.crop.size
-    mask = Image.fromarray((square.change * 255).round().astype("uint8"))
-
-    def finish(drawn: Image.Image) -> StageOutput:
-        if drawn.size != (size, size):
-            drawn = drawn.resize((size, size), Image.Resampling.LANCZOS)
-        return output_of(put_back(task, square, drawn))
-
-    return Prepared({"source": Image.fromarray(square.crop.image), "mask": mask}, finish)
+    return prepare_square(given)
 
 
 def _known(file: WantedFile) -> WantedFile:

@@ -70,7 +70,9 @@ def text_places(count: int) -> Tensor:
 
 def reference_places(references: Sequence[Tensor]) -> Tensor:
     """Where those of references (latents [1, c, h, w]) stand, one picture after the other, int64 [n, 4]."""
-    return torch.cat([places(*one.shape[-2:], BETWEEN * number) for number, one in enumerate(references, 1)])
+    return torch.cat(
+        [places(one.shape[-2], one.shape[-1], BETWEEN * number) for number, one in enumerate(references, 1)]
+    )
 
 
 def _statistics(vae: Vae, like: Tensor) -> tuple[Tensor, Tensor]:

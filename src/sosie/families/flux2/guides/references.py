@@ -60,11 +60,13 @@ def letterboxed(image: Image, size: tuple[int, int]) -> Image:
 
 
 def condition(asked: GuideInput) -> Conditioning:
-    """The references, letterboxed to the shape of what is drawn."""
+    """The references, letterboxed to the shape of what is drawn; before them the image that a `refine` stage edits."""
     given = asked.given
     size = _drawn(asked)
-    pictures = given.faces.portraits(asked.guide, given.plan)
-    return Conditioning(images=tuple(letterboxed(one, size) for one in pictures[:MOST]))
+    pictures = list(given.faces.portraits(asked.guide, given.plan)[:MOST])
+    if given.stage.kind == "refine" and given.source is not None:
+        pictures.insert(0, given.source)
+    return Conditioning(images=tuple(letterboxed(one, size) for one in pictures))
 
 
 def called(number: int) -> str:
@@ -73,8 +75,9 @@ def called(number: int) -> str:
 
 
 def shown(asked: GuideInput) -> Mapping[str, Image]:
-    """The same pictures, for a graph."""
-    return {called(number): one for number, one in enumerate(condition(asked).images, 1)}
+    """The references alone, for a graph, which has the image that is edited itself."""
+    pictures = asked.given.faces.portraits(asked.guide, asked.given.plan)[:MOST]
+    return {called(number): letterboxed(one, _drawn(asked)) for number, one in enumerate(pictures, 1)}
 
 
 def count_of(guide: Guide, plan: Plan) -> int:
@@ -86,6 +89,10 @@ def count_of(guide: Guide, plan: Plan) -> int:
 def draw(build: Builder, stage: GuideStage, scene: Scene) -> Scene:
     """Each reference encoded, and given to what the model is told, with words and without."""
     positive, negative = scene.positive, scene.negative
+    if stage.given.stage.kind == "refine" and stage.given.source is not None:
+        (latent,) = build.add("VAEEncode", "What is edited", pixels=stage.given.source, vae=scene.vae)
+        (positive,) = build.add("ReferenceLatent", conditioning=positive, latent=latent)
+        (negative,) = build.add("ReferenceLatent", conditioning=negative, latent=latent)
     for number in range(1, count_of(stage.guide, stage.given.plan) + 1):
         (picture,) = build.add("LoadImage", f"Reference {number}", image=GraphPicture(called(number)))
         (latent,) = build.add("VAEEncode", pixels=picture, vae=scene.vae)
@@ -95,8 +102,10 @@ def draw(build: Builder, stage: GuideStage, scene: Scene) -> Scene:
 
 
 def _drawn(asked: GuideInput) -> tuple[int, int]:
-    stage, plan = asked.given.stage, asked.given.plan
-    return (stage.detail.size,) * 2 if stage.kind == "detail" else (plan.width, plan.height)
+    stage, plan, source = asked.given.stage, asked.given.plan, asked.given.source
+    if stage.kind == "detail":
+        return stage.detail.size, stage.detail.size
+    return source.size if source is not None else (plan.width, plan.height)
 
 
 def _blocks(side: float) -> int:

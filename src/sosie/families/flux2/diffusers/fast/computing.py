@@ -111,7 +111,9 @@ def run_single(tokens: Tensor, level: Tensor, cosines: Tensor, sines: Tensor, bl
     shift, scale, gate = level.float().chunk(3, dim=-1)
     made = times(_modulated(tokens, (shift, scale)), block.inward)
     width = tokens.shape[-1]
-    queries, keys, values = (part.unflatten(-1, (-1, block.head)) for part in made[..., : 3 * width].chunk(3, dim=-1))
+    queries, keys, values = (
+        part.view(*part.shape[:-1], -1, block.head) for part in made[..., : 3 * width].chunk(3, dim=-1)
+    )
     queries = turned(rms(queries, block.norm_q, EPS), cosines, sines).to(tokens.dtype)
     keys = turned(rms(keys, block.norm_k, EPS), cosines, sines).to(tokens.dtype)
     both = torch.cat([attended(queries, keys, values), _gated(made[..., 3 * width :])], dim=-1)
@@ -120,7 +122,7 @@ def run_single(tokens: Tensor, level: Tensor, cosines: Tensor, sines: Tensor, bl
 
 def _heads(made: Tensor, stream: Stream, head: int) -> tuple[Tensor, Tensor, Tensor]:
     """Normed queries and keys in float32, and values, [1, n, heads, head]."""
-    queries, keys, values = (part.unflatten(-1, (-1, head)) for part in made.chunk(3, dim=-1))
+    queries, keys, values = (part.view(*part.shape[:-1], -1, head) for part in made.chunk(3, dim=-1))
     return rms(queries, stream.norm_q, EPS), rms(keys, stream.norm_k, EPS), values
 
 
