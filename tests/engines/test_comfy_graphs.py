@@ -76,6 +76,10 @@ INSTANTID = Guide(
 def test_a_shipped_recipe_compiles_to_graphs_in_which_the_doctor_finds_no_error(
     name: str, choices: GraphChoices, tmp_path: Path
 ) -> None:
+    if name == "zimage-klein" and choices.faces == "server":
+        (said,) = compiler(choices)(planned(shipped(name))).findings
+        assert said.message == "FLUX.2 draws no faces by ComfyUI's FaceDetailer; expected no --face-detailer"
+        return
     for graph in drafts(planned(shipped(name)), choices):
         found = check_graph(workspace(tmp_path), read_table(json.loads(json.dumps(graph)), name), name)
         assert {finding.severity for finding in found} <= {"info"}, found

@@ -228,7 +228,7 @@ def test_without_a_runner_generate_names_the_engine_that_can(
     done = draw(sosie, toys, tmp_path)
     assert (done.code, done.out) == (2, "")
     assert "error SOS-E018: " in done.err
-    assert "Toy cannot be drawn in this process; families that can: esrgan, sdxl, zimage" in done.err
+    assert "Toy cannot be drawn in this process; families that can: esrgan, flux2, sdxl, zimage" in done.err
     assert "comfy:URL" in done.err
 
 
@@ -236,7 +236,7 @@ def test_without_nodes_and_without_graphs_comfyui_is_not_asked(sosie: Sosie, toy
     install("on_comfy")
     done = sosie("recipe", "show", "toys", "--as", "comfy", "--workspace", toys)
     assert done.code != 0
-    assert "Sosie draws no graphs for Toy; families that can: esrgan, sdxl, zimage" in done.err
+    assert "Sosie draws no graphs for Toy; families that can: esrgan, flux2, sdxl, zimage" in done.err
 
 
 def test_without_a_trainer_a_training_says_which_families_have_one(sosie: Sosie, toys: Path, install: Install) -> None:

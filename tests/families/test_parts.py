@@ -73,15 +73,21 @@ def test_a_recipe_that_cannot_be_drawn_in_this_process_is_told_the_engine_that_c
     result = sosie("generate", "mira", "x", "--recipe", "mine", "--workspace", workspace, "--out", tmp_path / "out")
     assert (result.code, result.out) == (2, "")
     assert "SOS-E018" in result.err
-    assert "FLUX.1 cannot be drawn in this process; families that can: esrgan, sdxl, zimage" in result.err
+    assert "FLUX.1 cannot be drawn in this process; families that can: esrgan, flux2, sdxl, zimage" in result.err
     assert "--workflow FILE.json --engine comfy:URL" in result.err
     assert "Traceback" not in result.err
 
 
 def test_a_family_without_a_part_says_which_families_have_one() -> None:
     for missing, expected in (
-        (lambda: drawer_of("flux1"), "FLUX.1 cannot be drawn in this process; families that can: esrgan, sdxl, zimage"),
-        (lambda: grapher_of("flux1"), "Sosie draws no graphs for FLUX.1; families that can: esrgan, sdxl, zimage"),
+        (
+            lambda: drawer_of("flux1"),
+            "FLUX.1 cannot be drawn in this process; families that can: esrgan, flux2, sdxl, zimage",
+        ),
+        (
+            lambda: grapher_of("flux1"),
+            "Sosie draws no graphs for FLUX.1; families that can: esrgan, flux2, sdxl, zimage",
+        ),
         (lambda: trainer_of("flux1"), "FLUX.1 cannot be trained; families that can: sdxl, zimage"),
     ):
         with pytest.raises(MissingPartError, match=expected):

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sosie.core import Character, Draw, Finding, Plan, Recipe, Request, Stage, plan
 from sosie.core.character import Reference
 from sosie.core.plan import asset_names, resolve_stages
@@ -16,7 +18,7 @@ from sosie.families.contract.graphs import GraphChoices
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.workspace import Config, Workspace
 
-RUNS = ("hybrid", "sdxl-instantid", "zimage", "zimage-turbo")
+RUNS = ("hybrid", "klein", "klein-edit", "sdxl-instantid", "zimage", "zimage-klein", "zimage-turbo")
 
 
 EVERYWHERE = (GraphChoices(), GraphChoices(smaller=True), GraphChoices(faces="server", tiles=True))
@@ -41,6 +43,10 @@ class Faces:
 
     def crops(self, *_: Any) -> list[Any]:
         return []  # no portrait: nobody's tone is taken
+
+    def portraits(self, guide: Any, plan: Any) -> list[Image.Image]:
+        count = min(guide.references, len(plan.character.references))
+        return [Image.new("RGB", (64 + 16 * number, 96)) for number in range(count)]
 
 
 def workspace(folder: Path, **models: str) -> Workspace:

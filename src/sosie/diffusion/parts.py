@@ -25,6 +25,7 @@ class VaeConfig(Protocol):
     `scaling_factor`, `shift_factor`, `latents_mean` and `latents_std` may be missing or None.
     """
 
+    scaling_factor: float
     block_out_channels: Sequence[int]
 
 

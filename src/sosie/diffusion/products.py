@@ -82,8 +82,8 @@ def as_weight(fp8: bool) -> Callable[[Tensor], Weight]:
 def joined(layers: Sequence[nn.Linear]) -> Tensor:
     """The layers' matrices one below the other; the layers' own become views of it, so nothing is held twice."""
     whole = torch.cat([layer.weight.data for layer in layers])
-    sizes = [layer.weight.shape[0] for layer in layers]
-    for layer, rows in zip(layers, whole.split(sizes), strict=True):
+    parts: tuple[Tensor, ...] = torch.split(whole, [layer.weight.shape[0] for layer in layers])  # pyright: ignore
+    for layer, rows in zip(layers, parts, strict=True):
         layer.weight.data = rows
     return whole
 

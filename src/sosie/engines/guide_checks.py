@@ -36,7 +36,7 @@ def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
             wrong += _in_graphs(guide, kind, family.guides, family.title)
         else:
             wrong += _in_process(guide, kind, family.guides, family.title)
-        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind, where), *_shown(guide, kind, plan)]
+        wrong += [*_incomplete(guide, kind), *_too_much(guide, kind, where), *_shown(guide, kind, plan, where)]
         if kind and kind.stages and stage.kind not in kind.stages:
             acts = " and ".join(kind.stages)
             wrong.append((E034, f"guide '{guide.kind}' acts in stages {acts}, not in '{stage.kind}'"))
@@ -96,12 +96,12 @@ def _too_much(guide: Guide, kind: GuideKind | None, where: Where) -> Iterator[tu
         yield E032, f"guide '{guide.kind}' frames its references itself; expected no framing = '{guide.framing}'"
 
 
-def _shown(guide: Guide, kind: GuideKind | None, plan: Plan) -> Iterator[tuple[Rule, str]]:
-    """Of a guide by which the model sees the references themselves."""
+def _shown(guide: Guide, kind: GuideKind | None, plan: Plan, where: Where) -> Iterator[tuple[Rule, str]]:
+    """Of a guide by which the model sees the references themselves. A graph may be looked at without a character."""
     if kind is None or not kind.shows:
         return
     if guide.references > kind.shows:
         yield E038, f"guide '{guide.kind}' shows {guide.references} references; the model takes {kind.shows} at most"
-    if not plan.character.references:
+    if not plan.character.references and where == "in process":
         name = plan.character.name
         yield E038, f"guide '{guide.kind}' shows the references of '{name}', and there are none; expected one or more"

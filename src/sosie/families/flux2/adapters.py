@@ -65,6 +65,7 @@ KEYS = (
 ADAPTERS = LoraSupport(
     table=TABLES[0],
     sizes=TABLES[1:],
+    reduced=True,
     named=r"(double|single)_blocks[._]\d|transformer_blocks[._]\d|stream_modulation",
     spellings={
         "kohya": KOHYA_NAMES,

@@ -71,7 +71,7 @@ def condition(asked: GuideInput) -> Conditioning:
 
 def called(number: int) -> str:
     """What a reference is called in a graph."""
-    return f"shown reference {number}"
+    return f"reference shown {number}"
 
 
 def shown(asked: GuideInput) -> Mapping[str, Image]:
@@ -94,7 +94,7 @@ def draw(build: Builder, stage: GuideStage, scene: Scene) -> Scene:
         (positive,) = build.add("ReferenceLatent", conditioning=positive, latent=latent)
         (negative,) = build.add("ReferenceLatent", conditioning=negative, latent=latent)
     for number in range(1, count_of(stage.guide, stage.given.plan) + 1):
-        (picture,) = build.add("LoadImage", f"Reference {number}", image=GraphPicture(called(number)))
+        picture = build.add("LoadImage", f"Reference {number}", image=GraphPicture(called(number)))[0]
         (latent,) = build.add("VAEEncode", pixels=picture, vae=scene.vae)
         (positive,) = build.add("ReferenceLatent", conditioning=positive, latent=latent)
         (negative,) = build.add("ReferenceLatent", conditioning=negative, latent=latent)
