@@ -7,9 +7,9 @@
 A pretended card draws by sleeping `--draw` seconds. `--card` draws `sdxl-instantid` complete on a GPU with random
 weights at full size (the parts of `sdxl_memory.py`, accelerated: 30 steps at 1024x1536, face pass at 1024x1024, the
 upscaler's tiles to 4096x6144; `--tiny` rehearses it on a CPU). What comes out is always a portrait with grain, so that
-encoder and judges have what they have in use: watermark, PNG, both judges, all checks, signature. `--mini` draws with
-`mini` itself and the character of IMAGES. Each kind of run is a process of its own; its memory is that of all its
-processes, what they share counted once for each.
+encoder and judges have what they have in use: watermark, PNG, the judges that are installed (the last line names
+them), all checks, signature. `--mini` draws with `mini` itself and the character of IMAGES. Each kind of run is a
+process of its own; its memory is that of all its processes, what they share counted once for each.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ import psutil
 from sosie.api.characters import new_character
 from sosie.api.engines import open_engine
 from sosie.api.outbox import Outbox, signing_key
-from sosie.core import Environment, Finding, Plan, Progress, Render, Request
+from sosie.core import Environment, Finding, Plan, Progress, Recipe, Render, Request, Stage
 from sosie.core.plan import needed_stages
 from sosie.files.images import read_image
 from sosie.loop.attempts import run
@@ -52,11 +52,13 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "mira").glob("*.jpg"))
 DESCRIPTION = "a young woman, light skin, braided auburn hair, brown eyes"
 WAYS = ("serial", "line")
+RECIPE = Recipe("throughput", (Stage("generate", "sdxl", "random"),), "{prompt}", 1024, 1536)
+ASSETS: Mapping[str, str] = {"random": "0" * 64}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One run: wall seconds and core-seconds an attempt, the card's share of the wall time, bytes at most."""
+    """One run: wall seconds and core-seconds an attempt, the card's share of the wall time, bytes at most, judges."""
 
     way: str
     attempts: int
@@ -65,6 +67,7 @@ class Measured:
     card: float
     cores: float
     peak: int
+    judges: tuple[str, ...]
 
 
 class Portraits:
@@ -202,10 +205,13 @@ def measure(options: argparse.Namespace, way: str) -> Measured:
     root = Path(tempfile.mkdtemp())
     with Session(open_workspace(root)) as session:
         made = new_character(session, CharacterFile("mira", "fictional", True, DESCRIPTION), options.images or EXAMPLES)
-        recipe = load_recipe(session.workspace, "mini")
-        bill = resolve(session.workspace, needed_stages(recipe, made.character), made.character)
-        judge, _ = make_judge(session, made.character, recipe, bill)
+        recipe, assets, bill = RECIPE, ASSETS, None
         if options.mini:
+            recipe = load_recipe(session.workspace, "mini")
+            bill = resolve(session.workspace, needed_stages(recipe, made.character), made.character)
+            assets = bill.digests
+        judge, _ = make_judge(session, made.character, recipe, bill)
+        if bill is not None:
             engine: Any = Watched(open_engine(session, "diffusers", bill, made.character))
         else:
             width, height = map(int, options.size.split("x"))
@@ -215,12 +221,12 @@ def measure(options: argparse.Namespace, way: str) -> Measured:
         (root / "out").mkdir()
         started = session.store.begin_run("throughput", {})
         outbox = Outbox(started, root / "out", key=signing_key(session))
-        warm = Task("w", recipe, made.character, Request("mini", "mira", prompt, seed=9), 1, 1, judge)
+        warm = Task("w", recipe, made.character, Request(recipe.name, "mira", prompt, seed=9), 1, 1, judge)
         task = Task(
-            "t", recipe, made.character, Request("mini", "mira", prompt), options.attempts, options.attempts, judge
+            "t", recipe, made.character, Request(recipe.name, "mira", prompt), options.attempts, options.attempts, judge
         )
         with Processes() as room:
-            bench = Bench(engine, session.store, bill.digests, room, outbox.deliver)
+            bench = Bench(engine, session.store, assets, room, outbox.deliver)
             list(_work(way, [warm], bench, outbox))
             engine.busy, before = 0.0, core_seconds()
             with Peak() as peak:
@@ -230,7 +236,8 @@ def measure(options: argparse.Namespace, way: str) -> Measured:
             cores = core_seconds() - before
     kept = sum(one.verdict.outcome == "keep" for one in done)
     n = len(done)
-    return Measured(way, n, kept, wall / n, engine.busy / wall, cores / n, peak.bytes)
+    judges = tuple(one.encoder.name for one in judge.gate.judges)
+    return Measured(way, n, kept, wall / n, engine.busy / wall, cores / n, peak.bytes, judges)
 
 
 def _work(way: str, tasks: Sequence[Task], bench: Bench, outbox: Outbox) -> Iterator[Attempt]:
@@ -271,7 +278,8 @@ def main() -> None:
             f"{one.peak / 1e9:.2f} |",
             flush=True,
         )
-    print(f"\n{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}, {platform.python_version()}")
+    where = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}, {platform.python_version()}"
+    print(f"\nJudges: {', '.join(one.judges)}. {where}")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -60,6 +61,47 @@ def test_a_cluster_elsewhere_is_not_joined_without_a_token(monkeypatch: pytest.M
     assert not has_token({})
 
 
+SECRETS = ("HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "RUNPOD_API_KEY", "SOSIE_SERVER_TOKEN", "MYSQL_PWD", "PGPASSWORD")
+
+
+def test_a_host_keeps_the_variables_that_rendering_needs_and_no_secret() -> None:
+    needed = {"PATH": "/bin", "SOSIE_WORKSPACE": "/w", "CUDA_VISIBLE_DEVICES": "1", "RAY_AUTH_TOKEN": "t"}
+    variables = {**needed, **dict.fromkeys(SECRETS, "hidden"), "COMPANY": "x"}
+    CardActor("{}", variables)
+    assert variables == needed
+
+
+def test_a_cluster_that_is_started_here_begins_without_secrets_and_the_command_keeps_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in SECRETS:
+        monkeypatch.setenv(name, "hidden")
+    begun: list[dict[str, str]] = []
+    ray = SimpleNamespace(__version__="2.52.0", init=lambda *_, **__: begun.append(dict(os.environ)))
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: True)
+    for name in ("RAY_USAGE_STATS_ENABLED", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_worker_niceness"):
+        monkeypatch.setenv(name, os.environ.get(name, "0"))  # what the cluster sets is taken back
+    assert Cluster("ray").ray is ray
+    (variables,) = begun
+    assert not set(SECRETS) & set(variables)
+    assert variables["RAY_AUTH_TOKEN"]
+    assert {os.environ[name] for name in SECRETS} == {"hidden"}
+
+
+def test_two_nodes_of_one_host_have_cards_of_different_names() -> None:
+    node = {"Alive": True, "NodeManagerAddress": "10.0.0.1", "Resources": {"GPU": 2.0}}
+    other = {**node, "NodeManagerAddress": "10.0.0.2", "Resources": {"GPU": 1.0}}
+    gone = {**node, "Alive": False}
+    nodes = [{**one, "NodeID": str(number)} for number, one in enumerate((gone, node, other, node))]
+    cluster = Cluster("ray")
+    cluster.__dict__["ray"] = SimpleNamespace(nodes=lambda: nodes)
+    slots = cluster.slots()
+    assert [slot.node for slot in slots] == ["1", "1", "2", "3", "3"]
+    assert [str(slot) for slot in slots if slot.host == "10.0.0.1"] == [f"card {n} of 10.0.0.1" for n in range(4)]
+    assert len({str(slot) for slot in slots}) == 5
+
+
 def test_an_old_ray_is_refused() -> None:
     for version in ("2.51.9", "2.9.0", "1.13.0"):
         with pytest.raises(EngineError, match=f"Ray {version} is installed; expected 2.52 or newer"):
@@ -69,7 +111,7 @@ def test_an_old_ray_is_refused() -> None:
 
 
 def test_another_version_of_sosie_is_refused_with_both() -> None:
-    hello = CardActor("{}").hello()
+    hello = CardActor("{}", {}).hello()
     assert refusal(hello) is None
     finding = refusal({**hello, "version": "0.0.9", "host": "attic"})
     assert finding is not None
@@ -105,10 +147,10 @@ def test_a_host_without_the_drivers_workspace_needs_one_with_the_same_files(
     )
     table = json.loads(json.dumps(_table(order)))
     monkeypatch.delenv("SOSIE_WORKSPACE", raising=False)
-    (answer,) = CardActor(json.dumps(table)).ask({"do": "name", "plan": {}})
+    (answer,) = CardActor(json.dumps(table), {}).ask({"do": "name", "plan": {}})
     assert (answer["say"], answer["kind"]) == ("error", "ConfigError")
     monkeypatch.setenv("SOSIE_WORKSPACE", str(tmp_path))
-    actor = CardActor(json.dumps(table))
+    actor = CardActor(json.dumps(table), {})
     assert list(actor.ask({"do": "name", "plan": {}})) == [{"say": "name", "name": "fake", "sees": False}]
     (answer,) = actor.ask({"do": "run", "plan": asked[0].to_json()})
     assert (answer["say"], answer["kind"]) == ("error", "NotFoundError")
@@ -159,7 +201,6 @@ def test_a_head_that_is_gone_ends_the_run_with_what_was_drawn(tmp_path: Path) ->
     assert told["most"] == 1
 
 
-@pytest.mark.xfail(reason="with Sosie's source on PYTHONPATH, Ray's workers import that one", strict=False)
 @pytest.mark.once
 def test_a_host_of_another_version_is_refused_before_a_plan_is_sent(tmp_path: Path) -> None:
     told = drawn_by_cluster(tmp_path, 10, "old")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,38 @@ def test_what_the_line_records_is_what_a_serial_run_records(seed: int, lanes: in
         assert shape(run_again := attempts(run(tasks, Bench(again, one, ASSETS)))) == shape(expected)
         assert all(item.resumed for item in run_again)
         assert again.painted == []
+
+
+class Collects(Painter):
+    """Wants all plans before it draws the first; with `most`, so many at a time."""
+
+    def __init__(self, most: int = 1000) -> None:
+        super().__init__()
+        self.most = most
+
+    def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
+        waiting = iter(plans)
+        while batch := list(islice(waiting, self.most)):
+            for plan in batch:
+                self.painted.append(plan.id)
+                yield Render(noise(plan), plan, self.name, Environment("3", "any", "none", ()), 0.1)
+        self.closed += 1
+
+
+@pytest.mark.parametrize("most", [1000, 3])
+def test_an_engine_that_wants_more_plans_before_it_draws_those_it_has_does_not_wait_for_ever(
+    most: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sosie.loop.line.LONG", 0.02)
+    tasks = [task(Dice(85), n=4), task(Dice(200), n=2, seed=7)]
+    engine = Collects(most)
+    made = attempts(run(tasks, Bench(engine, store, ASSETS, Hall())))
+    with Store.open(tmp_path / "serial") as other:
+        expected = list(serial_run(tasks, Painter(), other, ASSETS))
+    assert shape(made) == shape(expected)
+    assert len(expected) > 6  # some of the first attempts failed
+    assert engine.closed > 1  # it was run again for what followed
+    assert len(set(engine.painted)) == len(engine.painted)
 
 
 def test_images_are_judged_while_others_are_drawn_and_few_are_in_flight(store: Store) -> None:

@@ -16,7 +16,8 @@ LONG = 1.0
 class Feed(ABC):
     """Plans for an engine, each given once. Which one comes next may depend on what became of earlier ones.
 
-    An engine that draws one image at a time iterates: that waits for the next plan, and ends when there will be none.
+    An engine that draws one image at a time iterates: that waits for the next plan, and ends when there will be none
+    (or none before it draws what it was given; it is run again then).
     One that draws several at once calls `take` whenever it has room, and yields renders as they are finished: what
     they lead to can be taken then. All from the thread that reads the engine's events.
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -35,6 +34,7 @@ from sosie.engines.resident_protocol import (
 )
 from sosie.files import whole
 from sosie.machines.cards import only
+from sosie.machines.variables import needed
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -53,19 +53,6 @@ REPLACED = 5
 """How often in one call a worker may turn out to be of no use, before two commands are said to be at odds."""
 
 LOG_BYTES = 1 << 20
-PASSED = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TEMP|TMP|SHELL|TERM|NO_COLOR|XDG_\w+|COLUMNS"
-    r"|SYSTEMROOT|WINDIR|APPDATA|LOCALAPPDATA|PROGRAMDATA|USERPROFILE|HOMEDRIVE|HOMEPATH|PATHEXT|COMSPEC"
-    r"|NUMBER_OF_PROCESSORS|PROCESSOR_\w+|PYTHON\w+|VIRTUAL_ENV|CONDA_PREFIX|LD_LIBRARY_PATH|LD_PRELOAD|DYLD_\w+|MALLOC_\w+"
-    r"|SOSIE_\w+|HF_(?:HOME|HUB_CACHE|HUB_OFFLINE)|TRANSFORMERS_OFFLINE"
-    r"|(?:CUDA|CUDNN|CUBLAS|NCCL|NVIDIA|HIP|ROCR|HSA|MIOPEN|AMD|PYTORCH|TORCH|TORCHINDUCTOR|TRITON|XFORMERS|SAFETENSORS)_\w+"
-    r"|(?:OMP|KMP|GOMP|MKL|OPENBLAS|BLIS|VECLIB|NUMEXPR|ORT)_\w+|CC|CXX",
-    re.IGNORECASE,
-)
-"""The variables that a worker gets: what Python, its libraries and their devices need."""
-
-SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSW|CREDENTIAL|AUTH", re.IGNORECASE)
-"""What no variable is called that it gets, whatever it begins with."""
 
 
 class _LostError(Exception):
@@ -262,18 +249,13 @@ def _start(workspace: Workspace, role: Role, wanted: str) -> subprocess.Popen[by
             out.truncate(0)
         return subprocess.Popen(  # noqa: S603
             [sys.executable, "-P", "-m", MODULE, json.dumps(to_table(role)), wanted],
-            env=environment() | (only(role.card, os.environ) if role.card else {}),
+            env=needed(os.environ) | (only(role.card, os.environ) if role.card else {}),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,
             start_new_session=True,
             creationflags=0x208 if os.name == "nt" else 0,  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         )
-
-
-def environment() -> dict[str, str]:
-    """The variables of this process that a worker has a use for."""
-    return {name: value for name, value in os.environ.items() if PASSED.fullmatch(name) and not SECRET.search(name)}
 
 
 def _say_last(link: Link, do: str) -> None:

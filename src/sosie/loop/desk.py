@@ -21,7 +21,7 @@ class Desk:
 
     Whoever reads more than one thing of it, or changes anything, holds `change`. `asked` and `answered` count how often
     the engine's side wanted a plan and was told that there is none; `is_idle` while it waits for one. `ended`: nothing
-    more is to be drawn; `settled`: nothing is on its way either. `error` is what went wrong first.
+    more is to be drawn; `is_still`: nothing is on its way; `settled`: both. `error` is what went wrong first.
     """
 
     most: int
@@ -34,6 +34,7 @@ class Desk:
     answered: int = 0
     is_idle: bool = False
     ended: bool = False
+    is_still: bool = False
     settled: bool = False
     error: BaseException | None = None
 

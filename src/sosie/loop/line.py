@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from typing import Self
 
 from sosie.core import Note, Plan, Render
 from sosie.core.errors import EngineError
-from sosie.core.feed import Feed
+from sosie.core.feed import LONG, Feed
 from sosie.core.finding import Rule
 from sosie.loop.desk import Desk, News
 from sosie.loop.stages import Piece, Stages
@@ -42,6 +42,18 @@ class Line(Feed):
             self._stages.hurry()
             desk.wait(lambda: desk.settled)
         self._stages.close()
+
+    def __iter__(self) -> Iterator[Plan]:
+        """Every plan in turn, as the last one is drawn.
+
+        It ends early for an engine that wants further plans before it draws those that it has, when there can be none
+        until it does: such an engine is run again for what follows.
+        """
+        while not self.ended:
+            if (plan := self.take(LONG)) is not None:
+                yield plan
+            elif self._desk.out and self._desk.is_still and not self._desk.ready:
+                return
 
     @property
     def ended(self) -> bool:

@@ -158,7 +158,8 @@ class Stages:
         desk = self._desk
         with desk.change:
             desk.ended = self._is_stopped or self._schedule.done
-            desk.settled = desk.ended and not self._pieces and not desk.in_flight
+            desk.is_still = not self._pieces and not desk.in_flight
+            desk.settled = desk.ended and desk.is_still
             if desk.settled:  # after an error there may be gaps
                 for step in sorted(self._finished, key=lambda step: step.key):
                     desk.tell(self._finished.pop(step))

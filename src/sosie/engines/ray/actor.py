@@ -11,18 +11,24 @@ import json
 import os
 import platform
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
+
+from sosie.machines.variables import keep_for_ray
 
 HOST_MODULE = "sosie.api.workers.ray_host"
 """What opens an engine; it stands above this room, and only the host's process needs it."""
 
 
 class CardActor:
-    """One card of a host. `order` is JSON: `engines.ray.engine.Order`."""
+    """One card of a host. `order` is JSON: `engines.ray.engine.Order`.
 
-    def __init__(self, order: str) -> None:
+    `variables` are the process's, which Ray's node gave it: what rendering has no use for is taken away first.
+    """
+
+    def __init__(self, order: str, variables: MutableMapping[str, str] = os.environ) -> None:
+        keep_for_ray(variables)
         self._order = json.loads(order)
         self._host: Any = None
 

@@ -14,6 +14,7 @@ import secrets
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from typing import Any
 
 from sosie.core.errors import EngineError, LostError, MissingExtraError, UsageError
 from sosie.machines.cards import installed_cards
+from sosie.machines.variables import kept_for_ray
 
 FLOOR = (2, 52)
 """The first version of Ray that a web page cannot reach (CVE-2025-62593), and the first with tokens."""
@@ -41,7 +43,10 @@ TOKEN_FILE = Path("~/.ray/auth_token")
 
 @dataclass(frozen=True)
 class Slot:
-    """One card of the cluster: its host's address and id, and which of its cards it is, from 0."""
+    """One card of the cluster: its host's address, which of that host's cards it is, from 0, and the id of its node.
+
+    Several nodes may share a host: its cards are counted on, so that each has a name of its own.
+    """
 
     host: str
     number: int
@@ -83,10 +88,12 @@ class Cluster:
     def slots(self) -> list[Slot]:
         """The cards of all hosts that are there now."""
         found: list[Slot] = []
+        counted: Counter[str] = Counter()
         for node in self.ray.nodes():
-            if node["Alive"]:
-                count = int(node["Resources"].get("GPU", 0))
-                found += [Slot(str(node["NodeManagerAddress"]), number, str(node["NodeID"])) for number in range(count)]
+            host, count = str(node["NodeManagerAddress"]), int(node["Resources"].get("GPU", 0))
+            for _ in range(count if node["Alive"] else 0):
+                found.append(Slot(host, counted[host], str(node["NodeID"])))
+                counted[host] += 1
         if not found:
             raise EngineError(
                 "no host of the Ray cluster has a card", "ray start --address=HOST:PORT --num-gpus=1 there"
@@ -163,7 +170,8 @@ def _connected(place: tuple[str, int] | None) -> Any:
         if place is None:
             cards = len(installed_cards()) or 1
             own: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": HERE, "num_gpus": cards}
-            ray.init("local", object_store_memory=STORE_BYTES, **own, **quiet)  # pyright: ignore
+            with kept_for_ray(os.environ):
+                ray.init("local", object_store_memory=STORE_BYTES, **own, **quiet)  # pyright: ignore
         else:
             if not _answers(place):
                 raise ConnectionError("nothing answers there")
