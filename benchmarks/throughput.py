@@ -74,11 +74,13 @@ class Portraits:
     """Large portraits with grain, each plan its own, made beforehand but for a corner."""
 
     def __init__(self, width: int, height: int) -> None:
-        from PIL import Image
+        from PIL import Image, ImageOps
 
         grain = np.random.default_rng(0).normal(0, 3, (height, width, 3)).astype(np.float32)
         self._pictures = [
-            np.clip(np.asarray(read_image(path).resize((width, height), Image.Resampling.LANCZOS)) + grain, 0, 255)
+            np.clip(
+                np.asarray(ImageOps.fit(read_image(path), (width, height), Image.Resampling.LANCZOS)) + grain, 0, 255
+            )
             for path in EXAMPLES[:2]
         ]
         self._pictures = [picture.astype(np.uint8) for picture in self._pictures]

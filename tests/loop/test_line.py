@@ -38,6 +38,7 @@ from sosie.core.feed import feed_of
 from sosie.loop.attempts import Happening, run
 from sosie.loop.judge import Origin
 from sosie.loop.judge_room import Here, Judged, Sitting
+from sosie.loop.schedule import Schedule
 from sosie.loop.task import Attempt, Bench, Drawn, Task
 from sosie.store import Store
 
@@ -222,6 +223,30 @@ def test_what_was_drawn_ahead_in_vain_is_stored_and_said_and_costs_no_budget(sto
         assert said[0].code == "SOS-E037"
         assert said[0].message.startswith(f"{in_vain} of ")
     assert in_vain <= max(2, 0.1 * len(painter.asked))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_drawn_two_attempts_ahead_is_judged_when_both_turn_out_to_be_needed(seed: int, tmp_path: Path) -> None:
+    tasks = [task(Dice(10), n=1, budget=20, seed=seed)]
+    with Store.open(tmp_path / "line") as one, Store.open(tmp_path / "serial") as other:
+        made = attempts(run(tasks, Bench(Painter(lanes=4, pause=0.001), one, ASSETS, Hall(0.01))))
+        assert shape(made) == shape(list(serial_run(tasks, Painter(), other, ASSETS)))
+
+
+def test_an_attempt_ahead_of_one_that_is_needed_now_goes_on_waiting() -> None:
+    schedule = Schedule([task(Dice(), n=1)], ASSETS)
+    for _ in range(4):  # so that two attempts ahead are likely
+        failed = schedule.next()
+        assert failed is not None
+        schedule.judged(failed, "retry")
+    first, one, two = schedule.next(), schedule.guess(), schedule.guess()
+    assert first is not None
+    assert one is not None
+    assert two is not None
+    assert schedule.judged(first, "retry") == [one]
+    assert (one.sure, two.sure, two.in_vain) == (True, False, False)
+    assert schedule.judged(one, "keep") == [two]
+    assert (two.in_vain, schedule.in_vain, schedule.done) == (True, 1, True)
 
 
 class Breaks(Painter):

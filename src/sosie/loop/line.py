@@ -31,6 +31,7 @@ class Line(Feed):
         self._tasks, self._bench = tasks, bench
         self._desk = Desk(most=bench.room.places + 2)
         self._prompts: set[str] = set()
+        self._is_cut = False
         self._stages = Stages(tasks, bench, self._desk)
 
     def __enter__(self) -> Self:
@@ -53,6 +54,7 @@ class Line(Feed):
             if (plan := self.take(LONG)) is not None:
                 yield plan
             elif self._desk.out and self._desk.is_still and not self._desk.ready:
+                self._is_cut = True
                 return
 
     @property
@@ -104,7 +106,10 @@ class Line(Feed):
         return self._desk.told_until(self._is_ready)
 
     def give_up(self) -> None:
-        """The engine has ended without having drawn what it was given."""
+        """The engine has ended without having drawn what it was given; whose plans were cut short is run again."""
+        if self._is_cut and not self._desk.out:
+            self._is_cut = False
+            return
         self._desk.asked += 1
         ticket = self._desk.asked
         self._stages.say(partial(self._stages.give_up, ticket))

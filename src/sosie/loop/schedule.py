@@ -118,7 +118,10 @@ class Schedule:
         return step
 
     def judged(self, step: Step, outcome: Outcome) -> list[Step]:
-        """What was decided of a sure step. Returns what was drawn ahead of it: from now on each is sure or in vain."""
+        """What was decided of a sure step. Returns what is known now of what was drawn ahead: each is sure or in vain.
+
+        What was drawn ahead of a step that is sure now goes on waiting.
+        """
         step.outcome = outcome
         del self._waiting[step]
         self._outcomes[step.plan.draw.is_repair][outcome] += 1
@@ -132,7 +135,7 @@ class Schedule:
         if ahead and following is not None and ahead[0].plan.draw == following.plan.draw:
             self._ahead.remove(ahead[0])
             self._need(ahead[0])
-            return ahead
+            return ahead[:1]
         for drawn in ahead:
             image.steps.remove(drawn)
             self._ahead.remove(drawn)
