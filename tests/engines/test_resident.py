@@ -20,7 +20,7 @@ from dataclasses import replace
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -745,3 +745,17 @@ def test_a_second_command_does_not_load_the_model_again_and_draws_the_same(
         engine.close()
     assert got == [*expected, expected[0]]
     assert len(loaded) == 1
+
+
+def test_a_worker_that_was_started_beside_another_one_does_not_take_its_place_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, link = open_workspace(tmp_path), cast(Any, object())
+    role = Role(str(tmp_path), "fake", Settings())
+    spare = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    first = resident.Door("there", "00", spare.pid + 1, resident.role_digest(role, workspace.config))
+    found = iter([None, (first, link)])
+    monkeypatch.setattr(resident, "reach", lambda *_: next(found))
+    monkeypatch.setattr(resident, "_start", lambda *_: spare)
+    assert resident.hire(workspace, role) is link
+    assert spare.poll() is not None

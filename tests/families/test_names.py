@@ -17,10 +17,11 @@ HOUSE = Path(sosie.__file__).parent
 ALLOWED = {
     "engines/comfy/fake/": "the fake server has the files and choices that a real one has",
     "cli/": "examples in the help of options",
+    "diffusion/qwen3/": "a text encoder that families share, known by the word of its configuration",
 }
 
-WORDS = {"clip", "t5"}
-"""Families of text encoders whose names are words that the field, and ComfyUI's inputs, use for other things."""
+WORDS = {"clip", "t5", "language"}
+"""Families whose names are words that the field, ComfyUI's inputs and we ourselves use for other things."""
 
 
 def modules() -> list[Path]:

@@ -35,6 +35,14 @@ ALLOWED = {
     "engines/resident.py": "gives the worker its log, which the system writes",
     "engines/resident_protocol.py": "a folder for a socket whose own path would be too long",
     "machines/ssh/connection.py": "a folder for ssh's sockets",
+    "api/jobs/process.py": "gives the worker its log, which the system writes",
+    "panels/votes.py": "adds lines to a file of votes; one that was cut off is passed over",
+    "loop/judge_process.py": "writes answers to a pipe",
+    "engines/ray/engine.py": "a token in a folder of this run alone, which nobody outlives",
+    "api/workers/ray_host.py": "pixels on their way to the driver, in its folder of this run",
+    "api/character_files.py": "pictures on their way into a character, in a temporary folder",
+    "workspace/archive/openchar.py": "the same",
+    "workspace/archive/portable.py": "files of a folder that appears when it is whole",
 }
 """Modules that write, make or rename files and folders themselves, and why."""
 

@@ -24,7 +24,7 @@ from PIL import Image
 from processes import runs, until
 from weight_files import lora, weights
 
-from sosie.api.engines import open_engine, open_graphs
+from sosie.api.engines import Workers, open_engine, open_graphs
 from sosie.core import Character, Engine, Finding, Plan, Render, Stage
 from sosie.core.errors import EngineError, UsageError
 from sosie.core.recipe import LoraUse
@@ -342,8 +342,9 @@ def test_files_that_only_the_server_has_are_planned_without_a_digest(here: Works
 
 
 def test_models_are_not_kept_loaded_here_for_a_server(here: Workspace) -> None:
-    with pytest.raises(UsageError, match="keeps its models itself"):
-        open_engine(Session(here), "comfy:http://127.0.0.1:1", Bill(), Character("mira", "fictional", True), None, 5.0)
+    kept = Workers(keep_loaded=5.0)
+    with pytest.raises(UsageError, match="--keep-loaded is for engines on this machine"):
+        open_engine(Session(here), "comfy:http://127.0.0.1:1", Bill(), Character("mira", "fictional", True), None, kept)
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,7 @@ def hire(workspace: Workspace, role: Role) -> Link:
     while True:
         if (found := reach(workspace, role.card)) is not None:
             door, link = found
+            _end_spare(process, door)
             if door.role == wanted:
                 return link
             retire(link)
@@ -185,6 +186,13 @@ def hire(workspace: Workspace, role: Role) -> Link:
                 f"look at {log}, or leave --keep-loaded out",
             )
         time.sleep(0.05)
+
+
+def _end_spare(process: subprocess.Popen[bytes] | None, door: Door) -> None:
+    """Ends a worker that was started here while another came first: it would take that one's place when it ends."""
+    if process is not None and process.pid != door.pid and process.poll() is None:
+        process.kill()
+        process.wait()
 
 
 def reach(workspace: Workspace, card: str = "") -> tuple[Door, Link] | None:
