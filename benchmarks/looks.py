@@ -69,6 +69,18 @@ def smeared(image: Pixels, face: Face, points: Sequence[int], size: tuple[float,
     return np.rint(mask * blurred(image, 0.05 * eyes) + (1 - mask) * image).astype(np.uint8)
 
 
+def oiled(image: Pixels, face: Face, light: float) -> Pixels:
+    """White light added where the face is brightest already, as oil or sweat mirror a lamp."""
+    luma = cv2.GaussianBlur(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), 0.04 * face.interocular)
+    mask, eyes = np.zeros(image.shape[:2], np.float32), face.interocular
+    x, y = (float(side) for side in face.points[:2].mean(axis=0))
+    cv2.ellipse(mask, (round(x), round(y + 0.5 * eyes)), (round(1.15 * eyes), round(1.6 * eyes)), 0, 0, 360, 1, -1)
+    mask = cv2.GaussianBlur(mask, (0, 0), 0.05 * eyes)
+    low, high = np.percentile(luma[mask > 0.5], (65, 97))
+    added = light * np.clip((luma - low) / (high - low), 0, 1) ** 2 * mask
+    return np.clip(image + added[..., np.newaxis], 0, 255).astype(np.uint8)
+
+
 def exposed(image: Pixels, gain: float) -> Pixels:
     return np.rint(255 * np.clip((image / 255) ** 2.2 * gain, 0, 1) ** (1 / 2.2)).astype(np.uint8)
 
@@ -110,6 +122,10 @@ FOCUS: dict[str, Change] = {
 LIGHT: dict[str, Change] = {
     "exposed x 2.5": lambda i, _f, _s: exposed(i, 2.5),
 }
+SHINY: dict[str, Change] = {
+    "oiled, 40 levels": lambda i, f, _s: oiled(i, f, 40),
+    "oiled, 80 levels": lambda i, f, _s: oiled(i, f, 80),
+}
 COLOUR: dict[str, Change] = {
     "chroma x 1.5": lambda i, _f, _s: saturated(i, 1.5),
     "a warm cast (red x 1.1, blue x 0.9)": lambda i, _f, _s: tinted(i, (1.1, 1, 0.9)),
@@ -117,6 +133,7 @@ COLOUR: dict[str, Change] = {
 KINDS: dict[str, tuple[str, ...]] = {
     "skin_texture": tuple(SKIN),
     "skin_relief": tuple(SKIN),
+    "shine": ("clean", "clean, JPEG 50", *LIGHT, *SHINY),
     "eyes": ("clean", "clean, JPEG 50", "clean, noise of sigma 8", "all of it blurred, sigma 1", "eyes smeared"),
     "mouth": ("clean", "clean, JPEG 50", "clean, noise of sigma 8", "all of it blurred, sigma 1", "mouth smeared"),
     "grain": (*(kind for kind in SKIN if "noise" in kind or kind in ("clean", "clean, JPEG 50")),),
@@ -127,7 +144,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "blue_yellow": ("clean", *COLOUR),
 }
 """Which changes of a photograph are a row of which look."""
-CHANGES = SKIN | SMEARED | FOCUS | LIGHT | COLOUR
+CHANGES = SKIN | SMEARED | FOCUS | LIGHT | SHINY | COLOUR
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,11 @@ from typing import Any
 import pytest
 from places import EXAMPLES
 
-from sosie.reports.comparison import ComparisonPage, Line, ShownPair, comparison_page, shown_first
+from sosie.api.comparing.sentences import in_words, notes
+from sosie.lab.comparison import Row, compared
+from sosie.lab.sides import Side, SideImage
+from sosie.reports.comparison.page import ComparisonPage, Line, ShownPair, comparison_page, shown_first
+from sosie.reports.words import Language
 
 Sosie = Callable[..., Any]
 HOSTILE = """</style></script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7 * 7 }}"""
@@ -52,23 +56,39 @@ def test_folders_are_compared_by_every_score_in_text_json_and_a_page(
 
 @pytest.mark.parametrize(("words", "says"), [(["x.png", "y.png"], "is no image"), (["one", "empty"], "holds no image")])
 def test_what_cannot_be_compared_is_one_line(
-    sosie: Sosie, workspace: Path, folders: list[Path], monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
+    sosie: Sosie, folders: list[Path], monkeypatch: pytest.MonkeyPatch, words: list[str], says: str
 ) -> None:
     monkeypatch.chdir(folders[0].parent)
     Path("empty").mkdir()
-    done = sosie("compare", *words, "--workspace", workspace)
+    done = sosie("compare", *words)
     assert done.code == 2
     assert says in done.err
 
 
-def page_of(text: str) -> str:
+def page_of(text: str, language: Language = "en") -> str:
     image = EXAMPLES / "00.jpg"
     line = Line(text, text, text, text, text, text, "b")
-    return comparison_page(
-        ComparisonPage(
-            text, text, (text, text), (line,), (ShownPair(text, image, image, ((text, "1", "2"),)),), (text,), "asked"
-        )
-    )
+    pair = ShownPair(text, image, image, ((text, "1", "2"),))
+    return comparison_page(ComparisonPage(text, text, (text, text), (line,), (pair,), (text,), "asked", language))
+
+
+def test_the_french_page_and_its_figures_are_french() -> None:
+    page = page_of("x", "fr")
+    assert '<html lang="fr">' in page
+    for word in ("écart (intervalle à 95 %)", 'data-slide="Curseur"', "scores de cette paire", "Fait par Sosie"):
+        assert word in page, word
+    for word in ("difference", "Slider", "Side by side", "Made by"):
+        assert word not in page, word
+    row = Row("sface", "identity", True, 3, 0.5, 0.6, 0.1, 0.05, 0.15, 0, 3, 0, 0, 1)
+    line = in_words(row, "fr")
+    assert (line.difference, line.verdict) == ("+0,100 (+0,050 à +0,150)", "b")
+    assert line.pairs == "3 : A meilleur dans 0, B dans 3"
+    assert line.note == "plus haut est mieux; 1 de B sans valeur"
+    one = Side("run 3", (SideImage(Path("a.png"), "a"),), "the first attempt at each image, kept or not")
+    sides = compared((one, one), [(one.images[0], one.images[0])], ("b",), [])
+    said = notes(sides, "fr")
+    assert said[0] == "A : run 3, la première tentative de chaque image, gardée ou non."
+    assert said[-1].startswith("1 images n'ont pas de pendant")
 
 
 def test_every_text_of_the_page_is_text_and_its_policy_names_its_only_script() -> None:

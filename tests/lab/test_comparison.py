@@ -80,7 +80,7 @@ def test_a_lost_face_loses_the_pair_and_is_in_no_mean() -> None:
 def test_of_a_score_without_a_direction_neither_side_is_better() -> None:
     from dataclasses import replace
 
-    from sosie.api.comparing.sides import in_words
+    from sosie.api.comparing.sentences import in_words
 
     (row,) = rows("saturation", "look", False, [20.0, 21.0, 22.0], [10.0, 11.5, 12.0])
     assert in_words(row).verdict == "b"

@@ -21,7 +21,7 @@ from sosie.reports.experiment.pictures import Pictures
 from sosie.reports.experiment.publish import Material, experiment_page, write_experiment
 from sosie.reports.experiment.tables import cells_csv, images_csv
 from sosie.reports.experiment.view import View
-from sosie.reports.experiment.words import LANGUAGES, words_of
+from sosie.reports.words import LANGUAGES, words_of
 
 
 class Nobody:
@@ -59,12 +59,12 @@ def tags(page: str) -> Tags:
 
 
 def test_both_languages_have_the_same_texts_and_each_is_its_own() -> None:
-    english, french = (words_of(language).texts for language in LANGUAGES)
+    english, french = (words_of("experiment", language).texts for language in LANGUAGES)
     assert list(english) == list(french)
     for key, text in english.items():
         assert set(re.findall(r"\{\w+\}", text)) == set(re.findall(r"\{\w+\}", french[key])), key
-    assert words_of("fr").number(-1234.5, 1) == "\u22121234,5"
-    assert words_of("en").number(None) == "-"
+    assert words_of("experiment", "fr").number(-1234.5, 1) == "\u22121234,5"
+    assert words_of("experiment", "en").number(None) == "-"
 
 
 def test_the_page_says_question_design_answers_failures_and_how_to_repeat_it(material: Material) -> None:
@@ -139,7 +139,7 @@ def test_all_files_hold_the_same_figures(material: Material, tmp_path: Path) -> 
         ("cfg=5", "5", 1.5),
         ("cfg=6", "6", 0.2),
     ]
-    text = markdown(View(result(), words_of("en")))
+    text = markdown(View(result(), words_of("experiment", "en")))
     assert "| cfg=5 against cfg=4 | better | +0.10 (+0.05 to +0.15) |" in text
 
 

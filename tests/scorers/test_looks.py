@@ -52,8 +52,12 @@ def jpeg(image: Pixels, quality: int) -> Pixels:
     return cv2.imdecode(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
 
 
+TEXTURE = LookRule("skin_texture", 0.4)
+
+
 def look(name: str, image: Pixels, *faces: Face) -> Score:
-    (score,) = (score for score in Looks().score(Sample(image, faces or (face(),))) if score.name == name)
+    scores = Looks((TEXTURE,)).score(Sample(image, faces or (face(),)))
+    (score,) = (score for score in scores if score.name == name)
     assert score.kind == "look"
     return score
 
@@ -73,6 +77,19 @@ def test_skin_with_texture_passes_and_skin_without_it_fails() -> None:
 )
 def test_what_poses_as_texture_does_not_pass_for_it(posing: Callable[[], Pixels]) -> None:
     assert look("skin_texture", posing()).passed is False
+
+
+def test_mirrored_light_on_the_skin_is_shine_and_bright_or_pale_skin_is_not() -> None:
+    assert look("shine", plain()).value == 0
+    assert look("shine", plain(colour=(235, 228, 224))).value == 0, "it is as pale all over"
+    assert look("shine", plain(colour=(250, 190, 160))).value == 0, "it is bright, and has its colour"
+    lit = plain()
+    x, y = (round(float(side)) for side in face().points[:2].mean(axis=0))
+    wide = round(0.2 * EYES)
+    cv2.ellipse(lit, (x, y - round(0.6 * EYES)), (2 * wide, wide), 0, 0, 360, (252, 250, 249), -1)
+    score = look("shine", lit)
+    assert score.passed is False
+    assert "mirrors the light" in score.reason
 
 
 @pytest.mark.parametrize(("name", "point"), [("eyes", 0), ("eyes", 1), ("mouth", 4)])
@@ -161,6 +178,7 @@ def test_a_limit_of_the_recipe_takes_the_place_of_the_threshold() -> None:
     [
         (Acceptance(looks=(LookRule("skin_textur"),)), "did you mean 'skin_texture'"),
         (Acceptance(looks=(LookRule("grain"),)), "no threshold of its own"),
+        (Acceptance(looks=(LookRule("skin_texture"),)), "no threshold of its own"),
         (Acceptance(looks=(LookRule("highlights"), LookRule("highlights", 0.2))), "twice"),
         (Acceptance(defects=("skin_texture",)), "is a look, no defect"),
     ],
@@ -181,7 +199,7 @@ class Seer:
 def test_looks_are_recorded_always_and_decide_where_a_recipe_asks() -> None:
     image = Image.fromarray(plain(random(1, 4, 12)))
     free = Judge(Seer(), Gate((), {}), Acceptance(defects=("blank",)))  # type: ignore[arg-type]
-    asking = replace(free, acceptance=Acceptance(defects=("blank",), looks=(LookRule("skin_texture"),)))
+    asking = replace(free, acceptance=Acceptance(defects=("blank",), looks=(TEXTURE,)))
     card, verdict = free(image)
     assert [score.name for score in card.of("look")] == [one.name for one in LOOKS]
     assert not any("plastic" in reason for reason in verdict.reasons)
@@ -192,7 +210,7 @@ def test_a_look_that_changes_makes_only_verdicts_stale_that_asked_for_it(monkeyp
     gate = Gate((), {})
     rules = {
         "free": Acceptance(),
-        "texture": Acceptance(looks=(LookRule("skin_texture"),)),
+        "texture": Acceptance(looks=(TEXTURE,)),
         "highlights": Acceptance(looks=(LookRule("highlights"),)),
     }
 

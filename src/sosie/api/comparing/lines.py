@@ -45,6 +45,7 @@ def panel_results(found: PanelResults) -> JSON:
         "scores": to_table(results.agreements),
         "thresholds": to_table(results.thresholds),
         "seen": to_table(results.seen),
+        "page": str(found.page) if found.page else None,
     }
 
 

@@ -15,6 +15,8 @@ from sosie.panels.drawing import draw_pairs
 from sosie.panels.folder import PanelFolder, make_panel, open_panel
 from sosie.panels.panel import Panel, PanelImage, Question
 from sosie.panels.results import Results, results
+from sosie.reports.panel.page import write_panel
+from sosie.reports.words import Language
 from sosie.servers.pages.serving import Listening
 from sosie.store import images
 from sosie.workspace.characters import load_character
@@ -49,9 +51,10 @@ class NewPanel(Result):
 
 @dataclass(frozen=True)
 class PanelResults(Result):
-    """What people answered, beside what was measured."""
+    """What people answered, beside what was measured; and the page, if one was asked for."""
 
     results: Results
+    page: Path | None = None
 
 
 def new_panel(session: Session, order: PanelOrder) -> Generator[Event]:
@@ -122,8 +125,11 @@ def serve_panel(workspace: Workspace, name: str, listening: Listening, ready: Ca
     return folder
 
 
-def count_votes(session: Session, name: str) -> Generator[Event]:
-    """Judges the panel's images, and holds every score against what people answered. Ends with `PanelResults`."""
+def count_votes(session: Session, name: str, out: Path | None = None, language: Language = "en") -> Generator[Event]:
+    """Judges the panel's images, and holds every score against what people answered. Ends with `PanelResults`.
+
+    With `out` a page is written there.
+    """
     folder = open_panel(session.workspace, name)
     panel = folder.panel
     votes = folder.votes.last(panel.id)
@@ -132,7 +138,8 @@ def count_votes(session: Session, name: str) -> Generator[Event]:
     files = [(folder.image_path(image.sha256), image.prompt) for image in panel.images]
     guides = frozenset(digest for image in panel.images for digest in image.guides)
     measured = yield from measure_images(session, character, recipe, files, guides)
-    yield PanelResults(results(panel, votes, measured))
+    found = results(panel, votes, measured)
+    yield PanelResults(found, write_panel(found, out, language) if out else None)
 
 
 def _names(sides: list[Side], words: tuple[str, ...]) -> tuple[str, ...]:

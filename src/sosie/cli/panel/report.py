@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common, session
+from sosie.cli.options import PATH, common, session
 from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
 
 @click.command("report")
 @click.argument("name")
+@click.option("--out", type=PATH, help="Write a page to look at, too.")
+@click.option("--language", type=click.Choice(["en", "fr"]), default="en", show_default=True, help="Of the page.")
 @common
-def report(name: str, output: Output, workspace: Workspace) -> int:
+def report(name: str, out: Path | None, language: Any, output: Output, workspace: Workspace) -> int:
     """Count the votes of the panel NAME: cells by Bradley-Terry, and every score beside people.
 
     Intervals are of 95 %, over people and prompts. Exit 1 if nobody's votes count.
@@ -30,7 +33,7 @@ def report(name: str, output: Output, workspace: Workspace) -> int:
 
     kept = 0
     with session(workspace) as opened, output.progress():
-        for event in count_votes(opened, name):
+        for event in count_votes(opened, name, out, language):
             output.event(event)
             if not isinstance(event, PanelResults):
                 continue
@@ -40,6 +43,8 @@ def report(name: str, output: Output, workspace: Workspace) -> int:
             else:
                 for line in _lines(event.results):
                     output.data(line)
+                if event.page:
+                    output.data(str(event.page))
     return 0 if kept else 1
 
 

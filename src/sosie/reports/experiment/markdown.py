@@ -21,7 +21,14 @@ def _lines(view: View) -> Iterator[str]:
     yield f"\n## {words('verdicts')}\n"
     head = ("compared", "verdict", "difference", "p", "n", "note")
     rows = [
-        (one.name, words(one.verdict), view.found(one), words.number(one.p, 3), str(one.n), one.note)
+        (
+            words.said(one.name),
+            words(one.verdict),
+            view.found(one),
+            words.number(one.p, 3),
+            str(one.n),
+            words.said(one.note),
+        )
         for one in result.contrasts
     ]
     yield from _table(tuple(map(words, head)), rows)
@@ -52,7 +59,7 @@ def _lines(view: View) -> Iterator[str]:
     else:
         yield words("none_failed")
     yield f"\n## {words('deviations')}\n"
-    yield from (f"- {text}" for text in result.deviations or (words("none_deviation"),))
+    yield from (f"- {words.said(text)}" for text in result.deviations or (words("none_deviation"),))
     yield f"\n## {words('environment')}\n"
     yield from (f"- `{one.name}` `{one.sha256[:16] or '-'}`" for one in (*result.models, *result.judges))
     yield f"- {words('design_digest')}: `{result.design_digest}`"

@@ -13,8 +13,8 @@ from sosie.reports.experiment.markdown import markdown
 from sosie.reports.experiment.pictures import Pictures
 from sosie.reports.experiment.tables import cells_csv, contrasts_csv, images_csv
 from sosie.reports.experiment.view import View
-from sosie.reports.experiment.words import LANGUAGES, Language, words_of
 from sosie.reports.page import draw_page
+from sosie.reports.words import LANGUAGES, Language, words_of
 
 LARGEST = 10_000_000
 """Bytes of one page; above, its pictures lie in a folder beside it."""
@@ -39,7 +39,7 @@ def write_experiment(result: ExperimentResult, material: Material, folder: Path,
             name = "index.html" if language == "en" else f"index.{language}.html"
             write_whole(folder / name, _fitting(result, language, material, folder, largest))
             report = "report.md" if language == "en" else f"report.{language}.md"
-            write_whole(folder / report, markdown(View(result, words_of(language))))
+            write_whole(folder / report, markdown(View(result, words_of("experiment", language))))
         write_whole(folder / "report.json", json.dumps(result.to_json(), ensure_ascii=False, indent=1) + "\n")
         write_whole(folder / "cells.csv", cells_csv(result))
         write_whole(folder / "contrasts.csv", contrasts_csv(result))
@@ -52,7 +52,7 @@ def write_experiment(result: ExperimentResult, material: Material, folder: Path,
 
 def experiment_page(result: ExperimentResult, language: Language, material: Material) -> str:
     """The page: question and declared design first, then answers, figures, images, failures and how it was made."""
-    words = words_of(language)
+    words = words_of("experiment", language)
     title = result.question or result.name
     return draw_page(
         "experiment.html",

@@ -9,7 +9,7 @@ from functools import cached_property
 from sosie.core.experiment_result import ArmResult, Cell, Contrast, ExperimentResult
 from sosie.reports.curves import Figure, lay_out
 from sosie.reports.experiment.figures import Heat, Intervals, extremes, heats, intervals, running_means
-from sosie.reports.experiment.words import Words
+from sosie.reports.words import Words
 
 MOST_CURVES = 6
 EXTREMES = 6
@@ -59,7 +59,7 @@ class View:
         yield words("character"), result.character
         yield words("recipe"), result.recipe
         yield words("state"), state
-        yield words("endpoint"), f"{design.endpoint}: {result.scale}"
+        yield words("endpoint"), f"{design.endpoint}: {words.said(result.scale)}"
         yield words("baseline"), design.baseline
         counts = {"blocks": result.blocks, "prompts": len(result.prompts), "seeds": len(result.seeds)}
         yield words("blocks"), words("blocks_value", **counts)

@@ -3,7 +3,7 @@
 
 const CALM = matchMedia("(prefers-reduced-motion: reduce)");
 const EVERY = 700; // milliseconds: well below three flashes a second
-const WAYS = [["beside", "Side by side"], ["slide", "Slider"], ["swap", "Flicker"]];
+const WAYS = ["beside", "slide", "swap"]; // their words stand in the page
 
 function make(tag, properties, parent) {
   const element = Object.assign(document.createElement(tag), properties);
@@ -17,9 +17,9 @@ function prepare(pair) {
   tools.className = "tools";
   view.before(tools);
   let timer = 0;
-  const buttons = WAYS.map(([way, text]) => make("button", { type: "button", textContent: text, onclick: () => show(way) }, tools));
-  const range = make("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: "How much of A is seen", hidden: true }, tools);
-  const turn = make("button", { type: "button", textContent: "A", ariaLabel: "Show the other image", hidden: true }, tools);
+  const buttons = WAYS.map((way) => make("button", { type: "button", textContent: view.dataset[way], onclick: () => show(way) }, tools));
+  const range = make("input", { type: "range", min: 0, max: 100, value: 50, ariaLabel: view.dataset.cut, hidden: true }, tools);
+  const turn = make("button", { type: "button", textContent: "A", ariaLabel: view.dataset.turn, hidden: true }, tools);
   range.addEventListener("input", () => view.style.setProperty("--cut", `${range.value}%`));
   turn.addEventListener("click", () => { stop(); other(); });
 
@@ -36,7 +36,7 @@ function prepare(pair) {
     for (const name of ["slide", "swap"]) view.classList.toggle(name, name === way);
     range.hidden = way !== "slide";
     turn.hidden = way !== "swap";
-    buttons.forEach((button, place) => { button.ariaPressed = String(WAYS[place][0] === way); });
+    buttons.forEach((button, place) => { button.ariaPressed = String(WAYS[place] === way); });
     if (way === "swap" && !CALM.matches) timer = setInterval(other, EVERY);
   }
   show("beside");

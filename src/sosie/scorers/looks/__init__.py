@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from sosie.core import LookRule
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.score import Score
-from sosie.scorers.looks import detail, features, light, skin
+from sosie.scorers.looks import detail, features, light, shine, skin
 from sosie.scorers.looks.look import KIND, Look
 from sosie.scorers.looks.view import View
 from sosie.scorers.sample import Sample
@@ -18,7 +18,7 @@ from sosie.scorers.scorer import Scale
 
 __all__ = ["KIND", "LOOKS", "Look", "Looks", "look_score"]
 
-LOOKS: tuple[Look, ...] = (*skin.LOOKS, *features.LOOKS, *detail.LOOKS, *light.LOOKS)
+LOOKS: tuple[Look, ...] = (*skin.LOOKS, *shine.LOOKS, *features.LOOKS, *detail.LOOKS, *light.LOOKS)
 """All looks, in the order in which they are measured."""
 
 

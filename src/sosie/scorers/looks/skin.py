@@ -7,7 +7,7 @@ from sosie.scorers.looks.look import KIND, Look
 from sosie.scorers.looks.view import View
 from sosie.scorers.scorer import Scale
 
-TEXTURE = Scale("skin_texture", 0.4, "% of the skin's luma", 0.0, 100.0, higher_is_better=True, kind=KIND)
+TEXTURE = Scale("skin_texture", None, "% of the skin's luma", 0.0, 100.0, higher_is_better=True, kind=KIND)
 RELIEF = Scale("skin_relief", 0.35, "% of the skin's luma", 0.0, 100.0, higher_is_better=True, kind=KIND)
 
 _HIDDEN = "too little skin is seen on cheeks and forehead"

@@ -23,6 +23,7 @@ from sosie.faces.crop import face_crop
 from sosie.files.images import read_image
 from sosie.reports.page import draw_page
 from sosie.reports.place import publish
+from sosie.reports.words import Language, words_of
 
 if TYPE_CHECKING:
     from sosie.faces.detect import Detector
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 SIDE, FACE = 768, 240
 MOST = 24
 """Pairs that are shown: with two images of 768 px each the page stays under 10 MB."""
+
+
+ROOM = "comparison"
+"""Where its words lie: `words_of`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,7 @@ class ShownPair:
 
 @dataclass(frozen=True)
 class ComparisonPage:
-    """Everything that the page shows. `asked`: see `place`."""
+    """Everything that the page shows, in its `language`. `asked`: see `place`."""
 
     title: str
     lead: str
@@ -75,6 +80,7 @@ class ComparisonPage:
     pairs: tuple[ShownPair, ...]
     notes: tuple[str, ...]
     asked: str
+    language: Language = "en"
 
 
 def write_comparison(page: ComparisonPage, path: Path) -> Path:
@@ -93,7 +99,10 @@ def comparison_page(page: ComparisonPage) -> str:
     sha256 = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{sha256}'"
     safe = Markup(script)  # noqa: S704 - our own file, which its digest in the policy names
-    return draw_page("compare.html", page.title, page.asked, page=page, side=SIDE, script=safe, policy=policy)
+    words = words_of(ROOM, page.language)
+    return draw_page(
+        "compare.html", page.title, page.asked, page=page, side=SIDE, script=safe, policy=policy, words=words
+    )
 
 
 def face_of(path: Path, detector: Detector) -> ShownFace:
