@@ -13,11 +13,12 @@ from catalogues import ask
 from experiments import result
 from json_lines import lines
 
-from sosie.api.knowledge.decisions import Choice, accept, decide, history, review
+from sosie.api.knowledge.decisions import Choice, accept, decide, findings_of, history, review
 from sosie.core import Asset
 from sosie.core.errors import NotFoundError, StoreError, UsageError
 from sosie.core.experiment_result import ExperimentResult
 from sosie.core.finding import RuleError
+from sosie.faces.weights import SFACE
 from sosie.knowledge.book import Book
 from sosie.knowledge.decision import Decision
 from sosie.workspace.experiments import save_design, save_result
@@ -59,7 +60,8 @@ def shown(title: str = "cfg", **change: Any) -> ExperimentResult:
     (first, *others) = made.contrasts
     models = (Asset("portrait", hashlib.sha256(b"weights of monday").hexdigest()),)
     contrasts = (replace(first, **change), *others)
-    return replace(made, recipe="own", models=models, contrasts=contrasts)
+    judges = (Asset("sface", SFACE.sha256),)
+    return replace(made, recipe="own", models=models, judges=judges, contrasts=contrasts)
 
 
 def keep(workspace: Workspace, made: ExperimentResult) -> None:
@@ -109,6 +111,7 @@ def test_nothing_is_doubted_while_nothing_has_changed(session: Session) -> None:
         ("model", "portrait"),
         ("setting", "own:stages.generate.sampler.cfg"),
         ("calibration", "own"),
+        ("judge", "sface"),
         ("result", "cfg-0123abcd"),
     }
     assert (made.noun.evidence[0].contrast, made.noun.evidence[0].digest) == (CONTRAST, shown().digest)
@@ -138,6 +141,17 @@ def test_a_replaced_file_a_new_default_and_a_new_calibration_each_raise_a_doubt_
     (one,) = review(session)
     assert (one.noun.status, one.entry.version) == ("doubted", 4)
     assert review(session) == (one,), "a doubt is written down once"
+
+
+def test_other_weights_of_a_judge_raise_a_doubt(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    decide(session, choice())
+    assert doubts(session) == []
+    monkeypatch.setattr("sosie.knowledge.present.PINNED", {"sface": replace(SFACE, sha256="e" * 64)})
+    assert doubts(session) == [("judge", "sface", SFACE.sha256, "e" * 64)]
+    (kept,) = review(session)
+    assert findings_of(kept)[0].message.endswith(
+        f"weights of judge 'sface' is eeeeeeeeeeee, it was {SFACE.sha256[:12]}"
+    )
 
 
 def test_a_file_that_is_gone_is_a_doubt_and_no_error(session: Session, workspace: Path) -> None:

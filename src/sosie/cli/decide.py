@@ -51,7 +51,7 @@ def _evidence(function: Callable[..., Any]) -> Callable[..., Any]:
 def new(output: Output, workspace: Workspace, **said: Any) -> None:
     """Put the decision TITLE on record.
 
-    It doubts itself as soon as what it stands on is otherwise: a file, a setting, the judges' calibration, or a later
+    It doubts itself as soon as what it stands on is otherwise: a file, a setting, a judge, its calibration, or a later
     experiment whose interval excludes its own.
     """
     from sosie.api.knowledge.decisions import Choice, decide

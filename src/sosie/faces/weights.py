@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,9 @@ DLIB_RESNET = PackagedWeights(
     "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30",
     _JUDGES,
 )
+
+PINNED: Mapping[str, PackagedWeights] = {"sface": SFACE, "dlib": DLIB_RESNET}
+"""The judges' weights of this version, by the judge's name."""
 
 
 @contextmanager

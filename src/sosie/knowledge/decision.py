@@ -11,7 +11,7 @@ from sosie.knowledge.evidence import Evidence
 
 Status = Literal["proposed", "accepted", "doubted", "superseded"]
 
-Kind = Literal["model", "setting", "calibration", "result"]
+Kind = Literal["model", "setting", "calibration", "judge", "result"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Premise:
     """Something that was so when a decision was made; empty: there was none.
 
     A `model` has the digest of its file, a `setting` (`RECIPE:stages.generate.sampler.cfg`) the value as JSON, a
-    `calibration` (`RECIPE`) the digest of the character's cohort by which the judges' thresholds were set, the `result`
-    of an experiment (its id) its digest.
+    `calibration` (`RECIPE`) the digest of the character's cohort by which the judges' thresholds were set, a
+    `judge` (its encoder's name) the digest of its weights, the `result` of an experiment (its id) its digest.
     """
 
     kind: Kind
@@ -35,7 +35,7 @@ class Doubt:
     Of an `experiment`, `name` is the later one, and both are intervals.
     """
 
-    kind: Literal["model", "setting", "calibration", "result", "experiment"]
+    kind: Literal["model", "setting", "calibration", "judge", "result", "experiment"]
     name: str
     was: str
     now: str

@@ -1,4 +1,4 @@
-"""What is so now in a workspace: the digest of a model, a setting of a recipe, the cohort that sets thresholds."""
+"""What is so now in a workspace: the digest of a model or a judge, a setting of a recipe, the cohort for thresholds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from sosie.core.errors import NotFoundError, SosieError, nearest
 from sosie.core.schema import to_table
+from sosie.faces.weights import PINNED
 from sosie.files.digest import asset_digest
 from sosie.knowledge.decision import Premise
 from sosie.workspace.bill import resolve_one
@@ -55,6 +56,8 @@ class Present:
             if kind == "setting":
                 recipe, _, field = name.partition(":")
                 return self.premise_of_setting(recipe, field).value
+            if kind == "judge":
+                return self._judge(name)
             return self._result(name) if kind == "result" else self._calibration(name)
         except SosieError:
             return ""
@@ -62,6 +65,14 @@ class Present:
     def _result(self, experiment: str) -> str:
         found = load_result(self._workspace, experiment)
         return found.digest if found else ""
+
+    def _judge(self, name: str) -> str:
+        """The weights by which an encoder judges here now: those of `sosie.toml`, else those that this version pins."""
+        own = self._workspace.config.judges.get(name)
+        if own is not None:
+            path = self._workspace.path(own.onnx)
+            return asset_digest(path) if path.is_file() else ""
+        return PINNED[name].sha256 if name in PINNED else ""
 
     def _calibration(self, recipe: str) -> str:
         stages = load_recipe(self._workspace, recipe).stages

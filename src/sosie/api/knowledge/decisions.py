@@ -147,7 +147,11 @@ def told(doubt: Doubt) -> str:
     was, now = _short(doubt.was), _short(doubt.now)
     if doubt.kind == "experiment":
         return f"experiment '{doubt.name}' excludes its interval: {doubt.now}, it stands on {doubt.was}"
-    subject = {"calibration": "calibration of recipe", "result": "result of experiment"}.get(doubt.kind, doubt.kind)
+    subject = {
+        "calibration": "calibration of recipe",
+        "judge": "weights of judge",
+        "result": "result of experiment",
+    }.get(doubt.kind, doubt.kind)
     return f"{subject} '{doubt.name}' is {now or 'not there any more'}, it was {was or 'not there'}"
 
 

@@ -20,9 +20,10 @@ def result_of(workspace: Workspace, experiment: str) -> ExperimentResult:
 
 
 def premises_of(result: ExperimentResult) -> tuple[Premise, ...]:
-    """What stands behind a result: itself, and the files that it drew with, as they were then."""
+    """What stands behind a result: itself, the files that it drew with and the judges' weights, as they were then."""
     models = (Premise("model", one.name, one.sha256) for one in result.models if one.sha256)
-    return (Premise("result", result.id, result.digest), *models)
+    judges = (Premise("judge", one.name, one.sha256) for one in result.judges if one.sha256)
+    return (Premise("result", result.id, result.digest), *models, *judges)
 
 
 def measured(workspace: Workspace) -> list[Evidence]:
