@@ -12,6 +12,7 @@ import pytest
 
 from sosie.api.experiments import foretell, read_order
 from sosie.core.errors import SosieError
+from sosie.core.finding import RuleError
 from sosie.workspace.workspace import open_workspace
 
 Sosie = Callable[..., Any]
@@ -50,7 +51,7 @@ def test_a_dry_run_says_what_it_takes_and_what_it_can_show(sosie: Sosie, workspa
     assert done.code == 0, done.err
     rows = dict(line.split("\t") for line in done.out.splitlines())
     assert rows["cells"] == "4 (2 arms x 2 blocks), 1 comparisons"
-    assert rows["images"] == "at most 8, of which 4 measure the winner again"
+    assert rows["images"] == "at most 20, of which 16 measure the winner again"
     assert rows["hours"].startswith("unknown: no image of recipe 'mini'")
     assert rows["money"] == "unknown"
     assert rows["can show"].startswith("no difference below 1.5: more seeds are needed")
@@ -116,6 +117,35 @@ def test_cells_that_are_one_plan_are_an_error(sosie: Sosie, workspace: Path) -> 
     done = sosie("experiment", "run", path, "--engine", "fake", "--workspace", workspace)
     assert done.code == 2
     assert "arms 'cfg=3' and 'mine' resolve to the same plans" in done.err
+
+
+@pytest.mark.parametrize(
+    ("written_as", "instead", "says"),
+    [
+        ("sampler.cfg = [3.0, 4.0]", "sampler.cgf = [3.0, 4.0]", "did you mean 'cfg'"),
+        ("sampler.cfg = [3.0, 4.0]", "guides.faceidd.scale = [0.3, 0.4]", "did you mean 'faceid'"),
+    ],
+)
+def test_a_dry_run_names_the_nearest_of_a_field_that_there_is_not(
+    tmp_path: Path, written_as: str, instead: str, says: str
+) -> None:
+    with pytest.raises(RuleError) as error:
+        forecast_of(tmp_path, TEXT.replace(written_as, instead))
+    assert (error.value.code, says in f"{error.value.message} {error.value.hint}") == ("SOS-Q001", True)
+
+
+def test_a_dry_run_says_which_arms_are_the_same(tmp_path: Path) -> None:
+    arms = """
+[[arms]]
+name = "as it is"
+[[arms]]
+name = "steps named"
+[arms.change]
+stages.generate.sampler.steps = 20
+"""
+    text = TEXT.replace("[axes]\nstages.generate.sampler.cfg = [3.0, 4.0]\n", "")
+    with pytest.raises(RuleError, match="arms 'as it is' and 'steps named' resolve to the same plans"):
+        forecast_of(tmp_path, text + arms)
 
 
 def test_an_axis_with_a_value_twice_is_an_error(sosie: Sosie, workspace: Path) -> None:

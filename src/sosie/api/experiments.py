@@ -17,6 +17,7 @@ from sosie.files.foreign import as_list, as_object, as_text
 from sosie.files.whole import make_folder, write_whole
 from sosie.lab.arms import arm_recipes
 from sosie.lab.assemble import Times, assemble
+from sosie.lab.check import expect_recipes
 from sosie.lab.course import CellDone, Course
 from sosie.lab.drawing import Q010, Drawer, without_drawing
 from sosie.lab.experiment import Experiment, read_experiment
@@ -93,9 +94,10 @@ def new_experiment(workspace: Workspace, name: str, character: str, recipe: str)
 def foretell(workspace: Workspace, order: ExperimentOrder, price: float = 0.0) -> Forecast:
     """The dry run: cells, images, hours, money (at `price` an hour), disk, and the smallest difference it can show.
 
-    Raises `RuleError` (SOS-Q001, SOS-Q005) for a file or a design that is wrong.
+    Raises `RuleError` (SOS-Q001, Q002, Q005) for a file, arms or a design that are wrong.
     """
     arms = arm_recipes(workspace, order.experiment, str(order.path))
+    expect_recipes(order.experiment, arms)
     return forecast(order.experiment, arms, _cost(workspace, order), price)
 
 

@@ -75,6 +75,26 @@ def check_arms(
     return CheckedExperiment(experiment, checked, tuple(about))
 
 
+def expect_recipes(experiment: Experiment, arms: Sequence[ArmRecipe]) -> None:
+    """What a dry run says no to: an arm that makes no recipe (SOS-Q001), two that make the same (SOS-Q002).
+
+    Raises `RuleError`. Files are not looked at: that is the doctor's, and a run's.
+    """
+    seen: dict[tuple[str, tuple[str, ...], str], str] = {}
+    for one in arms:
+        if one.recipe is None:
+            problem = one.problem
+            raise RuleError(Q001, problem.message if problem else "it makes no recipe", problem.hint if problem else "")
+        first = seen.setdefault((repr(one.recipe), one.prompts, one.arm.engine), one.name)
+        if first != one.name and experiment.design.unit == "image":
+            raise RuleError(Q002, *_told_twice(first, one.name))
+
+
+def _told_twice(first: str, other: str) -> tuple[str, str]:
+    message = f"arms '{first}' and '{other}' resolve to the same plans: nothing could tell them apart"
+    return message, "change something in one of them, or take it out"
+
+
 def _character(workspace: Workspace, experiment: Experiment) -> tuple[Character, list[Finding]]:
     try:
         return load_character(workspace, experiment.character), []
@@ -128,8 +148,7 @@ def _same(examined: Sequence[_Examined], experiment: Experiment) -> Iterator[Fin
             continue
         first = seen.setdefault(ids, one.arm.name)
         if first != one.arm.name:
-            message = f"arms '{first}' and '{one.arm.name}' resolve to the same plans: nothing could tell them apart"
-            yield Q002.at(experiment.name, message, "change something in one of them, or take it out")
+            yield Q002.at(experiment.name, *_told_twice(first, one.arm.name))
 
 
 def _checked(one: _Examined, shared: Sequence[Finding], stops_all: bool) -> CheckedArm:
