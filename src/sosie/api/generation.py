@@ -288,7 +288,7 @@ class _Counted:
 
     def overall(self, event: Progress) -> Progress:
         """The engine's progress of one attempt as that of all images; a preview keeps its picture."""
-        kept, share = sum(self.kept.values()), event.share if event.what != "load" else 0.0
+        kept, share = sum(self.kept.values()), event.share if event.what not in ("load", "install", "bring") else 0.0
         text = f"{kept} of {self._wanted} kept, attempt {self._found + self.drawn + 1}: {described(event)}"
         likely = min(self.drawn - self._judged + share, self._wanted - kept)
         return replace(event, what=text, done=kept + 0.9 * likely, total=self._wanted)
@@ -301,6 +301,10 @@ def described(event: Progress) -> str:
     if event.what == "queue":
         ahead: int | None = getattr(event, "ahead", None)
         return "waiting for the server" + (f", {ahead} before it" if ahead else "")
+    if event.what == "install":
+        return "making the machine ready"
+    if event.what == "bring":
+        return f"bringing models to the machine, {event.done / 1e9:.2f} of {event.total / 1e9:.2f} GB"
     return f"step {event.done:g} of {event.total:g}"
 
 

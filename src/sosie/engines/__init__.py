@@ -22,6 +22,7 @@ BUILT_IN = (
     EntryPoint("diffusers", "sosie.engines.diffusers:SCHEME", GROUP),
     EntryPoint("fake", "sosie.engines.fake:SCHEME", GROUP),
     EntryPoint("ray", "sosie.engines.ray.engine:SCHEME", GROUP),
+    EntryPoint("ssh", "sosie.engines.far.engine:SCHEME", GROUP),
 )
 
 

@@ -74,11 +74,7 @@ class DiffusersEngine:
                 f"recipe '{plan.recipe}' runs on this machine with torch and diffusers; missing: {', '.join(missing)}"
             )
             return [E004.at("diffusers", message, 'pip install "sosie[local]"')]
-        findings: list[Finding] = []
-        for stage in plan.stages:
-            findings += drawer_of(stage.family).check(stage, plan)
-            findings += check_guides(stage, plan, "in process")
-        return findings
+        return check_plan(plan)
 
     def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order."""
@@ -151,6 +147,17 @@ class DiffusersEngine:
         if self._chosen_device == "cuda":
             return str(torch.cuda.get_device_name())
         return f"cpu, {platform.machine()}, {torch.get_num_threads()} threads"
+
+
+def check_plan(plan: Plan) -> list[Finding]:
+    """Families that are not drawn in a process, unknown samplers and stages: true of every machine with torch."""
+    if elsewhere := _elsewhere(plan):
+        return elsewhere
+    findings: list[Finding] = []
+    for stage in plan.stages:
+        findings += drawer_of(stage.family).check(stage, plan)
+        findings += check_guides(stage, plan, "in process")
+    return findings
 
 
 def _busy() -> bool:
