@@ -91,7 +91,7 @@ def test_detached_work_goes_on_without_a_line_and_tells_how_it_ended(far: FarMac
     ended = look(FAR, folder)
     assert (ended.code, ended.said, ended.last_line) == (3, "a'b $x\nmore\n", "more")
     begin(FAR, folder, "echo $$; exec sleep 60")
-    assert until(lambda: look(FAR, folder).last_line.isdigit(), 30)
+    assert until(lambda: look(FAR, folder).last_line.isdigit() is True, 30)
     assert look(FAR, folder).state == "runs"
     os.killpg(int(Path(folder, "pid").read_text()), signal.SIGKILL)
     assert until(lambda: look(FAR, folder).state == "gone", 30)
