@@ -106,7 +106,8 @@ class SpoolWorker:
             raise OtherFilesError
         self._seen |= facts
         self._files.clear()
-        self._files.update(self._session.reference_paths(plan.character) | files)
+        self._files.update(self._session.reference_paths(plan.character))
+        self._files.update(files)
 
     def _source(self, pixels: str) -> Image:
         if self._given is None:
