@@ -230,7 +230,7 @@ class FarEngine:
 
     def _checked(self, render: Render) -> Render:
         if render.engine != self.name:
-            hint = "look at its card: nvidia-smi; the doctor examines recorded output: sosie doctor --machine FILE"
+            hint = "look at its card: nvidia-smi; sosie doctor RECIPE --from FILE judges what it says"
             raise LostError(f"{self._host.name} draws as {render.engine}, expected {self.name}", hint)
         return render
 
