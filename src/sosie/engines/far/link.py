@@ -58,6 +58,7 @@ class Link:
         """
         if self._channel is None and not self._open():
             return None
+        channel = self._channel
         with suppress(queue.Empty):
             frame = self._frames.get(timeout=wait)
             if isinstance(frame, str):
@@ -68,7 +69,9 @@ class Link:
             if table.get("say") in ("render", "error"):
                 self._asked.pop(str(table.get("id")), None)
             return None if table.get("say") == "beat" else frame
-        if time.monotonic() - self._heard > self._patience.stall:
+        if channel is not None and not channel.is_alive:
+            self._break("ssh ended")
+        elif time.monotonic() - self._heard > self._patience.stall:
             self._break(f"nothing was heard for {self._patience.stall:.0f} s")
         return None
 

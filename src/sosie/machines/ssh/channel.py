@@ -46,6 +46,11 @@ class Channel:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether ssh still runs; what it started may hold its pipes longer."""
+        return self._process.poll() is None
+
     def read(self, most: int) -> bytes:
         """What comes next, `most` bytes at most; nothing where it ended."""
         if self._rest:
