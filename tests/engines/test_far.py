@@ -116,6 +116,14 @@ def ssh_pid(machine: FarMachine, word: str = "attendant") -> int:
     return next(call["pid"] for call in reversed(machine.calls) if word in str(call["command"]))
 
 
+def cut(machine: FarMachine) -> None:
+    """Breaks the line to the attendant: ssh ends, and with it all that it started there but the worker."""
+    pid = ssh_pid(machine)
+    for one in (pid, *set(children(pid)) - set(worker_pids(machine))):
+        with suppress(OSError):
+            os.kill(one, signal.SIGKILL)
+
+
 def renders(engine: FarEngine, wanted: list[Plan]) -> list[Render]:
     return [event for event in engine.run(wanted) if isinstance(event, Render)]
 
@@ -151,7 +159,7 @@ def test_a_line_that_breaks_again_and_again_changes_nothing(
     for event in engine.run(wanted):
         if isinstance(event, Render):
             found.append(event)
-            os.kill(ssh_pid(far), signal.SIGKILL)
+            cut(far)
     assert [one.plan for one in found] == wanted
     assert engine._link is not None
     assert engine._link.breaks >= 4
@@ -178,9 +186,10 @@ def test_a_line_that_only_hangs_is_taken_for_dead(far: FarMachine, make: Make, w
 
 def children(pid: int) -> list[int]:
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for one in (task / "children").read_text().split():
-            found += [int(one), *children(int(one))]
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for one in (task / "children").read_text().split():
+                found += [int(one), *children(int(one))]
     return found
 
 
@@ -192,7 +201,7 @@ def test_a_machine_that_stays_away_is_lost_and_says_what_to_do(
     events = engine.run(wanted)
     assert next(event for event in events if isinstance(event, Render)).plan == wanted[0]
     far.behave(says="ssh: connect to host far port 40022: Connection refused")
-    os.kill(ssh_pid(far), signal.SIGKILL)
+    cut(far)
     with pytest.raises(LostError, match="Connection refused") as lost:
         renders(engine, []) or list(events)
     assert "same command" in lost.value.hint
@@ -206,7 +215,7 @@ def test_what_was_drawn_while_nobody_was_there_is_taken_up(
     next(event for event in events if isinstance(event, Render))
     (spool,) = (root(far) / "spools").iterdir()
     assert until((spool / "drawn" / wanted[1].id).exists)
-    os.kill(ssh_pid(far), signal.SIGKILL)  # as if this machine had been switched off
+    cut(far)  # as if this machine had been switched off
     for pid in worker_pids(far):
         os.kill(pid, signal.SIGKILL)
     (second,) = renders(make(), wanted[1:])
