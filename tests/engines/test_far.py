@@ -89,9 +89,9 @@ def make(workspace: Path, model: Path) -> Iterator[Make]:
         engine.close()
 
 
-def plans(workspace: Path, model: Path, n: int, source: str = "") -> list[Plan]:
+def plans(workspace: Path, model: Path, n: int) -> list[Plan]:
     who = load_character(open_workspace(workspace), "mira")
-    request = Request("r", "mira", "smiling", source=source)
+    request = Request("r", "mira", "smiling")
     return [plan(RECIPE, who, request, Draw(i), {"m": asset_digest(model)}) for i in range(n)]
 
 
@@ -247,7 +247,8 @@ def test_an_error_of_the_engine_there_is_told_and_the_next_plan_is_drawn(
 
 
 def test_an_image_to_work_on_goes_along(far: FarMachine, make: Make, workspace: Path, model: Path) -> None:
-    (found,) = renders(make(), plans(workspace, model, 1, source="a" * 64))
+    (one,) = plans(workspace, model, 1)
+    (found,) = renders(make(), [replace(one, source="a" * 64)])
     assert found.image.size == (64, 64)
     assert root(far).is_dir()
 

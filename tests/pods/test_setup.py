@@ -85,8 +85,12 @@ def test_a_lock_names_exact_versions_with_digests_and_no_place(tag: str) -> None
 
 def test_detached_work_goes_on_without_a_line_and_tells_how_it_ended(far: FarMachine) -> None:
     folder = f"{far.root}/it's a job"
-    begin(FAR, folder, 'echo "$1"; sleep 0.3; echo more; exit 3', ("a'b $x",))
+    gate = far.root / "gate"
+    waiting = 'echo "$1"; while [ ! -e "$2" ]; do sleep 0.05; done; echo more; exit 3'
+    begin(FAR, folder, waiting, ("a'b $x", str(gate)))
     begin(FAR, folder, "echo twice")
+    assert look(FAR, folder).state == "runs"
+    gate.touch()
     assert until(lambda: look(FAR, folder).state == "ended", 30)
     ended = look(FAR, folder)
     assert (ended.code, ended.said, ended.last_line) == (3, "a'b $x\nmore\n", "more")
