@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 from far_machine import FarMachine, far_machine
+from loopback_sshd import answers
 from processes import runs, until
 
 from sosie.core.errors import UsageError
@@ -511,7 +512,7 @@ def real(tmp_path: Path) -> Iterator[Host]:
     ]
     (tmp_path / "config").write_text("\n".join(lines) + "\n")
     server = subprocess.Popen([sshd, "-D", "-f", str(tmp_path / "config")], stderr=subprocess.DEVNULL)
-    until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 5)
+    until(lambda: answers(port), 20)
     # A home folder that % and spaces are in.
     known = tmp_path / "my 100% keys"
     known.mkdir()

@@ -38,7 +38,7 @@ def loopback_sshd(folder: Path) -> Generator[Host]:
     (folder / "config").write_text("\n".join(lines) + "\n")
     server = subprocess.Popen([sshd, "-D", "-f", str(folder / "config")], stderr=subprocess.DEVNULL)
     try:
-        until(lambda: _answers(port), 20)
+        until(lambda: answers(port), 20)
         yield Host("127.0.0.1", getpass.getuser(), port, folder / "user", folder / "known_hosts")
     finally:
         server.kill()
