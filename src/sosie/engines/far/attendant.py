@@ -21,9 +21,9 @@ from sosie import __version__
 from sosie.core.errors import EngineError, LostError, SosieError
 from sosie.engines.far.frames import Frame, Frames, packed
 from sosie.engines.far.spool import Spool
-from sosie.engines.resident import environment
 from sosie.engines.resident_protocol import error_table
 from sosie.files.lock import HeldError, held
+from sosie.machines.variables import needed
 
 MODULE = "sosie.api.workers.spool_worker"
 GLANCE = 0.05
@@ -125,7 +125,12 @@ class Attendant:
             if out.tell() > LOG_BYTES:
                 out.truncate(0)
             self._worker = subprocess.Popen(  # noqa: S603 - this very Python
-                self._words, env=environment(), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+                self._words,
+                env=needed(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
             )
 
     def _give_up(self) -> None:
