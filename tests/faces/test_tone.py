@@ -175,6 +175,7 @@ def test_a_face_drawn_in_other_colours_is_mended_and_not_refused(
         assert measures["seam"] < 3
         assert measures["colour_after"] < measures["colour_before"] + 4
         assert measures["grain_after"] > 0
+        assert {"skin_relief_before", "skin_relief_after"} <= measures.keys()
         square = face_square(task)
         assert isinstance(square, Square)
         reach = square.change if square.toned is None else np.maximum(square.change, square.toned.where)

@@ -16,6 +16,7 @@ from sosie.core.errors import ConfigError
 from sosie.core.schema import digest, to_table
 from sosie.faces.align import ARCFACE_TEMPLATE
 from sosie.faces.detect import Face
+from sosie.faces.texture import skin_looks
 from sosie.loop.judge import SCORERS_VERSION, Judge
 from sosie.scorers import looks
 from sosie.scorers.identity import Gate
@@ -77,6 +78,16 @@ def test_skin_with_texture_passes_and_skin_without_it_fails() -> None:
 )
 def test_what_poses_as_texture_does_not_pass_for_it(posing: Callable[[], Pixels]) -> None:
     assert look("skin_texture", posing()).passed is False
+
+
+def test_a_face_pass_measures_skin_before_and_after_as_the_looks_do() -> None:
+    before = plain(random(1, 4, 1.2))
+    after = cv2.GaussianBlur(before, (0, 0), 2)
+    own, smooth = (skin_looks(image, face().points) for image in (before, after))
+    assert own.keys() == smooth.keys() == {"skin_texture", "skin_relief"}
+    assert own["skin_texture"] == pytest.approx(look("skin_texture", before).value, rel=0.1)
+    assert smooth["skin_texture"] < 0.5 * own["skin_texture"]
+    assert skin_looks(before, face(30).points) == {}, "a face so small says nothing"
 
 
 def test_mirrored_light_on_the_skin_is_shine_and_bright_or_pale_skin_is_not() -> None:
