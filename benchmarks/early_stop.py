@@ -1,0 +1,350 @@
+"""Whether an image that is going to fail can be told before it is finished, and what a kept image costs: on `mini`.
+
+    python benchmarks/early_stop.py record CHARACTERS --out FOLDER [--n 6]
+    python benchmarks/early_stop.py learn CHARACTERS --out FOLDER
+
+`record` has the loop draw `--n` images of each character of CHARACTERS (folders of renders with a `captions.jsonl`),
+two attempts each, in three prompts; a repair is an attempt. Of each attempt it keeps what the recipe's judge said, the
+core-seconds that it took to draw, and what the denoiser thought the finished picture would be at a third and at two
+thirds of the steps, decoded at the picture's size and from latents of half the size. `learn` looks at these as a cheap
+check would, and asks how many images that fail and that are kept it would stop.
+
+Core-seconds are those of the thread that draws, so other work of the machine hardly counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PROMPTS = (
+    "smiling, soft daylight, forest background",
+    "neutral, dramatic side light, library background",
+    "laughing, neon light, city at night background",
+)
+MOMENTS, NAMES = (1 / 3, 2 / 3), ("third", "two-thirds")
+SIZES = {"whole": 1.0, "half": 0.5}
+FALSE = 0.02
+"""The share of keepers that a likeness may stop, in the characters that it is chosen by."""
+WORDS = ("age", "skin", "hair_style", "hair_color", "eye_color")
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One attempt: whose, whether it repairs another, what became of it, its scores, and core-seconds.
+
+    `draw` is what the image took from its first step on, `decode` a preview, by size; `before` the attempt before.
+    """
+
+    character: str
+    prompt: int
+    plan: str
+    repair: bool
+    before: str
+    outcome: str
+    reasons: tuple[str, ...]
+    scores: dict[str, float]
+    draw: float
+    decode: dict[str, float]
+
+
+class Watched:
+    """An engine that keeps what was thought of the finished picture on the way to it.
+
+    It draws in a thread of its own: seconds are those of that thread, from the first step to the decoded picture.
+    """
+
+    def __init__(self, engine: Any, out: Path) -> None:
+        import sosie.diffusion.vae as vaes
+        import sosie.families.sdxl.diffusers.pipeline as pipelines
+
+        self._engine, self._out = engine, out
+        self.name, self.check, self.close = engine.name, engine.check, engine.close
+        self._guesses: list[Any] = []
+        self._kept: dict[tuple[str, str], Any] = {}
+        self._began = self._draw = 0.0
+        self._decode: dict[str, float] = {}
+        self.spent: dict[str, tuple[float, dict[str, float]]] = {}
+        made, decoded = pipelines.scheduler_for, vaes.decode_latents
+
+        def scheduler_for(*given: Any) -> Any:
+            scheduler = made(*given)
+            step, self._guesses, self._began = scheduler.step, [], time.thread_time()
+
+            def kept(*values: Any, **named: Any) -> Any:
+                result = step(*values, **named)
+                self._guesses.append(result[1])
+                return result
+
+            scheduler.step = kept
+            return scheduler
+
+        def decode_latents(vae: Any, latents: Any) -> Any:
+            start = time.thread_time()
+            done = decoded(vae, latents)
+            self._draw = start - self._began + time.thread_time() - start
+            self._previews(decoded, vae)
+            return done
+
+        pipelines.scheduler_for, vaes.decode_latents = scheduler_for, decode_latents
+
+    def run(self, plans: Iterable[Any]) -> Iterator[Any]:
+        from sosie.core import Render
+
+        for event in self._engine.run(plans):
+            if isinstance(event, Render):
+                self.spent[event.plan.id] = (self._draw, self._decode)
+                for (moment, size), preview in self._kept.items():
+                    preview.save(self._out / f"{event.plan.id}-{moment}-{size}.png")
+            yield event
+
+    def _previews(self, decoded: Any, vae: Any) -> None:
+        import torch
+
+        from sosie.diffusion.vae import to_image
+
+        self._kept, spent = {}, dict.fromkeys(SIZES, 0.0)
+        for name, moment in zip(NAMES, MOMENTS, strict=True):
+            latents = self._guesses[round(moment * len(self._guesses)) - 1]
+            for size, scale in SIZES.items():
+                start = time.thread_time()
+                scaled = torch.nn.functional.interpolate(latents, scale_factor=scale, mode="area")
+                self._kept[name, size] = to_image(decoded(vae, scaled)[0])
+                spent[size] += (time.thread_time() - start) / len(MOMENTS)
+        self._decode = spent
+
+
+def record(people: Path, out: Path, n: int) -> None:
+    """Draws, judges and keeps."""
+    from sosie.api.engines import open_engine
+    from sosie.core import Request
+    from sosie.core.plan import needed_stages
+    from sosie.loop.attempts import run
+    from sosie.loop.judge_room import Processes
+    from sosie.loop.judging import make_judge
+    from sosie.loop.task import Attempt, Bench, Task
+    from sosie.workspace.bill import resolve
+    from sosie.workspace.recipes import load_recipe
+    from sosie.workspace.session import Session
+    from sosie.workspace.workspace import open_workspace
+
+    out.mkdir(parents=True, exist_ok=True)
+    with Session(open_workspace(Path(tempfile.mkdtemp()))) as session, Processes(1) as room:
+        recipe = load_recipe(session.workspace, "mini")
+        for folder in sorted(path.parent for path in people.glob("*/captions.jsonl")):
+            who = _character(session, folder)
+            bill = resolve(session.workspace, needed_stages(recipe, who), who)
+            judge, _ = make_judge(session, who, recipe, bill)
+            engine = Watched(open_engine(session, "diffusers", bill, who), out)
+            bench = Bench(engine, session.store, bill.digests, room)
+            share = n // len(PROMPTS)
+            tasks = [
+                Task(str(i), recipe, who, Request("mini", who.name, prompt), share, 2 * share, judge)
+                for i, prompt in enumerate(PROMPTS)
+            ]
+            with (out / "attempts.jsonl").open("a", encoding="utf-8") as file:
+                for event in run(tasks, bench):
+                    if isinstance(event, Attempt):
+                        print(json.dumps(asdict(_seen(event, engine))), file=file, flush=True)
+            engine.close()
+
+
+def _character(session: Any, folder: Path) -> Any:
+    from sosie.api.characters import new_character
+    from sosie.workspace.characters import CharacterFile
+
+    first = json.loads((folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()[0])
+    gender = "woman" if first["gender"] == "female" else "man"
+    skin, hair = f"{first['skin']} skin", f"{first['hair_color']} {first['hair_style']}"
+    parts = [f"a {first['age']} {gender}", skin, hair, f"{first['eye_color']} eyes", first["beard"]]
+    about = ", ".join(part for part in parts if part)
+    name = CharacterFile(folder.name, "fictional", True, about)
+    return new_character(session, name, sorted(folder.glob("*.jpg"))).character
+
+
+def _seen(attempt: Any, engine: Watched) -> Seen:
+    plan = attempt.plan
+    scores = {score.name: float(score.value) for score in attempt.scorecard.scores if score.value is not None}
+    draw, decode = engine.spent[plan.id]
+    return Seen(
+        plan.character.name,
+        int(attempt.task.name),
+        plan.id,
+        plan.draw.is_repair,
+        plan.draw.parent,
+        attempt.verdict.outcome,
+        attempt.verdict.reasons,
+        scores,
+        draw,
+        decode,
+    )
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a cheap look saw: faces, contrast (standard deviation of luma), SFace's likeness (0 without a face)."""
+
+    faces: int
+    contrast: float
+    likeness: float
+    seconds: float
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Blank, without a face, or with several."""
+        return self.contrast < BLANK or self.faces != 1
+
+
+BLANK = 8.0
+
+
+def looked(out: Path, people: Path, seen: list[Seen]) -> dict[tuple[str, str], dict[str, Looked]]:
+    """By moment and size, what a look at each first attempt's preview saw."""
+    from sosie.faces.detect import Detector
+    from sosie.faces.encoders import SFace, template
+    from sosie.files.images import read_image
+    from sosie.scorers.sample import luma_of
+
+    detector, encoder = Detector(), SFace()
+    templates: dict[str, Any] = {}
+    for who in sorted({one.character for one in seen}):
+        pixels = [np.asarray(read_image(path)) for path in sorted((people / who).glob("*.jpg"))]
+        found = [(image, faces[0]) for image in pixels if (faces := detector.detect(image))]
+        templates[who] = template("cosine", [encoder.embed(image, face) for image, face in found])
+    looks: dict[tuple[str, str], dict[str, Looked]] = {}
+    for moment, size in itertools.product(NAMES, SIZES):
+        for one in seen:
+            pixels = np.asarray(read_image(out / f"{one.plan}-{moment}-{size}.png"))
+            start = time.thread_time()
+            faces = detector.detect(pixels)
+            likeness = float(templates[one.character] @ encoder.embed(pixels, faces[0])) if faces else 0.0
+            spent = time.thread_time() - start
+            look = Looked(len(faces), float(luma_of(pixels).std()), likeness, spent)
+            looks.setdefault((moment, size), {})[one.plan] = look
+    return looks
+
+
+def stops(seen: list[Seen], look: dict[str, Looked], with_identity: bool) -> set[str]:
+    """Which plans are stopped; the least likeness that goes on is that of the other characters' keepers."""
+    stopped: set[str] = set()
+    for who in {one.character for one in seen}:
+        kept = [look[one.plan].likeness for one in seen if one.character != who and one.outcome == "keep"]
+        least = float(np.quantile(kept, FALSE)) if with_identity and kept else 0.0
+        for one in (one for one in seen if one.character == who):
+            if look[one.plan].is_hopeless or look[one.plan].likeness < least:
+                stopped.add(one.plan)
+    return stopped
+
+
+def report_stops(seen: list[Seen], looks: dict[tuple[str, str], dict[str, Looked]]) -> None:
+    """One row a moment, size and kind of look."""
+    kept = [one for one in seen if one.outcome == "keep"]
+    failed = [one for one in seen if one.outcome != "keep"]
+    total = sum(one.draw for one in seen)
+    print(
+        f"{len(seen)} first attempts, {len(kept)} kept, {len(failed)} failed; the look's own share of drawing an image:"
+    )
+    print("| look | failed: stopped | kept: stopped (95 %) | drawing saved | less decoding | less looking |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for (moment, size), look in looks.items():
+        share = MOMENTS[NAMES.index(moment)]
+        for with_identity in (False, True):
+            stopped = stops(seen, look, with_identity)
+            saved = sum(one.draw * (1 - share) for one in seen if one.plan in stopped)
+            decoding = sum(one.decode[size] for one in seen)
+            looking = sum(look[one.plan].seconds for one in seen)
+            false = sum(one.plan in stopped for one in kept)
+            low, high = wilson(false, len(kept))
+            right = sum(one.plan in stopped for one in failed)
+            what = f"{moment}, {size}: blank, faces" + (", likeness" if with_identity else "")
+            print(
+                f"| {what} | {right} of {len(failed)} | {false} of {len(kept)} ({low:.1%} to {high:.1%}) | "
+                f"{saved / total:.1%} | {(saved - decoding) / total:.1%} | {(saved - decoding - looking) / total:.1%} |"
+            )
+
+
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's interval, 95 %."""
+    z = 1.96
+    middle, spread = hits + z * z / 2, z * math.sqrt(hits * (n - hits) / n + z * z / 4)
+    return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))
+
+
+def report_cost(seen: list[Seen], rounds: int = 2000) -> None:
+    """Core-seconds of drawing a kept image, with repairs and without, and by taking the best of N."""
+    groups: dict[tuple[str, int], list[Seen]] = {}
+    for one in seen:
+        groups.setdefault((one.character, one.prompt), []).append(one)
+    rng, keys = np.random.default_rng(0), list(groups)
+    drawn = [costs([groups[keys[i]] for i in rng.integers(0, len(keys), len(keys))]) for _ in range(rounds)]
+    own, names = costs(list(groups.values())), ("by new seeds", "best of N")
+    print(f"\n{len(seen)} attempts of {len({one.character for one in seen})} characters, {len(keys)} tasks.")
+    for index, name in enumerate(names):
+        ratios = np.array([one[0] / one[index + 1] for one in drawn if np.isfinite(one[index + 1])])
+        if not np.isfinite(own[index + 1]) or not len(ratios):
+            print(f"With repair {own[0]:.2f} s; {name}: none is as alike, up to 40")
+            continue
+        low, high = np.quantile(ratios, (0.025, 0.975))
+        ratio = own[0] / own[index + 1]
+        print(f"With repair {own[0]:.2f} s, {name} {own[index + 1]:.2f} s: {ratio:.2f} ({low:.2f} to {high:.2f})")
+
+
+def costs(groups: list[list[Seen]]) -> tuple[float, float, float]:
+    """Seconds of drawing a kept image: as recorded, by new seeds alone, and by the best of as many as are as alike.
+
+    NaN where nothing was kept, or the best of 40 is less alike.
+    """
+    made = [one for group in groups for one in group]
+    kept = [one for one in made if one.outcome == "keep"]
+    plain = [one for one in made if not one.repair]
+    passed = sum(one.outcome == "keep" for one in plain)
+    if not passed:
+        return (float("nan"),) * 3
+    each = sum(one.draw for one in plain) / len(plain)
+    goal = np.mean([one.scores["sface"] for one in kept])
+    values = [np.array(sorted(one.scores.get("sface", 0.0) for one in group if not one.repair)) for group in groups]
+    reach = (n for n in range(1, 41) if np.mean([expected_best(group, n) for group in values]) >= goal)
+    best = next(reach, float("nan"))
+    return sum(one.draw for one in made) / len(kept), each * len(plain) / passed, each * best
+
+
+def expected_best(values: Any, n: int) -> float:
+    """The mean of the greatest of `n` draws, with replacement, of sorted values."""
+    ranks = np.arange(1, len(values) + 1) / len(values)
+    return float(values @ (ranks**n - (ranks - 1 / len(values)) ** n))
+
+
+def learn(out: Path, people: Path) -> None:
+    """Prints both reports."""
+    lines = (out / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
+    seen = [Seen(**json.loads(line)) for line in lines]
+    first = [one for one in seen if not one.repair]
+    report_stops(first, looked(out, people, first))
+    report_cost(seen)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("record", "learn"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=6)
+    given = parser.parse_args()
+    if given.what == "record":
+        record(given.folder, given.out, given.n)
+    else:
+        learn(given.out, given.folder)
+
+
+if __name__ == "__main__":
+    main()
