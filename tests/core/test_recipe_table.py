@@ -21,8 +21,8 @@ from sosie.workspace.workspace import open_workspace
 SHIPPED = sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
 WRITTEN_OUT = {
     "hybrid": ("9be5fc9949436ff3", "e1f106c066347882", "cd056ac496426f7a"),
-    "klein": ("170fc8bc83eb184f", "789db37b9cd4814b", "62ae8af1c08dd8c6"),
-    "klein-edit": ("cba90bc7058920a4", "4fe706b258d36e69", "151056d3a896b5d1"),
+    "klein": ("9019bb8c4f9cb11c", "1a960522f99bf27c", "62ae8af1c08dd8c6"),
+    "klein-edit": ("1b7462742d9eb4aa", "5fa39f708e28064a", "151056d3a896b5d1"),
     "mini": ("fcb8ab6bd5d4bcd2", "cefe549b14385bb5", "d512f14e8e4f1c19"),
     "mini-full": ("943bc84cf25e67cf", "98584c3dc1c7f653", "d512f14e8e4f1c19"),
     "mini-hybrid": ("ade63a20301deb3e", "732fc48d473d24b5", "d512f14e8e4f1c19"),

@@ -36,7 +36,7 @@ def test_klein_is_what_the_official_template_is_and_each_reference_stands_on_bot
     assert guider["cfg"] == 1.0
     shown = ["ReferenceLatent"] * 3
     words = behind(graph, guider["positive"], *shown)
-    assert words["inputs"]["text"] == "photo of the person of the reference images, a woman, braided hair, in the rain"
+    assert words["inputs"]["text"] == "photo of a woman, braided hair, as in the reference images, in the rain"
     assert behind(graph, guider["negative"], *shown)["class_type"] == "ConditioningZeroOut"
     assert len(nodes(graph, "LoadImage")) == len(nodes(graph, "VAEEncode")) == 3
 

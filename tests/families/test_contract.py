@@ -243,7 +243,7 @@ def test_without_a_trainer_a_training_says_which_families_have_one(sosie: Sosie,
     install("trains")
     done = sosie("train", "mira", "--recipe", "toys", "--workspace", toys)
     assert done.code == 2
-    assert "Toy cannot be trained; families that can: sdxl, zimage" in done.err
+    assert "Toy cannot be trained; families that can: flux2, sdxl, zimage" in done.err
 
 
 def test_without_adapters_a_lora_is_not_known_and_not_delivered(

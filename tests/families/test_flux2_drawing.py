@@ -45,7 +45,7 @@ def stock_latents(runner: Any, made: tiny.Made, given: Any, shape: Any, **call: 
     """What diffusers' own pipeline makes of the same texts and noise, as tokens of mean 0 and deviation 1."""
     import torch
 
-    from sosie.families.flux2.diffusers.latents import _statistics, patches
+    from sosie.families.flux2.diffusers.latents import patches, statistics
     from sosie.families.flux2.diffusers.text import encode
 
     parts = runner._pipelines._model.parts
@@ -56,7 +56,7 @@ def stock_latents(runner: Any, made: tiny.Made, given: Any, shape: Any, **call: 
         height=tiny.SIDE, width=tiny.SIDE, num_inference_steps=given.stage.sampler.steps, latents=start,
         guidance_scale=given.stage.sampler.cfg, output_type="latent", **call,
     ).images  # fmt: skip
-    mean, std = _statistics(pipeline.vae, raw)
+    mean, std = statistics(pipeline.vae, raw)
     return (patches(raw) - mean) / std
 
 

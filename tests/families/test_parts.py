@@ -88,7 +88,7 @@ def test_a_family_without_a_part_says_which_families_have_one() -> None:
             lambda: grapher_of("flux1"),
             "Sosie draws no graphs for FLUX.1; families that can: esrgan, flux2, sdxl, zimage",
         ),
-        (lambda: trainer_of("flux1"), "FLUX.1 cannot be trained; families that can: sdxl, zimage"),
+        (lambda: trainer_of("flux1"), "FLUX.1 cannot be trained; families that can: flux2, sdxl, zimage"),
     ):
         with pytest.raises(MissingPartError, match=expected):
             missing()

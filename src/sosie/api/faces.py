@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sosie.core import Finding, Guide, Plan, Stage
+from sosie.core import Character, Finding, Guide, Plan, Stage
 from sosie.core.errors import NotFoundError
 from sosie.core.finding import Rule
 from sosie.core.schema import digest
@@ -71,8 +71,13 @@ class SessionFaces:
 
     def portraits(self, guide: Guide, plan: Plan) -> Sequence[Image]:
         """The references that show the character best for what the plan's prompt asks, framed as the guide says."""
-        asked, head = asked_turn(plan.prompt), guide.framing == "head"
-        return views(self._references(plan), self._session.detector, guide.references, asked, head=head)
+        people = plan.character.cast or (plan.character,)
+        asked, head, each = asked_turn(plan.prompt), guide.framing == "head", guide.references // len(people)
+        return [
+            view
+            for person in people
+            for view in views(self._pictures(person), self._session.detector, max(1, each), asked, head=head)
+        ]
 
     def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:
         """The character's face by the encoder of the stage's first guide that has one; the largest one without."""
@@ -101,9 +106,12 @@ class SessionFaces:
         return embed(self._references(plan), self._session.detector, self._encoder(guide.encoder), guide.references)
 
     def _references(self, plan: Plan) -> list[Image]:
-        paths = self._session.reference_paths(plan.character)
+        return self._pictures(plan.character)
+
+    def _pictures(self, character: Character) -> list[Image]:
+        paths = self._session.reference_paths(character)
         if not paths:
-            raise NotFoundError(f"character '{plan.character.name}' has no references", "sosie new CHARACTER IMAGES...")
+            raise NotFoundError(f"character '{character.name}' has no references", "sosie new CHARACTER IMAGES...")
         return [read_image(path) for path in paths.values()]
 
     def _open(self, name: str) -> ArcFaceOnnx:

@@ -117,6 +117,8 @@ def command(
 ) -> int:
     """Make images of CHARACTER doing PROMPT, and deliver those that pass.
 
+    mira+otto asks for both in one picture, by a recipe that shows the model their references (klein).
+
     Every attempt is recorded: the same command again does only what is missing. Exit 1 means
     that some prompt did not get all its images within the budget.
     """
@@ -141,11 +143,11 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
     from sosie.api.engines import Workers
     from sosie.api.generation import Given, Order
     from sosie.families.contract.draws import Settings
-    from sosie.workspace.characters import load_character
+    from sosie.workspace.cast import load_cast
     from sosie.workspace.recipes import load_recipe
 
     choices = _choices(flags)
-    character = load_character(workspace, name)
+    character = load_cast(workspace, name)
     workflow = _workflow(flags)
     recipe = workflow.recipe if workflow else load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
     return Order(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from sosie.core.schema import LATER
 
 Likeness = Literal["fictional", "consented"]
 
@@ -40,7 +42,8 @@ class Character:
 
     `description` is what a prompt says of them ("a young woman, auburn braided hair");
     `trigger` is the token a character LoRA was trained on, or empty; `marks` are distinguishing
-    marks that belong in every description. `recipe` is the default recipe, or empty.
+    marks that belong in every description. `recipe` is the default recipe, or empty. `cast` are the people of a
+    picture of several, whose references are the character's, too; of one person it is empty.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Character:
     recipe: str = ""
     references: tuple[Reference, ...] = ()
     loras: tuple[CharacterLora, ...] = ()
+    cast: tuple[Character, ...] = field(default=(), metadata=LATER)
 
     def lora_name(self, lora: CharacterLora) -> str:
         """The name by which a plan asks for a LoRA's file: its path inside the workspace."""

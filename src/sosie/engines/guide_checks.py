@@ -19,6 +19,7 @@ E032 = Rule("SOS-E032", "error", "A guide does not take a setting")
 E033 = Rule("SOS-E033", "error", "Guidance cannot be switched off for a part of the steps here")
 E034 = Rule("SOS-E034", "error", "A guide does not act in a stage of this kind")
 E038 = Rule("SOS-E038", "error", "A guide shows the model more references than it takes, or none")
+E039 = Rule("SOS-E039", "error", "A recipe draws one person, and several were asked for")
 
 FIELDS = {"keypoints": "[stages.guides.keypoints]"}
 
@@ -26,7 +27,7 @@ Where = Literal["in process", "in graphs"]
 
 
 def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
-    """SOS-E008, E012, E013, E030 and E032 to E038, from the plan alone."""
+    """SOS-E008, E012, E013, E030 and E032 to E039, from the plan alone."""
     family = family_of(stage.family)
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     wrong: list[tuple[Rule, str]] = []
@@ -40,6 +41,7 @@ def check_guides(stage: Stage, plan: Plan, where: Where) -> list[Finding]:
         if kind and kind.stages and stage.kind not in kind.stages:
             acts = " and ".join(kind.stages)
             wrong.append((E034, f"guide '{guide.kind}' acts in stages {acts}, not in '{stage.kind}'"))
+    wrong += _company(stage, plan, family.guides)
     sampler = stage.sampler
     if not sampler.guides_always and (where == "in graphs" or not family.partners.switches_cfg):
         place = "ComfyUI's samplers" if where == "in graphs" else f"{family.title} in this process"
@@ -102,6 +104,20 @@ def _shown(guide: Guide, kind: GuideKind | None, plan: Plan, where: Where) -> It
         return
     if guide.references > kind.shows:
         yield E038, f"guide '{guide.kind}' shows {guide.references} references; the model takes {kind.shows} at most"
+    if guide.references < len(plan.character.cast):
+        people = len(plan.character.cast)
+        yield E038, f"guide '{guide.kind}' shows {guide.references} references of {people} people; expected one of each"
     if not plan.character.references and where == "in process":
         name = plan.character.name
         yield E038, f"guide '{guide.kind}' shows the references of '{name}', and there are none; expected one or more"
+
+
+def _company(stage: Stage, plan: Plan, known: Guides) -> Iterator[tuple[Rule, str]]:
+    """Of a picture of several people: the stage must be able to tell them apart."""
+    if not plan.character.cast or stage.kind == "upscale":
+        return
+    kinds = [known.kind(guide.kind) for guide in stage.guides]
+    if stage.kind == "detail" or not any(kind and kind.shows for kind in kinds):
+        why = "no guide of it shows references" if stage.kind != "detail" else "a face pass draws one face"
+        people = f"'{plan.character.name}' are {len(plan.character.cast)} people"
+        yield E039, f"{people}, and stage '{stage.kind}' draws one: {why}"

@@ -145,9 +145,11 @@ def terms_of(model: ModelFile) -> str:
     if family is None or model.role not in ("checkpoint", "denoiser", "pipeline"):
         return ""
     licence = family.licence(model.variant)
-    drawn = "drawn in this process" if family.on_diffusers else "not drawn in this process"
-    how = "" if family.on_diffusers else f": {'--engine comfy:URL' if family.on_comfy else ELSEWHERE}"
-    return f"licence: {licence or 'not noted'}; {drawn}{how}"
+    here = family.draws(model.variant)
+    drawn = "drawn in this process" if here else "not drawn in this process"
+    how = "" if here else f": {'--engine comfy:URL' if family.on_comfy and not family.undrawn else ELSEWHERE}"
+    told = family.told_by_name(model.path.name)
+    return f"licence: {licence or 'not noted'}; {drawn}{how}" + (f"; {told}" if told else "")
 
 
 def expect_trainer(name: str) -> Callable[[], Trains]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sosie.core import Acceptance, Finding, Outcome, Score, Scorecard, Verdict
 from sosie.core.errors import ConfigError, nearest
 from sosie.core.schema import digest
+from sosie.scorers.company import Company
 from sosie.scorers.defects import DEFECTS, score_defects
 from sosie.scorers.defects.framing import SCORER as FRAMING
 from sosie.scorers.identity import Gate, Identity
@@ -47,7 +48,8 @@ class Judge:
     `id` changes with anything that could change a verdict. With `retryable`, an image that fails
     is to be retried; without (a picture from elsewhere), it is rejected. With `mends`, one that
     fails by nothing but its identity is to be repaired. What `reported` and `plugged` measure, and looks, is recorded
-    with identity and defects, and must pass where the rules name it.
+    with identity and defects, and must pass where the rules name it. With a `company` each of its people is judged by
+    their own gate, and all must pass; `gate` is the first one's.
     """
 
     detector: Detector
@@ -57,6 +59,7 @@ class Judge:
     mends: bool = False
     reported: tuple[Scorer, ...] = ()
     plugged: tuple[Plugged, ...] = ()
+    company: Company | None = None
 
     def __post_init__(self) -> None:
         known = [judge.encoder.name for judge in self.gate.judges] + list(self.gate.absent)
@@ -92,6 +95,8 @@ class Judge:
         """
         plugged = [[one.source, one.why_not, one.scales] for one in self.plugged if self.requires(one)]
         asked = [*plugged, *([list(self.looks.required)] if self.looks.required else [])]
+        people = [[one.name, one.gate.id] for one in self.company.persons] if self.company else []
+        asked += [people] if people else []
         return digest([self.gate.id, self.acceptance, SCORERS_VERSION, self.retryable, self.mends, *asked])
 
     @cached_property
@@ -111,8 +116,8 @@ class Judge:
 
         pixels: Any = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
         origin = origin or Origin()
-        sample = Sample.seen(pixels, self.detector, origin.prompt, origin.face)
-        scores = measure(Identity(self.gate), sample)
+        sample = Sample.seen(pixels, self.detector, origin.prompt, origin.face, self._people)
+        scores = measure(self.company or Identity(self.gate), sample)
         scores += score_defects(sample, [name for name in DEFECTS if name in self.required])
         for scorer in (self.looks, *self.reported, *self.plugged):
             scores += measure(scorer, sample)
@@ -124,7 +129,7 @@ class Judge:
         import numpy as np
 
         pixels: Any = np.asarray(image.convert("RGB"))
-        sample = Sample.seen(pixels, self.detector)
+        sample = Sample.seen(pixels, self.detector, persons=self._people)
         framing = [score for score in measure(FRAMING, sample) if score.name in self.required]
         return [_because(score) for score in framing if score.passed is False]
 
@@ -133,7 +138,7 @@ class Judge:
 
         An image whose stages refused their work is never kept.
         """
-        required = self.acceptance.judges or tuple(judge.encoder.name for judge in self.gate.judges)
+        required = self._required_judges()
         identity = [score for score in card.of("identity") if score.name in required]
         others = [score for score in card.scores if score.kind != "identity" and score.name in self.required]
         failed = [score for score in (*identity, *others) if not score.passed]
@@ -146,6 +151,20 @@ class Judge:
         if not reasons:
             return Verdict("keep")
         return Verdict(self._next(failed, refused, origin), tuple(reasons))
+
+    @property
+    def _people(self) -> int:
+        return len(self.company.persons) if self.company else 1
+
+    def _required_judges(self) -> tuple[str, ...]:
+        """The scores of identity that must pass, by name: of each person, by each judge that the rules name, or all."""
+        if self.company is None:
+            return self.acceptance.judges or tuple(judge.encoder.name for judge in self.gate.judges)
+        return tuple(
+            person.called(name)
+            for person in self.company.persons
+            for name in self.acceptance.judges or [judge.encoder.name for judge in person.gate.judges]
+        )
 
     def _next(self, failed: list[Score], refused: list[str], origin: Origin) -> Outcome:
         """What is to be done with an image that is not kept."""

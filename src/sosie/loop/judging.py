@@ -24,6 +24,7 @@ from sosie.loop.likeness import Likeness, reference_likeness
 from sosie.scorers.accessories import STRICTER, Templates, Worn, match, suspect
 from sosie.scorers.adherence import PromptAdherence
 from sosie.scorers.cohort import Cohort, load_cohort, nearest_in_description
+from sosie.scorers.company import Company, Person
 from sosie.scorers.identity import (
     MIN_REFERENCES,
     Gate,
@@ -78,6 +79,8 @@ def make_judge(
     """
     from sosie.dataset.build import judging_character
 
+    if character.cast:
+        return _judge_of_company(session, character, recipe, bill, maker)
     encoders, absent = session.judges
     maker = maker or ImageSource()
     guides = _guides(bill) if bill is not None else ()
@@ -119,6 +122,17 @@ def make_judge(
     )
     findings += [_measures_nothing(one, judge) for one in judge.plugged if one.why_not]
     return judge, tuple(findings)
+
+
+def _judge_of_company(
+    session: Session, character: Character, recipe: Recipe, bill: Bill | None, maker: ImageSource | None
+) -> tuple[Judge, tuple[Finding, ...]]:
+    """The judge of a picture of several: each by what `make_judge` gives for them alone. None of them is mended."""
+    made = [make_judge(session, person, recipe, bill, maker) for person in character.cast]
+    people = zip(character.cast, made, strict=True)
+    company = Company(tuple(Person(person.name, judge.gate) for person, (judge, _) in people))
+    judge = replace(made[0][0], company=company, mends=False, reported=_reported(recipe, bill))
+    return judge, tuple(dict.fromkeys(finding for _, told in made for finding in told))
 
 
 def hard_cohort(session: Session, character: Character, recipe: Recipe, bill: Bill) -> Cohort | None:

@@ -32,8 +32,8 @@ class Sample:
     `pixels` is uint8 RGB [h,w,3]; `faces` are all faces of the detector, in any order; `prompt` is the (positive,
     final) one that it was drawn by, empty where there is none. `at` is where the character's face was drawn, x and y in
     shares of width and height, where that is known. `picture` is the image at all its sizes: what several scorers
-    need is made once. Two samples are equal only if they are the same object. Raises `BadImageError` for pixels of
-    another kind.
+    need is made once. `persons` is how many people the picture is to show. Two samples are equal only if they are the
+    same object. Raises `BadImageError` for pixels of another kind.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -41,6 +41,7 @@ class Sample:
     prompt: str = ""
     at: tuple[float, float] | None = None
     shared: InitVar[Picture | None] = None
+    persons: int = 1
     picture: Picture = field(init=False, repr=False)
     _embeddings: dict[str, npt.NDArray[np.float32]] = field(
         init=False, repr=False, default_factory=dict[str, npt.NDArray[np.float32]]
@@ -61,10 +62,11 @@ class Sample:
         detector: Detector,
         prompt: str = "",
         at: tuple[float, float] | None = None,
+        persons: int = 1,
     ) -> Sample:
         """The image with the faces that `detector` finds, whose smaller sizes of it the scorers share."""
         picture = Picture(pixels)
-        return cls(pixels, detector.detect(picture), prompt, at, picture)
+        return cls(pixels, detector.detect(picture), prompt, at, picture, persons)
 
     @property
     def height(self) -> int:

@@ -76,7 +76,9 @@ class Session:
         return judge_encoders(plugged)
 
     def reference_paths(self, character: Character) -> dict[str, Path]:
-        """SHA-256 to file, for every reference of a character."""
+        """SHA-256 to file, for every reference of a character, or of all in its cast."""
+        if character.cast:
+            return {key: path for person in character.cast for key, path in self.reference_paths(person).items()}
         folder = self.workspace.character_folder(character.name)
         return {reference.sha256: folder / reference.file for reference in character.references}
 

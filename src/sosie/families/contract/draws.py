@@ -30,7 +30,7 @@ class Faces(Protocol):
         ...
 
     def portraits(self, guide: Guide, plan: Plan) -> Sequence[Image]:
-        """The guide's references as pictures (RGB, of any size), the most frontal first, framed as the guide says."""
+        """The guide's references as pictures (RGB, of any size), framed as it says; each person's frontal first."""
         ...
 
     def find(self, image: Image, plan: Plan, stage: Stage) -> Face | Finding:

@@ -26,6 +26,8 @@ class Family:
     With `reads_packed` what draws it in this process reads every storage that `files.storage` does not call unreadable;
     without, plain numbers alone. With `weighs` its encoders read weights and breaks of prompts (`core.notation`);
     without, words alone.
+    `undrawn` begin the variants that this process does not draw though others are; `told_by_name` says in a sentence
+    what a file's name tells and its header does not (empty: nothing).
     `partners` are what its models are put together with, `adapters` what it brings for its LoRAs, and
     `nodes` classes of ComfyUI's custom nodes that its graphs use and Sosie does not know otherwise.
     `on_diffusers`, `on_comfy` and `trains` give what runs a family. They are called only where it is
@@ -44,8 +46,14 @@ class Family:
     on_diffusers: Callable[[], OnDiffusers] | None = None
     on_comfy: Callable[[], OnComfy] | None = None
     trains: Callable[[], Trains] | None = None
+    undrawn: tuple[str, ...] = ()
+    told_by_name: Callable[[str], str] = lambda _: ""
     weighs: bool = False
     reads_packed: bool = False
+
+    def draws(self, variant: str) -> bool:
+        """Whether this process draws models of that variant."""
+        return self.on_diffusers is not None and not variant.startswith(self.undrawn or "\0")
 
     def licence(self, variant: str) -> str:
         """The publisher's licence of models of that variant; empty where none was noted."""

@@ -12,10 +12,12 @@ from sosie.families.contract.partners import Autoencoder, Partners, SamplingRang
 
 
 def variant_of(name: str) -> str:
-    """Which klein a model's name or path means: `base`, `distilled`, or empty."""
-    text = re.sub(r"[\s_.-]+", "", name.lower())
+    """Which klein a model's name or path means: `base`, `distilled`, `kv`, or empty."""
+    text = re.sub(r"[\s_.-]+", "", name.lower().rstrip("/").rpartition("/")[2])
     if "klein" not in text:
         return ""
+    if re.search(r"klein\d+bkv|kleinkv", text):
+        return "kv"
     return "base" if "kleinbase" in text else "distilled"
 
 

@@ -20,6 +20,7 @@ from sosie.core.notation import plain
 from sosie.core.recipe import Sampler, Targets, Training
 from sosie.diffusion.flow.levels import flow_levels
 from sosie.diffusion.flow.sampling import sample
+from sosie.diffusion.flow.training import noised_batch
 from sosie.diffusion.offload import tile
 from sosie.diffusion.vae import decode_latents, to_image
 from sosie.families.contract.trains import BaseFiles
@@ -124,17 +125,13 @@ class ZImageBase:
         `batch` stacks what `encode_picture` and `encode_text` gave, on the CPU. Latents and noise are drawn from
         `generator`; then `positions` (of how many, of how many levels) says at which noise, 0 to 1.
         """
-        spread = torch.randn(batch["std"].shape, generator=generator)
-        noise = torch.randn(batch["mean"].shape, generator=generator)
-        levels = positions(len(noise), 1000).float()
-        clean = batch["mean"] + batch["std"] * spread
-        share = levels.view(-1, 1, 1, 1)
-        height, width = noise.shape[-2:]
+        made = noised_batch(batch, generator, positions)
+        height, width = made.noise.shape[-2:]
         return {
-            "noisy": (1 - share) * clean + share * noise,
-            "target": clean - noise,
-            "levels": levels,
-            "weights": torch.ones(len(noise)),
+            "noisy": made.noisy,
+            "target": made.clean - made.noise,
+            "levels": made.levels,
+            "weights": torch.ones(len(made.levels)),
             "states": batch["states"],
             **layout(self._config, (height, width), [int(rows) for rows in batch["states_rows"]]),
         }

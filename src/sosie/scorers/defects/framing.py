@@ -23,20 +23,23 @@ def scores(sample: Sample) -> list[Score]:
     """`no_face` counts faces. `several_faces` and `cut_off_face` are None where there is none.
 
     `several_faces` is the side of the second largest face (root of the box's area) over that of
-    the largest: a face of less than a third is a passer-by. `cut_off_face` is the distance from
-    the largest face's box, or from its points less `_POINT_MARGIN`, to the nearest border, in
-    widths of the box; negative when the face goes on outside.
+    the largest: a face of less than a third is a passer-by. Of a picture of several people it is
+    that of the first face too many. `cut_off_face` is the distance from the largest face's box, or
+    from its points less `_POINT_MARGIN`, to the nearest border, in widths of the box; negative
+    when the face goes on outside.
     """
     face = sample.main_face
     if face is None:
         why = "no face was found"
         return [NO_FACE.score(0, why), SEVERAL_FACES.unmeasured(why), CUT_OFF_FACE.unmeasured(why)]
     sides = sorted(((other.box[2] * other.box[3]) ** 0.5 for other in sample.faces), reverse=True)
-    ratio = sides[1] / sides[0] if len(sides) > 1 else 0.0
+    people = sample.persons
+    ratio = sides[people] / sides[0] if len(sides) > people else 0.0
+    which = "the second" if people == 1 else f"number {people + 1}"
     gap, border = _gap(face, sample.width, sample.height)
     return [
         NO_FACE.score(len(sides), ""),
-        SEVERAL_FACES.score(ratio, f"{len(sides)} faces; the second is {ratio:.0%} of the first in size"),
+        SEVERAL_FACES.score(ratio, f"{len(sides)} faces; {which} is {ratio:.0%} of the first in size"),
         CUT_OFF_FACE.score(gap, f"the face is cut off at the {border}"),
     ]
 

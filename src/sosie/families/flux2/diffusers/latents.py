@@ -26,13 +26,13 @@ BETWEEN = 10
 def latents_of(vae: Vae, image: Image.Image) -> Tensor:
     """[1, 128, h / 16, w / 16] of an RGB image whose sides are multiples of 16."""
     raw = encode_image(vae, image)
-    mean, std = _statistics(vae, raw)
+    mean, std = statistics(vae, raw)
     return (patches(raw) - mean) / std
 
 
 def raw_latents(vae: Vae, latents: Tensor) -> Tensor:
     """[1, 32, h / 8, w / 8] as the VAE decodes them."""
-    mean, std = _statistics(vae, latents)
+    mean, std = statistics(vae, latents)
     return pixels(latents * std + mean)
 
 
@@ -75,7 +75,7 @@ def reference_places(references: Sequence[Tensor]) -> Tensor:
     )
 
 
-def _statistics(vae: Vae, like: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(vae: Vae, like: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and deviation of a token's numbers, [1, 128, 1, 1]."""
     norm: Any = vae
     eps = float(getattr(vae.config, "batch_norm_eps", 1e-4))

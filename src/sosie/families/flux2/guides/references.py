@@ -82,8 +82,9 @@ def shown(asked: GuideInput) -> Mapping[str, Image]:
 
 def count_of(guide: Guide, plan: Plan) -> int:
     """How many references a plan's stage is shown; as many as it asks for where the character is not known."""
-    there = len(plan.character.references)
-    return min(guide.references, MOST, there) if there else min(guide.references, MOST)
+    people = plan.character.cast or (plan.character,)
+    each = max(1, min(guide.references, MOST) // len(people))
+    return sum(min(each, len(person.references)) if person.references else each for person in people)
 
 
 def draw(build: Builder, stage: GuideStage, scene: Scene) -> Scene:
