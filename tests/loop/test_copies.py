@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from seen_once import look_once
 
-from sosie.core import Character, Score
+from sosie.core import Character, Guide, Score
 from sosie.core.character import CharacterLora
 from sosie.core.plan import needed_stages
 from sosie.core.recipe import LoraUse
 from sosie.faces.encoders import ArcFaceOnnx
 from sosie.faces.references import guiding_places
+from sosie.faces.views import viewing_places
 from sosie.files.images import read_image
 from sosie.loop.copies import copies_of
 from sosie.scorers.sample import Sample
@@ -64,6 +65,19 @@ def test_a_picture_that_guided_is_told_from_one_that_did_not(session: Session) -
     assert len(guided) == 4
     assert min(values[name] for name in guided) > max(values[name] for name in set(names) - guided)
     assert min(values[name] for name in guided) > 0.1
+
+
+def test_the_references_that_a_model_looks_at_itself_are_those_that_it_is_shown(session: Session) -> None:
+    mira = load_character(session.workspace, "mira")
+    paths = session.reference_paths(mira)
+    bill = bill_of(session, mira, guides=(Guide("references", references=3),))
+    shown = viewing_places([*map(read_image, paths.values())], session.detector, 3)
+    names = list(paths)
+    values = [index(session, mira, bill, names[place]).value or 0.0 for place in shown]
+    assert len(values) == 3
+    assert min(values) > 0.1
+    (rest, *_) = (name for place, name in enumerate(names) if place not in shown)
+    assert (index(session, mira, bill, rest).value or 0.0) < min(values)
 
 
 def bill_encoder(bill: Bill) -> ArcFaceOnnx:

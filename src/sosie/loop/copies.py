@@ -16,6 +16,8 @@ from sosie.core.schema import digest
 from sosie.faces.encoders import ArcFaceOnnx, Encoder
 from sosie.faces.references import guiding_places
 from sosie.faces.templates import kept
+from sosie.faces.views import viewing_places
+from sosie.families import families
 from sosie.files.images import read_image
 from sosie.scorers.copy_paste import COPY_PASTE, CopyPaste
 from sosie.scorers.scorer import Scale
@@ -104,18 +106,28 @@ class _Index:
         return self.session.workspace.state / "templates"
 
     def guiding(self, guide: Guide) -> list[str]:
-        """The references that a guide chooses; where its encoder is not here, a server takes the most frontal ones."""
+        """The references that a guide chooses; where its encoder is not here, a server takes the most frontal ones.
+
+        Of a guide by which the model sees them, those that it is shown unless the prompt asks for a turned head.
+        """
         by, path = self.encoders.get(guide.encoder, ("", None))
-        key = digest(["guiding", VERSION, list(self.paths), by, guide.references])
+        shown = [guide.kind] if self._shows(guide) else []
+        key = digest(["guiding", VERSION, list(self.paths), by, guide.references, *shown])
 
         def compute() -> NDArray[np.float32]:
             encoder = ArcFaceOnnx(guide.encoder, path) if path else None
             images = [read_image(path) for path in self.paths.values()]
+            if shown:
+                return np.asarray(viewing_places(images, self.session.detector, guide.references), np.float32)
             places = guiding_places(images, self.session.detector, guide.references, encoder)
             return np.asarray(places, np.float32)
 
         names = list(self.paths)
         return [names[int(place)] for place in kept(self._folder / f"{key[:32]}.npy", compute)]
+
+    def _shows(self, guide: Guide) -> bool:
+        """Whether the model sees the references themselves by it."""
+        return any(kind.name == guide.kind and kind.shows for family in families() for kind in family.guides.kinds)
 
     def vectors(self, chosen: Set[str]) -> NDArray[np.float32]:
         """The embeddings [n, d] of these references, without those that show no face."""

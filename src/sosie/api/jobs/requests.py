@@ -17,6 +17,7 @@ from sosie.core.finding import has_errors
 from sosie.core.schema import from_table
 from sosie.engines import DEFAULT, scheme_of
 from sosie.store.images import path_of
+from sosie.workspace.cast import load_cast
 from sosie.workspace.characters import load_character
 from sosie.workspace.recipes import find_recipe, load_recipe
 from sosie.workspace.session import Session
@@ -181,7 +182,7 @@ def order_of(workspace: Workspace, ask: GenerateJob) -> Order:
     from sosie.api.generation import Given, Order
     from sosie.workspace.prompts import PromptLine, parse_size
 
-    character = load_character(workspace, ask.character)
+    character = load_cast(workspace, ask.character)
     if ask.size:
         parse_size(ask.size)
     given = Given(path_of(workspace.state / "images", check_digest(ask.source)) if ask.source else None, ask.stages)
