@@ -21,6 +21,7 @@ from sosie.core.finding import RuleError
 from sosie.faces.weights import SFACE
 from sosie.knowledge.book import Book
 from sosie.knowledge.decision import Decision
+from sosie.knowledge.evidence import evidence_of
 from sosie.workspace.experiments import save_design, save_result
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
@@ -103,6 +104,22 @@ def test_evidence_that_shows_nothing_or_chose_its_own_winner_is_refused(session:
         decide(session, choice(because="early"))
     with pytest.raises(NotFoundError, match="did you mean 'cfg-0123abcd'"):
         decide(session, choice(because="cfg-0123abce"))
+
+
+def test_a_winner_on_two_axes_confirms_what_it_is_as_a_whole_and_no_axis_by_itself() -> None:
+    made = result("both")
+    winner, (first, other) = made.winner, made.contrasts
+    assert winner is not None
+    assert winner.fresh is not None
+    levels = {"cfg=4": {"cfg": "4", "steps": "20"}, "cfg=5": {"cfg": "5", "steps": "8"}}
+    arms = tuple(replace(arm, levels=levels.get(arm.name, {"cfg": "6", "steps": "20"})) for arm in made.arms)
+    axis = replace(first, name="cfg=5 against 4", arms=("cfg=5", "cfg=6"))
+    by_axes = replace(made, arms=arms, contrasts=(axis, other))
+    whole = evidence_of(by_axes)
+    assert (whole.contrast, whole.confirmed, whole.estimate) == (winner.fresh.name, True, winner.fresh.estimate)
+    assert not evidence_of(by_axes, axis.name).confirmed
+    alone = tuple(replace(arm, levels={**arm.levels, "steps": "20"}) for arm in arms)
+    assert evidence_of(replace(by_axes, arms=alone), axis.name).confirmed
 
 
 def test_nothing_is_doubted_while_nothing_has_changed(session: Session) -> None:

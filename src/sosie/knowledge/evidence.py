@@ -50,14 +50,18 @@ class Evidence:
 def evidence_of(result: ExperimentResult, contrast: str = "") -> Evidence:
     """What a result says of that contrast; by default of the one that its winner won, or of its only one.
 
-    Raises `UsageError` for one that is not there, and where it is not clear which is meant.
+    By axes, a winner that is otherwise on several of them was measured again against the baseline as a whole: that
+    contrast may be named too, and no axis by itself is confirmed by it. Raises `UsageError` for one that is not there,
+    and where it is not clear which is meant.
     """
-    names = [one.name for one in result.contrasts]
+    contrasts = _contrasts(result)
+    names = [one.name for one in contrasts]
     if contrast and contrast not in names:
         raise UsageError(f"experiment '{result.id}' has no contrast '{contrast[:80]}'{nearest(contrast, names)}")
     winner = result.winner.arm if result.winner else None
-    won = [one for one in result.contrasts if winner in one.arms and one.verdict == "better"]
-    meant = [one for one in result.contrasts if one.name == contrast] or won or list(result.contrasts)
+    won = [one for one in contrasts if winner in one.arms and one.verdict == "better"]
+    whole = [one for one in won if one.arms == (winner,)]
+    meant = [one for one in contrasts if one.name == contrast] or whole or won or list(contrasts)
     if len(meant) != 1:
         known = nearest("", names) if names else ": it compared nothing"
         raise UsageError(f"experiment '{result.id}' has {len(names)} contrasts{known}", "add --contrast NAME")
@@ -66,11 +70,28 @@ def evidence_of(result: ExperimentResult, contrast: str = "") -> Evidence:
 
 def all_evidence(result: ExperimentResult) -> Iterator[Evidence]:
     """What a result says of each of its contrasts."""
-    return (_evidence(result, one) for one in result.contrasts)
+    return (_evidence(result, one) for one in _contrasts(result))
+
+
+def _contrasts(result: ExperimentResult) -> tuple[Contrast, ...]:
+    """Those that were asked, and that of the winner as a whole, where it was none of them."""
+    fresh = result.winner.fresh if result.winner else None
+    known = {one.name for one in result.contrasts}
+    return (*result.contrasts, fresh) if fresh is not None and fresh.name not in known else result.contrasts
+
+
+def _is_confirmed(result: ExperimentResult, one: Contrast) -> bool:
+    """Whether fresh seeds confirmed this contrast: it was the one, or the winner differs by its axis alone."""
+    winner = result.winner
+    if winner is None or not winner.is_confirmed or winner.arm not in one.arms:
+        return False
+    if one.arms == (winner.arm,):
+        return True
+    own, base = result.arm(winner.arm).levels, result.arm(result.design.baseline).levels
+    return sum(level != base.get(axis) for axis, level in own.items()) == 1
 
 
 def _evidence(result: ExperimentResult, one: Contrast) -> Evidence:
-    winner = result.winner
     return Evidence(
         result.id,
         result.digest,
@@ -81,7 +102,7 @@ def _evidence(result: ExperimentResult, one: Contrast) -> Evidence:
         one.high,
         result.scale,
         one.n,
-        winner is not None and winner.is_confirmed and winner.arm in one.arms,
+        _is_confirmed(result, one),
         result.character,
         result.recipe,
         result.finished,
