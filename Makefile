@@ -11,7 +11,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/sosie new mira examples/mira/*.jpg --workspace demo --replace \
 	  --likeness fictional --adult --description "$(DESCRIPTION)"
 	@$(BIN)/sosie generate mira --prompts examples/scenes.csv -n 1 --workspace demo --out demo/images
-	@echo "open demo/images/index.html"
+	@echo "open demo/images/index.html, or the page on all of it: $(BIN)/sosie studio --workspace demo"
 
 test: $(VENV)/.installed
 	$(BIN)/ruff format --check .

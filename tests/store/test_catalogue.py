@@ -67,7 +67,7 @@ def test_a_catalogue_of_a_newer_sosie_is_refused_and_left_alone(folder: Path) ->
     with raw(folder) as database:
         database.execute("PRAGMA user_version = 99")
     before = (folder / "catalogue.sqlite").read_bytes()
-    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 7") as caught:
+    with pytest.raises(StoreError, match="version 99, made by a newer Sosie; expected version 8") as caught:
         Store.open(folder)
     assert "--upgrade" in caught.value.hint
     assert (folder / "catalogue.sqlite").read_bytes() == before

@@ -49,6 +49,8 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "job cancel": {"number": ("1",)},
     "job continue": {"number": ("1",)},
     "job move": {"number": ("1",)},
+    "image mark": {"images": ("0" * 64,), "": ("--as", "keep")},
+    "studio": {"": ("--listen", "nowhere", "--no-browser")},
     "comfy record": {"url": ("http://127.0.0.1:1",)},
     "audit": {"character": ("mira",)},
     "decide new": {"title": ("x",), "": ("--proposed",)},

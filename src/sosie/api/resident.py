@@ -318,5 +318,11 @@ def stop_worker(workspace: Workspace) -> int:
     return resident.dismiss_all(workspace)
 
 
+def dismiss_idle(workspace: Workspace) -> int:
+    """Ends the workspace's workers that nobody uses now; how many there were."""
+    idle = [one.card for one in resident.all_status(workspace) if one.ends_in is not None]
+    return sum(resident.dismiss(workspace, card) for card in idle)
+
+
 if __name__ == "__main__":
     main()

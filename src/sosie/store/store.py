@@ -21,6 +21,7 @@ from sosie.store import deliveries, faults, images
 from sosie.store.catalogue import Catalogue, as_json, as_text, now
 from sosie.store.deliveries import Outgoing
 from sosie.store.entries import TABLES as ENTRY_TABLES
+from sosie.store.gallery import TABLES as GALLERY_TABLES
 from sosie.store.jobs import TABLES as JOB_TABLES
 from sosie.store.rows import RENDERS, Notes, StoredRender, find_findings, find_scorecard, stored_render
 from sosie.store.training import TABLES as TRAINING_TABLES
@@ -46,6 +47,7 @@ TABLES = (
     *TRAINING_TABLES,
     *ENTRY_TABLES,
     *JOB_TABLES,
+    *GALLERY_TABLES,
 )
 
 

@@ -18,6 +18,9 @@ from sosie.core.printable import HARMFUL, printable
 AS_TYPED = ("prompt", "negative", "caption")
 """Keys of lines of JSON whose texts are the user's own words, in which an address is one of them."""
 
+OWN_PAGE = "address"
+"""The key of the address of a page that Sosie serves: what stands behind its `#` is there to be handed on."""
+
 
 class StdoutError(Exception):
     """stdout takes no more."""
@@ -99,7 +102,7 @@ def _concealed(value: Any) -> Any:
         return conceal(value)
     if isinstance(value, dict):
         table = cast("dict[str, Any]", value)
-        return {conceal(key): item if key in AS_TYPED else _concealed(item) for key, item in table.items()}
+        return {conceal(key): item if key in (*AS_TYPED, OWN_PAGE) else _concealed(item) for key, item in table.items()}
     if isinstance(value, list | tuple):
         return [_concealed(item) for item in cast("list[Any]", value)]
     return value

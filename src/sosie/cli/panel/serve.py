@@ -28,7 +28,7 @@ def serve(name: str, address: str, port: int, names: tuple[str, ...], output: Ou
         if output.as_json:
             output.line({"panel": name, "address": shown})
         else:
-            output.data(shown)
+            output.data(shown, lines=True)  # whole: what stands behind # is the key
             output.say("Ctrl-C ends it; nothing that was voted is lost")
 
     folder = serve_panel(workspace, name, Listening(address, port, names), ready)

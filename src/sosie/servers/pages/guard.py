@@ -56,18 +56,23 @@ LARGEST_BODY = 1 << 16
 class Doors:
     """What a guard lets in: `hosts` as browsers send them (`127.0.0.1:8765`), `shell` the paths that need no key.
 
-    No body may be larger than `largest` bytes.
+    No body may be larger than `largest` bytes; `larger` says how large those of some paths may be.
     """
 
     hosts: tuple[str, ...]
     shell: frozenset[str]
     key: Key = field(default_factory=Key)
     largest: int = LARGEST_BODY
+    larger: tuple[tuple[str, int], ...] = ()
 
     @property
     def cookie_name(self) -> str:
         """Cookies are shared by all ports of a host: two pages must not take each other's away."""
         return f"sosie-{self.hosts[0].rpartition(':')[2]}"
+
+    def largest_at(self, path: str) -> int:
+        """Bytes that a body sent to this path may have."""
+        return dict(self.larger).get(path, self.largest)
 
 
 class RefusedError(Exception):
@@ -104,7 +109,7 @@ class Guard:
             await self._session(request, send)
             return
         try:
-            await self._app(_one_range(scope), _bounded(receive, self._doors.largest), _guarded(send))
+            await self._app(_one_range(scope), _bounded(receive, self._doors.largest_at(request.path)), _guarded(send))
         except _TooLargeError:
             await _refuse(request, RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large"), send)
 
@@ -114,7 +119,7 @@ class Guard:
             raise RefusedError(HTTPStatus.MISDIRECTED_REQUEST, "this is not a name of this server")
         writes = request.kind == "websocket" or request.method not in READING
         _check_site(request, writes)
-        if not _fits(request.one("content-length"), self._doors.largest):
+        if not _fits(request.one("content-length"), self._doors.largest_at(request.path)):
             raise RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "the body is too large")
         if request.path in self._doors.shell and not writes:
             return

@@ -1,0 +1,82 @@
+"""What the page may send, and what it is sent, as types: the OpenAPI document is made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Name = Annotated[str, Field(min_length=1, max_length=64)]
+Row = Annotated[int, Field(ge=0, le=2**53)]
+"""The number of something in the store."""
+
+Line = Annotated[str, Field(max_length=4000)]
+
+
+class Asked(BaseModel):
+    """What is not known here is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class NewJob(Asked):
+    """A job for the queue: `docs/studio.md` has the request of each kind."""
+
+    kind: Literal["generate", "train", "experiment", "dataset", "calibrate", "fetch"]
+    request: dict[str, Any]
+
+
+class Move(Asked):
+    """A waiting job's new place: before another one, or last."""
+
+    before: Row | None = None
+
+
+class Filter(Asked):
+    """Which images, as of `store.gallery.Query`."""
+
+    character: Line = ""
+    recipe: Line = ""
+    machine: Literal["", "keep", "retry", "repair", "reject", "none"] = ""
+    human: Literal["", "keep", "reject", "none"] = ""
+    differs: bool = False
+    failed: Line = ""
+    below: float | None = None
+    since: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = ""
+    until: Annotated[str, Field(pattern=r"^(\d{4}-\d\d-\d\d)?$")] = ""
+    job: Row | None = None
+    sort: Literal["newest", "oldest", "identity", "-identity", "stars"] = "newest"
+
+
+class Window(Filter):
+    """A window of the images of a filter."""
+
+    start: Annotated[int, Field(ge=0, le=10_000_000)] = 0
+    count: Annotated[int, Field(ge=0, le=500)] = 100
+
+
+class Saying(Asked):
+    """What a person says of images: of those named, or of all of a filter. None leaves as it was; 0 stars: none."""
+
+    images: Annotated[list[Digest], Field(max_length=10_000)] = []
+    filter: Filter | None = None
+    verdict: Literal["keep", "reject", ""] | None = None
+    stars: Annotated[int, Field(ge=0, le=5)] | None = None
+
+
+class NewCharacter(Asked):
+    """A character of uploaded pictures. Both declarations are the user's."""
+
+    name: Name
+    likeness: Literal["fictional", "consented"]
+    adult: bool
+    description: Line = ""
+    marks: Annotated[list[Line], Field(max_length=20)] = []
+    images: Annotated[list[Digest], Field(min_length=1, max_length=100)]
+
+
+class Caption(Asked):
+    """A new caption of a picture of a training set."""
+
+    caption: Annotated[str, Field(max_length=2000)]

@@ -1,0 +1,137 @@
+"""The process that opens files which came from elsewhere: `python -P -m sosie.studio.child`.
+
+One JSON object a line is asked on its input and answered on its output. It has limits of memory and of open files, so
+that a picture made to hurt ends this process and nothing else; only pixels that it has encoded anew leave it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sosie.core.errors import SosieError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from sosie.faces.detect import Detector
+
+MEMORY = 6 << 30
+"""Bytes of address space: a picture of 64 million pixels takes 0.6 GB at its worst, the nets of faces map one."""
+
+FILES = 64
+QUALITY = 84
+FACE = 1.4
+"""Sides of a zoomed square, in those of its face."""
+
+
+def small(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A WebP copy of a picture, no side above `width`; of its largest face, with `face`. Written whole."""
+    from PIL import Image
+
+    from sosie.files.images import read_image
+    from sosie.files.whole import make_folder, write_whole
+
+    image = read_image(Path(request["path"]))
+    if request.get("face"):
+        image = _face(image)
+    image.thumbnail((request["width"], request["width"]), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=QUALITY)
+    out = Path(request["out"])
+    make_folder(out.parent)
+    write_whole(out, buffer.getvalue())
+    return {"width": image.width, "height": image.height}
+
+
+def _face(image: Image.Image) -> Image.Image:
+    """The square around the largest face, at one scale whatever the picture's; the middle where there is no face."""
+    import numpy as np
+
+    faces = _detector().detect(np.asarray(image))
+    if faces:
+        x, y, width, height = max(faces, key=lambda face: face.box[2] * face.box[3]).box
+        half, middle = max(width, height) * FACE / 2, (x + width / 2, y + height / 2)
+    else:
+        half, middle = min(image.size) / 2, (image.width / 2, image.height / 2)
+    side = min(round(2 * half), *image.size)
+    left = max(0, min(round(middle[0] - side / 2), image.width - side))
+    top = max(0, min(round(middle[1] - side / 2), image.height - side))
+    return image.crop((left, top, left + side, top + side))
+
+
+@cache
+def _detector() -> Detector:
+    from sosie.faces.detect import Detector
+
+    return Detector()
+
+
+def take(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A PNG of the pixels of an uploaded picture, and what other programs wrote into it."""
+    from sosie.files.images import read_picture
+    from sosie.files.whole import make_folder, write_whole
+    from sosie.provenance.parameters import parameters_in
+    from sosie.store.images import encode
+
+    path = Path(request["path"])
+    picture = read_picture(path)
+    encoded = encode(picture.image)
+    out = Path(request["folder"]) / f"{encoded.sha256}.png"
+    make_folder(out.parent)
+    write_whole(out, encoded.data)
+    size = {"width": encoded.width, "height": encoded.height}
+    text = parameters_in(path)[:20_000]
+    return {"sha256": encoded.sha256, "pixels": encoded.pixels, **size, "notes": list(picture.notes), "text": text}
+
+
+def examine(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the doctor says of an uploaded file."""
+    from sosie.api.doctor import examine as look
+    from sosie.api.lines import json_of
+    from sosie.api.needs import Examination
+    from sosie.workspace.workspace import open_workspace
+
+    workspace = open_workspace(Path(request["root"]))
+    return {"checkups": [json_of(one) for one in look(workspace, (request["path"],), Examination())]}
+
+
+TASKS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"small": small, "take": take, "examine": examine}
+
+
+def _limit() -> None:
+    if sys.platform != "win32":
+        import resource
+
+        for what, most in ((resource.RLIMIT_NOFILE, FILES), (resource.RLIMIT_CORE, 0)):
+            resource.setrlimit(what, (most, most))
+        if sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+
+
+def main() -> None:
+    """Answers until its input ends."""
+    _limit()
+    answers = sys.stdout
+    sys.stdout = sys.stderr  # what libraries print is no answer
+    for line in sys.stdin:
+        request = json.loads(line)
+        try:
+            answer = TASKS[request["do"]](request)
+        except SosieError as error:
+            answer = {"error": error.message, "hint": error.hint}
+        except MemoryError:
+            answer = {"error": "the file needs more memory than a file that came from elsewhere may have"}
+        except Exception as error:
+            answer = {"error": f"the file cannot be read ({type(error).__name__})"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+// Characters: all of them, one of them, and a new one of pictures that are dropped, pasted or chosen.
+import { api, files, go, html, number, say, signal, t, tell, useEffect, useState } from "../core.js";
+import { ask } from "../live.js";
+
+const known = signal(null);
+export const load = async () => { known.value = await api("/api/characters").catch(tell) ?? known.value; };
+export const names = () => (known.value || []).filter((one) => !one.error).map((one) => one.name);
+
+const face = (name, sha256, width = 320) => `/api/characters/${encodeURIComponent(name)}/references/${sha256}?w=${width}&face=true`;
+
+export function Characters({ rest }) {
+  useEffect(() => { load(); }, []);
+  if (rest[0] === "new") return html`<${New} />`;
+  if (rest[0]) return html`<${One} name=${decodeURIComponent(rest[0])} key=${rest[0]} />`;
+  if (!known.value) return html`<p>${t("loading")}</p>`;
+  return html`<div class="head"><h1>${t("view characters")}</h1><button class="strong" onClick=${() => go("/characters/new")}>${t("new character")}</button></div>
+    ${!known.value.length && html`<div class="card"><p>${t("no characters")}</p></div>`}
+    <div class="tiles">${known.value.map((one) => html`<a class="card tile" key=${one.name} href=${`#/characters/${encodeURIComponent(one.name)}`}>
+      ${one.references[0] && html`<img src=${face(one.name, one.references[0])} alt=${t("face of", { name: one.name })} />`}
+      <div><h2>${one.name}</h2><div class="small faint">${one.error || one.description || t("no description")}</div>
+      ${!one.error && html`<div class="small faint">${t("references count", { n: one.references.length })} · ${t("loras count", { n: one.loras })}</div>`}</div></a>`)}</div>`;
+}
+
+function One({ name }) {
+  const [one, set] = useState(null);
+  useEffect(() => { api(`/api/characters/${encodeURIComponent(name)}`).then(set, tell); }, [name]);
+  if (!one) return html`<h1>${name}</h1><p>${t("loading")}</p>`;
+  const calibrate = () => ask("calibrate", { character: name }).catch(tell);
+  return html`<div class="head"><h1>${name}</h1><span class="tag">${t(one.likeness)}</span><span class="tag">${t("adult")}</span>
+      <div class="row"><button class="strong" onClick=${() => go(`/generate/${encodeURIComponent(name)}`)}>${t("view generate")}</button>
+      <button onClick=${() => go(`/training/${encodeURIComponent(name)}`)}>${t("view training")}</button></div></div>
+    ${one.description && html`<p>${one.description}</p>`}
+    ${one.marks.length > 0 && html`<p class="faint">${t("field marks")}: ${one.marks.join(", ")}</p>`}
+    <section class="card"><h2>${t("references count", { n: one.references.length })}</h2>
+      <div class="faces">${one.references.map((sha256, place) => html`<img key=${sha256} loading="lazy" src=${face(name, sha256)} alt=${t("reference of", { name, n: place + 1 })} />`)}</div></section>
+    <section class="card"><h2>${t("made")}</h2>
+      ${one.made.length ? html`<table><thead><tr><th>${t("field recipe")}</th><th>${t("kept")}</th><th>${t("judged")}</th></tr></thead><tbody>
+        ${one.made.map((row) => html`<tr><td>${row.recipe}</td><td class="num">${row.kept}</td><td class="num">${row.judged} <span class="faint">(${number(100 * row.kept / row.judged, 0)} %)</span></td></tr>`)}</tbody></table>` : html`<p class="faint">${t("nothing made")}</p>`}</section>
+    <section class="card"><h2>LoRA</h2>${one.loras.length ? html`<table><tbody>${one.loras.map((lora) => html`<tr><td>${lora.family}</td><td>${lora.file}</td><td class="num">${number(lora.weight, 2)}</td></tr>`)}</tbody></table>` : html`<p class="faint">${t("no loras")}</p>`}</section>
+    <section class="card"><h2>${t("calibration")}</h2><p>${one.calibrations.length ? t("calibrated for", { recipes: one.calibrations.join(", ") }) : t("not calibrated")}</p>
+      <button onClick=${calibrate}>${t("calibrate")}</button></section>`;
+}
+
+function New() {
+  const form = useState(() => signal({ name: "", description: "", marks: "", likeness: "", adult: false }))[0];
+  const [pictures, set] = useState([]);
+  const [busy, work] = useState(false);
+  const change = (event) => { form.value = { ...form.value, [event.target.name]: event.target.type === "checkbox" ? event.target.checked : event.target.value }; };
+
+  async function take(list) {
+    for (const file of list) {
+      try {
+        const taken = await api("/api/uploads", file);
+        set((old) => old.some((one) => one.sha256 === taken.sha256) ? old : [...old, { ...taken, name: file.name }]);
+      } catch (error) {
+        say(`${file.name}: ${error.message}`);
+      }
+    }
+  }
+
+  async function make(event) {
+    event.preventDefault();
+    work(true);
+    const { name, description, marks, likeness, adult } = form.value;
+    try {
+      const made = await api("/api/characters", { name, description, likeness, adult, images: pictures.map((one) => one.sha256), marks: marks.split(",").map((one) => one.trim()).filter(Boolean) });
+      await load();
+      say([t("character made", { name, n: made.references }), ...made.findings.map((one) => one.message)].join(" "));
+      go(`/characters/${encodeURIComponent(made.character)}`);
+    } catch (error) {
+      tell(error);
+    } finally {
+      work(false);
+    }
+  }
+
+  useEffect(() => {
+    const paste = (event) => { if (event.clipboardData.files.length) take(files(event)); };
+    addEventListener("paste", paste);
+    return () => removeEventListener("paste", paste);
+  }, []);
+  const { name, description, marks, likeness, adult } = form.value;
+  return html`<h1>${t("new character")}</h1><form class="cols" onSubmit=${make}>
+    <div class="card stack">
+      <label>${t("field name")}<input name="name" required maxlength="64" value=${name} onInput=${change} /></label>
+      <label>${t("field description")}<textarea name="description" value=${description} onInput=${change}></textarea></label>
+      <label>${t("field marks")}<input name="marks" value=${marks} placeholder=${t("marks example")} onInput=${change} /></label>
+      <fieldset class="stack"><legend class="small faint">${t("likeness")}</legend>
+        ${["fictional", "consented"].map((one) => html`<label class="check"><input type="radio" name="likeness" required value=${one} checked=${likeness === one} onChange=${change} />${t(`${one} means`)}</label>`)}</fieldset>
+      <label class="check"><input type="checkbox" name="adult" required checked=${adult} onChange=${change} />${t("adult means")}</label>
+      <button class="strong" disabled=${busy || !pictures.length}>${busy ? t("looking at pictures") : t("make character", { n: pictures.length })}</button>
+    </div>
+    <div class="stack"><${Drop} take=${take} accept="image/*" multiple text=${t("drop pictures")} />
+      <div class="faces">${pictures.map((one) => html`<figure key=${one.sha256}><img src=${`/api/uploads/${one.sha256}?w=320`} alt=${one.name} /><figcaption>${one.name} <button type="button" class="quiet" onClick=${() => set(pictures.filter((other) => other !== one))} aria-label=${t("remove", { name: one.name })}>✕</button></figcaption></figure>`)}</div></div></form>`;
+}
+
+export function Drop({ take, text, accept, multiple }) {
+  const [over, set] = useState(false);
+  return html`<label class="drop ${over ? "over" : ""}" onDragOver=${(event) => { event.preventDefault(); set(true); }} onDragLeave=${() => set(false)}
+    onDrop=${(event) => { set(false); take(files(event)); }}>${text}<br /><input type="file" class="small" accept=${accept} multiple=${multiple} onChange=${(event) => { take(files(event)); event.target.value = ""; }} /></label>`;
+}

@@ -1,0 +1,236 @@
+"""The page in a real browser: what a creator does in a day, on a screen and on a phone."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+import struct
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sosie[studio]'")
+pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'sosie[studio]'")
+
+import uvicorn
+from places import EXAMPLES
+from renders import CARD, KEEP, a_render, picture
+
+from sosie.api.jobs.queue import add_job, list_jobs, open_jobs
+from sosie.api.resident import stop_worker
+from sosie.servers.pages.serving import Listening
+from sosie.store import Store
+from sosie.store.gallery import Gallery
+from sosie.studio.server import serve_studio
+from sosie.workspace.workspace import Workspace, open_workspace
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [
+    pytest.mark.once,
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
+]
+QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+PATIENCE = 300_000
+"""Milliseconds: what is waited for is what the user waits for, on however busy a machine."""
+
+
+@pytest.fixture
+def opened(workspace: Path) -> Workspace:
+    """Thirty judged images, a training set of one, and a job whose process has died."""
+    with Store.open(workspace / ".sosie") as store:
+        for seed in range(30):
+            one = store.add_render(a_render(seed, prompt=f"prompt {seed}"))
+            store.add_scorecard(one.id, "gate", CARD, KEEP)
+    (workspace / "characters/mira/dataset").mkdir()
+    picture(1).save(workspace / "characters/mira/dataset/one.png")
+    opened = open_workspace(workspace)
+    job = add_job(opened, "generate", {"character": "mira", "prompt": "left behind", "engine": "fake", "n": 1})
+    with open_jobs(opened) as jobs, jobs.working(job.id):
+        pass
+    return opened
+
+
+@pytest.fixture
+def address(opened: Workspace, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The address of a studio that is served by a thread, jobs and all."""
+    servers: list[Any] = []
+    build = uvicorn.Server
+
+    def kept(config: Any) -> Any:
+        servers.append(build(config))
+        return servers[0]
+
+    monkeypatch.setattr(uvicorn, "Server", kept)
+    shown: list[str] = []
+    ready = threading.Event()
+
+    def show(text: str) -> None:
+        shown.append(text)
+        ready.set()
+
+    thread = threading.Thread(target=serve_studio, args=(opened, Listening(), show))
+    thread.start()
+    assert ready.wait(120)
+    yield shown[0]
+    servers[0].should_exit = True
+    thread.join(60)
+    stop_worker(opened)
+    assert not thread.is_alive()
+
+
+@pytest.fixture
+def page(address: str) -> Iterator[Any]:
+    """A page that is open on the studio; what its scripts complain of fails the test."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    said: list[str] = []
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET, timeout=PATIENCE)
+        context = browser.new_context(viewport={"width": 1600, "height": 1000}, reduced_motion="reduce")
+        context.set_default_timeout(PATIENCE)
+        api.expect.set_options(timeout=PATIENCE)
+        page = context.new_page()
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("requestfailed", lambda one: said.append(one.url) if not one.url.startswith(page.url[:20]) else None)
+        page.goto(address)
+        yield page
+        browser.close()
+    assert said == []
+
+
+def opinions(workspace: Workspace) -> list[tuple[str, int | None]]:
+    from sosie.store.gallery import Query
+
+    with Gallery(workspace.state) as gallery:
+        rows = gallery.window(Query())
+    return [(row.opinion.verdict, row.opinion.stars) for row in rows if row.opinion.verdict or row.opinion.stars]
+
+
+def test_a_creator_reviews_by_keys_compares_and_finds_the_place_again(page: Any, opened: Workspace) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Review").click()
+    assert "#/review" in page.url
+    assert "secret" not in page.url
+    expect(page.locator("[data-total='30']")).to_be_visible()
+    cells = page.locator(".grid .cell[data-sha256]")
+    expect(cells.first).to_be_visible()
+    grid = page.get_by_role("grid")
+    assert grid.get_attribute("aria-rowcount") is not None
+    grid.focus()
+    for key in ("k", "x", "4"):  # the first is kept, the second rejected, the third gets stars
+        page.keyboard.press(key)
+    expect(page.locator("#cell-1 .tag.bad")).to_have_text("✗ you")
+    expect(page.locator("#cell-2 .tag.warn")).to_have_text("★★★★")
+    page.keyboard.press("u")
+    expect(page.locator("#cell-2 .tag.warn")).to_have_count(0)
+    page.keyboard.press("Shift+ArrowRight")
+    expect(page.get_by_text("2 selected")).to_be_visible()
+    page.keyboard.press("c")
+    dialog = page.get_by_role("dialog", name="Compare")
+    expect(dialog.locator(".many img")).to_have_count(2)
+    dialog.get_by_role("button", name="Slider").click()
+    dialog.get_by_role("slider").fill("20")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(grid).to_be_focused()
+    page.keyboard.press("Enter")
+    large = page.get_by_role("dialog", name="Image of mira")
+    expect(large.get_by_text("not installed")).to_be_visible()  # a dash with its reason
+    page.keyboard.press("Escape")
+    page.keyboard.press("End")
+    expect(page.locator("#cell-29.at")).to_be_visible()
+    page.reload()
+    expect(page.locator("#cell-29.at")).to_be_visible()
+    assert opinions(opened) == [("keep", None), ("reject", None)]
+
+
+def test_images_arrive_with_verdicts_and_a_job_that_was_left_behind_is_continued(page: Any, opened: Workspace) -> None:
+    from playwright.sync_api import expect
+
+    bar = page.get_by_role("region", name="Queue")
+    left = bar.locator(".job[data-state=stopped]")
+    expect(left).to_contain_text("left behind")
+    left.get_by_role("button", name="Continue").click()
+    expect(left).to_have_count(0)
+    page.get_by_role("link", name="Generate").click()
+    page.get_by_label("What the character does").fill("<img src=x onerror=alert(1)> smiling")
+    page.get_by_label("Images", exact=True).fill("2")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Engine").fill("fake")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_role("button", name="Generate Ctrl+↵").click()
+    expect(page.locator(".results .tag.good").nth(1)).to_be_visible()
+    bar.get_by_role("button", name="All jobs").click()
+    expect(bar.locator(".job[data-state=done]")).to_have_count(2)
+    assert [job.state for job in list_jobs(opened)] == ["done", "done"]
+    page.reload()
+    expect(page.locator(".results .tag.good").nth(1)).to_be_visible()
+    page.locator(".results .cell").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Edit and run").click()
+    expect(page.get_by_label("What the character does")).to_have_value("<img src=x onerror=alert(1)> smiling")
+
+
+def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(
+    page: Any, opened: Workspace, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Training").click()
+    caption = page.get_by_role("textbox", name="Caption of picture")
+    caption.fill("mira in a red coat")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("written by hand")).to_be_visible()
+    rows = (opened.root / "characters/mira/dataset/captions.jsonl").read_text().splitlines()
+    assert json.loads(rows[0])["caption"] == "mira in a red coat"
+
+    broken = tmp_path / "face.safetensors"
+    header = json.dumps({"lora_unet_x.lora_up.weight": {"dtype": "F16", "shape": [4, 4], "data_offsets": [0, 32]}})
+    broken.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(3))
+    page.get_by_role("link", name="Doctor").click()
+    page.locator("input[type=file]").set_input_files(broken)
+    expect(page.locator(".finding.error")).to_be_visible()
+
+    page.get_by_role("link", name="Characters").click()
+    page.get_by_role("button", name="New character").click()
+    page.locator("input[type=file]").set_input_files([EXAMPLES / f"0{place}.jpg" for place in range(3)])
+    expect(page.locator("figure")).to_have_count(3)
+    page.get_by_label("Name").fill("nora")
+    page.get_by_label("Fictional: this person does not exist").check()
+    page.get_by_label("The character is an adult").check()
+    page.get_by_role("button", name="Make the character of 3 pictures").click()
+    expect(page.get_by_role("heading", name="nora")).to_be_visible()
+    assert (opened.root / "characters/nora/character.toml").is_file()
+
+
+def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    phone = page.context.browser.new_context(
+        viewport={"width": 390, "height": 844}, locale="fr-FR", color_scheme="dark", reduced_motion="reduce"
+    )
+    phone.set_default_timeout(PATIENCE)
+    small = phone.new_page()
+    small.goto(address)
+    for name in ("Personnages", "Générer", "Trier", "Entraîner", "Docteur"):
+        small.get_by_role("link", name=name).click()
+        expect(small.get_by_role("heading", level=1)).to_have_text(name)
+        assert small.evaluate("document.documentElement.scrollWidth") <= 390, name
+        assert small.evaluate("document.querySelector('main').scrollWidth") <= 390, name
+    assert small.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(21, 20, 19)"
+    assert small.evaluate("document.documentElement.lang") == "fr"
+    small.get_by_role("link", name="Personnages").click()
+    assert "button" in small.locator("main").aria_snapshot()
+
+
+def test_nobody_is_let_in_without_the_key_on_the_socket_itself(address: str) -> None:
+    host = address.removeprefix("http://").partition("/")[0]
+    for headers, status in (({"host": host}, 401), ({"host": "evil.example"}, 421)):
+        connection = http.client.HTTPConnection(host, timeout=60)
+        connection.request("GET", "/api/images", headers=headers)
+        assert connection.getresponse().status == status
+        connection.close()
