@@ -299,6 +299,8 @@ def test_what_no_server_can_load_is_refused_with_the_reason() -> None:
         (replace(SDXL, guides=(replace(INSTANTID, end=0.6),)), "SOS-E032", "expected start = 0 and end = 1"),
         (replace(SDXL, guides=(replace(INSTANTID, picture="pose"),)), "SOS-E032", "is given no picture"),
         (replace(SDXL, family="zimage", precision="fp16"), "SOS-E014", "fp16 overflows in Z-Image"),
+        (replace(SDXL, family="zimage", precision="fp8"), "SOS-E014", "ComfyUI, but for files that are in fp8"),
+        (replace(SDXL, precision="fp8"), "SOS-E014", "SDXL does not compute in fp8"),
         (replace(SDXL, family="flux1"), "SOS-E019", "draws no graphs for FLUX.1"),
         (replace(SDXL, kind="upscale", family="esrgan", upscale=Upscale(64.0)), "SOS-E063", "ComfyUI makes at most"),
         (replace(SDXL, family="esrgan"), "SOS-E001", "an upscaler has no stage"),

@@ -330,6 +330,19 @@ def test_a_tokenizer_of_another_vocabulary_is_refused(made: tiny.Made, runner: A
         runner.run(tiny.given(tiny.stage(), {"z": folder}))
 
 
+def test_products_in_fp8_need_a_gpu(made: tiny.Made, runner: Any) -> None:
+    with pytest.raises(EngineError, match="there are no products in fp8: this is a CPU"):
+        runner.run(tiny.given(replace(tiny.stage(), precision="fp8"), {"z": made.folder}))
+
+
+def test_fp8_is_said_to_be_missing_where_it_is_from_the_plan_alone() -> None:
+    for family in ("sdxl", "esrgan"):
+        asked = replace(tiny.stage("upscale" if family == "esrgan" else "generate"), family=family, precision="fp8")
+        assert "SOS-E014" in {one.code for one in drawer_of(family).check(asked, tiny.planned(asked))}
+    asked = replace(tiny.stage(), precision="fp8")
+    assert not drawer_of("zimage").check(asked, tiny.planned(asked))
+
+
 def test_what_cannot_be_drawn_is_said_from_the_plan_alone() -> None:
     wrong = replace(tiny.stage(), precision="fp16", clip_skip=1, sampler=Sampler(name="eulr"))
     found = {one.code for one in drawer_of("zimage").check(wrong, tiny.planned(wrong))}

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+
 import pytest
 
 pytest.importorskip("torch")
@@ -10,7 +16,9 @@ pytest.importorskip("diffusers")
 import torch
 
 from sosie.core.errors import EngineError
+from sosie.diffusion import kernels
 from sosie.diffusion.products import Fp8Weight, times
+from sosie.families.zimage import velocity
 from sosie.families.zimage.diffusers.fast.computing import run_block
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
 from sosie.families.zimage.diffusers.fast.weights import block_of
@@ -49,7 +57,21 @@ def test_it_gives_what_diffusers_gives(model: torch.nn.Module, height: int, widt
     caption = fast.read(states)
     for clean in (0.0, 0.3, 0.999):
         at = torch.tensor([clean])
-        assert apart(fast.velocity(latents, at, caption)[0], stock(model, latents, at, states)) < 1e-6
+        (made,) = fast.velocities(latents, at, [caption])
+        assert apart(made[0], stock(model, latents, at, states)) < 1e-6
+
+
+@pytest.mark.parametrize(("height", "width"), [(16, 16), (10, 14)])
+def test_captions_of_several_lengths_share_the_picture(model: torch.nn.Module, height: int, width: int) -> None:
+    fast, at, latents = FastTransformer(model, PLAIN), torch.tensor([0.4]), torch.randn(1, 16, height, width)
+    texts = [torch.randn(words, 40) for words in (5, 70, 7)]
+    refined: list[int] = []
+    refine = fast._noise[0]
+    fast._block = lambda *given: (refined.append(1) if given[-1] is refine else None, run_block(*given))[1]
+    made = fast.velocities(latents, at, [fast.read(text) for text in texts])
+    for way, text in zip(made, texts, strict=True):
+        assert apart(way[0], stock(model, latents, at, text)) < 1e-6
+    assert len(refined) == (1 if (height, width) == (16, 16) else 3)  # padding stands at 0, wherever the picture does
 
 
 def test_lengths_that_alternate_do_not_disturb_each_other(model: torch.nn.Module) -> None:
@@ -57,17 +79,17 @@ def test_lengths_that_alternate_do_not_disturb_each_other(model: torch.nn.Module
     texts = [torch.randn(5, 40), torch.randn(40, 40)]
     captions = [fast.read(text) for text in texts]
     for place in (0, 1, 0):
-        made = fast.velocity(latents, at, captions[place])[0].clone()
+        made = fast.velocities(latents, at, [captions[place]])[0][0]
         assert apart(made, stock(model, latents, at, texts[place])) < 1e-6
 
 
 def test_weights_that_change_in_place_are_used_and_restored_ones_are_their_own(model: torch.nn.Module) -> None:
     latents, states, at = torch.randn(1, 16, 8, 8), torch.randn(7, 40), torch.tensor([0.2])
     fast = FastTransformer(model, PLAIN)
-    before = fast.velocity(latents, at, fast.read(states)).clone()
+    before = fast.velocities(latents, at, [fast.read(states)])[0].clone()
     layer = model.get_submodule("layers.1.attention.to_k")
     layer.weight.data += torch.randn_like(layer.weight)
-    changed = fast.velocity(latents, at, fast.read(states))[0].clone()
+    changed = fast.velocities(latents, at, [fast.read(states)])[0][0].clone()
     assert apart(changed, before[0]) > 1e-4
     assert apart(changed, stock(model, latents, at, states)) < 1e-6
     fast.restore()
@@ -87,10 +109,10 @@ def test_nothing_is_held_twice(model: torch.nn.Module) -> None:
 def test_compiled_it_gives_the_same(model: torch.nn.Module) -> None:
     latents, states, at = torch.randn(1, 16, 8, 8), torch.randn(7, 40), torch.tensor([0.2])
     plain = FastTransformer(model, PLAIN)
-    expected = plain.velocity(latents, at, plain.read(states)).clone()
+    expected = plain.velocities(latents, at, [plain.read(states)])[0].clone()
     plain.restore()
     fast = FastTransformer(model, Levers(compile=True, graph=False))
-    assert apart(fast.velocity(latents, at, fast.read(states)), expected) < 1e-5
+    assert apart(fast.velocities(latents, at, [fast.read(states)])[0], expected) < 1e-5
 
 
 def test_a_matrix_in_fp8_keeps_the_steps_of_its_format() -> None:
@@ -138,3 +160,68 @@ def test_a_block_without_modulation_reads_no_noise_level(model: torch.nn.Module)
     assert block.modulation is None
     once = run_block(tokens, turns, 0 * turns, None, block)
     assert torch.equal(once, run_block(tokens, turns, 0 * turns, torch.randn(1, 96), block))
+
+
+KERNELS = """
+import torch
+from sosie.diffusion import kernels
+from sosie.families.zimage import velocity
+from sosie.diffusion.products import rms, turned
+
+device = "cuda" if torch.cuda.is_available() else "cpu"
+chance = torch.Generator(device).manual_seed(1)
+
+def drawn(*shape, dtype=torch.bfloat16):
+    return torch.randn(*shape, generator=chance, device=device, dtype=dtype)
+
+def apart(one, other):
+    return float((one - other).norm() / other.norm())
+
+joined, norms, angles = drawn(1, 7, 3 * 5 * 32), (drawn(32), drawn(32)), drawn(7, 1, 16, dtype=torch.float32)
+turns = angles.cos(), angles.sin()
+for made, part, norm in zip(kernels.turned(joined, 5, norms, turns, 1e-5), joined.chunk(3, dim=-1), norms):
+    expected = turned(rms(part.unflatten(-1, (5, 32)), norm, 1e-5), *turns)
+    print(apart(made.float(), expected))
+gated = drawn(7, 2 * 100)
+eight, scale = kernels.gated_in_eight(gated)
+opens, passes = gated.float().chunk(2, dim=-1)
+expected = (torch.nn.functional.silu(opens) * passes).bfloat16().float()
+print(apart(eight.float() * scale, expected), apart(scale[:, 0], expected.abs().amax(1) / 448))
+"""
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="torch brings Triton on Linux only")
+def test_the_kernels_give_what_torch_gives() -> None:
+    interpreted = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
+    command = [sys.executable, "-c", KERNELS]
+    done = subprocess.run(command, env={**os.environ, **interpreted}, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr[-2000:]
+    queries, keys, eight, scale = map(float, done.stdout.split())
+    assert max(queries, keys) < 5e-3  # a step of bfloat16 is at most 8e-3; the interpreter cuts where a GPU rounds
+    assert eight < 0.06  # three bits of mantissa, cut by the interpreter
+    assert scale < 8e-3  # a step of bfloat16
+
+
+def test_the_kernels_take_what_they_can() -> None:
+    rows = torch.zeros(1, 4, 96)
+    assert not kernels.usable(rows, 32)  # not on a GPU
+    assert [kernels.power_of_two(size) for size in (1, 30, 32, 10240)] == [1, 32, 32, 16384]
+
+
+@pytest.mark.parametrize("function", [velocity._turn, velocity._gated])
+def test_compiled_for_any_size_a_piece_gives_the_same_and_the_same_slopes(
+    function: Callable[..., torch.Tensor],
+) -> None:
+    for tokens in (5, 9):
+        wide = torch.randn(2, tokens, 3, 8, generator=torch.Generator().manual_seed(tokens))
+        other = [torch.randn(2, tokens, 1, 4), torch.randn(2, tokens, 1, 4)]
+        given = [wide, *(other if function is velocity._turn else [wide.flip(1)])]
+        results: list[tuple[torch.Tensor, torch.Tensor]] = []
+        for one in (function, velocity._compiled(function)):
+            x = wide.clone().requires_grad_()
+            made = one(x, *given[1:])
+            made.square().sum().backward()
+            assert x.grad is not None
+            results.append((made.detach(), x.grad))
+        for plain, compiled in zip(*results, strict=True):
+            torch.testing.assert_close(compiled, plain)

@@ -13,6 +13,7 @@ StageKind = Literal["generate", "refine", "detail", "upscale"]
 Schedule = Literal["model", "karras", "exponential", "sgm_uniform", "simple", "normal", "beta"]
 Noise = Literal["own", "comfy"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DrawingPrecision = Literal["auto", "fp32", "bf16", "fp16", "fp8"]
 Commercial = Literal["yes", "no", "ask"]
 Targets = Literal["attention", "feed-forward", "transformer", "all"]
 Texts = Literal["captions", "prompts"]
@@ -189,7 +190,7 @@ class Stage:
     model: str
     text_encoder: str = ""
     vae: str = ""
-    precision: Precision = "auto"
+    precision: DrawingPrecision = "auto"
     clip_skip: Annotated[int, Range(0, 12)] = 0
     prompt: str = ""
     loras: tuple[LoraUse, ...] = ()

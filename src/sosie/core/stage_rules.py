@@ -20,8 +20,16 @@ E009 = Rule("SOS-E009", "error", "A prompt weighs words out of range")
 E010 = Rule("SOS-E010", "error", "A stage lacks a file that ComfyUI loads separately")
 E011 = Rule("SOS-E011", "error", "A stage names a file that the family does not take")
 E012 = Rule("SOS-E012", "error", "A family has no node for an identity guide")
-E014 = Rule("SOS-E014", "error", "A precision overflows in a family")
+E014 = Rule("SOS-E014", "error", "A family does not compute in a precision")
 E016 = Rule("SOS-E016", "warning", "A family weighs no words")
+
+
+def check_fp8(stage: Stage, plan: Plan, where: str) -> list[Finding]:
+    """SOS-E014 where a stage asks for products in fp8 and there are none; `where` is a family or an engine."""
+    if stage.precision != "fp8":
+        return []
+    message = f"{where} does not compute in fp8; expected precision = auto, fp32, bf16 or fp16"
+    return [E014.at(plan.recipe, message, f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it")]
 
 
 def check_weights(stage: Stage, plan: Plan) -> Iterator[Finding]:

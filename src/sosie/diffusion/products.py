@@ -15,8 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-LARGEST = 448.0
-"""The largest number of float8 e4m3 (arXiv:2209.05433)."""
+from sosie.diffusion import kernels
+from sosie.diffusion.kernels import LARGEST
+
+FP8 = (8, 9)
+"""The compute capability of the first cards with products in fp8: Ada; Hopper followed."""
 
 SHAPES = 64
 """Shapes that may be compiled in one process before Inductor gives up."""
@@ -45,12 +48,24 @@ def times(rows: Tensor, weight: Weight) -> Tensor:
         return functional.linear(rows, weight)
     flat = rows.flatten(0, -2).float()
     scale = flat.abs().amax(-1, keepdim=True).clamp_min(1e-12) / LARGEST
-    eight = (flat / scale).to(torch.float8_e4m3fn)
+    return _product((flat / scale).to(torch.float8_e4m3fn), scale, weight, rows)
+
+
+def gated_times(both: Tensor, weight: Weight) -> Tensor:
+    """SiLU of the first half of rows [batch, n, 2 * in] times the second, times a matrix [out, in]."""
+    if isinstance(weight, Fp8Weight) and kernels.usable(both):
+        return _product(*kernels.gated_in_eight(both.flatten(0, -2)), weight, both)
+    opens, passes = both.chunk(2, dim=-1)
+    return times((functional.silu(opens.float()) * passes.float()).to(both.dtype), weight)
+
+
+def _product(eight: Tensor, scale: Tensor, weight: Fp8Weight, like: Tensor) -> Tensor:
+    """Rows [n, in] in fp8 with a scale each [n, 1], times a matrix; type and leading axes are those of `like`."""
     aten: Any = torch.ops.aten
     out: Tensor = aten._scaled_mm(
-        eight, weight.values.t(), scale_a=scale, scale_b=weight.scale, out_dtype=rows.dtype, use_fast_accum=True
+        eight, weight.values.t(), scale_a=scale, scale_b=weight.scale, out_dtype=like.dtype, use_fast_accum=True
     )
-    return out.view(*rows.shape[:-1], -1)
+    return out.view(*like.shape[:-1], -1)
 
 
 def rms(rows: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -64,6 +79,21 @@ def turned(rows: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
     pairs = rows.view(*rows.shape[:-1], -1, 2)
     first, second = pairs[..., 0], pairs[..., 1]
     return torch.stack([first * cosines - second * sines, first * sines + second * cosines], dim=-1).flatten(-2)
+
+
+def turned_heads(
+    both: Tensor, heads: int, norms: tuple[Tensor, Tensor], turns: tuple[Tensor, Tensor], eps: float
+) -> tuple[Tensor, Tensor]:
+    """Queries and keys [batch, n, heads, head], normed and rotated, of q, k and more side by side [batch, n, wide].
+
+    `norms` are the weights [head] of their RMS norms, `turns` cosines and sines, float32 [n, 1, head / 2].
+    """
+    head = norms[0].shape[0]
+    if both.shape[0] == 1 and kernels.usable(both, head):
+        return kernels.turned(both, heads, norms, turns, eps)
+    queries, keys = both[..., : 2 * heads * head].view(*both.shape[:-1], 2, heads, head).unbind(-3)
+    queries, keys = (turned(rms(one, norm, eps), *turns) for one, norm in ((queries, norms[0]), (keys, norms[1])))
+    return queries.to(both.dtype), keys.to(both.dtype)
 
 
 def attended(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -121,6 +151,8 @@ def unfit_weights(model: Any, *, graph: bool, fp8: bool) -> str:
         return "its weights have more than one type"
     if fp8 and model.dtype is not torch.bfloat16:
         return f"products in fp8 give bf16, and it computes in {model.dtype}"
+    if fp8 and graph and torch.cuda.get_device_capability() < FP8:
+        return f"{torch.cuda.get_device_name()} has none; expected compute capability 8.9 or more"
     if any(hasattr(module, "base_layer") for module in model.modules()):
         return "it has LoRA layers beside its weights; merged into them they would not stand in the way"
     if any(type(module).__name__ == "PackedLinear" for module in model.modules()):

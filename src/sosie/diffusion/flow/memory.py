@@ -22,6 +22,10 @@ DECODE_PIXEL, ENCODE_PIXEL = 3000.0, 1650.0
 """Bytes of a pass of an `AutoencoderKL`: `CODE` always, and for each pixel of what it works on at once."""
 
 
+SHARE = 0.45
+"""Of a pass of the transformer in `sequential`: a layer takes what the one before it has left (measured on Z-Image)."""
+
+
 @dataclass(frozen=True)
 class PartSize:
     """Bytes of a part's weights as they are loaded, and in 8 bits; `packed` if the file's are smaller than 16 bits."""
@@ -108,7 +112,8 @@ def _moments(work: Work, passes: Passes, mode: Mode) -> Iterator[tuple[str, str,
     if work.kind != "generate" or work.beside:
         yield "encode", "vae", CODE + ENCODE_PIXEL * at_once
     tokens = (work.pixels + work.beside) * work.rows
-    yield "denoise", "transformer", passes.denoise + passes.denoise_pixel * tokens
+    share = SHARE if mode == "sequential" else 1
+    yield "denoise", "transformer", share * (passes.denoise + passes.denoise_pixel * tokens)
     yield "decode", "vae", CODE + DECODE_PIXEL * at_once
 
 

@@ -18,8 +18,8 @@ from PIL import Image
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.finding import Rule
-from sosie.core.recipe import Precision
-from sosie.core.stage_rules import E001, E004
+from sosie.core.recipe import DrawingPrecision
+from sosie.core.stage_rules import E001, E004, check_fp8
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
 from sosie.families.esrgan.tiles import Grid, grid, join
 from sosie.families.esrgan.weights import load_upscaler
@@ -174,7 +174,7 @@ class Runner:
         message = f"upscaler '{work.given.stage.model}' gave values that are no numbers in {before}; went on in fp32"
         work.note(E061, message, 'set precision = "fp32" in a copy of the recipe')
 
-    def _load(self, given: StageInput, precision: Precision) -> ImageModelDescriptor[torch.nn.Module]:
+    def _load(self, given: StageInput, precision: DrawingPrecision) -> ImageModelDescriptor[torch.nn.Module]:
         path = given.paths[given.stage.model]
         if self._model is None or self._loaded != (path, precision):
             self.close()
@@ -189,12 +189,14 @@ class Runner:
             self._loaded = (path, precision)
         return self._model.to(self._device)
 
-    def _dtype(self, model: ImageModelDescriptor[torch.nn.Module], precision: Precision, path: Path) -> torch.dtype:
+    def _dtype(
+        self, model: ImageModelDescriptor[torch.nn.Module], precision: DrawingPrecision, path: Path
+    ) -> torch.dtype:
         """What the stage asks for; by itself fp32 on a CPU, else fp16 before bf16 before fp32."""
         able = {"fp16": model.supports_half, "bf16": model.supports_bfloat16, "fp32": True}
         if precision == "auto":
             chosen = "fp32" if self._device == "cpu" else next(name for name, can in able.items() if can)
-        elif able[precision]:
+        elif able.get(precision):
             chosen = precision
         else:
             name = model.architecture.name
@@ -213,7 +215,7 @@ def runner(device: str, settings: Settings) -> Runner:
 
 def check(stage: Stage, plan: Plan) -> list[Finding]:
     """What would stop this stage, from the plan and the installed packages alone."""
-    findings: list[Finding] = []
+    findings = check_fp8(stage, plan, "an upscaler")
     if stage.kind != "upscale":
         message = f"an upscaler has no stage '{stage.kind}'; expected 'upscale'"
         findings.append(E001.at(plan.recipe, message, f"sosie recipe show {plan.recipe}"))

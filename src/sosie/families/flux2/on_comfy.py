@@ -10,7 +10,7 @@ from __future__ import annotations
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import plain
-from sosie.core.stage_rules import E001, E002, E003, E007, E010, E014, check_no_weights
+from sosie.core.stage_rules import E001, E002, E003, E007, E010, E014, check_fp8, check_no_weights
 from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
@@ -51,7 +51,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     if stage.kind == "generate" and (plan.width % BLOCK or plan.height % BLOCK):
         message = f"ComfyUI draws FLUX.2 in blocks of 16 px; {plan.width}x{plan.height} is not a multiple of them"
         findings.append(E003.at(plan.recipe, message, "--size WIDTHxHEIGHT in multiples of 16"))
-    return [*findings, *check_no_weights(stage, plan, "FLUX.2")]
+    return [*findings, *check_fp8(stage, plan, "FLUX.2"), *check_no_weights(stage, plan, "FLUX.2")]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

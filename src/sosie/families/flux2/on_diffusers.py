@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E003, E007, E011, E014, check_no_weights
+from sosie.core.stage_rules import E001, E002, E003, E007, E011, E014, check_fp8, check_no_weights
 from sosie.diffusion.flow.samplers import SAMPLERS, complaint
 from sosie.families.contract.drawn import run_stage
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
@@ -64,4 +64,4 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
     findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
-    return [*findings, *check_no_weights(stage, plan, "FLUX.2")]
+    return [*findings, *check_fp8(stage, plan, "FLUX.2"), *check_no_weights(stage, plan, "FLUX.2")]

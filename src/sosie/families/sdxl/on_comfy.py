@@ -12,7 +12,7 @@ from dataclasses import replace
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import Span, parse
-from sosie.core.stage_rules import E001, E002, E006, E007, E011, check_weights
+from sosie.core.stage_rules import E001, E002, E006, E007, E011, check_fp8, check_weights
 from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
@@ -58,7 +58,8 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     if stage.kind == "detail" and choices.faces == "server" and stage.detail.parser:
         wrong.append((E015, "FaceDetailer has no face-parsing model; expected no detail.parser"))
-    return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
+    findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    return [*findings, *check_fp8(stage, plan, "SDXL"), *check_weights(stage, plan)]
 
 
 def names(stage: Stage) -> tuple[WantedFile, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
-from sosie.core.stage_rules import E001, E002, E003, E006, E007, check_weights
+from sosie.core.stage_rules import E001, E002, E003, E006, E007, check_fp8, check_weights
 from sosie.diffusion.canvas import Canvas
 from sosie.diffusion.samplers import SAMPLERS, complaint
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
@@ -106,7 +106,8 @@ def check(stage: Stage, plan: Plan) -> list[Finding]:
     if stage.kind == "detail" and stage.detail.size % 64:
         wrong.append((E007, f"detail.size is {stage.detail.size}; expected a multiple of 64"))
     hint = f"sosie recipe copy {plan.recipe} NEW-NAME, and edit it"
-    return [*(rule.at(plan.recipe, message, hint) for rule, message in wrong), *check_weights(stage, plan)]
+    findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    return [*findings, *check_fp8(stage, plan, "SDXL"), *check_weights(stage, plan)]
 
 
 def _decoded_again(plan: Plan) -> Finding:

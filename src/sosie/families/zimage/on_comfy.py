@@ -12,7 +12,7 @@ from dataclasses import replace
 from sosie.core import Finding, Plan, Stage
 from sosie.core.finding import Rule
 from sosie.core.notation import plain
-from sosie.core.stage_rules import E001, E002, E007, E010, E014, check_no_weights
+from sosie.core.stage_rules import E001, E002, E007, E010, E014, check_fp8, check_no_weights
 from sosie.families import guides_of
 from sosie.families.contract.draws import StageInput, StageOutput
 from sosie.families.contract.graphs import GraphChoices, GraphStage, Prepared
@@ -52,6 +52,7 @@ def check(stage: Stage, plan: Plan, choices: GraphChoices) -> list[Finding]:
     if stage.precision == "fp16":
         wrong.append((E014, "fp16 overflows in Z-Image; its activations reach 344,064"))
     findings = [rule.at(plan.recipe, message, hint) for rule, message in wrong]
+    findings += check_fp8(stage, plan, "ComfyUI, but for files that are in fp8 themselves,")
     return [*findings, *check_no_weights(stage, plan, "Z-Image")]
 
 

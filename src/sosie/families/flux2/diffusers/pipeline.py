@@ -14,7 +14,7 @@ from torch import Tensor
 from sosie.core import Finding, Plan
 from sosie.core.errors import BadModelError
 from sosie.core.notation import plain
-from sosie.core.recipe import Precision, Stage
+from sosie.core.recipe import DrawingPrecision, Stage
 from sosie.diffusion.flow.levels import FlowLevels, flow_levels
 from sosie.diffusion.flow.memory import estimates
 from sosie.diffusion.flow.noise import flow_noise
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 TEXTS = 16
 """Prompts that are kept encoded, 8 MB each; the oldest goes first."""
 
-PRECISIONS: Mapping[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS: Mapping[DrawingPrecision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(eq=False)

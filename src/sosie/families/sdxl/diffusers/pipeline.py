@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
-from sosie.core.recipe import Precision, Stage
+from sosie.core.recipe import DrawingPrecision, Stage
 from sosie.diffusion.comfy_noise import start_noise
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.memory import MemoryMode, Mode
@@ -53,7 +53,7 @@ PIPELINES = {
 TEXTS = 64
 """Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
 
-PRECISIONS: Mapping[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS: Mapping[DrawingPrecision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(eq=False)

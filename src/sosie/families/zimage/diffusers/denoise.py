@@ -42,7 +42,7 @@ class Velocity:
 
     With guidance it is negative + scale * (prompt - negative), so diffusers' `guidance_scale` is one less. Both texts
     go together if they are padded to the same length, else one after the other: never with an attention mask. A
-    transformer that was made `fast` is asked in its place, for one text at a time; it takes no residuals, which
+    transformer that was made `fast` is asked in its place, one text after the other; it takes no residuals, which
     ControlNets add to the prompt's pass and to the negative one's.
     """
 
@@ -65,7 +65,7 @@ class Velocity:
         """Of latents [1, c, h, w] with a share `sigma` of noise, 0 to 1."""
         guidance = self._guidance
         texts = guidance.texts_at(sigma)
-        if self._fast is None and len({_padded(text) for text in texts}) == 1:
+        if self._fast is not None or len({_padded(text) for text in texts}) == 1:
             seen = self._ask(latents, sigma, texts)
         else:
             seen = [one for text in texts for one in self._ask(latents, sigma, [text])]
@@ -79,8 +79,8 @@ class Velocity:
         given = functional.pad(given, (0, width % 2, 0, height % 2), mode="circular")  # tokens are 2x2, as ComfyUI pads
         time = torch.full((len(texts),), 1 - sigma, dtype=torch.float32, device=self._device)
         if self._fast is not None:
-            (text,) = texts
-            return [-self._fast.velocity(given, time, self._captions[id(text)]).float()[..., :height, :width]]
+            ways = self._fast.velocities(given, time[:1], [self._captions[id(text)] for text in texts])
+            return [-way.float()[..., :height, :width] for way in ways]
         frame = given[0].unsqueeze(1)  # [c, 1, h, w]: a film of one picture
         frames = [frame] * len(texts)
         added = self._residuals(frames, time, texts, sigma)

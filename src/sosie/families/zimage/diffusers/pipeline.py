@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from sosie.core import Finding, Plan
-from sosie.core.errors import BadModelError
+from sosie.core.errors import BadModelError, EngineError
 from sosie.core.notation import plain
-from sosie.core.recipe import Precision, Stage
+from sosie.core.recipe import DrawingPrecision, Stage
 from sosie.diffusion.flow.levels import FlowLevels, flow_levels
 from sosie.diffusion.flow.memory import estimates
 from sosie.diffusion.flow.noise import flow_noise
@@ -43,7 +43,12 @@ if TYPE_CHECKING:
 TEXTS = 64
 """Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
 
-PRECISIONS: Mapping[Precision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+PRECISIONS: Mapping[DrawingPrecision, str] = {
+    "fp32": "float32",
+    "bf16": "bfloat16",
+    "fp16": "float16",
+    "fp8": "bfloat16",  # but for the large products
+}
 
 
 @dataclass(eq=False)
@@ -144,17 +149,20 @@ class Pipelines:
             model.restore()
             place(model.parts, mode, self._device, model.controls.nets)
             model.placed = mode
-            levers = Levers(compile=self._settings.compile)
-            whole = mode in ("full", "tiled") and not model.controls.nets
-            if whole and not why_not(parts := model.parts.transformer, levers):
-                model.fast = FastTransformer(parts, levers, cache_folder() / "compiled")
+            levers = Levers(compile=self._settings.compile, fp8=stage.precision == "fp8")
+            if not (why := _not_fast(model, levers)):
+                model.fast = FastTransformer(model.parts.transformer, levers, cache_folder() / "compiled")
+            elif levers.fp8:
+                raise _no_fp8(why)
+        elif stage.precision == "fp8" and model.fast is None:
+            raise _no_fp8("this is a CPU")
         return model
 
     def _loaded(self, stage: Stage, paths: Mapping[str, Path], mode: Mode | None) -> Model:
         """The stage's model. Weights in 8 bits take no other LoRA."""
         files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
         precision = stage.precision if stage.precision != "auto" else "fp32" if self._device == "cpu" else "bf16"
-        key = (files, precision, mode, stage.loras if mode == "fp8" else ())
+        key = (files, precision, mode, stage.loras if "fp8" in (mode, precision) else ())
         if self._model is None or self._model.key != key:
             self.close()
             parts = load_parts(files, getattr(torch, PRECISIONS[precision]), self._device, packed=True)
@@ -181,3 +189,18 @@ class Pipelines:
         sizes = part_sizes(files.transformer, files.text_encoder, files.vae, 2)
         nets = {paths[guide.weights] for one in plan.stages for guide in one.guides if guide.kind == control.GUIDE.name}
         return estimates(needs_of(plan, with_nets(sizes, sum(map(numbers, nets)))))
+
+
+def _not_fast(model: Model, levers: Levers) -> str:
+    """Why a model is not made fast, or nothing."""
+    if model.placed not in ("full", "tiled"):
+        return f"the transformer is not on the GPU as a whole (memory mode '{model.placed}')"
+    if model.controls.nets:
+        return "a ControlNet acts beside it"
+    return why_not(model.parts.transformer, levers)
+
+
+def _no_fp8(why: str) -> EngineError:
+    """A stage asks for products in fp8."""
+    hint = 'set precision = "bf16" or "auto" in a copy of the recipe'
+    return EngineError(f"there are no products in fp8: {why}", hint)

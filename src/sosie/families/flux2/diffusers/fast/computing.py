@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sosie.diffusion.products import Weight, as_weight, attended, joined, rms, times, turned
+from sosie.diffusion.products import Weight, as_weight, attended, joined, rms, times, turned, turned_heads
 
 EPS = 1e-6
 
@@ -111,11 +111,9 @@ def run_single(tokens: Tensor, level: Tensor, cosines: Tensor, sines: Tensor, bl
     shift, scale, gate = level.float().chunk(3, dim=-1)
     made = times(_modulated(tokens, (shift, scale)), block.inward)
     width = tokens.shape[-1]
-    queries, keys, values = (
-        part.view(*part.shape[:-1], -1, block.head) for part in made[..., : 3 * width].chunk(3, dim=-1)
-    )
-    queries = turned(rms(queries, block.norm_q, EPS), cosines, sines).to(tokens.dtype)
-    keys = turned(rms(keys, block.norm_k, EPS), cosines, sines).to(tokens.dtype)
+    norms, heads = (block.norm_q, block.norm_k), width // block.head
+    queries, keys = turned_heads(made, heads, norms, (cosines, sines), EPS)
+    values = made[..., 2 * width : 3 * width].view(*made.shape[:-1], heads, block.head)
     both = torch.cat([attended(queries, keys, values), _gated(made[..., 3 * width :])], dim=-1)
     return (tokens.float() + gate * times(both, block.outward).float()).to(tokens.dtype)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from sosie.diffusion.products import attended, rms, times, turned
+from sosie.diffusion.products import attended, gated_times, rms, times, turned_heads
 from sosie.families.zimage.diffusers.fast.weights import Block
 
 EPS = 1e-5
@@ -35,13 +35,12 @@ def run_block(tokens: Tensor, cosines: Tensor, sines: Tensor, level: Tensor | No
     seen = times(_attention(times(normal, block.qkv), cosines, sines, block), block.out)
     tokens = (tokens.float() + gate_in * rms(seen, norm_attended, EPS)).to(tokens.dtype)
     normal = (rms(tokens, norm_feed, EPS) * scale_feed).to(tokens.dtype)
-    opens, passes = times(normal, block.gated).chunk(2, dim=-1)
-    fed = times((functional.silu(opens.float()) * passes.float()).to(tokens.dtype), block.down)
+    fed = gated_times(times(normal, block.gated), block.down)
     return (tokens.float() + gate_feed * rms(fed, norm_fed, EPS)).to(tokens.dtype)
 
 
 def _attention(joined: Tensor, cosines: Tensor, sines: Tensor, block: Block) -> Tensor:
-    queries, keys, values = (part.view(*part.shape[:-1], block.heads, -1) for part in joined.chunk(3, dim=-1))
-    queries = turned(rms(queries, block.norm_q, EPS), cosines, sines).to(joined.dtype)
-    keys = turned(rms(keys, block.norm_k, EPS), cosines, sines).to(joined.dtype)
+    queries, keys = turned_heads(joined, block.heads, (block.norm_q, block.norm_k), (cosines, sines), EPS)
+    values = joined.chunk(3, dim=-1)[2]
+    values = values.view(*values.shape[:-1], block.heads, -1)
     return attended(queries, keys, values)

@@ -2,7 +2,8 @@
 
 - A picture is never batched with another nor with its negative: different lengths would need a mask, which the fast
   kernels of attention do not take.
-- The refined caption, which no noise level changes, is computed once an image.
+- The refined caption, which no noise level changes, is computed once an image; the refined picture, which no caption
+  changes, once a step.
 - The blocks are compiled by Inductor, once for all of them; a pass is one CUDA graph.
 - By choice the large products of all blocks but the first, the last and the refiners are in fp8 (W8A8).
 """
@@ -61,11 +62,12 @@ class FastTransformer:
         self._context = [block_of(block) for block in model.context_refiner]
         self.blocks = [block_of(block, fp8=levers.fp8 and 0 < place < last) for place, block in enumerate(model.layers)]
         self._block = compiled(run_block) if levers.compile else run_block
+        self._refine = Replay(self._compute_picture, graphs=levers.graph)
         self._pass = Replay(self._compute, graphs=levers.graph)
         self._turns = lru_cache(TABLES)(self._make_turns)
 
     def read(self, states: Tensor) -> Tensor:
-        """A prompt for `velocity`: refined tokens [1, n, width], n a multiple of 32.
+        """A prompt for `velocities`: refined tokens [1, n, width], n a multiple of 32.
 
         `states` [n, in] are those of the text encoder, its real tokens only.
         """
@@ -79,15 +81,29 @@ class FastTransformer:
             tokens = run_block(tokens, cosines, sines, None, block)
         return tokens
 
-    def velocity(self, latents: Tensor, clean: Tensor, caption: Tensor) -> Tensor:
-        """x0 - noise for latents [1, 16, h, w] at `clean` [1], 1 - sigma: 0 is noise; in the type of the model.
+    def velocities(self, latents: Tensor, clean: Tensor, captions: Sequence[Tensor]) -> list[Tensor]:
+        """x0 - noise under each caption, for latents [1, 16, h, w] at `clean` [1], 1 - sigma: 0 is noise.
 
-        The next call overwrites it.
+        In the type of the model. All captions share what the noise refiner makes of the picture: attention knows places
+        by their differences, so where the caption ends makes none. Only padding stands elsewhere, at 0: a picture that
+        needs it is refined for each length of caption.
         """
-        cosines, sines = self._turns(caption.shape[1], latents.shape[-2] // 2, latents.shape[-1] // 2)
-        given = {"latents": latents, "clean": clean, "caption": caption, "cosines": cosines, "sines": sines}
+        height, width = latents.shape[-2] // 2, latents.shape[-1] // 2
+        own = height * width + -(height * width) % MULTIPLE
+        made: list[Tensor] = []
+        stands, picture, level = -1, latents, clean
         with fast_kernels():
-            return self._pass(given)[0]
+            for caption in captions:
+                cosines, sines = self._turns(caption.shape[1], height, width)
+                here = 0 if own == height * width else caption.shape[1]
+                if here != stands:
+                    turns = {"cosines": cosines[:own], "sines": sines[:own]}
+                    picture, level = self._refine({"latents": latents, "clean": clean, **turns})
+                    stands = here
+                given = {"picture": picture, "level": level, "caption": caption, "cosines": cosines, "sines": sines}
+                (tokens,) = self._pass(given)
+                made.append(_unpatched(tokens[0, : height * width], latents.shape))
+        return made
 
     def restore(self) -> None:
         """The transformer as it was; to be called before its weights move or get layers beside them."""
@@ -98,8 +114,9 @@ class FastTransformer:
         """Cosines and sines for `run_block`, of a picture of so many tokens and a caption."""
         return _turns(self._model, _positions(caption, height, width))
 
-    def _compute(self, given: Tensors) -> Sequence[Tensor]:
-        model, latents, caption = self._model, given["latents"], given["caption"]
+    def _compute_picture(self, given: Tensors) -> Sequence[Tensor]:
+        """The refined tokens of the picture and the embedded noise level."""
+        model, latents = self._model, given["latents"]
         channels, height, width = latents.shape[1], latents.shape[2] // 2, latents.shape[3] // 2
         level: Tensor = model.t_embedder(given["clean"] * model.t_scale).to(model.dtype)
         patches = latents[0].view(channels, height, 2, width, 2).permute(1, 3, 2, 4, 0).reshape(height * width, -1)
@@ -107,15 +124,23 @@ class FastTransformer:
         if missing := -len(picture) % MULTIPLE:
             picture = torch.cat([picture, model.x_pad_token.expand(missing, -1)])
         picture = picture[None]
-        cosines, sines = given["cosines"], given["sines"]
-        own = picture.shape[1]
         for block in self._noise:
-            picture = self._block(picture, cosines[:own], sines[:own], level, block)
-        tokens = torch.cat([picture, caption], dim=1)
+            picture = self._block(picture, given["cosines"], given["sines"], level, block)
+        return [picture, level]
+
+    def _compute(self, given: Tensors) -> Sequence[Tensor]:
+        picture, level = given["picture"], given["level"]
+        tokens = torch.cat([picture, given["caption"]], dim=1)
         for block in self.blocks:
-            tokens = self._block(tokens, cosines, sines, level, block)
-        made: Tensor = model.all_final_layer[PATCH](tokens[:, : height * width], c=level)
-        return [made[0].view(height, width, 2, 2, channels).permute(4, 0, 2, 1, 3).reshape(latents.shape)]
+            tokens = self._block(tokens, given["cosines"], given["sines"], level, block)
+        return [self._model.all_final_layer[PATCH](tokens[:, : picture.shape[1]], c=level)]
+
+
+def _unpatched(tokens: Tensor, shape: torch.Size) -> Tensor:
+    """Tokens [h / 2 * w / 2, 64] as latents of the shape [1, 16, h, w]; memory of their own."""
+    _, channels, height, width = shape
+    places = tokens.view(height // 2, width // 2, 2, 2, channels)
+    return places.permute(4, 0, 2, 1, 3).reshape(shape)
 
 
 def why_not(model: Transformer, levers: Levers = Levers()) -> str:
