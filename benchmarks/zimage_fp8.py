@@ -20,6 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from sosie.core.plan import derive_seed
@@ -39,6 +40,8 @@ WHO = (
     "a young man, brown skin, long black hair, beard",
 )
 WHERE = ("soft daylight, forest", "studio light, plain grey", "golden hour, beach", "neon light, city at night")
+Luma = NDArray[np.float32]
+
 SAMPLER = Sampler("euler", "simple", 20, 5.0, shift=3.0)
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Weights of MS-SSIM's five scales."""
@@ -76,21 +79,26 @@ def picture(loaded: Any, guidance: Guidance, start: torch.Tensor, fast: FastTran
     return to_image(decode_latents(loaded.vae, latents)[0])
 
 
-def ssim(one: np.ndarray, other: np.ndarray) -> float:
+def ssim(one: Luma, other: Luma) -> float:
     """1 - MS-SSIM of two pictures of luma, float32 0 to 255; as many scales as the side allows."""
     values: list[float] = []
     scales = [weight for place, weight in enumerate(SCALES) if min(one.shape) >> place >= 11]
     for place, _ in enumerate(scales):
-        blur = [cv2.GaussianBlur(each, (11, 11), 1.5) for each in (one, other, one * one, other * other, one * other)]
+        products: tuple[Luma, ...] = (one, other, one * one, other * other, one * other)
+        blur: list[Luma] = [np.asarray(cv2.GaussianBlur(each, (11, 11), 1.5), np.float32) for each in products]
         mean_1, mean_2 = blur[0], blur[1]
         spread_1, spread_2, both = blur[2] - mean_1**2, blur[3] - mean_2**2, blur[4] - mean_1 * mean_2
         shape = (2 * both + 58.5225) / (spread_1 + spread_2 + 58.5225)
         light = (2 * mean_1 * mean_2 + 6.5025) / (mean_1**2 + mean_2**2 + 6.5025)
         last = place == len(scales) - 1
         values.append(float(np.maximum((light * shape if last else shape).mean(), 0)))
-        one, other = (cv2.resize(each, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA) for each in (one, other))
+        one, other = (half(each) for each in (one, other))
     total = sum(scales)
     return 1 - float(np.prod([value ** (weight / total) for value, weight in zip(values, scales, strict=True)]))
+
+
+def half(luma: Luma) -> Luma:
+    return np.asarray(cv2.resize(luma, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def judge(out: Path) -> None:
@@ -103,7 +111,9 @@ def judge(out: Path) -> None:
     print("| pair | n | mean difference, of 255 | 1 - MS-SSIM, mean (most) | SFace cosine, mean (least) | faces |")
     print("| --- | --- | --- | --- | --- | --- |")
     for name in ("fp8", "other"):
-        apart, alike, faces = [], [], []
+        apart: list[float] = []
+        alike: list[float] = []
+        faces: list[float] = []
         for path in sorted((out / "bf16").glob("*.png")):
             both = [np.asarray(Image.open(where).convert("RGB")) for where in (path, out / name / path.name)]
             luma = [cv2.cvtColor(each, cv2.COLOR_RGB2GRAY).astype(np.float32) for each in both]
@@ -130,9 +140,10 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=256)
     asked = parser.parse_args()
     if asked.step == "draw":
-        draw(*asked.folders, asked.pictures, asked.side)
+        model, out = asked.folders
+        draw(model, out, asked.pictures, asked.side)
     else:
-        judge(*asked.folders)
+        judge(asked.folders[0])
 
 
 if __name__ == "__main__":
