@@ -359,7 +359,8 @@ def _job(job: StoredJob) -> JSON:
 
 
 def _offer(offer: Offer) -> JSON:
-    return {**to_table(offer), "compute": _dotted(offer.compute), "driver": _dotted(offer.driver)}
+    dotted = {name: _dotted(getattr(offer, name)) for name in ("compute", "driver", "cuda")}
+    return {**to_table(offer), **dotted}
 
 
 def _lease(lease: Lease) -> JSON:
@@ -370,6 +371,8 @@ def _lease(lease: Lease) -> JSON:
         "price": lease.price,
         "state": lease.state,
         "deadline": lease.deadline.isoformat() if lease.deadline else None,
+        "gpu": lease.gpu or None,
+        "rise": lease.rise or None,
     }
 
 

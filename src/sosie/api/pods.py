@@ -12,11 +12,12 @@ from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.ranges import out_of_range
 from sosie.pods import GROUP, provider_names, provider_of
+from sosie.pods.fitness import Estimate, Work, ranked, unfit
 from sosie.pods.lease import Lease
 from sosie.pods.offer import Offer, Wanted, misfits
 from sosie.pods.provider import Provider
 
-B001 = Rule("SOS-B001", "warning", "No provider of pods is installed")
+B001 = Rule("SOS-B001", "warning", "No provider of pods can be asked")
 B002 = Rule("SOS-B002", "error", "A provider of pods could not be asked")
 B003 = Rule("SOS-B003", "warning", "A provider offered what was not wanted")
 
@@ -25,10 +26,16 @@ Answer = TypeVar("Answer", Offer, Lease)
 
 @dataclass(frozen=True)
 class PodOffers:
-    """Offers, cheapest first, and what went wrong."""
+    """Offers, the one on which the work would cost least first, and what went wrong.
+
+    `estimates` are what it would take on each, None where that is not known. `struck` are the offers that suit and on
+    which the doctor knows that nothing of Sosie's runs, each with the reason: they are never rented.
+    """
 
     offers: tuple[Offer, ...]
     findings: tuple[Finding, ...] = ()
+    estimates: tuple[Estimate | None, ...] = ()
+    struck: tuple[tuple[Offer, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -44,8 +51,8 @@ class PodLeases:
         return sum(lease.price for lease in self.leases)
 
 
-def search_pods(wanted: Wanted, provider: str = "") -> PodOffers:
-    """What the providers (or one) offer of what is wanted; nothing is rented.
+def search_pods(wanted: Wanted, provider: str = "", work: Work | None = None) -> PodOffers:
+    """What the providers (or one) offer of what is wanted; nothing is rented. Without `work` prices alone count.
 
     Raises `NotFoundError` for a provider that is not installed, `UsageError` for a figure that cannot be wanted.
     """
@@ -64,7 +71,13 @@ def search_pods(wanted: Wanted, provider: str = "") -> PodOffers:
         if odd:
             message = f"{len(odd)} of {len(offers)} offers of '{name}' are not what was wanted, and left out ({odd[0]})"
             findings.append(B003.at(name, message))
-    return PodOffers(tuple(sorted(suiting, key=lambda offer: offer.price)), tuple(findings))
+    why = {(offer.provider, offer.id): unfit(offer) for offer in suiting}
+    fit = [offer for offer in suiting if not why[offer.provider, offer.id]]
+    struck = tuple((offer, reason) for offer in suiting if (reason := why[offer.provider, offer.id]))
+    if work is None:
+        return PodOffers(tuple(sorted(fit, key=lambda offer: offer.price)), tuple(findings), (None,) * len(fit), struck)
+    best = ranked(fit, work)
+    return PodOffers(tuple(one for one, _ in best), tuple(findings), tuple(one for _, one in best), struck)
 
 
 def list_pods(provider: str = "") -> PodLeases:
@@ -79,10 +92,10 @@ def _asked(name: str, ask: Callable[[Provider], Sequence[Answer]]) -> tuple[list
     answers: list[Answer] = []
     names = (name,) if name else provider_names()
     if not names:
-        message = f"no provider of pods is installed: no package brings one in the entry point group '{GROUP}'"
-        findings.append(
-            B001.at("pods", message, "install a package that brings one; CONTRIBUTING.md says how one is made")
-        )
+        keys = "VAST_API_KEY or RUNPOD_API_KEY"
+        message = f"no provider of pods can be asked: no {keys}, and no package in the entry point group '{GROUP}'"
+        hint = "export VAST_API_KEY=... or RUNPOD_API_KEY=..., or install a package that brings another provider"
+        findings.append(B001.at("pods", message, hint))
     for one in names:
         try:
             answers += ask(provider_of(one))

@@ -57,7 +57,8 @@ if TYPE_CHECKING:
     show_default=True,
     help="What renders: diffusers (this machine), comfy:http://HOST:8188 (a ComfyUI server; several with commas), "
     "comfy+ssh://USER@HOST:PORT (one on a machine reached by ssh), ray:HOST:PORT (the cards of a Ray cluster; ray: of "
-    "this machine), ssh:USER@HOST (a machine that this Sosie is brought to; several with commas), or fake (for tests).",
+    "this machine), ssh:USER@HOST (a machine that this Sosie is brought to; several with commas), "
+    "pod:NAME (a rented one), or fake (for tests).",
 )
 @click.option(
     "--workflow",

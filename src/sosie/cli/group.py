@@ -28,7 +28,7 @@ COMMANDS = {
     "lora": "Show LoRAs, and convert them exactly.",
     "experiment": "Ask what a change does, and let images answer.",
     "doctor": "Say what things are, and what is wrong with them.",
-    "pod": "See what machines can be rented, and what still bills.",
+    "pod": "Rent machines, use them, and see what still bills.",
     "studio": "Open the page: characters, images, review, training.",
     "image": "List the images of the store, and say what you think.",
     "job": "See and change the queue of work that takes time.",

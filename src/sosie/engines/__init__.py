@@ -21,6 +21,7 @@ BUILT_IN = (
     EntryPoint("comfy+ssh", "sosie.engines.comfy.served:BY_SSH", GROUP),
     EntryPoint("diffusers", "sosie.engines.diffusers:SCHEME", GROUP),
     EntryPoint("fake", "sosie.engines.fake:SCHEME", GROUP),
+    EntryPoint("pod", "sosie.engines.far.pod:SCHEME", GROUP),
     EntryPoint("ray", "sosie.engines.ray.engine:SCHEME", GROUP),
     EntryPoint("ssh", "sosie.engines.far.engine:SCHEME", GROUP),
 )

@@ -1,6 +1,7 @@
 """Rented machines: what providers offer, and what still bills. One file a provider, that keeps `provider.Provider`.
 
-Other distributions name theirs in the entry point group `sosie.pods`, under the provider's name:
+Sosie brings `vast` and `runpod`. Other distributions name theirs in the entry point group `sosie.pods`, under the
+provider's name:
 
     [project.entry-points."sosie.pods"]
     vast = "sosie_vast:PROVIDER"
@@ -18,17 +19,24 @@ from sosie.pods.provider import Provider
 
 GROUP = "sosie.pods"
 
+BUILT_IN = (
+    EntryPoint("runpod", "sosie.pods.providers.runpod:PROVIDER", GROUP),
+    EntryPoint("vast", "sosie.pods.providers.vast:PROVIDER", GROUP),
+)
+"""Those that Sosie brings; asked without being named if there is a key for them (`is_set_up`)."""
+
 
 def provider_names() -> tuple[str, ...]:
-    """The names of the installed providers, in order."""
-    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)}))
+    """The names of the providers that can be asked, in order: those of other packages, and our own that have a key."""
+    ours = {entry.name for entry in BUILT_IN if getattr(entry.load(), "is_set_up", False)}
+    return tuple(sorted({entry.name for entry in entry_points(group=GROUP)} | ours))
 
 
 def provider_of(name: str) -> Provider:
     """The provider of that name. Raises `NotFoundError` that names the nearest, `ConfigError` for a broken one."""
-    entries = [entry for entry in entry_points(group=GROUP) if entry.name == name]
+    entries = [entry for entry in (*BUILT_IN, *entry_points(group=GROUP)) if entry.name == name]
     if not entries:
-        near = nearest(name, provider_names())
+        near = nearest(name, {*provider_names(), *(entry.name for entry in BUILT_IN)})
         raise NotFoundError(f"pod provider '{name}' is not installed{near}", f"a package brings it in group {GROUP}")
     if len(entries) > 1:
         raise ConfigError(f"{_source(entries[-1])} brings provider '{name}', which is there already", "uninstall one")

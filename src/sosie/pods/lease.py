@@ -17,12 +17,15 @@ the provider names and nobody knows is `unknown`: it bills."""
 class LeaseTerms:
     """What is agreed with a lease: `disk` in bytes, which cannot be changed later, and when the lease must have ended.
 
-    `price` is the most that it may cost in US dollars an hour, the disk included.
+    `price` is the most that it may cost in US dollars an hour, the disk included. `ssh_key` is the public key that may
+    log in there, `image` the container image that it starts with; empty: the provider's or Sosie's own choice.
     """
 
     disk: int
     deadline: datetime
     price: float
+    ssh_key: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,9 @@ class Lease:
 
     `label` is the one it was rented under (empty: somebody rented it elsewhere). `price` is what it costs now, in US
     dollars an hour: hosts may have raised it since. `deadline` (with a time zone) is when it ends by itself, None if
-    it does not. `machine` is how it is reached, None while it is not.
+    it does not. `machine` is how it is reached, None while it is not, and `ssh` are all the addresses that may lead
+    there, the best first. `rise` is a price that its host wants from now on and that nobody accepted, 0 if there is
+    none. `why` is what the provider says of its state.
     """
 
     provider: str
@@ -41,3 +46,7 @@ class Lease:
     state: State
     deadline: datetime | None = None
     machine: Machine | None = field(default=None, compare=False)
+    ssh: tuple[str, ...] = ()
+    gpu: str = ""
+    rise: float = 0.0
+    why: str = ""

@@ -19,6 +19,8 @@ class Offer:
     `compute` its compute capability (8.9 = (8, 9)). `driver` is the driver's version. `disk` is the most that can be
     had. `price` is the whole price of an hour: that of the cards and of the disk that was asked for.
     `place` is a country by its two letters (ISO 3166-1), and `reliability` the provider's own figure, 0 to 1.
+    `cuda` is the newest that the driver runs, `bandwidth` what the machine downloads in bytes a second, and `traffic`
+    what a GB of that costs.
     """
 
     provider: str
@@ -32,6 +34,9 @@ class Offer:
     disk: int | None = None
     place: str | None = None
     reliability: float | None = None
+    cuda: tuple[int, int] | None = None
+    bandwidth: int | None = None
+    traffic: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ class Wanted:
     price: Annotated[float, Range(0)] = 0.0
     places: tuple[str, ...] = ()
     reliability: Annotated[float, Range(0, 1)] = 0.0
+    cuda: tuple[int, int] = (0, 0)
+    bandwidth: Annotated[int, Range(0)] = 0
 
 
 def misfits(offer: Offer, wanted: Wanted) -> Iterator[str]:
@@ -74,6 +81,10 @@ def misfits(offer: Offer, wanted: Wanted) -> Iterator[str]:
     if wanted.reliability and not (offer.reliability or 0) >= wanted.reliability:
         known = "not known" if offer.reliability is None else f"{offer.reliability:.3f}"
         yield f"reliability {known}, wanted {wanted.reliability:.3f}"
+    if wanted.cuda > (offer.cuda or (0, 0)):
+        yield f"its driver runs CUDA {_dotted(offer.cuda)}, wanted {_dotted(wanted.cuda)}"
+    if wanted.bandwidth and (offer.bandwidth or 0) < wanted.bandwidth:
+        yield f"it downloads {(offer.bandwidth or 0) / 1e6:.0f} MB/s, wanted {wanted.bandwidth / 1e6:.0f} MB/s"
 
 
 def _gb(size: int | None) -> str:

@@ -9,6 +9,7 @@ from sosie.machines.ssh.command import Command, Ran, check_login, run
 from sosie.machines.ssh.connection import Forward, SshConnection
 from sosie.machines.ssh.files import find_file, free_bytes, list_models, read_ranges
 from sosie.machines.ssh.host import Host, parse_host
+from sosie.machines.ssh.pull import pull
 from sosie.machines.ssh.push import Pushed, push, remote_digest
 from sosie.machines.ssh.trouble import SshError
 from sosie.machines.ssh.tunnel import Pace, Tunnel
@@ -28,6 +29,7 @@ __all__ = [
     "free_bytes",
     "list_models",
     "parse_host",
+    "pull",
     "push",
     "read_ranges",
     "remote_digest",

@@ -118,10 +118,14 @@ def check_login(host: Host, timeout: float = 30.0) -> None:
 
 def remote_words(mark: str, command: Command) -> str:
     """One line that any login shell takes (bash, dash, zsh, fish, csh): it says `mark`, then runs the script."""
-    if any("\0" in word for word in (command.script, *command.arguments)):
+    return quoted(["sh", "-c", f"echo {mark}\n{command.script}", "sh", *command.arguments])
+
+
+def quoted(words: Sequence[str]) -> str:
+    """Words as one line that any login shell takes, each as it is. Raises `UsageError` for a NUL."""
+    if any("\0" in word for word in words):
         raise UsageError("a command for ssh holds a NUL character")
-    script = f"echo {mark}\n{command.script}"
-    return " ".join(map(shlex.quote, ["sh", "-c", script, "sh", *command.arguments]))
+    return " ".join(map(shlex.quote, words))
 
 
 def ssh_words(host: Host) -> list[str]:

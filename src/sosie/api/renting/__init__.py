@@ -1,0 +1,1 @@
+"""Machines rented, used and ended."""

@@ -1,0 +1,43 @@
+"""What bills, beside what this workspace remembers; and what was paid for before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from sosie.api.knowledge.entries import entries
+from sosie.core import Finding
+from sosie.core.finding import Rule
+from sosie.knowledge.rental import Rental
+from sosie.pods.lease import Lease
+from sosie.workspace.session import Session
+
+B006 = Rule("SOS-B006", "warning", "A machine bills without an end, or longer than was agreed")
+B007 = Rule("SOS-B007", "warning", "A host wants a higher price")
+
+
+def check_leases(leases: Sequence[Lease]) -> list[Finding]:
+    """SOS-B006 and B007 of everything that bills."""
+    findings: list[Finding] = []
+    now = datetime.now(UTC)
+    for lease in leases:
+        hint = f"sosie pod down NAME, or end lease {lease.id} on the provider's own page"
+        if lease.deadline is None:
+            message = f"lease {lease.id} ({lease.gpu or 'a machine'}) bills {lease.price:.3f} USD/h without an end"
+            findings.append(B006.at(lease.id, message, hint))
+        elif lease.deadline < now:
+            end = f"{lease.deadline:%Y-%m-%d %H:%M} UTC"
+            message = f"lease {lease.id} still bills {lease.price:.3f} USD/h; it was to end at {end}"
+            findings.append(B006.at(lease.id, message, hint))
+        if lease.state in ("stopped", "failed"):
+            message = f"lease {lease.id} is {lease.state}, and bills all the same ({lease.price:.3f} USD/h at most)"
+            findings.append(B006.at(lease.id, message, hint))
+        if lease.rise:
+            message = f"the host of lease {lease.id} wants {lease.rise:.3f} USD/h in place of {lease.price:.3f}"
+            findings.append(B007.at(lease.id, message, "nothing was accepted; the provider's own page has the choice"))
+    return findings
+
+
+def rentals(session: Session) -> tuple[Rental, ...]:
+    """Every machine on record, the oldest first."""
+    return tuple(kept.noun for kept in entries(session, Rental))

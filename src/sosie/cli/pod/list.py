@@ -1,0 +1,60 @@
+"""`sosie pod list`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from sosie.cli.options import common, session
+from sosie.cli.output import Output
+from sosie.workspace.workspace import Workspace
+
+if TYPE_CHECKING:
+    from sosie.knowledge.rental import Rental
+
+
+@click.command("list")
+@click.option("--provider", default="", metavar="NAME", help="This provider only. Default: all that can be asked.")
+@click.option("--all", "past", is_flag=True, help="Also every machine on record that has ended, with what it cost.")
+@common
+def list_(provider: str, past: bool, output: Output, workspace: Workspace) -> int:
+    """List every rented machine that still bills, whoever rented it.
+
+    Exit 1 if there is a warning or an error: it bills without an end, or more may bill than is shown.
+    """
+    from sosie.api.lines import json_of
+    from sosie.api.pods import list_pods
+    from sosie.api.renting.leases import check_leases, rentals
+
+    found = list_pods(provider)
+    findings = [*found.findings, *check_leases(found.leases)]
+    for finding in findings:
+        output.finding(finding)
+    for lease in found.leases:
+        if output.as_json:
+            output.line(json_of(lease))
+            continue
+        until = f"until {lease.deadline:%Y-%m-%d %H:%M %Z}" if lease.deadline else "without an end"
+        label = lease.label or "-"
+        output.data(f"{lease.provider}\t{lease.id}\t{label}\t{lease.state}\t{lease.price:.3f} USD/h\t{until}")
+    if not output.as_json and not found.findings:
+        count = len(found.leases)
+        output.say(f"{count} leases bill {found.price:.3f} USD/h" if count else "nothing bills")
+    if past:
+        with session(workspace) as opened:
+            for rental in rentals(opened):
+                _past(output, rental)
+    return int(any(finding.severity != "info" for finding in findings))
+
+
+def _past(output: Output, rental: Rental) -> None:
+    if output.as_json:
+        from sosie.core.schema import to_table
+
+        output.line({"rental": {**to_table(rental), "cost": rental.cost}})
+        return
+    cost = "-" if rental.cost is None else f"{rental.cost:.2f} USD"
+    ended = f"ended {rental.ended}" if rental.ended else "not ended"
+    problems = f"\t{'; '.join(rental.problems)}" if rental.problems else ""
+    output.data(f"{rental.label}\t{rental.gpu}\t{rental.price:.3f} USD/h\t{rental.started}\t{ended}\t{cost}{problems}")

@@ -1,0 +1,24 @@
+"""The engine `pod:NAME`: a machine that was rented as a pod of this workspace."""
+
+from __future__ import annotations
+
+from sosie.core.errors import EngineError
+from sosie.engines.crew import Crew
+from sosie.engines.far.engine import FarEngine, Site, far_engine
+from sosie.engines.scheme import Scheme, Supplies
+from sosie.pods.pod import find_pod, host_of
+from sosie.workspace.workspace import open_workspace
+
+
+def _open(address: str, supplies: Supplies) -> FarEngine | Crew:
+    """Names with commas are several pods."""
+    if supplies.root is None:
+        raise EngineError(f"engine '{address}' was given no workspace")
+    names, _, query = address.partition(":")[2].partition("?")
+    workspace = open_workspace(supplies.root)
+    python = query.removeprefix("python=")
+    sites = [Site(host_of(workspace, find_pod(workspace, name)), python) for name in names.split(",")]
+    return far_engine(sites, supplies)
+
+
+SCHEME = Scheme("pod", "pod:NAME", _open, has_workers=True)
