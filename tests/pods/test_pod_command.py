@@ -10,20 +10,26 @@ from typing import Any
 
 import pytest
 from far_machine import FarMachine, far_machine
+from renders import CARD, KEEP, a_render
 
+from sosie.api.renting.leases import ledger
+from sosie.core import Verdict
 from sosie.engines import scheme_of
 from sosie.engines.far.engine import FarEngine
 from sosie.engines.scheme import Supplies
 from sosie.machines.ssh import command as command_module
 from sosie.pods import renting
-from sosie.pods.pod import find_pod, read_pods
+from sosie.pods.pod import drawn_file, drawn_on, find_pod, read_pods
 from sosie.pods.providers import vast as vast_module
 from sosie.pods.providers.fake_vast import KEY, FakeVast
+from sosie.store import Store
+from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
 
 pytestmark = pytest.mark.once
 
 Sosie = Callable[..., Any]
+RETRY = Verdict("retry", ("too dark",))
 RENT = ("--disk", "60GB", "--place", "EU", "--hours", "4", "--max-cost", "2.00", "--yes", "--no-card")
 
 
@@ -93,6 +99,27 @@ def test_a_machine_is_rented_used_and_ended(sosie: Sosie, tmp_path: Path, far: F
     assert pod.label in past
     assert "USD" in past
     assert sosie("pod", "down", "elena", "--yes", *at).code == 2
+
+
+def test_what_a_kept_image_cost_stands_in_the_ledger(
+    sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast
+) -> None:
+    at = ("--workspace", tmp_path)
+    assert sosie("pod", "up", "elena", *RENT, *at).code == 0
+    workspace = open_workspace(tmp_path)
+    label = find_pod(workspace, "elena").label
+    with Store.open(workspace.state) as store:
+        stored = [store.add_render(a_render(n)) for n in range(3)]
+        for one, verdict in zip(stored, (KEEP, KEEP, RETRY), strict=True):
+            store.add_scorecard(one.id, "gate", CARD, verdict)
+    drawn_file(workspace, label).write_text("".join(f"{one.plan.id}\n" for one in stored[1:]))
+    assert sosie("pod", "down", "elena", "--yes", *at).code == 0
+    with Session(workspace) as session:
+        assert drawn_on(workspace, "rented by hand") == frozenset()
+        (paid,) = ledger(session)
+        assert (paid.drawn, paid.kept) == (2, 1)
+        assert paid.each == paid.rental.cost
+    assert "1 of 2 images kept" in sosie("pod", "list", "--all", *at).out
 
 
 def test_no_key_is_in_anything_that_was_written(sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast) -> None:

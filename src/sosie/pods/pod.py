@@ -18,6 +18,7 @@ from sosie.core.schema import from_table
 from sosie.files.foreign import read_object
 from sosie.files.whole import make_folder, write_json
 from sosie.machines.ssh import Host, parse_host
+from sosie.pods.switch import name_of
 from sosie.workspace.workspace import Workspace
 
 
@@ -87,6 +88,21 @@ def host_of(workspace: Workspace, pod: Pod, address: str = "") -> Host:
         raise NotFoundError(f"pod '{pod.name}' has no address yet", f"sosie pod down {pod.name}, and rent another")
     folder = pod_folder(workspace, pod.name)
     return replace(parse_host(f"ssh://{where}"), key=folder / "key", known_hosts=folder / "known_hosts")
+
+
+def drawn_file(workspace: Workspace, label: str) -> Path:
+    """Where the ids of the plans stand that the machine of that label drew, a line each."""
+    return pod_folder(workspace, name_of(label) or "others") / f"{label}.drawn"
+
+
+def drawn_on(workspace: Workspace, label: str) -> frozenset[str]:
+    """The ids of the plans that it drew; none for a label of somebody else's."""
+    if not name_of(label):
+        return frozenset()
+    try:
+        return frozenset(drawn_file(workspace, label).read_text(encoding="ascii").split())
+    except (OSError, ValueError):
+        return frozenset()
 
 
 def make_key(workspace: Workspace, name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from sosie.api.knowledge.entries import entries
@@ -10,6 +11,8 @@ from sosie.core import Finding
 from sosie.core.finding import Rule
 from sosie.knowledge.rental import Rental
 from sosie.pods.lease import Lease
+from sosie.pods.pod import drawn_on
+from sosie.store.record import Record
 from sosie.workspace.session import Session
 
 B006 = Rule("SOS-B006", "warning", "A machine bills without an end, or longer than was agreed")
@@ -38,6 +41,26 @@ def check_leases(leases: Sequence[Lease]) -> list[Finding]:
     return findings
 
 
-def rentals(session: Session) -> tuple[Rental, ...]:
+@dataclass(frozen=True)
+class Paid:
+    """A machine that was paid for, how many images it drew for this workspace, and how many of them were kept."""
+
+    rental: Rental
+    drawn: int
+    kept: int
+
+    @property
+    def each(self) -> float | None:
+        """US dollars for a kept image; None where the cost is not known yet, or none was kept."""
+        return None if self.rental.cost is None or not self.kept else self.rental.cost / self.kept
+
+
+def ledger(session: Session) -> tuple[Paid, ...]:
     """Every machine on record, the oldest first."""
-    return tuple(kept.noun for kept in entries(session, Rental))
+    found = tuple(one.noun for one in entries(session, Rental))
+    drawn = {rental.label: drawn_on(session.workspace, rental.label) for rental in found}
+    kept: set[str] = set()
+    if any(drawn.values()):
+        with Record(session.store.folder) as record:
+            kept = {one.render.plan.id for one in record.judged() if one.kept}
+    return tuple(Paid(rental, len(drawn[rental.label]), len(drawn[rental.label] & kept)) for rental in found)

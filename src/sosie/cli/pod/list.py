@@ -11,7 +11,7 @@ from sosie.cli.output import Output
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
-    from sosie.knowledge.rental import Rental
+    from sosie.api.renting.leases import Paid
 
 
 @click.command("list")
@@ -25,7 +25,7 @@ def list_(provider: str, past: bool, output: Output, workspace: Workspace) -> in
     """
     from sosie.api.lines import json_of
     from sosie.api.pods import list_pods
-    from sosie.api.renting.leases import check_leases, rentals
+    from sosie.api.renting.leases import check_leases, ledger
 
     found = list_pods(provider)
     findings = [*found.findings, *check_leases(found.leases)]
@@ -43,18 +43,23 @@ def list_(provider: str, past: bool, output: Output, workspace: Workspace) -> in
         output.say(f"{count} leases bill {found.price:.3f} USD/h" if count else "nothing bills")
     if past:
         with session(workspace) as opened:
-            for rental in rentals(opened):
-                _past(output, rental)
+            for paid in ledger(opened):
+                _past(output, paid)
     return int(any(finding.severity != "info" for finding in findings))
 
 
-def _past(output: Output, rental: Rental) -> None:
+def _past(output: Output, paid: Paid) -> None:
+    rental = paid.rental
     if output.as_json:
         from sosie.core.schema import to_table
 
-        output.line({"rental": {**to_table(rental), "cost": rental.cost}})
+        images = {"drawn": paid.drawn, "kept": paid.kept, "each": paid.each}
+        output.line({"rental": {**to_table(rental), "cost": rental.cost, **images}})
         return
     cost = "-" if rental.cost is None else f"{rental.cost:.2f} USD"
     ended = f"ended {rental.ended}" if rental.ended else "not ended"
+    images = f"{paid.kept} of {paid.drawn} images kept" if paid.drawn else "no images"
+    each = f", {paid.each:.4f} USD each" if paid.each is not None else ""
     problems = f"\t{'; '.join(rental.problems)}" if rental.problems else ""
-    output.data(f"{rental.label}\t{rental.gpu}\t{rental.price:.3f} USD/h\t{rental.started}\t{ended}\t{cost}{problems}")
+    what = f"{rental.label}\t{rental.gpu}\t{rental.price:.3f} USD/h\t{rental.started}\t{ended}"
+    output.data(f"{what}\t{cost}\t{images}{each}{problems}")

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from pathlib import Path
 
 from sosie.core import Finding, Plan, Progress, Render
 from sosie.core.errors import EngineError, LostError, SosieError, UsageError
@@ -57,13 +58,15 @@ ATTEND = 'mkdir -p -- "$1" && exec "$python" -P -m sosie.engines.far.attendant "
 class Site:
     """A machine that draws with `engine`.
 
-    `python` is an interpreter there that has what Sosie needs; empty: one is made.
+    `python` is an interpreter there that has what Sosie needs; empty: one is made. The ids of the plans that it drew
+    are added to the file `drawn`, a line each.
     """
 
     host: Host
     python: str = ""
     patience: Patience = field(default_factory=Patience)
     engine: str = INNER
+    drawn: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -215,7 +218,9 @@ class FarEngine:
                     yield Progress(str(table["phase"]), float(table["step"]), float(table["steps"]))
                 case "render":
                     waiting.remove(plan)
-                    yield self._checked(read_render(table, data, plan))
+                    render = self._checked(read_render(table, data, plan))
+                    self._note(plan)
+                    yield render
                     self._settle(plan)
                 case "error":
                     waiting.remove(plan)
@@ -233,6 +238,11 @@ class FarEngine:
             hint = "look at its card: nvidia-smi; sosie doctor RECIPE --from FILE judges what it says"
             raise LostError(f"{self._host.name} draws as {render.engine}, expected {self.name}", hint)
         return render
+
+    def _note(self, plan: Plan) -> None:
+        if self._site.drawn is not None:
+            with self._site.drawn.open("a", encoding="ascii") as stream:
+                stream.write(f"{plan.id}\n")
 
     def _settle(self, plan: Plan) -> None:
         """Lets the machine remove a render that came some time ago."""

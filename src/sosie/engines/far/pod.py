@@ -6,7 +6,7 @@ from sosie.core.errors import EngineError
 from sosie.engines.crew import Crew
 from sosie.engines.far.engine import FarEngine, Site, far_engine
 from sosie.engines.scheme import Scheme, Supplies
-from sosie.pods.pod import find_pod, host_of
+from sosie.pods.pod import drawn_file, find_pod, host_of
 from sosie.workspace.workspace import open_workspace
 
 
@@ -17,7 +17,8 @@ def _open(address: str, supplies: Supplies) -> FarEngine | Crew:
     names, _, query = address.partition(":")[2].partition("?")
     workspace = open_workspace(supplies.root)
     python = query.removeprefix("python=")
-    sites = [Site(host_of(workspace, find_pod(workspace, name)), python) for name in names.split(",")]
+    pods = [find_pod(workspace, name) for name in names.split(",")]
+    sites = [Site(host_of(workspace, pod), python, drawn=drawn_file(workspace, pod.label)) for pod in pods]
     return far_engine(sites, supplies)
 
 
