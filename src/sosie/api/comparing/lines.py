@@ -60,3 +60,11 @@ def compared(done: Compared) -> JSON:
         "scores": [{**to_table(row), "why_not": row.why_not or None} for row in found.rows],
         "page": str(done.page) if done.page else None,
     }
+
+
+WRITERS = {
+    "sosie.api.comparing.panels.NewPanel": new_panel,
+    "sosie.api.comparing.panels.PanelResults": panel_results,
+    "sosie.api.comparing.sides.Compared": compared,
+}
+"""By the noun's full name."""
