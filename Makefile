@@ -16,9 +16,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Windows
-	$(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform Darwin
+	printf '%s\n' Linux Windows Darwin | xargs -P 2 -I{} $(BIN)/pyright --pythonpath $(BIN)/python --pythonplatform {}
 	$(BIN)/lint-imports
 	$(BIN)/pytest -n auto --dist loadfile --durations 15
 	$(BIN)/python tests/other_pythons.py
