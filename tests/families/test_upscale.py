@@ -443,7 +443,7 @@ def test_fp16_and_bf16_differ_from_fp32_by_a_few_levels(model: Path) -> None:
 def test_the_check_knows_stages_sizes_and_packages(monkeypatch: pytest.MonkeyPatch) -> None:
     good = planned(Upscale(4))
     assert check(good.stages[0], good) == []
-    other = SimpleNamespace(kind="generate", upscale=Upscale())
+    other = SimpleNamespace(kind="generate", upscale=Upscale(), precision="auto")
     assert [finding.code for finding in check(cast(Any, other), good)] == ["SOS-E001"]
     large = planned(Upscale(16))
     object.__setattr__(large, "width", 8192)
