@@ -42,6 +42,14 @@ ALLOWED = {
     "api/workers/ray_host.py": "pixels on their way to the driver, in its folder of this run",
     "api/character_files.py": "pictures on their way into a character, in a temporary folder",
     "workspace/archive/openchar.py": "the same",
+    "engines/far/attendant.py": "gives the worker its log, which the system writes",
+    "engines/far/engine.py": "adds lines of what was drawn; one that was cut off is passed over",
+    "engines/far/spool.py": "what a worker is at, many times a minute and for as long; renamed, never synced",
+    "machines/ssh/pull.py": "a download that goes on in its own part",
+    "pods/pod.py": "a private key, which must be new and its owner's alone from its first byte on",
+    "pods/providers/fake_vast.py": "a fake: adds keys to the file of the sshd that stands for its machines",
+    "pods/setup/trees.py": "packs what is sent away, in a temporary folder",
+    "studio/routes/uploads.py": "an upload on its way, in a temporary folder",
     "workspace/archive/portable.py": "files of a folder that appears when it is whole",
 }
 """Modules that write, make or rename files and folders themselves, and why."""
