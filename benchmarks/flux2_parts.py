@@ -49,18 +49,11 @@ encoder = zimage_parts.encoder
 
 
 def transformer(place: Place) -> Any:
-    """A `Flux2Transformer2DModel` of a klein, made where it runs."""
+    """A `Flux2Transformer2DModel` of a klein."""
     from diffusers import Flux2Transformer2DModel
 
-    torch.manual_seed(11)
-    with torch.device(place.device):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(place.dtype)
-        try:
-            made: Any = Flux2Transformer2DModel(guidance_embeds=False, **place.sizes["transformer"])
-        finally:
-            torch.set_default_dtype(before)
-    return made.eval().requires_grad_(False)
+    sizes = place.sizes["transformer"]
+    return zimage_parts.made_there(place, 11, lambda: Flux2Transformer2DModel(guidance_embeds=False, **sizes))
 
 
 def vae(place: Place) -> Any:

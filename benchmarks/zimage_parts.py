@@ -6,6 +6,7 @@ narrow, for a rehearsal on a CPU.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,19 +63,24 @@ def random(shape: tuple[int, ...], place: Place, seed: int) -> torch.Tensor:
     return drawn.to(place.device, place.dtype)
 
 
-def transformer(place: Place) -> Any:
-    """A `ZImageTransformer2DModel`, made where it runs."""
-    from diffusers import ZImageTransformer2DModel
-
-    torch.manual_seed(11)
+def made_there(place: Place, seed: int, make: Callable[[], Any]) -> Any:
+    """A network made where and as it runs, never larger first."""
+    torch.manual_seed(seed)
     with torch.device(place.device):
         before = torch.get_default_dtype()
         torch.set_default_dtype(place.dtype)
         try:
-            made: Any = ZImageTransformer2DModel(**place.sizes["transformer"])
+            made = make()
         finally:
             torch.set_default_dtype(before)
     return made.eval().requires_grad_(False)
+
+
+def transformer(place: Place) -> Any:
+    """A `ZImageTransformer2DModel`."""
+    from diffusers import ZImageTransformer2DModel
+
+    return made_there(place, 11, lambda: ZImageTransformer2DModel(**place.sizes["transformer"]))
 
 
 def vae(place: Place) -> Any:
@@ -100,15 +106,7 @@ def encoder(place: Place) -> Any:
     """A `Qwen3Model`."""
     from transformers import Qwen3Config, Qwen3Model
 
-    torch.manual_seed(13)
-    with torch.device(place.device):
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(place.dtype)
-        try:
-            made: Any = Qwen3Model(Qwen3Config(**place.sizes["encoder"]))
-        finally:
-            torch.set_default_dtype(before)
-    return made.eval().requires_grad_(False)
+    return made_there(place, 13, lambda: Qwen3Model(Qwen3Config(**place.sizes["encoder"])))
 
 
 def pipeline(model: Any, decoder: Any = None) -> Any:
