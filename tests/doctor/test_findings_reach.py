@@ -40,6 +40,8 @@ def words(node: ast.AST) -> tuple[set[str], set[str]]:
             names.add(part.id)
         elif isinstance(part, ast.Attribute):
             names.add(part.attr)
+        elif isinstance(part, ast.alias):
+            names.add(part.name)
         elif isinstance(part, ast.Constant) and isinstance(part.value, str):
             given |= {part.value} if CODE.fullmatch(part.value) else set()
     return names, given

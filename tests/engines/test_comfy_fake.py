@@ -127,4 +127,4 @@ def test_every_shipped_recipe_runs_on_the_fake_out_of_the_box(
         assert {finding.severity for finding in (*findings, *render.findings)} <= {"info"}
         assert render.image.size == ((1024, 1536) if recipe == "sdxl-instantid" else (256, 384))
         assert session.detector.detect(np.asarray(render.image))
-        assert fake.count("POST", "/prompt") == {"hybrid": 2, "sdxl-instantid": 3}.get(recipe, 1)
+        assert fake.count("POST", "/prompt") == {"hybrid": 2, "zimage-klein": 2, "sdxl-instantid": 3}.get(recipe, 1)

@@ -48,7 +48,7 @@ def main(folder: Path, count: int, faults: list[str]) -> dict[str, Any]:
     engine = RayEngine(f"ray:{cluster.address}", Supplies(files, None, None, root=folder), "fake")  # type: ignore[arg-type]
     told: dict[str, Any] = {"error": "", "hint": "", "codes": [], "checks": []}
     made: Counter[str] = Counter()
-    started = time.monotonic()
+    started, headless = time.monotonic(), False
     print("the cluster is there", file=sys.stderr, flush=True)
     with Store.open(folder / ".sosie") as store:
         try:
@@ -60,7 +60,10 @@ def main(folder: Path, count: int, faults: list[str]) -> dict[str, Any]:
                 made[event.plan.id] += 1
                 print(made.total(), f"{time.monotonic() - started:.1f}", file=sys.stderr, flush=True)
                 told["codes"] += [finding.code for finding in event.findings]
+                if headless:
+                    time.sleep(1.0)  # the fake draws faster than a head is missed
                 if faults and made.total() % max(count // 10, 1) == 0:
+                    headless = faults[0] == "head"
                     _strike(faults.pop(0), cluster, nodes)
         except SosieError as error:
             told |= {"error": error.message, "hint": error.hint}

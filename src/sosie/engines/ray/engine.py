@@ -196,8 +196,7 @@ class RayMember:
                 ready, _ = ray.wait([stream], timeout=GLANCE, fetch_local=False)
                 if ready:
                     yield next(stream)
-                else:
-                    self._cluster.expect_head()
+                self._cluster.expect_head()  # beside arrivals too: Ray ends a process whose head is long gone
             except StopIteration:
                 return
             except ray.exceptions.RayError as error:
