@@ -10,7 +10,7 @@ cohort's embeddings are shifted as far.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -106,7 +106,7 @@ def match(cohort: Cohort, templates: Templates) -> tuple[Cohort, tuple[Worn, ...
         return cohort, ()
     worn: list[Worn] = []
     while left := [shift for shift in known().shifts if shift.name not in {one.shift.name for one in worn}]:
-        found = max((_worn(shift, rows, templates) for shift in left), key=lambda one: one.deviations)
+        found = max(_worn(left, rows, templates), key=lambda one: one.deviations)
         if found.deviations < LIMIT or found.share < LEAST_SHARE:
             break
         worn.append(found)
@@ -119,7 +119,7 @@ def suspect(cohort: Cohort, templates: Templates) -> Worn | None:
     _, rows = _known_to(cohort, templates)
     if not rows:
         return None
-    found = max((_worn(shift, rows, templates) for shift in known().shifts), key=lambda one: one.share)
+    found = max(_worn(known().shifts, rows, templates), key=lambda one: one.share)
     return found if found.share >= DOUBT else None
 
 
@@ -133,27 +133,30 @@ def _known_to(cohort: Cohort, templates: Templates) -> tuple[dict[str, Encoder],
     return judges, {name: cohort.embeddings[name].astype(np.float64) for name in judges}
 
 
-def _worn(shift: Shift, rows: Mapping[str, Array], templates: Templates) -> Worn:
-    """How far the templates lie along a shift from the cohort's `rows`, all judges together."""
-    own = whole = 0.0
+def _worn(shifts: Sequence[Shift], rows: Mapping[str, Array], templates: Templates) -> list[Worn]:
+    """How far the templates lie along each shift from the cohort's `rows`, all judges together."""
+    own, whole = np.zeros(len(shifts)), np.zeros(len(shifts))
     populations: list[list[Array]] = []
     for judge, values in rows.items():
         encoder, template = templates[judge]
-        moved, bare = shift.by_judge[encoder.sha256], known().bare[encoder.sha256]
-        probe = _discriminant((values, bare), moved)
-        populations.append([values @ probe, bare @ probe])
-        own += float((template - values.mean(axis=0)) @ probe)
-        whole += float(moved @ probe)
-    spread = max(float(np.sum(one, axis=0).std()) for one in zip(*populations, strict=True))
-    return Worn(shift, own / whole, own / (spread or 1.0))
+        moved = np.stack([shift.by_judge[encoder.sha256] for shift in shifts])
+        bare = known().bare[encoder.sha256]
+        probes = _discriminants((values, bare), moved)
+        populations.append([values @ probes.T, bare @ probes.T])
+        own += probes @ (template - values.mean(axis=0))
+        whole += (moved * probes).sum(axis=1)
+    spread = np.max([np.sum(one, axis=0).std(axis=0) for one in zip(*populations, strict=True)], axis=0)
+    return [
+        Worn(shift, float(own[at] / whole[at]), float(own[at] / (spread[at] or 1.0))) for at, shift in enumerate(shifts)
+    ]
 
 
-def _discriminant(populations: tuple[Array, Array], shift: Array) -> Array:
-    """The direction that tells the shift best from what the people of two [n, d] differ in (Fisher 1936)."""
+def _discriminants(populations: tuple[Array, Array], shifts: Array) -> Array:
+    """The directions [k, d] that tell `shifts` best from what people of two [n, d] differ in (Fisher 1936)."""
     first, second = (np.cov(rows, rowvar=False) for rows in populations)
     covariance: Array = np.asarray((first + second) / 2, np.float64)
     ridge = RIDGE * float(np.trace(covariance)) / len(covariance) or 1.0
-    return np.asarray(np.linalg.solve(covariance + ridge * np.eye(len(covariance)), shift), np.float64)
+    return np.asarray(np.linalg.solve(covariance + ridge * np.eye(len(covariance)), shifts.T).T, np.float64)
 
 
 def _shifted(encoder: Encoder, rows: Array, worn: Worn) -> Array:
