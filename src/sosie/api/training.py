@@ -26,6 +26,7 @@ from sosie.loop.sample_judge import SampleJudge, Trainee
 from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of
 from sosie.loop.training_record import Recorder, write_report
 from sosie.lora import read_lora
+from sosie.machines.load import calm_threads
 from sosie.store.record import Record
 from sosie.store.training import StoredTraining, TrainingRecords
 from sosie.training.events import Stepped
@@ -57,6 +58,7 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     delivered is given again, without training. Raises `CheckFailedError` if a check finds an error; that is
     on record too.
     """
+    calm_threads()
     training_of(order)
     for character in order.characters:
         if not image_files(datasets.dataset_folder(session, character)):

@@ -6,7 +6,6 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -25,6 +24,7 @@ from sosie.engines.scheme import Scheme, Supplies
 from sosie.engines.worker import Worker
 from sosie.families import drawer_of, expect_drawer
 from sosie.families.contract.draws import Runner, Settings, StageInput, StageOutput
+from sosie.machines.load import calm_threads
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -56,8 +56,7 @@ class DiffusersEngine:
         self._is_lost = False
         # Read when torch starts. Segments that grow leave less memory unused: 18 GB for 21 at SDXL's full size.
         os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
-        if _busy():
-            os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        calm_threads()
 
     @property
     def name(self) -> str:
@@ -158,17 +157,6 @@ def check_plan(plan: Plan) -> list[Finding]:
         findings += drawer_of(stage.family).check(stage, plan)
         findings += check_guides(stage, plan, "in process")
     return findings
-
-
-def _busy() -> bool:
-    """Whether more is running than this machine has cores: then waiting threads should sleep.
-
-    Read once, when torch loads OpenMP; pixels do not depend on it. 6 steps of `mini` on two cores
-    took 1.1 s spinning and 2.0 s sleeping on an idle machine, 6.2 s and 2.5 s beside two busy processes.
-    """
-    if sys.platform == "win32":
-        return False  # it does not say
-    return os.getloadavg()[0] > 1.25 * (os.cpu_count() or 1)
 
 
 def _elsewhere(plan: Plan) -> list[Finding]:
