@@ -207,6 +207,36 @@ def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(
     assert (opened.root / "characters/nora/character.toml").is_file()
 
 
+def test_an_experiment_goes_from_axes_to_its_report(page: Any, opened: Workspace) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Experiments").click()
+    page.get_by_role("button", name="New experiment").click()
+    page.get_by_label("Question").fill("Which CFG?")
+    page.get_by_label("Add an axis").select_option("stages.generate.sampler.cfg")
+    page.get_by_label("Values of stages.generate.sampler.cfg").fill("3,5 5")
+    page.get_by_label("Seeds a prompt").fill("2")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Engine").fill("fake")
+    expect(page.get_by_role("row", name="Cells 4: 2 arms × 2 blocks")).to_be_visible()
+    expect(page.get_by_role("row", name="It can show")).to_contain_text("more seeds are needed")
+    page.get_by_role("button", name="Declare and run").click()
+    answers = page.get_by_role("heading", name="Answers")
+    expect(answers).to_be_visible()
+    expect(page.locator("tr[data-arm]")).to_have_count(2)
+    expect(page.locator("tr[data-arm] img").first).to_be_visible()
+    with page.context.expect_page() as other:
+        page.get_by_role("link", name="Open the report").click()
+    expect(other.value.get_by_role("heading", level=1)).to_have_text("Which CFG?")
+    other.value.close()
+    page.get_by_label("Decision").fill("CFG 3.5 stays")
+    page.get_by_role("button", name="Accept").click()
+    expect(page.get_by_role("alert")).to_contain_text("undecided")
+    page.get_by_role("button", name="Propose only").click()
+    expect(page.get_by_role("cell", name="CFG 3.5 stays")).to_be_visible()
+    assert (opened.root / "experiments/which-cfg.toml").is_file()
+
+
 def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any, address: str) -> None:
     from playwright.sync_api import expect
 
@@ -216,7 +246,7 @@ def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any
     phone.set_default_timeout(PATIENCE)
     small = phone.new_page()
     small.goto(address)
-    for name in ("Personnages", "Générer", "Trier", "Entraîner", "Docteur"):
+    for name in ("Personnages", "Générer", "Trier", "Expériences", "Entraîner", "Docteur"):
         small.get_by_role("link", name=name).click()
         expect(small.get_by_role("heading", level=1)).to_have_text(name)
         assert small.evaluate("document.documentElement.scrollWidth") <= 390, name

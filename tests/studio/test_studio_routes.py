@@ -251,7 +251,7 @@ def test_only_the_shell_is_open_and_no_get_changes_anything(studio: Studio) -> N
     counts = studio.json("/api/jobs?every=true"), studio.json("/api/images")["total"]
     for path, methods in paths.items():
         filled = re.sub(r"\{sha256\}", studio.stored[0].sha256, path)
-        filled = filled.replace("{name}", "mira").replace("{number}", "1")
+        filled = filled.replace("{name}", "mira").replace("{number}", "1").replace("{language}", "en")
         for method in methods:
             bare = ask(studio.app, filled, method.upper(), {"host": HOST, "origin": f"http://{HOST}"}, [b"{}"])
             assert bare.status == 401, (method, path)
@@ -280,7 +280,11 @@ PARITY = {
     "/api/jobs/{number}/move post": "job move", "/api/jobs/{number}/events get": "job list",
     "/api/events get": "job run", "/api/doctor post": "doctor", "/api/doctor/machine get": "doctor",
     "/api/recipes get": "recipe list", "/api/training get": "train", "/api/training/{number}/curve get": "train",
-    "/api/experiments get": "experiment list", "/api/characters/{name}/dataset get": "dataset check",
+    "/api/experiments get": "experiment list", "/api/experiments post": "experiment new",
+    "/api/experiments/forecast post": "experiment run", "/api/experiments/{name} get": "experiment report",
+    "/api/experiments/{name}/report/{language} get": "experiment report", "/api/recipes/{name}/fields get": "recipe show",
+    "/api/decisions get": "decide list", "/api/decisions post": "decide new",
+    "/api/decisions/{name}/accept post": "decide accept", "/api/characters/{name}/dataset get": "dataset check",
     "/api/characters/{name}/dataset/{sha256}/caption post": "dataset caption",
     "/api/studio get": "studio",
 }  # fmt: skip
@@ -296,6 +300,7 @@ def test_what_the_page_can_do_the_command_line_can(studio: Studio) -> None:
     offered = {f"{path} {method}" for path, methods in paths.items() for method in methods}
     files = {one for one in offered if "/i/" in one or "/uploads" in one or "references/" in one}
     files.add("/api/characters/{name}/dataset/{sha256} get")
+    files.add("/api/experiments/{name}/report/images/{picture} get")
     assert offered - files == set(PARITY)
     for command in PARITY.values():
         found: click.Command | None = cli

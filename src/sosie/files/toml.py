@@ -7,9 +7,11 @@ length, `nan`, 1e999 and NUL, on which what comes later fails.
 from __future__ import annotations
 
 import itertools
+import json
 import math
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -61,6 +63,24 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BadFileError(f"{where} is not valid TOML: {str(error)[:300]}") from None
     return table
+
+
+def quoted(value: str) -> str:
+    """A TOML basic string: JSON's escapes are a subset of TOML's, except for DEL."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def value_text(value: str | float | Iterable[str | float]) -> str:
+    """A text, a number, a truth value or a list of such, as TOML writes it. A number must be finite."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return quoted(value)
+        case int() | float():
+            return repr(value)
+        case _:
+            return f"[{', '.join(value_text(one) for one in value)}]"
 
 
 def _check_depth(text: str) -> None:

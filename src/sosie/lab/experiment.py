@@ -28,16 +28,17 @@ A field of the recipe is named as in its file; an entry of a list by its `kind`,
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.experiment_result import Design
 from sosie.core.finding import Rule, RuleError
 from sosie.core.ranges import Range
 from sosie.core.schema import from_table
-from sosie.files.toml import read_toml
+from sosie.files.toml import parse_toml, read_toml
 
 Q001 = Rule("SOS-Q001", "error", "An experiment's file is wrong")
 
@@ -100,8 +101,17 @@ def is_experiment(path: Path) -> bool:
 
 def read_experiment(path: Path) -> Experiment:
     """Raises `RuleError` (SOS-Q001) that names the place of what is wrong, and the nearest that is right."""
+    return _of_table(lambda: read_toml(path), path)
+
+
+def experiment_of(text: str, path: Path) -> Experiment:
+    """As `read_experiment`, of the text that the file `path` is to have."""
+    return _of_table(lambda: parse_toml(text, str(path)), path)
+
+
+def _of_table(read: Callable[[], dict[str, Any]], path: Path) -> Experiment:
     try:
-        return _checked(from_table(Experiment, read_toml(path), str(path)), path)
+        return _checked(from_table(Experiment, read(), str(path)), path)
     except RuleError:
         raise
     except SosieError as error:

@@ -76,6 +76,60 @@ class NewCharacter(Asked):
     images: Annotated[list[Digest], Field(min_length=1, max_length=100)]
 
 
+class AxisOf(Asked):
+    """A field of the recipe, as `/api/recipes/{name}/fields` names it, and the values that it takes."""
+
+    field: Annotated[str, Field(max_length=500)]
+    values: Annotated[list[bool | int | float | Annotated[str, Field(max_length=2000)]], Field(max_length=100)]
+
+
+class NewExperiment(Asked):
+    """An experiment on axes over a recipe. `seeds` is how many; empty texts and null stand for the usual."""
+
+    name: Name
+    character: Name
+    recipe: Name
+    axes: Annotated[list[AxisOf], Field(min_length=1, max_length=12)]
+    question: Line = ""
+    prompts: Annotated[list[Line], Field(min_length=1, max_length=200)] = [""]
+    seeds: Annotated[int, Field(ge=1, le=10_000)] = 12
+    baseline: Line = ""
+    endpoint: Annotated[str, Field(max_length=64)] = "identity"
+    stopping: Literal["anytime", "none"] = "anytime"
+    compare: Literal["arms", "axes"] = "arms"
+    margin: Annotated[float, Field(gt=0, le=1e6)] | None = None
+
+
+class Foreseen(NewExperiment):
+    """A dry run: `price` is that of an hour, `engine` what would draw."""
+
+    price: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    engine: Annotated[str, Field(max_length=500)] = "diffusers"
+
+
+class NewDecision(Asked):
+    """A decision: on an experiment (`because`), a contrast of which may be named, or with a reason why on none."""
+
+    title: Annotated[str, Field(min_length=1, max_length=300)]
+    character: Annotated[str, Field(max_length=64)] = ""
+    why: Line = ""
+    would_change: Line = ""
+    because: Annotated[str, Field(max_length=100)] = ""
+    contrast: Line = ""
+    without_evidence: Line = ""
+    proposed: bool = False
+    recipe: Annotated[str, Field(max_length=64)] = ""
+    settings: Annotated[list[Annotated[str, Field(max_length=500)]], Field(max_length=50)] = []
+
+
+class Acceptance(Asked):
+    """What a decision that is proposed or doubted is accepted on."""
+
+    because: Annotated[str, Field(max_length=100)] = ""
+    contrast: Line = ""
+    without_evidence: Line = ""
+
+
 class Caption(Asked):
     """A new caption of a picture of a training set."""
 

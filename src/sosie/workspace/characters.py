@@ -15,7 +15,7 @@ from sosie.core.schema import from_table
 from sosie.files.digest import asset_digest
 from sosie.files.images import image_digest, true_suffix
 from sosie.files.picture_kinds import pictures_in
-from sosie.files.toml import load_toml, parse_toml
+from sosie.files.toml import load_toml, parse_toml, quoted
 from sosie.files.whole import copy_whole, make_folder, whole_folder, write_whole
 from sosie.workspace.workspace import Workspace
 from sosie.workspace.writing import NEW, REPLACEMENT, finish_replacement, is_being_replaced, writing
@@ -138,12 +138,12 @@ def character_toml(details: CharacterFile) -> str:
         f"name = {json.dumps(details.name)}",
         f"likeness = {json.dumps(details.likeness)}  # fictional or consented",
         f"adult = {'true' if details.adult else 'false'}",
-        f"description = {text(details.description)}",
-        f"trigger = {text(details.trigger)}",
-        f"marks = [{', '.join(text(mark) for mark in details.marks)}]",
+        f"description = {quoted(details.description)}",
+        f"trigger = {quoted(details.trigger)}",
+        f"marks = [{', '.join(quoted(mark) for mark in details.marks)}]",
     ]
     if details.recipe:
-        lines.append(f"recipe = {text(details.recipe)}")
+        lines.append(f"recipe = {quoted(details.recipe)}")
     return "\n".join(lines) + "\n" + "".join(_lora_toml(entry) for entry in details.loras)
 
 
@@ -164,12 +164,7 @@ def _checked(toml: str, where: Path) -> str:
 
 
 def _lora_toml(entry: LoraEntry) -> str:
-    lines = ["", "[[loras]]", f"file = {text(entry.file)}", f"family = {text(entry.family)}"]
-    lines += [f"weight = {entry.weight!r}", f"trigger = {text(entry.trigger)}"]
-    lines += [f"{key} = {text(value)}" for key in ("trained_on", "model") if (value := getattr(entry, key))]
+    lines = ["", "[[loras]]", f"file = {quoted(entry.file)}", f"family = {quoted(entry.family)}"]
+    lines += [f"weight = {entry.weight!r}", f"trigger = {quoted(entry.trigger)}"]
+    lines += [f"{key} = {quoted(value)}" for key in ("trained_on", "model") if (value := getattr(entry, key))]
     return "\n".join(lines) + "\n"
-
-
-def text(value: str) -> str:
-    """A TOML basic string: JSON's escapes are a subset of TOML's, except for DEL."""
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from sosie.core.errors import ConfigError
 from sosie.core.schema import from_table
-from sosie.files.toml import parse_toml
-from sosie.workspace.characters import text as quoted
+from sosie.files.toml import parse_toml, quoted
 from sosie.workspace.workspace import Config
 
 BARE = re.compile(r"[A-Za-z0-9_-]+")

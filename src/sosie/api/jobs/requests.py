@@ -6,12 +6,12 @@ the job is worked on. So a job can be continued after a reboot, by another proce
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sosie.core import Event
+from sosie.core import Event, Progress
 from sosie.core.errors import CheckFailedError, NotFoundError, UsageError, nearest
 from sosie.core.finding import has_errors
 from sosie.core.schema import from_table
@@ -160,7 +160,8 @@ def do(session: Session, ask: Ask) -> Generator[Event]:
             from sosie.api.experiments import read_order, run_experiment
 
             file = workspace.root / "experiments" / f"{check_name(ask.name)}.toml"
-            yield from run_experiment(session, read_order(file, ask.engine, _workers(ask.engine)))
+            with closing(run_experiment(session, read_order(file, ask.engine, _workers(ask.engine)))) as events:
+                yield from _counted(events)
         case DatasetJob():
             from sosie.api.datasets import Bootstrap, bootstrap
 
@@ -220,6 +221,17 @@ def _workers(engine: str) -> Workers:
 
 def _recipe_of(workspace: Workspace, character: str, recipe: str) -> Recipe:
     return load_recipe(workspace, recipe or load_character(workspace, character).recipe or "mini")
+
+
+def _counted(events: Iterable[Event]) -> Generator[Event]:
+    """The progress of a whole experiment, cell by cell, in the place of each image's."""
+    from sosie.lab.course import CellDone
+
+    for event in events:
+        if not isinstance(event, Progress):
+            yield event
+        if isinstance(event, CellDone):
+            yield Progress(f"{event.number} of at most {event.total} images", event.number, event.total)
 
 
 def _train(session: Session, ask: TrainJob) -> Generator[Event]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from sosie.api.comparing import lines as comparing
-from sosie.api.lines import characters, checks, findings, images, machines, models, records, trainings
+from sosie.api.lines import characters, checks, experiments, findings, images, machines, models, records, trainings
 from sosie.api.lines.findings import JSON, Writers
 
 WRITERS: Writers = {
     name: write
-    for room in (characters, checks, comparing, findings, images, machines, models, records, trainings)
+    for room in (characters, checks, comparing, experiments, findings, images, machines, models, records, trainings)
     for name, write in room.WRITERS.items()
 }
 

@@ -7,7 +7,6 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from sosie.api import Session, json_of
-from sosie.api.experiments import experiments
 from sosie.api.jobs.queue import open_jobs
 from sosie.api.views.sets import change_caption, describe_set, set_path
 from sosie.store.record import Record
@@ -55,13 +54,5 @@ def routes(desk: Desk) -> APIRouter:
             judged = [{"step": step, "scores": scores} for step, scores in record.training.judgements(number)]
         every = max(1, len(losses) // MOST_POINTS)
         return {"points": [[one.step, one.loss] for one in losses[::every]], "judged": judged}
-
-    @router.get("/experiments")
-    def asked() -> list[dict[str, Any]]:
-        """Every experiment that was begun, and whether it has found something."""
-        return [
-            {"id": one.id, "question": one.question, "arms": one.arms, "done": one.result is not None}
-            for one in experiments(work)
-        ]
 
     return router

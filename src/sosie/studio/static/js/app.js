@@ -6,10 +6,11 @@ import { Generate } from "./views/generate.js";
 import { Review } from "./views/review.js";
 import { Viewer } from "./views/viewer.js";
 import { Compare } from "./views/compare.js";
+import { Experiments } from "./views/experiments.js";
 import { Training } from "./views/training.js";
 import { Doctor } from "./views/doctor.js";
 
-const VIEWS = { characters: Characters, generate: Generate, review: Review, training: Training, doctor: Doctor };
+const VIEWS = { characters: Characters, generate: Generate, review: Review, experiments: Experiments, training: Training, doctor: Doctor };
 const locked = signal("");
 
 function App() {

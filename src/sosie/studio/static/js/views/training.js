@@ -7,12 +7,10 @@ const trainers = signal([]);
 
 export function Training({ rest }) {
   const [runs, set] = useState([]);
-  const [asked, know] = useState([]);
   const [recipe, choose] = useState("");
   useEffect(() => {
     load();
     api("/api/recipes").then((found) => { trainers.value = found.filter((one) => one.trains).map((one) => one.name); choose(trainers.value[0] || ""); }, tell);
-    api("/api/experiments").then(know, tell);
   }, []);
   const state = jobs.value.filter((job) => job.kind === "train").map((job) => job.state).join();
   useEffect(() => { api("/api/training").then(set, tell); }, [state]);
@@ -24,8 +22,7 @@ export function Training({ rest }) {
       <button class="strong" disabled=${!name || !recipe} onClick=${() => ask("train", { characters: [name], recipe }).catch(tell)}>${t("train")}</button></div></div>
     ${name && html`<${Set_} name=${name} key=${name} recipe=${recipe} />`}
     <section class="card"><h2>${t("runs")}</h2>${!runs.length && html`<p class="faint">${t("no runs")}</p>`}
-      ${runs.map((run) => html`<${Run} run=${run} key=${run.id} live=${running && !run.finished} />`)}</section>
-    ${asked.length > 0 && html`<section class="card"><h2>${t("experiments")}</h2><table><tbody>${asked.map((one) => html`<tr><td>${one.question || one.id}</td><td>${t("arms", { n: one.arms })}</td><td>${one.done ? t("found something") : t("unfinished")}</td></tr>`)}</tbody></table></section>`}`;
+      ${runs.map((run) => html`<${Run} run=${run} key=${run.id} live=${running && !run.finished} />`)}</section>`;
 }
 
 function Set_({ name, recipe }) {
