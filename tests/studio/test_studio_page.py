@@ -218,7 +218,7 @@ def test_an_experiment_goes_from_axes_to_its_report(page: Any, opened: Workspace
     page.get_by_label("Seeds a prompt").fill("2")
     page.get_by_text("More settings").click()
     page.get_by_label("Engine").fill("fake")
-    expect(page.get_by_role("row", name="Cells 4: 2 arms × 2 blocks")).to_be_visible()
+    expect(page.get_by_role("row", name="Cells 4: 2 arms \u00d7 2 blocks")).to_be_visible()
     expect(page.get_by_role("row", name="It can show")).to_contain_text("more seeds are needed")
     page.get_by_role("button", name="Declare and run").click()
     answers = page.get_by_role("heading", name="Answers")
