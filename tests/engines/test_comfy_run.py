@@ -31,7 +31,7 @@ from comfy_bench import (
 from PIL import Image
 
 from sosie.api.generation import described
-from sosie.core import Plan, Progress, Render
+from sosie.core import Plan, Preview, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.engines.comfy.answers import ServerImage
 from sosie.engines.comfy.engine import ComfyEngine, ComfySupplies
@@ -40,7 +40,7 @@ from sosie.engines.comfy.fake import Behaviour, FakeServer, Raises, Scripted
 from sosie.engines.comfy.program import CompiledGraph, GraphProgram, Step, Upload, png
 from sosie.engines.comfy.run import free, render
 from sosie.engines.comfy.server import parse_servers
-from sosie.engines.comfy.worker import Preview, Queued
+from sosie.engines.comfy.worker import Queued
 from sosie.families.contract.draws import StageOutput
 
 pytestmark = pytest.mark.once

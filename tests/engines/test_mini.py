@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from places import EXAMPLES
+from sights import watched
 
 from sosie.core import (
     Character,
@@ -31,6 +32,7 @@ from sosie.core import (
 )
 from sosie.core.errors import BadModelError, EngineError
 from sosie.core.plan import asset_names, without_guides
+from sosie.core.sight import Sight
 from sosie.diffusion.samplers import SAMPLERS
 from sosie.faces.detect import Detector, Face
 from sosie.families.contract.draws import Settings, StageInput, StageOutput
@@ -83,7 +85,12 @@ def recipe(sampler: Sampler, guided: bool = True) -> Recipe:
 
 
 def run_stage(
-    runner: Any, model: Path, recipe: Recipe, name: str = "mira", source: Image.Image | None = None
+    runner: Any,
+    model: Path,
+    recipe: Recipe,
+    name: str = "mira",
+    source: Image.Image | None = None,
+    see: Callable[[StageInput], StageInput] | None = None,
 ) -> tuple[StageOutput, list[tuple[int, int]]]:
     planned = plan(
         recipe,
@@ -97,7 +104,7 @@ def run_stage(
     given = StageInput(
         planned.stages[0], planned, 0, source, paths, KnownFaces(), lambda done, total: steps.append((done, total))
     )
-    return runner.run(given), steps
+    return runner.run(see(given) if see else given), steps
 
 
 def draw(runner: Any, model: Path, recipe: Recipe, name: str = "mira") -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -106,6 +113,26 @@ def draw(runner: Any, model: Path, recipe: Recipe, name: str = "mira") -> np.nda
     assert steps == [(step + 1, count) for step in range(count)]
     assert count >= recipe.stages[0].sampler.steps
     return np.asarray(output.image)
+
+
+def test_what_is_seen_at_the_end_is_the_picture_small_and_looking_changes_nothing(runner: Any, model: Path) -> None:
+    wanted = recipe(Sampler("euler", "model", 6, 3.5))
+    seen: list[list[Sight]] = []
+
+    def see(given: StageInput) -> StageInput:
+        looking, taken = watched(given)
+        seen.append(taken)
+        return looking
+
+    looked, _ = run_stage(runner, model, wanted, see=see)
+    picture = draw(runner, model, wanted)
+    np.testing.assert_array_equal(np.asarray(looked.image), picture)
+    (sights,) = seen
+    assert len(sights) == 6
+    last = sights[-1].image
+    small = np.asarray(looked.image.resize(last.size, Image.Resampling.BOX), dtype=float)
+    alike = np.corrcoef(np.asarray(last, dtype=float).ravel(), small.ravel())[0, 1]
+    assert alike > 0.9
 
 
 @pytest.mark.parametrize("name", sorted(SAMPLERS))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tiny_flux2 as tiny
 from PIL import Image
+from sights import watched
 
 from sosie.families import drawer_of
 from sosie.families.contract.draws import Settings
@@ -67,6 +68,14 @@ def test_a_folder_and_its_single_files_draw_the_same_pixels(made: tiny.Made, run
     stage = tiny.stage(text_encoder="qwen", vae="ae")
     paths = {"k": made.transformer, "qwen": made.text_encoder, "ae": made.vae}
     np.testing.assert_array_equal(np.asarray(runner.run(tiny.given(stage, paths)).image), of_folder)
+
+
+def test_looking_shows_every_step_small_and_changes_nothing(made: tiny.Made, runner: Any) -> None:
+    given, seen = watched(tiny.given(tiny.stage(), {"k": made.folder}))
+    looked = np.asarray(runner.run(given).image)
+    assert [sight.image.size for sight in seen] == [(tiny.SIDE // 2, tiny.SIDE // 2)] * 3
+    assert np.asarray(seen[0].image).std() > 1
+    np.testing.assert_array_equal(looked, np.asarray(runner.run(tiny.given(tiny.stage(), {"k": made.folder})).image))
 
 
 def test_the_single_file_of_the_tests_is_what_diffusers_own_converter_takes(made: tiny.Made) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tiny_zimage as tiny
 from PIL import Image
+from sights import watched
 
 from sosie.core import Sampler
 from sosie.core.errors import BadModelError, EngineError
@@ -49,6 +50,14 @@ def test_a_folder_its_single_files_and_one_checkpoint_draw_the_same_pixels(made:
     np.testing.assert_array_equal(pixels(runner, *single(made)), of_folder)
     np.testing.assert_array_equal(pixels(runner, tiny.stage(), {"z": made.checkpoint}), of_folder)
     assert np.abs(pixels(runner, tiny.stage(cfg=1.0), {"z": made.folder}).astype(int) - of_folder).mean() > 1
+
+
+def test_looking_shows_every_step_small_and_changes_nothing(made: tiny.Made, runner: Any) -> None:
+    given, seen = watched(tiny.given(tiny.stage(), {"z": made.folder}))
+    looked = np.asarray(runner.run(given).image)
+    assert [sight.image.size for sight in seen] == [(tiny.SIDE // 2, tiny.SIDE // 2)] * 3
+    assert np.asarray(seen[0].image).std() > 1
+    np.testing.assert_array_equal(looked, np.asarray(runner.run(tiny.given(tiny.stage(), {"z": made.folder})).image))
 
 
 def test_the_single_files_of_the_tests_are_those_that_diffusers_own_converters_take(made: tiny.Made) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sosie.core import Character, Engine
 from sosie.core.errors import UsageError
 from sosie.engines import scheme_of
-from sosie.engines.scheme import Supplies
+from sosie.engines.scheme import Supplies, unwatched
 from sosie.families.contract.draws import Settings
 from sosie.machines.cards import choose_cards, installed_cards
 from sosie.workspace.bill import Bill
@@ -32,11 +32,13 @@ class Workers:
     """In which processes of this machine an engine works; in this one, unless something is said.
 
     `devices` is `all` or numbers of cards, each of which gets a process; empty: what the environment shows. The
-    processes stay for `keep_loaded` minutes after their last call, for others to use.
+    processes stay for `keep_loaded` minutes after their last call, for others to use. If they are `watched` they give
+    previews.
     """
 
     devices: str = ""
     keep_loaded: float = 0.0
+    watched: bool = False
 
     @property
     def flag(self) -> str:
@@ -75,7 +77,7 @@ def open_engine(
 
     def worker(card: str) -> ResidentEngine:
         role = Role(str(session.workspace.root.resolve()), address, settings or Settings(), card)
-        return ResidentEngine(session.workspace, role, paths, workers.keep_loaded)
+        return ResidentEngine(session.workspace, role, paths, workers.keep_loaded, workers.watched)
 
     if not workers.devices:
         return worker("")
@@ -119,10 +121,12 @@ def make_engine(
     paths: Mapping[str, Path],
     settings: Settings | None = None,
     graphs: Graphs | None = None,
+    watched: Callable[[], bool] = unwatched,
 ) -> Engine:
     """The engine of that address in this process; it looks up in `paths` what it reads."""
     from sosie.api.faces import SessionFaces
 
     faces, source = SessionFaces(session, paths), session.source_image
     root = session.workspace.root
-    return scheme_of(address).open(address, Supplies(paths, faces, source, settings or Settings(), graphs, root))
+    supplies = Supplies(paths, faces, source, settings or Settings(), graphs, root, watched)
+    return scheme_of(address).open(address, supplies)

@@ -37,6 +37,7 @@ from sosie.engines.resident_protocol import (
     error_table,
     listen,
     make_folder,
+    progress_table,
     receive,
     send,
     send_render,
@@ -76,13 +77,14 @@ class Call:
 class Held:
     """An engine, what it is called, and the table in which it looks files up: filled with what each call names.
 
-    `card` is that of the worker's role.
+    `card` is that of the worker's role; `watched` is set while a call is worked on whose caller wants previews.
     """
 
     name: str
     engine: Engine
     files: dict[str, Path]
     card: str = ""
+    watched: threading.Event = field(default_factory=threading.Event)
 
 
 class Resident:
@@ -176,6 +178,7 @@ class Resident:
             self._retired = True
             return
         self._keep = 60 * float(request["minutes"])
+        (self._held.watched.set if request.get("watched") else self._held.watched.clear)()
         plans = [Plan.from_json(table) for table in request["plans"]]
         files = {str(name): Path(path) for name, path in request["files"].items()}
         if not self._learn(files, plans):
@@ -211,7 +214,7 @@ class Resident:
                     _tell(link, {"say": "stopped"})
                     return
                 if isinstance(event, Progress):
-                    _tell(link, {"say": "progress", "phase": event.what, "step": event.done, "steps": event.total})
+                    _tell(link, progress_table(event))
                 else:
                     self._served += 1
                     with _or_gone():
@@ -257,11 +260,14 @@ def main() -> None:
     folder = make_folder(workspace.state, role.card)
     with _only_one(folder / "lock"), Session(workspace) as session:
         files: dict[str, Path] = {}
-        engine = make_engine(session, role.engine, files, role.settings)
+        watched = threading.Event()
+        engine = make_engine(session, role.engine, files, role.settings, watched=watched.is_set)
         listener, address = listen(folder)
         door = write_door(folder, address, sys.argv[2])
         mine = (folder / DOOR).stat()
-        worker = Resident(Held(role.engine, engine, files, role.card), listener, lambda: _is_there(folder / DOOR, mine))
+        worker = Resident(
+            Held(role.engine, engine, files, role.card, watched), listener, lambda: _is_there(folder / DOOR, mine)
+        )
         signal.signal(signal.SIGTERM, lambda _signal, _frame: worker.stopping.set())
         threading.Thread(target=_end_in_time, args=(worker.stopping,), daemon=True).start()
         _log(f"worker {os.getpid()} of Sosie {__version__} began, engine {role.engine}")

@@ -2,7 +2,7 @@
 
 from sosie.core.character import Character, CharacterLora, Reference
 from sosie.core.errors import SosieError
-from sosie.core.event import Event, Note, Progress, Result
+from sosie.core.event import Event, Note, Preview, Progress, Result
 from sosie.core.finding import Finding, Severity
 from sosie.core.plan import Asset, Draw, Plan, derive_seed, plan
 from sosie.core.recipe import (
@@ -46,6 +46,7 @@ __all__ = [
     "Note",
     "Outcome",
     "Plan",
+    "Preview",
     "Progress",
     "Recipe",
     "RecipeFile",

@@ -22,6 +22,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Preview(Progress):
+    """Progress with a picture of how far it is: an encoded image (`jpeg` or `png`), not decoded and not trusted."""
+
+    data: bytes = b""
+    format: str = ""
+
+
+@dataclass(frozen=True)
 class Note:
     """A sentence for the user that is no finding."""
 

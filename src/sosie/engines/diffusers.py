@@ -12,11 +12,13 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
-from sosie.core import Environment, Finding, Plan, Progress, Render
+from sosie.core import Environment, Finding, Plan, Preview, Progress, Render
 from sosie.core.errors import EngineError, MissingPartError, NotFiniteError
 from sosie.core.finding import Rule
+from sosie.core.sight import Look
 from sosie.core.stage_rules import E004
 from sosie.engines.blank import check_drawn, no_picture
+from sosie.engines.glimpses import Glimpses
 from sosie.engines.guide_checks import check_guides
 from sosie.engines.lost import lost_card
 from sosie.engines.residency import CardMemory, MainMemory, Memory, Residency
@@ -85,8 +87,7 @@ class DiffusersEngine:
             for index, stage in enumerate(plan.stages):
                 yield Progress("load", 0, 1)
                 with self._worker.start(partial(self._run_stage, index, plan, image)) as job:
-                    for step, steps in job.steps():
-                        yield Progress(stage.kind, step, steps)
+                    yield from job.steps()
                     output = job.result()
                 image = output.image
                 findings += output.findings
@@ -99,10 +100,19 @@ class DiffusersEngine:
             yield Render(image, plan, self.name, self._environment, seconds, tuple(findings), tuple(measures))
 
     def _run_stage(
-        self, index: int, plan: Plan, source: Image | None, report: Callable[[int, int], None]
+        self, index: int, plan: Plan, source: Image | None, report: Callable[[Progress], None]
     ) -> StageOutput:
         stage, supplies = plan.stages[index], self._supplies
-        given = StageInput(stage, plan, index, source, supplies.paths, supplies.faces, report)
+        glimpses = Glimpses(supplies.watched())
+
+        def step(done: int, steps: int) -> None:
+            report(Progress(stage.kind, done, steps))
+
+        def sight(done: int, steps: int, look: Look) -> None:
+            if data := glimpses.take(done, steps, look):
+                report(Preview(stage.kind, done, steps, data, "jpeg"))
+
+        given = StageInput(stage, plan, index, source, supplies.paths, supplies.faces, step, sight)
         try:
             output = self._residency.run(stage, plan, supplies.paths, lambda runner: runner.run(given))
         except NotFiniteError as error:

@@ -26,6 +26,7 @@ from sosie.engines.resident_protocol import (
     read_door,
     read_error,
     read_findings,
+    read_progress,
     receive,
     receive_render,
     role_digest,
@@ -69,15 +70,19 @@ class ResidentEngine:
     With 0 minutes it ends when the last who used it has closed.
 
     That process is started at the first call, and replaced where it is of another version, has other
-    settings or has read other files. `files` maps what the engine reads, by name, to where it is.
+    settings or has read other files. `files` maps what the engine reads, by name, to where it is. With `watched` it
+    makes previews.
     """
 
-    def __init__(self, workspace: Workspace, role: Role, files: Mapping[str, Path], minutes: float) -> None:
+    def __init__(
+        self, workspace: Workspace, role: Role, files: Mapping[str, Path], minutes: float, watched: bool = False
+    ) -> None:
         if not 0 <= minutes <= MAX_MINUTES:
             raise UsageError(f"--keep-loaded {minutes:g} is out of range: 0 to {MAX_MINUTES} minutes")
         self._workspace = workspace
         self._role = role
-        self._common = {"minutes": minutes, "files": {name: str(path.absolute()) for name, path in files.items()}}
+        paths = {name: str(path.absolute()) for name, path in files.items()}
+        self._common = {"minutes": minutes, "files": paths, "watched": watched}
         self._link: Link | None = None
         self._name = ""
 
@@ -281,7 +286,7 @@ def _understood(link: Link, answer: dict[str, Any], plans: tuple[Plan, ...]) -> 
     index = int(answer.get("plan", 0))
     match answer["say"]:
         case "progress":
-            return Progress(str(answer["phase"]), float(answer["step"]), float(answer["steps"]))
+            return read_progress(answer)
         case "render":
             return receive_render(link, answer, plans[index])
         case "error":

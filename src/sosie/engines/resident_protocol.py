@@ -7,6 +7,7 @@ image, each with a limit; nothing is unpickled.
 
 from __future__ import annotations
 
+import base64
 import importlib.metadata
 import json
 import os
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sosie import __version__
-from sosie.core import Environment, Finding, Plan, Render, errors
+from sosie.core import Environment, Finding, Plan, Preview, Progress, Render, errors
 from sosie.core.errors import EngineError, SosieError, StoreError
 from sosie.core.schema import digest, from_table, to_table
 from sosie.families.contract.draws import Settings
@@ -236,6 +237,26 @@ def receive_render(link: Link, facts: Mapping[str, Any], plan: Plan) -> Render:
         read_findings(facts["findings"]),
         tuple((str(name), float(value)) for name, value in facts["measures"]),
     )
+
+
+def progress_table(event: Progress) -> dict[str, Any]:
+    """How far it is, and its picture where it has one, as a message."""
+    table: dict[str, Any] = {"say": "progress", "phase": event.what, "step": event.done, "steps": event.total}
+    if isinstance(event, Preview):
+        table |= {"picture": base64.b64encode(event.data).decode("ascii"), "format": event.format}
+    return table
+
+
+def read_progress(table: Mapping[str, Any]) -> Progress:
+    """What `progress_table` wrote. Raises `OSError` if the picture is none, `KeyError`."""
+    event = Progress(str(table["phase"]), float(table["step"]), float(table["steps"]))
+    if "picture" not in table:
+        return event
+    try:
+        data = base64.b64decode(str(table["picture"]), validate=True)
+    except ValueError as error:
+        raise OSError(f"a preview is not whole: {error}") from None
+    return Preview(event.what, event.done, event.total, data, str(table["format"]))
 
 
 def read_findings(tables: Sequence[Mapping[str, Any]]) -> tuple[Finding, ...]:

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from sosie.engines.comfy.reach import Graphs
 
 
+def unwatched() -> bool:
+    """Nobody looks."""
+    return False
+
+
 @dataclass(frozen=True, eq=False)
 class Supplies:
     """What an engine works with and does not look for itself.
@@ -23,6 +28,7 @@ class Supplies:
     `paths` are the files and folders that its scheme `reads`, by the names that plans ask for them; `faces` answers
     what stages ask about faces; `source` gives the image (RGB) whose pixels have a digest. `graphs` is for schemes
     that run ComfyUI's graphs, None for others. `root` is the workspace's folder, for engines whose processes open it.
+    `watched` says whether somebody looks at what is drawn, so that previews are worth their time.
     """
 
     paths: Mapping[str, Path]
@@ -31,6 +37,7 @@ class Supplies:
     settings: Settings = field(default_factory=Settings)
     graphs: Graphs | None = None
     root: Path | None = None
+    watched: Callable[[], bool] = unwatched
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-Report = Callable[[int, int], None]
+from sosie.core import Progress
+
+Report = Callable[[Progress], None]
 Result = TypeVar("Result")
 
 
@@ -19,7 +21,7 @@ class Job(Generic[Result]):
     """One piece of work under way. Leaving its `with` block early cancels it at its next report."""
 
     def __init__(self, pool: ThreadPoolExecutor, work: Callable[[Report], Result]) -> None:
-        self._events: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[Progress | None] = queue.SimpleQueue()
         self._wanted = True
         self._future: Future[Result] = pool.submit(work, self._report)
         self._future.add_done_callback(lambda _: self._events.put(None))
@@ -31,8 +33,8 @@ class Job(Generic[Result]):
         self._wanted = False
         self._future.exception()
 
-    def steps(self) -> Iterator[tuple[int, int]]:
-        """(done, total) at each step, until the work ends."""
+    def steps(self) -> Iterator[Progress]:
+        """What was reported at each step, until the work ends."""
         while (event := self._events.get()) is not None:
             yield event
 
@@ -40,10 +42,10 @@ class Job(Generic[Result]):
         """What the work returned, or the error that it raised."""
         return self._future.result()
 
-    def _report(self, step: int, steps: int) -> None:
+    def _report(self, event: Progress) -> None:
         if not self._wanted:
             raise CancelledError
-        self._events.put((step, steps))
+        self._events.put(event)
 
 
 class Worker:

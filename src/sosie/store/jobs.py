@@ -35,6 +35,8 @@ _WAIT = 2.0
 _held_here: set[Path] = set()
 """The locks that this process holds: a thread could take its own again, and think that nobody has it."""
 
+_FORGET_PREVIEWS = "DELETE FROM job_events WHERE job = ? AND kind = 'preview'"
+
 _COLUMNS = (
     "id, kind, request, state, place, ending, created, coalesce(started, ''), coalesce(finished, ''), message, hint, "
     "what, done, total, remaining"
@@ -174,6 +176,7 @@ class Jobs:
         with self._catalogue.write():
             if not self._catalogue.row(sql, state, now(), as_text(message), as_text(hint), number):
                 raise UsageError(f"job {number} does not run", "sosie job list")
+            self._catalogue.rows(_FORGET_PREVIEWS, number)
             self._tell(number, "state", {"state": state, "message": as_text(message), "hint": as_text(hint)})
 
     def cancel(self, number: int) -> StoredJob:
@@ -246,6 +249,12 @@ class Jobs:
             self._catalogue.rows("DELETE FROM job_events WHERE job = ? AND kind = 'progress'", number)
             table = {"what": as_text(what), "done": done, "total": total, "remaining": remaining}
             self._tell(number, "progress", table)
+
+    def preview(self, number: int, picture: str) -> None:
+        """How the image looks that a job draws, a JPEG in base64. Only the newest is kept, until the job ends."""
+        with self._catalogue.write():
+            self._catalogue.rows(_FORGET_PREVIEWS, number)
+            self._tell(number, "preview", {"picture": picture})
 
     def tell(self, number: int, kind: str, table: Mapping[str, Any]) -> None:
         """Keeps what was told of a job."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import subprocess
 import sys
@@ -12,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from sosie.api.jobs import work as working
 from sosie.api.jobs.process import Foreman, log_file
 from sosie.api.jobs.queue import add_job, cancel_job, continue_job, list_jobs, open_jobs
 from sosie.api.jobs.work import Recorder, work
-from sosie.core import Note, Progress
+from sosie.core import Note, Preview, Progress
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
 from sosie.store.jobs import StoredJob
 from sosie.workspace.session import Session
@@ -143,6 +146,24 @@ def test_time_left_is_foretold_by_this_run_alone(workspace: Path) -> None:
             recorder.add(Progress("drawn", done, 100.0))
             left.append(jobs.get(job.id).remaining)
     assert left == [None, pytest.approx(40.0), pytest.approx(30.0)]
+
+
+def test_the_picture_of_what_is_drawn_is_kept_while_it_is_drawn(workspace: Path) -> None:
+    opened = open_workspace(workspace)
+    job = add_job(opened, "generate", ASK)
+    with open_jobs(opened) as jobs, jobs.working(job.id):
+        recorder = Recorder(jobs, job.id, lambda: 0.0)
+        for colour in ("red", "blue"):
+            buffer = io.BytesIO()
+            Image.new("RGB", (64, 64), colour).save(buffer, "JPEG")
+            recorder.add(Preview("generate", 1, 2, buffer.getvalue(), "jpeg"))
+            recorder.settle()
+        (kept,) = [event for event in jobs.events(0, job.id) if event.kind == "preview"]
+        with Image.open(io.BytesIO(base64.b64decode(kept.table["picture"]))) as image:
+            red, _, blue = image.convert("RGB").getpixel((9, 9))  # type: ignore[misc]
+        assert blue > 200 > red + 150
+        jobs.end(job.id, "done")
+        assert "preview" not in {event.kind for event in jobs.events(0, job.id)}
 
 
 @pytest.mark.once

@@ -216,7 +216,7 @@ def _workers(engine: str) -> Workers:
     from sosie.api.engines import Workers
 
     scheme = scheme_of(engine)
-    return Workers() if scheme.is_remote or scheme.has_workers else Workers(keep_loaded=KEPT_MINUTES)
+    return Workers() if scheme.is_remote or scheme.has_workers else Workers(keep_loaded=KEPT_MINUTES, watched=True)
 
 
 def _recipe_of(workspace: Workspace, character: str, recipe: str) -> Recipe:

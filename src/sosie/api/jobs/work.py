@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sys
@@ -11,9 +12,10 @@ from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from typing import Any
 
+from sosie.api.jobs.previews import small_copy
 from sosie.api.jobs.requests import do, read_request
 from sosie.api.lines import json_of
-from sosie.core import Event, Finding, Note, Progress
+from sosie.core import Event, Finding, Note, Preview, Progress
 from sosie.core.errors import SosieError
 from sosie.core.schema import to_table
 from sosie.store.jobs import Jobs
@@ -62,7 +64,7 @@ def work(session: Session, number: int) -> Generator[Event]:
 
 
 class Recorder:
-    """Keeps what a job tells. Progress comes too often to be kept: the newest every `PERIOD` seconds."""
+    """Keeps what a job tells. Progress and previews come too often to be kept: the newest every `PERIOD` seconds."""
 
     def __init__(self, jobs: Jobs, number: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._jobs = jobs
@@ -70,12 +72,14 @@ class Recorder:
         self._clock = clock
         self._kept = -PERIOD
         self._waiting: Progress | None = None
+        self._preview: Preview | None = None
         self._first: tuple[float, float] | None = None
 
     def add(self, event: Event) -> None:
         """One more event."""
         if isinstance(event, Progress):
             self._waiting = event
+            self._preview = event if isinstance(event, Preview) else self._preview
             if self._clock() - self._kept >= PERIOD:
                 self.settle()
             return
@@ -85,6 +89,9 @@ class Recorder:
     def settle(self) -> None:
         """Keeps the progress that waits."""
         event, self._waiting = self._waiting, None
+        preview, self._preview = self._preview, None
+        if preview is not None and (picture := small_copy(preview)):
+            self._jobs.preview(self._number, base64.b64encode(picture).decode("ascii"))
         if event is not None:
             self._kept = self._clock()
             self._jobs.progress(self._number, event.what, (event.done, event.total), self._remaining(event))

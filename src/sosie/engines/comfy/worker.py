@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sosie import __version__
-from sosie.core import Environment, Finding, Plan, Progress, Render
+from sosie.core import Environment, Finding, Plan, Preview, Progress, Render
 from sosie.core.errors import EngineError
 from sosie.core.finding import Rule
 from sosie.engines.comfy.answers import System
@@ -37,14 +37,6 @@ T = TypeVar("T")
 
 FRESH = 30.0
 """Seconds for which what a server said of its nodes and files is good for another check."""
-
-
-@dataclass(frozen=True)
-class Preview(Progress):
-    """Progress with a picture of how far it is: an encoded image (`jpeg` or `png`), not decoded and not trusted."""
-
-    data: bytes = b""
-    format: str = ""
 
 
 @dataclass(frozen=True)

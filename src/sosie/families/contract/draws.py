@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sosie.core import Finding, Guide, Plan, Stage
+from sosie.core.sight import Look, unseen
 from sosie.families.contract.stage import PlannedStage
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ class StageInput(PlannedStage):
     """What a family is given to run one stage of a plan.
 
     `source` is the image of the stage before it (RGB), or None for a stage that draws from noise. `paths` maps the
-    plan's asset names to local files; `on_step(done, steps)` is called after each step.
+    plan's asset names to local files; `on_step(done, steps)` is called after each step. A family that can show how the
+    picture looks then calls `on_sight(done, steps, look)` before that: who wants to see it calls `look` at once.
     """
 
     source: Image | None
     paths: Mapping[str, Path]
     faces: Faces
     on_step: Callable[[int, int], None]
+    on_sight: Callable[[int, int, Look], None] = unseen
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,6 +20,7 @@ from sosie.diffusion.flow.memory import estimates
 from sosie.diffusion.flow.noise import flow_noise
 from sosie.diffusion.flow.sampling import noised, sample, x0_of_velocity
 from sosie.diffusion.flow.spans import between, freed_by
+from sosie.diffusion.glimpse import sight_of
 from sosie.diffusion.memory import Estimate, MemoryMode, Mode
 from sosie.diffusion.offload import device_of, place, to_main_memory
 from sosie.diffusion.vae import decode_latents, to_image
@@ -110,7 +111,11 @@ class Pipelines:
             x0 = x0_of_velocity(velocity(x, sigma), x, sigma)
             return x0 if freed is None else freed(x0, sigma)
 
-        return sample(sampler.name, denoised, latents, levels, new_noise, lambda done, of, _: given.on_step(done, of))
+        def took(done: int, of: int, x0: Tensor) -> None:
+            given.on_sight(done, of, lambda: sight_of(parts.vae, raw_latents(parts.vae, x0)))
+            given.on_step(done, of)
+
+        return sample(sampler.name, denoised, latents, levels, new_noise, took)
 
     def findings(self) -> tuple[Finding, ...]:
         """How the memory is used, once a change of it."""

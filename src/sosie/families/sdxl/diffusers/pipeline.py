@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from sosie.core import Finding
 from sosie.core.errors import BadModelError
 from sosie.core.recipe import DrawingPrecision, Stage
+from sosie.core.sight import Sight
 from sosie.diffusion.comfy_noise import start_noise
+from sosie.diffusion.glimpse import sight_of, watch
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.memory import MemoryMode, Mode
 from sosie.diffusion.offload import place, to_main_memory
@@ -115,6 +117,7 @@ class Pipelines:
         pipeline = self._pipeline(model, canvas.under is not None, net)
         comfys = given.seed if stage.sampler.noise == "comfy" else None
         pipeline.scheduler = scheduler_for(stage.sampler, model.schedule, comfys)
+        clean = watch(pipeline.scheduler)
         texts = self._texts(model, given).followed_by(joined_text(joined, model.base.unet.config.cross_attention_dim))
         generator = torch.Generator("cpu").manual_seed(given.seed)
         arguments: dict[str, Any] = {
@@ -132,11 +135,11 @@ class Pipelines:
             if comfys is not None:
                 shape = (1, model.base.unet.config.in_channels, canvas.height // 8, canvas.width // 8)
                 arguments["latents"] = start_noise(comfys, shape).to(texts.prompt_embeds.dtype)
-            after = _reporting(given)
+            after = _reporting(given, clean)
         else:
             latents = encode_image(model.base.vae, canvas.under).to(texts.prompt_embeds.dtype)
             arguments |= {"image": latents, "strength": stage.sampler.denoise}
-            after = _reporting(given, _keeping(pipeline, latents, canvas, given.seed))
+            after = _reporting(given, clean, _keeping(pipeline, latents, canvas, given.seed))
         with model.guides.condition(pipeline, given, joined) as guided:
             return pipeline(**arguments, **guided, callback_on_step_end=after).images
 
@@ -244,15 +247,23 @@ def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> SdxlPipeline:
 
 
 def _reporting(
-    given: StageInput, keep: Callable[[int, Tensor], Tensor] | None = None
+    given: StageInput, clean: Callable[[], Tensor | None], keep: Callable[[int, Tensor], Tensor] | None = None
 ) -> Callable[[SdxlPipeline, int, Tensor, dict[str, Tensor]], dict[str, Tensor]]:
-    """A callback of a pipeline that reports each step and, with `keep`, holds what must not change."""
+    """A callback of a pipeline that reports each step and, with `keep`, holds what must not change.
+
+    `clean` is the picture without noise as it looks then.
+    """
 
     def after(pipe: SdxlPipeline, step: int, _time: Tensor, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        given.on_sight(step + 1, pipe.num_timesteps, lambda: _sight(pipe.vae, clean()))
         given.on_step(step + 1, pipe.num_timesteps)
         return values if keep is None else {**values, "latents": keep(step, values["latents"])}
 
     return after
+
+
+def _sight(vae: Vae, x0: Tensor | None) -> Sight | None:
+    return None if x0 is None else sight_of(vae, x0)
 
 
 def _keeping(

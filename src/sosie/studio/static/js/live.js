@@ -2,6 +2,7 @@
 import { api, html, say, signal, t, tell, time, useState } from "./core.js";
 
 export const jobs = signal([]);
+export const previews = signal({}); // of each job that draws: its picture as it looks now
 export const arrived = signal(null); // the last result of any job
 let last = null;
 let source = null;
@@ -18,12 +19,16 @@ function hear(event) {
   const { job, kind, told } = JSON.parse(event.data);
   if (kind === "progress") {
     jobs.value = jobs.value.map((one) => one.id === job ? { ...one, ...told } : one);
+  } else if (kind === "preview") {
+    previews.value = { ...previews.value, [job]: told.picture };
   } else if (kind === "state") {
     refresh();
+    if (told.state !== "running") previews.value = { ...previews.value, [job]: undefined };
     if (told.state === "failed") say(`${t("state failed")}: ${told.message}`);
     if (told.state === "done") say(t("job done", { n: job }));
   } else {
     arrived.value = { job, kind, told };
+    if (told.sha256) previews.value = { ...previews.value, [job]: undefined };
   }
 }
 

@@ -1,6 +1,6 @@
 // Generate: one prompt box; images appear with verdict and reason as they come.
 import { api, choice, effect, field, html, remembered, signal, t, tell, useEffect, useState } from "../core.js";
-import { arrived, ask, jobs } from "../live.js";
+import { arrived, ask, jobs, previews } from "../live.js";
 import { Cell } from "../grid.js";
 import { Drop, load, names } from "./characters.js";
 import { look } from "./viewer.js";
@@ -81,7 +81,8 @@ export function Generate({ rest }) {
     <section class="stack" aria-label=${t("results")}>
       ${job && html`<div class="row"><span class="tag">${t(`state ${job.state}`)}</span><span>${job.request.prompt || t("recipe prompt")}</span><span class="faint num">${t("kept of", { kept, n: job.request.n })}</span></div>`}
       ${!shown.value.length && html`<p class="faint">${job && job.state !== "done" ? t("images come") : t("nothing yet")}</p>`}
-      <div class="results">${shown.value.map((image) => html`<div key=${image.render}><button class="cell" onClick=${() => look(image)} aria-label=${t("look at", { n: image.seed })}><${Inside} image=${image} /></button></div>`)}</div>
+      <div class="results">${job && previews.value[job.id] && html`<figure class="cell drawing"><img src=${`data:image/jpeg;base64,${previews.value[job.id]}`} alt=${t("drawn now")} />
+          <figcaption class="under"><span class="tag">${t("drawing")}</span><span class="why">${job.what}</span></figcaption></figure>`}${shown.value.map((image) => html`<div key=${image.render}><button class="cell" onClick=${() => look(image)} aria-label=${t("look at", { n: image.seed })}><${Inside} image=${image} /></button></div>`)}</div>
     </section></div>`;
 }
 
