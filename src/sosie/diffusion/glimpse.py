@@ -52,8 +52,8 @@ def watch(scheduler: Scheduler) -> Callable[[], Tensor | None]:
 
     @functools.wraps(stock)
     def step(*arguments: Any, **named: Any) -> Any:
-        result = stock(*arguments, **named)
-        seen[:] = [result[1]] if isinstance(result, tuple) and len(result) > 1 else []  # pyright: ignore[reportUnknownArgumentType]
+        result: Any = stock(*arguments, **named)  # a pipeline asks for a tuple
+        seen[:] = result[1:2]
         return result
 
     def clean() -> Tensor | None:
