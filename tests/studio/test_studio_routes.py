@@ -167,7 +167,24 @@ def test_a_dropped_image_of_ours_or_of_a1111_brings_its_settings_back(studio: St
     assert ours["settings"]["asked"]["prompt"] == "prompt 2"
     text = "a cat <b>\nNegative prompt: blurred\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 5, Size: 512x768"
     others = studio.json("/api/uploads", png(picture(77), parameters=text))["settings"]
-    assert others["asked"] == {"prompt": "a cat <b>", "seed": "5", "size": "512x768", "negative": "blurred"}
+    assert others["asked"] == {
+        "prompt": "a cat <b>",
+        "seed": "5",
+        "size": "512x768",
+        "negative": "blurred",
+        "steps": "20",
+        "cfg": "7",
+        "sampler": "Euler a",
+    }
+
+
+def test_a_signed_copy_of_an_own_image_is_known_by_its_manifest(studio: Studio) -> None:
+    from sosie.provenance.keys import ensure_key
+    from sosie.provenance.manifest import claim_of, write_signed
+
+    stored, copy = studio.stored[3], studio.root / "copy.jpg"  # other pixels than those of the store
+    write_signed(Image.open(stored.image), copy, claim_of(stored.plan, "fake"), ensure_key(studio.root / ".sosie/keys"))
+    assert studio.json("/api/uploads", copy.read_bytes())["own"]["sha256"] == stored.sha256
 
 
 def bomb() -> bytes:

@@ -179,6 +179,11 @@ class Gallery:
         found = self._select("WHERE i.pixels = ? ORDER BY r.id DESC LIMIT 1", [pixels])
         return found[0] if found else None
 
+    def of_plan(self, plan: str) -> Shown | None:
+        """The newest render of a plan; None if there is none."""
+        found = self._select("WHERE r.plan = ? ORDER BY r.id DESC LIMIT 1", [plan])
+        return found[0] if found else None
+
     def settings(self, plan: str) -> dict[str, Any]:
         """A stored plan as JSON. Raises `NotFoundError`."""
         row = self._catalogue.row("SELECT json FROM plans WHERE id = ?", plan)

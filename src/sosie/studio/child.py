@@ -73,10 +73,10 @@ def _detector() -> Detector:
 
 
 def take(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A PNG of the pixels of an uploaded picture, and what other programs wrote into it."""
+    """A PNG of the pixels of an uploaded picture, and the settings that other programs wrote into it."""
+    from sosie.api.views.settings import settings_in
     from sosie.files.images import read_picture
     from sosie.files.whole import make_folder, write_whole
-    from sosie.provenance.parameters import parameters_in
     from sosie.store.images import encode
 
     path = Path(request["path"])
@@ -86,8 +86,16 @@ def take(request: Mapping[str, Any]) -> dict[str, Any]:
     make_folder(out.parent)
     write_whole(out, encoded.data)
     size = {"width": encoded.width, "height": encoded.height}
-    text = parameters_in(path)[:20_000]
-    return {"sha256": encoded.sha256, "pixels": encoded.pixels, **size, "notes": list(picture.notes), "text": text}
+    known = {"sha256": encoded.sha256, "pixels": encoded.pixels, **size, "notes": list(picture.notes)}
+    return {**known, "settings": settings_in(path)}
+
+
+def trace(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The plan and the recipe that the manifest or the watermark of an uploaded picture names."""
+    from sosie.api.views.settings import traced
+    from sosie.workspace.workspace import open_workspace
+
+    return dict(traced(open_workspace(Path(request["root"])), Path(request["path"])))
 
 
 def examine(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,7 +109,8 @@ def examine(request: Mapping[str, Any]) -> dict[str, Any]:
     return {"checkups": [json_of(one) for one in look(workspace, (request["path"],), Examination())]}
 
 
-TASKS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {"small": small, "take": take, "examine": examine}
+Task = Callable[[Mapping[str, Any]], dict[str, Any]]
+TASKS: Mapping[str, Task] = {"small": small, "take": take, "trace": trace, "examine": examine}
 
 
 def _limit() -> None:

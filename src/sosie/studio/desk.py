@@ -17,7 +17,7 @@ from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder
 from sosie.store.gallery import Gallery
 from sosie.store.images import path_of
-from sosie.studio.children import Child
+from sosie.studio.children import Child, RefusedFileError
 from sosie.workspace.workspace import Workspace
 
 WIDTHS = (160, 320, 640, 1280)
@@ -25,6 +25,9 @@ WIDTHS = (160, 320, 640, 1280)
 
 PULSE = 0.25
 """Seconds between two looks at the queue."""
+
+TRACE_SECONDS = 20.0
+"""How long a picture is looked through for a watermark."""
 
 MOST_UPLOADS = 200
 """Uploaded pictures that wait to be used."""
@@ -91,6 +94,15 @@ class Desk:
         if sum(1 for _ in self._uploads.glob("*.png")) >= MOST_UPLOADS:
             self._forget_oldest()
         return self._pictures.ask({"do": "take", "path": str(path), "folder": str(self._uploads)})
+
+    def trace(self, path: Path) -> tuple[str, str]:
+        """The plan and the recipe that an uploaded picture's manifest or watermark names, or empty texts."""
+        request = {"do": "trace", "path": str(path), "root": str(self.workspace.root.absolute())}
+        try:
+            found = self._pictures.ask(request, TRACE_SECONDS)
+        except RefusedFileError:
+            return "", ""
+        return str(found["plan"]), str(found["recipe"])
 
     def examine(self, path: Path) -> dict[str, object]:
         """What the doctor says of an uploaded file, in a process of its own. Raises `RefusedFileError`."""

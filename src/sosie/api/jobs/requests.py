@@ -36,7 +36,8 @@ KEPT_MINUTES = 20.0
 class GenerateJob:
     """Images of a character, as of `sosie generate`: empty texts stand for what the command takes then.
 
-    `source` is the SHA-256 of a stored image to work on in place of a generated one.
+    `source` is the SHA-256 of a stored image to work on in place of a generated one. `steps` to `schedule` are the
+    recipe's where they are not given; samplers and schedules are named as any program names them.
     """
 
     character: str
@@ -50,6 +51,10 @@ class GenerateJob:
     engine: str = DEFAULT
     source: str = ""
     stages: tuple[str, ...] = ()
+    steps: int | None = None
+    cfg: float | None = None
+    sampler: str = ""
+    schedule: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,7 +194,8 @@ def order_of(workspace: Workspace, ask: GenerateJob) -> Order:
     given = Given(path_of(workspace.state / "images", check_digest(ask.source)) if ask.source else None, ask.stages)
     if given.image is not None and not given.image.is_file():
         raise NotFoundError(f"the store has no image {ask.source[:12]}")
-    line = PromptLine(ask.prompt, "", ask.seed, ask.size, ask.negative)
+    sampling = (ask.steps, ask.cfg, ask.sampler, ask.schedule)
+    line = PromptLine(ask.prompt, "", ask.seed, ask.size, ask.negative, *sampling)
     return Order(
         character,
         load_recipe(workspace, ask.recipe or character.recipe or "mini"),

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
+from sosie.api.views.settings import settings_of
 from sosie.core import Score
 from sosie.core.errors import UsageError
-from sosie.files.foreign import as_object
 from sosie.store.gallery import Gallery, Query, Said, Shown
-from sosie.workspace.prompts.settings import read_settings
 
 
 def line_of(shown: Shown) -> dict[str, Any]:
@@ -59,34 +57,6 @@ def describe_image(gallery: Gallery, sha256: str) -> dict[str, Any]:
     """An image with the plan that made it, and its settings as a request. Raises `NotFoundError`."""
     shown = gallery.image(sha256)
     return {**line_of(shown), "made_by": gallery.settings(shown.plan), "settings": settings_of(gallery, shown)}
-
-
-def settings_of(gallery: Gallery, shown: Shown) -> dict[str, Any]:
-    """What to ask for so that the image is drawn again: the fields of a job `generate`, and what cannot be had."""
-    requested = as_object(gallery.settings(shown.plan).get("requested"))
-    asked = {
-        "character": shown.character,
-        "recipe": shown.recipe,
-        "prompt": requested.get("prompt", shown.prompt),
-        "seed": str(requested.get("seed", shown.seed)),
-        "size": f"{shown.width}x{shown.height}",
-    }
-    return {"how": "sosie", "asked": asked, "unused": []}
-
-
-def settings_of_text(text: str) -> dict[str, Any] | None:
-    """The settings that another program's text holds, as far as Sosie has them; None if it holds none."""
-    told = read_settings(text)
-    if not text or not told.how:
-        return None
-    values = dict(told.values)
-    asked = {name: values[name] for name in ("prompt", "seed", "size") if values.get(name)}
-    if re.fullmatch(r"\d+", asked.get("seed", "0")) is None:
-        del asked["seed"]
-    if negative := values.get("negative_prompt"):
-        asked["negative"] = negative
-    others = [[name, value] for name, value in values.items() if name not in (*asked, "negative_prompt")]
-    return {"how": told.how, "asked": asked, "unused": [*others, *map(list, told.unused)]}
 
 
 def say_of(

@@ -12,7 +12,8 @@ from fastapi.concurrency import run_in_threadpool
 from sosie.api.doctor import examine
 from sosie.api.lines import json_of
 from sosie.api.needs import Examination
-from sosie.api.views.images import line_of, settings_of, settings_of_text
+from sosie.api.views.images import line_of
+from sosie.api.views.settings import settings_of, settings_of_recipe
 from sosie.files.images import MAX_BYTES
 from sosie.studio.asked import Digest
 from sosie.studio.desk import Desk
@@ -35,7 +36,7 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.post("/uploads")
     async def upload(request: Request) -> dict[str, Any]:
-        """Takes a picture (the body): its digest, its size, and the settings that made it, where they are known."""
+        """Takes a picture (the body): its digest, its size, and the settings that made it, as far as they are known."""
         async with places:
             with desk.received("") as path:
                 await _receive(request, path)
@@ -74,7 +75,11 @@ def _taken(desk: Desk, path: Path) -> dict[str, Any]:
     taken = desk.take(path)
     with desk.gallery() as gallery:
         own = gallery.of_pixels(str(taken["pixels"]))
-        settings = settings_of(gallery, own) if own is not None else settings_of_text(str(taken["text"]))
+        recipe = ""
+        if own is None:
+            plan, recipe = desk.trace(path)
+            own = gallery.of_plan(plan) if plan else None
+        settings = settings_of(gallery, own) if own is not None else taken["settings"] or settings_of_recipe(recipe)
     kept = {name: taken[name] for name in ("sha256", "width", "height", "notes")}
     return {**kept, "own": line_of(own) if own is not None else None, "settings": settings}
 

@@ -2,7 +2,7 @@
 import { enter, html, language, render, route, said, signal, speak, start, t, tell, useEffect, useRef } from "./core.js";
 import { Bar, listen, refresh } from "./live.js";
 import { Characters } from "./views/characters.js";
-import { Generate } from "./views/generate.js";
+import { Generate, restoreFrom } from "./views/generate.js";
 import { Review } from "./views/review.js";
 import { Viewer } from "./views/viewer.js";
 import { Compare } from "./views/compare.js";
@@ -40,5 +40,11 @@ try {
 }
 // A file that is dropped beside a place for files must not take the page's place.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
+// A picture that is dropped anywhere else on the page brings its settings back.
+addEventListener("drop", (event) => {
+  const [file] = event.dataTransfer.files;
+  const elsewhere = !event.target.closest(".drop, dialog") && !/^\/(doctor|characters\/new)/.test(route.value);
+  if (file && elsewhere && !locked.value) restoreFrom(file).catch(tell);
+});
 addEventListener("unhandledrejection", (event) => tell(event.reason));
 render(html`<${App} />`, document.getElementById("app"));

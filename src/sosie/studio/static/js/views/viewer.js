@@ -1,6 +1,6 @@
 // One image, large: its face beside a reference's, every score with its reason, and what can be done with it.
 import { api, go, html, number, picture, signal, t, tell, useEffect, useRef, useState, Verdict } from "../core.js";
-import { randomSeed, restore, run } from "./generate.js";
+import { form, randomSeed, restore, run } from "./generate.js";
 
 const open = signal(null);
 let before = null;
@@ -46,7 +46,7 @@ export function Viewer() {
     if (more) await run(more).catch(tell);
   }
   const edited = (stages) => again({ source: one.sha256, stages, n: 1, size: "" });
-  const seed = () => { restore({ asked: { seed: whole.settings.asked.seed } }); close(); go("/generate"); };
+  const seed = () => { form.value = { ...form.value, seed: whole.settings.asked.seed }; close(); go("/generate"); };
   return html`<dialog ref=${box} onClose=${shut} aria-label=${one ? t("image of", { name: one.character }) : ""}>${one && html`<div class="view">
     <header><${Verdict} image=${one} /><button onClick=${() => act(one.human === "keep" ? "" : "keep")} aria-pressed=${one.human === "keep"}>✓ ${t("keep")}</button>
       <button onClick=${() => act(one.human === "reject" ? "" : "reject")} aria-pressed=${one.human === "reject"}>✗ ${t("reject")}</button>
