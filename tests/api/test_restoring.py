@@ -18,8 +18,8 @@ from renders import DIGESTS, MIRA, RECIPE, a_render
 from sosie.api.jobs.requests import GenerateJob, read_request
 from sosie.api.views.settings import MOST_UNUSED, settings_in, settings_of, settings_of_recipe, traced
 from sosie.core import AskedLora, Draw, Request, Sampling, plan
-from sosie.files.picture_texts import texts_in
 from sosie.provenance.manifest import Claim, write_signed
+from sosie.provenance.texts import texts_in
 from sosie.store import Store
 from sosie.store.gallery import Gallery
 from sosie.workspace.workspace import open_workspace

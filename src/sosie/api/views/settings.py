@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sosie.core.errors import ConfigError, SosieError
 from sosie.files.foreign import as_list, as_object, as_text, parse_json
-from sosie.files.picture_texts import texts_in
+from sosie.provenance.texts import texts_in
 from sosie.workspace.prompts.line import number, parse_size, whole_number
 from sosie.workspace.prompts.samplers import sampling_of
 from sosie.workspace.prompts.settings import read_settings
