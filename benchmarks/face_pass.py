@@ -253,9 +253,8 @@ def given_for(work: Work, one: Pass, faces: GivenFaces) -> StageInput:
 
 def draw(work: Work, device: str, share: tuple[int, int], only: Sequence[str]) -> None:
     """Draws the squares that are not there yet. `share` (i, n): every n-th of them, beside other processes."""
-    from sosie.families.sdxl.face import face_pass_of
-
     from sosie.diffusion.face_pass import FaceResult, face_square
+    from sosie.families.contract.face_pass import face_pass_of
     from sosie.families.sdxl.on_diffusers import Runner
 
     faces = GivenFaces(work)
@@ -277,10 +276,9 @@ def draw(work: Work, device: str, share: tuple[int, int], only: Sequence[str]) -
 
 def compose(work: Work, share: tuple[int, int]) -> None:
     """Puts the squares that were drawn back into their pictures, and says what changed where nothing may."""
-    from sosie.families.sdxl.face import face_pass_of
-
     from sosie.diffusion.face_pass import FaceResult, face_square, put_back
     from sosie.faces.crop import patch_of
+    from sosie.families.contract.face_pass import face_pass_of
 
     faces, done = GivenFaces(work), work.lines("composed")
     (work.root / "results").mkdir(exist_ok=True)

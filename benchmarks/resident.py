@@ -1,36 +1,80 @@
-"""Seconds from the command to the image, for the second and later prompts: with a resident worker and without.
+"""Seconds from the command to its first step and to the image, for later prompts: with a resident worker and without.
 
     python benchmarks/resident.py [--rounds 3] [--recipe mini]
 
 Whole commands as users type them, each with a new seed and one attempt, turn by turn; judging, signing and the report
-are in both. A first command of each kind is not counted: it fills caches, and starts the worker.
+are in all. A first command of each kind is not counted: it fills caches, and starts the worker. The first step is
+when the progress bar on a terminal shows one, which it does ten times a second. Processor seconds are those of the
+command and of what it started, the worker's left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import pty
+import re
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
 MINUTES = 10
+STEP = re.compile(rb"step [1-9]")
 
 
-def sosie(*arguments: object) -> tuple[float, str]:
-    """Seconds and stdout of one command."""
+@dataclass(frozen=True)
+class Timed:
+    """One command: seconds to the first step that was shown (NaN if none), to its end, of processors; its stdout."""
+
+    first: float
+    whole: float
+    processor: float
+    out: str
+
+
+def sosie(*arguments: object) -> Timed:
+    """Runs one command with a terminal as its stderr."""
     command = [sys.executable, "-c", "from sosie.cli import main; main()", *map(str, arguments)]
-    start = time.perf_counter()
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode not in (0, 1):  # 1: the image did not pass
-        sys.exit(done.stderr)
-    return time.perf_counter() - start, done.stdout
+    master, slave = pty.openpty()
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with (
+        tempfile.TemporaryFile("w+") as out,
+        subprocess.Popen(command, stdout=out, stderr=slave, env=os.environ | {"COLUMNS": "200"}) as process,
+    ):
+        os.close(slave)
+        first, shown = watch(master, start)
+        code = process.wait()
+        whole, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+        out.seek(0)
+        said = out.read()
+    if code not in (0, 1):  # 1: the image did not pass
+        sys.exit(shown)
+    return Timed(first, whole, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said)
+
+
+def watch(master: int, start: float) -> tuple[float, str]:
+    """Seconds from `start` until a step is shown, and all that was shown until the terminal closed."""
+    first, shown = math.nan, b""
+    while True:
+        try:
+            more = os.read(master, 1 << 16)
+        except OSError:  # Linux says so when the last writer has closed
+            more = b""
+        if not more:
+            os.close(master)
+            return first, shown.decode(errors="replace")
+        shown += more
+        if math.isnan(first) and STEP.search(shown):
+            first = time.perf_counter() - start
 
 
 def main() -> None:
@@ -39,8 +83,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="mini")
     given = parser.parse_args()
     kinds: dict[str, tuple[object, ...]] = {"without": (), "with": ("--keep-loaded", MINUTES)}
-    times: dict[str, list[float]] = {kind: [] for kind in kinds}
-    renders: dict[str, list[float]] = {kind: [] for kind in kinds}
+    times: dict[str, list[Timed]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SOSIE_WORKSPACE"] = folder
         references = sorted((ROOT / "examples" / "mira").glob("*.jpg"))
@@ -50,21 +93,32 @@ def main() -> None:
                 for place, (kind, flags) in enumerate(kinds.items()):
                     seed = 2 * turn + place
                     once = ("-n", 1, "--attempts", 1, "--seed", seed, "--recipe", given.recipe, "--json")
-                    seconds, out = sosie("generate", "mira", "smiling", *once, *flags)
+                    timed = sosie("generate", "mira", "smiling", *once, *flags)
                     if turn:
-                        times[kind].append(seconds)
-                        renders[kind].append(json.loads(out.splitlines()[0])["seconds"])
+                        times[kind].append(timed)
         finally:
             sosie("worker", "stop")
-    print(f"| {given.recipe}, one image | whole command, s: median (least) | the engine's part, s: median (least) |")
-    print("| --- | --- | --- |")
-    for kind in kinds:
-        whole, part = times[kind], renders[kind]
-        print(
-            f"| {kind} a worker | {np.median(whole):.2f} ({min(whole):.2f}) | {np.median(part):.2f} ({min(part):.2f}) |"
-        )
-    ratio = np.median(times["without"]) / np.median(times["with"])
-    print(f"\n{ratio:.1f} times as fast with a worker; {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    report(given.recipe, times)
+
+
+def report(recipe: str, times: dict[str, list[Timed]]) -> None:
+    """Prints a row a kind, and how much faster the worker is."""
+    print(
+        f"| {recipe}, one image | to the first step, s: median (least) | to the end | the engine's part | processor |"
+    )
+    print("| --- | --- | --- | --- | --- |")
+    middle: dict[str, list[float]] = {}
+    for kind, timed in times.items():
+        drawn = [json.loads(one.out.splitlines()[0])["seconds"] for one in timed]
+        columns = [[o.first for o in timed], [o.whole for o in timed], drawn, [o.processor for o in timed]]
+        middle[kind] = [float(np.median(column)) for column in columns]
+        cells = (f"{np.median(column):.2f} ({min(column):.2f})" for column in columns)
+        print(f"| {kind} a worker | {' | '.join(cells)} |")
+    first, whole = (middle["without"][at] / middle["with"][at] for at in (0, 1))
+    print(
+        f"\nWith a worker the first step comes {first:.1f} times as fast, the end {whole:.1f} times; "
+        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    )
 
 
 if __name__ == "__main__":
