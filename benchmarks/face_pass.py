@@ -253,7 +253,7 @@ def given_for(work: Work, one: Pass, faces: GivenFaces) -> StageInput:
 
 def draw(work: Work, device: str, share: tuple[int, int], only: Sequence[str]) -> None:
     """Draws the squares that are not there yet. `share` (i, n): every n-th of them, beside other processes."""
-    from sosie.diffusion.face_pass import FaceResult, face_square
+    from sosie.diffusion.face_pass import FaceResult, face_square, is_refused, put_back, untoned
     from sosie.families.contract.face_pass import face_pass_of
     from sosie.families.sdxl.on_diffusers import Runner
 
@@ -264,19 +264,22 @@ def draw(work: Work, device: str, share: tuple[int, int], only: Sequence[str]) -
     passes = [one for one in passes if not work.square(one.key).exists()]
     for place, one in enumerate(passes):
         given = given_for(work, one, faces)
-        square = face_square(face_pass_of(given))
+        task = face_pass_of(given)
+        square = face_square(task)
         if isinstance(square, FaceResult):
             print(f"{place + 1} of {len(passes)}: {one.key} {square.findings[0].message}", flush=True)
             continue
         started = time.perf_counter()
         drawn = runner._draw_square(given, square)
+        if square.toned is not None and is_refused(put_back(task, square, drawn)):
+            runner._draw_square(given, untoned(square)).save(work.square(f"{one.key}-body"))
         drawn.save(work.square(one.key))
         print(f"{place + 1} of {len(passes)}: {one.key} {time.perf_counter() - started:.1f} s", flush=True)
 
 
 def compose(work: Work, share: tuple[int, int]) -> None:
     """Puts the squares that were drawn back into their pictures, and says what changed where nothing may."""
-    from sosie.diffusion.face_pass import FaceResult, face_square, put_back
+    from sosie.diffusion.face_pass import FaceResult, face_square, untoned
     from sosie.faces.crop import patch_of
     from sosie.families.contract.face_pass import face_pass_of
 
@@ -291,8 +294,12 @@ def compose(work: Work, share: tuple[int, int]) -> None:
             continue
         if not work.square(one.key).exists():
             continue
-        with Image.open(work.square(one.key)) as drawn:
-            forced = put_back(replace(task, detail=replace(task.detail, seam=1e9)), square, drawn)
+        forced = forced_back(task, square, work.square(one.key))
+        said = ["SOS-E024"] if dict(forced.measures)["seam"] > task.detail.seam else []
+        if said and work.square(f"{one.key}-body").exists():
+            again = forced_back(task, untoned(square), work.square(f"{one.key}-body"))
+            if dict(again.measures)["seam"] <= task.detail.seam:
+                forced, square, said = again, untoned(square), ["SOS-E043"]
         forced.image.save(work.result(one.key))
         before, after = (np.asarray(image) for image in (task.source.convert("RGB"), forced.image))
         patch = patch_of(square.crop, before.shape)
@@ -301,9 +308,16 @@ def compose(work: Work, share: tuple[int, int]) -> None:
         may[patch.rows, patch.columns] = patch.mask(reach)
         outside = int(((before != after).any(axis=2) & (may == 0)).sum())
         measures = dict(forced.measures)
-        said = ["SOS-E024"] if measures["seam"] > task.detail.seam else []
         work.add("composed", {"key": one.key, "said": said, "measures": measures, "outside": outside})
         print(f"{place + 1} of {len(passes)}: {one.key} {said} seam {measures['seam']}", flush=True)
+
+
+def forced_back(task: Any, square: Any, path: Path) -> Any:
+    """The square in its picture, whatever its seam."""
+    from sosie.diffusion.face_pass import put_back
+
+    with Image.open(path) as drawn:
+        return put_back(replace(task, detail=replace(task.detail, seam=1e9)), square, drawn)
 
 
 class Judging:

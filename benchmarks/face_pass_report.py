@@ -22,10 +22,13 @@ def report(work: Work, path: Path | None) -> None:
         key: {name: scores[key]["after"][name] - scores[key]["before"][name] for name in scores[key]["before"]}
         for key in keys
     }
-    refused = {key for key, one in composed.items() if one["said"]}
+    refused = {key for key, one in composed.items() if one["said"] and one["said"] != ["SOS-E043"]}
+    plain = {key for key, one in composed.items() if one["said"] == ["SOS-E043"]}
     people = sorted({key.partition("-")[0] for key in composed})
-    print("| character | passes | refused | SFace before, gain | of the kept | dlib before, gain | outside |")
-    print("|---|---|---|---|---|---|---|")
+    print(
+        "| character | passes | refused | body's tone | SFace before, gain | of kept | dlib before, gain | outside |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     for person in (*people, ""):
         of = [key for key in composed if key.startswith(f"{person}-" if person else "")]
         seen = [key for key in of if key in gains]
@@ -34,7 +37,8 @@ def report(work: Work, path: Path | None) -> None:
         real = np.mean([0.0 if key in refused else gains[key]["sface"] for key in seen])
         outside = sum(composed[key]["outside"] for key in of)
         print(
-            f"| {person or 'all'} | {len(of)} | {len(refused & set(of))} | {mean['sface']:.3f} {gain['sface']:+.3f} "
+            f"| {person or 'all'} | {len(of)} | {len(refused & set(of))} | {len(plain & set(of))} "
+            f"| {mean['sface']:.3f} {gain['sface']:+.3f} "
             f"| {real:+.3f} | {mean['dlib']:.3f} {gain['dlib']:+.3f} | {outside} |"
         )
     for name in ("seam", "colour", "grain", "skin"):

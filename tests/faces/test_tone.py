@@ -203,6 +203,43 @@ def test_a_face_that_leaves_its_body_behind_is_refused(
     assert dict(refused.measures)["colour_after"] > 12
 
 
+def test_a_face_whose_body_cannot_take_its_tone_is_drawn_in_the_tone_of_the_body(
+    portrait: Image.Image, face: Face, dark_portrait: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sosie.faces import blend
+
+    monkeypatch.setattr(blend, "in_light", lambda _under, new, _mask, _face: from_lab(new))
+    drawn: list[Square] = []
+
+    def draw(square: Square) -> Image.Image:
+        drawn.append(square)
+        step = (0, 0, 0) if square.toned is None else (-30, 5, 0)
+        return Image.fromarray(composite(square.under, moved(square.under, step), square.change))
+
+    result = run_face_pass(task_of(portrait, face, dark_portrait), draw)
+    assert [square.toned is None for square in drawn] == [False, True]
+    assert np.array_equal(drawn[1].under, drawn[1].crop.image)
+    assert [finding.code for finding in result.findings] == ["SOS-E043"]
+    assert dict(result.measures)["seam"] < 3
+    before, after = (tone_of(to_lab(np.asarray(image)), face)[0] for image in (portrait, result.image))
+    assert after == pytest.approx(before, abs=3)
+
+
+def test_a_face_that_shows_a_seam_in_both_tones_is_refused_with_the_picture_as_it_was(
+    portrait: Image.Image, face: Face, dark_portrait: Image.Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sosie.faces import blend
+
+    monkeypatch.setattr(blend, "in_light", lambda _under, new, _mask, _face: from_lab(new))
+
+    def draw(square: Square) -> Image.Image:
+        return Image.fromarray(composite(square.under, moved(square.under, (-30, 5, 0)), square.change))
+
+    result = run_face_pass(task_of(portrait, face, dark_portrait), draw)
+    assert [finding.code for finding in result.findings] == ["SOS-E024"]
+    assert result.image is portrait
+
+
 def test_the_farther_a_face_is_the_more_is_drawn_anew(
     portrait: Image.Image, face: Face, dark_portrait: Image.Image
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 E024 = Rule("SOS-E024", "error", "A new face would show a seam")
 E025 = Rule("SOS-E025", "info", "The face-parsing model saw no face")
+E043 = Rule("SOS-E043", "info", "A new face has the tone of its body")
 
 
 # Cosine, by the encoder that guides, from which on a face is the character's, and below which it is anybody's.
@@ -85,10 +86,33 @@ def run_face_pass(task: FacePass, draw: Callable[[Square], Image]) -> FaceResult
 
     A face that is not there, too small, too turned or not told apart is left alone, with the
     finding that says so. A composite with a visible seam is refused: SOS-E024, and the image is
-    the source. Outside the mask, and the skin that gets another tone, no pixel changes.
+    the source. Where the body could not follow into the character's tone (a beard below the jaw,
+    hair in the colour of skin), the face is drawn once more in the body's first (SOS-E043).
+    Outside the mask, and the skin that gets another tone, no pixel changes.
     """
     square = face_square(task)
-    return square if isinstance(square, FaceResult) else put_back(task, square, draw(square))
+    if isinstance(square, FaceResult):
+        return square
+    result = put_back(task, square, draw(square))
+    if square.toned is None or not is_refused(result):
+        return result
+    plain = untoned(square)
+    again = put_back(task, plain, draw(plain))
+    if is_refused(again):
+        return result
+    message = f"the body did not take the tone of '{task.character}' without a seam; the new face has the body's"
+    finding = E043.at(task.character, message, 'another picture, or tone = "body" if it is always so')
+    return replace(again, findings=(*again.findings, finding))
+
+
+def untoned(square: Square) -> Square:
+    """The square with the skin of its body as it is."""
+    return replace(square, under=square.crop.image, toned=None)
+
+
+def is_refused(result: FaceResult) -> bool:
+    """Whether the new face would show a seam, so that the image is the source."""
+    return any(finding.code == E024.code for finding in result.findings)
 
 
 def face_square(task: FacePass) -> Square | FaceResult:
