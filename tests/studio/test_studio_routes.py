@@ -269,6 +269,7 @@ def test_only_the_shell_is_open_and_no_get_changes_anything(studio: Studio) -> N
     for path, methods in paths.items():
         filled = re.sub(r"\{sha256\}", studio.stored[0].sha256, path)
         filled = filled.replace("{name}", "mira").replace("{number}", "1").replace("{language}", "en")
+        filled = filled.replace("{step}", "1").replace("{place}", "0")
         for method in methods:
             bare = ask(studio.app, filled, method.upper(), {"host": HOST, "origin": f"http://{HOST}"}, [b"{}"])
             assert bare.status == 401, (method, path)
@@ -297,6 +298,7 @@ PARITY = {
     "/api/jobs/{number}/move post": "job move", "/api/jobs/{number}/events get": "job list",
     "/api/events get": "job run", "/api/doctor post": "doctor", "/api/doctor/machine get": "doctor",
     "/api/recipes get": "recipe list", "/api/training get": "train", "/api/training/{number}/curve get": "train",
+    "/api/training/{number}/ask post": "train",
     "/api/experiments get": "experiment list", "/api/experiments post": "experiment new",
     "/api/experiments/forecast post": "experiment run", "/api/experiments/{name} get": "experiment report",
     "/api/experiments/{name}/report/{language} get": "experiment report",
@@ -318,6 +320,7 @@ def test_what_the_page_can_do_the_command_line_can(studio: Studio) -> None:
     offered = {f"{path} {method}" for path, methods in paths.items() for method in methods}
     files = {one for one in offered if "/i/" in one or "/uploads" in one or "references/" in one}
     files.add("/api/characters/{name}/dataset/{sha256} get")
+    files.add("/api/training/{number}/samples/{step}/{place} get")
     files.add("/api/experiments/{name}/report/images/{picture} get")
     assert offered - files == set(PARITY)
     for command in PARITY.values():

@@ -26,6 +26,7 @@ from sosie.core.ranges import out_of_range
 from sosie.core.recipe import Recipe, Sampler, Training
 from sosie.dataset.dataset import TrainingImage, dataset_digest, read_folder
 from sosie.files.toml import load_toml
+from sosie.training.asked.wishes import wish_for
 from sosie.training.checks import check_job
 from sosie.training.choice import best, over_trained
 from sosie.training.events import Ended, Event, Judged, Likeness, RolledBack, Sampled, Saved, Scores, Stepped
@@ -690,6 +691,47 @@ def test_after_ctrl_c_the_state_is_saved_and_the_run_goes_on_from_the_same_step(
     assert losses(before) + losses(rest) == whole.losses
     assert len(losses(before)) == 5
     assert ended(rest).cause == "finished"
+
+
+def asked_at(job: TrainingJob, step: int, wish: Any, judge: Any = None) -> list[Event]:
+    """The events of a run of which somebody asks something after a step."""
+    from sosie.training.run import train
+
+    events: list[Event] = []
+    for event in train(job, judge):
+        events.append(event)
+        if isinstance(event, Stepped) and event.step == step:
+            wish_for(job.folder, wish)
+            wish_for(job.folder, wish)
+    return events
+
+
+@pytest.mark.local
+def test_samples_that_are_asked_for_come_once_after_the_step_and_change_nothing(job: TrainingJob) -> None:
+    """Seen to fail with the samples as a point of the curve: the checkpoint of step 2 is not there."""
+    job = sampling(changed(job, sample_every=3))
+    plain = run(
+        replace(job, folder=job.folder / "plain", output=job.folder / "plain.safetensors"), lambda _: scores(0.4)
+    )
+    events = asked_at(job, 2, "sample", lambda _: scores(0.9))
+    drawn = [(event.step, event.aside) for event in events if isinstance(event, Sampled)]
+    assert drawn == [(0, False), (2, True), (3, False), (6, False)]
+    assert losses(events) == losses(plain)
+    assert [judged.step for judged in ended(events).judged] == [0, 3, 6]
+    lines = [json.loads(line) for line in (job.folder / "log.jsonl").read_text().splitlines()]
+    at = next(place for place, line in enumerate(lines) if line["event"] == "wished")
+    assert lines[at] == {"event": "wished", "step": 2, "wish": "sample"}
+    assert (lines[at + 1]["event"], lines[at + 1]["aside"]) == ("sampled", True)
+
+
+@pytest.mark.local
+def test_a_run_that_is_asked_to_deliver_ends_after_the_step_with_the_best_so_far_and_can_go_on(
+    job: TrainingJob, whole: Whole
+) -> None:
+    events = asked_at(job, 4, "deliver")
+    assert (ended(events).cause, ended(events).step, ended(events).best) == ("asked", 4, 4)
+    assert job.output.is_file()
+    assert losses(events) + losses(run(job, resume=True)) == whole.losses
 
 
 @pytest.mark.local

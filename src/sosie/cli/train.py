@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sosie.store.training import StoredTraining
     from sosie.training.events import Sampled, Stepped
 
-DONE = ("finished", "over-trained")
+DONE = ("finished", "over-trained", "asked")
 """Causes of the end after which there is nothing more to do."""
 
 
@@ -28,6 +28,12 @@ DONE = ("finished", "over-trained")
 @click.option("--recipe", "recipe_name", help="The recipe whose model and [training] count. Default: the character's.")
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped or killed, to the same losses.")
 @click.option("--list", "only_list", is_flag=True, help="Only show the runs on record, failed ones too.")
+@click.option(
+    "--ask",
+    "wish",
+    type=click.Choice(["sample", "deliver"]),
+    help="Have the run that goes on draw samples now, or end and deliver the best so far.",
+)
 @click.option("--continue-from", default="", metavar="LORA", help="Begin with the weights of this LoRA.")
 @click.option("--regularisation", type=PATH, help="A folder of images of others, with captions.")
 @click.option(
@@ -64,6 +70,8 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
         return _list(output, workspace, characters)
     if not characters:
         raise UsageError("no character was named", "sosie train CHARACTER --recipe RECIPE")
+    if flags["wish"]:
+        return _ask(output, workspace, characters, flags)
     if flags["each"]:
         return _train_each(output, workspace, characters, flags)
     if flags["devices"]:
@@ -83,6 +91,19 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
             else:
                 _show(output, event)
     return _finish(output, done) if done is not None else 2
+
+
+def _ask(output: Output, workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> int:
+    """Leaves a wish for the newest run of these characters."""
+    from sosie.api.lines import json_of
+    from sosie.api.views.trainings import ask_run, is_going_on, newest_run
+
+    found = newest_run(workspace, tuple(dict.fromkeys(names)), flags["recipe_name"] or "")
+    run = ask_run(workspace, found.id, flags["wish"])
+    output.line(json_of(run)) if output.as_json else output.data(_run_text(run))
+    goes_on = is_going_on(workspace, run)
+    output.say("it does so after its next step" if goes_on else "it does so when it is resumed: add --resume")
+    return 0
 
 
 def _train_each(output: Output, workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> int:

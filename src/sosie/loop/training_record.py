@@ -17,6 +17,7 @@ from sosie.workspace.session import Session
 CAUSES = {
     "finished": "all steps were done",
     "over-trained": "it ended early, for it was over-trained",
+    "asked": "it was asked to end and to deliver",
     "loss": "its loss went wrong twice",
     "disk": "the disk was full",
     "interrupted": "it was interrupted",

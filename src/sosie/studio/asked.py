@@ -130,6 +130,12 @@ class Acceptance(Asked):
     without_evidence: Line = ""
 
 
+class Wished(Asked):
+    """What a training run that goes on is to do after its next step."""
+
+    wish: Literal["sample", "deliver"]
+
+
 class Caption(Asked):
     """A new caption of a picture of a training set."""
 

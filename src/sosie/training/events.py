@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from sosie.core import Finding, Progress, Result
+from sosie.training.asked.wishes import Wish
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Cause = Literal["finished", "over-trained", "loss", "disk", "interrupted"]
+Cause = Literal["finished", "over-trained", "asked", "loss", "disk", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,23 @@ class Stepped(Result):
 
 @dataclass(frozen=True, eq=False)
 class Sampled(Result):
-    """The samples of a step and their scores; None where no one judges."""
+    """The samples of a step and their scores; None where no one judges.
+
+    `aside`: somebody asked for them. They are no point of the curve by which the best checkpoint is chosen.
+    """
 
     step: int
     samples: tuple[Sample, ...]
     scores: Scores | None
+    aside: bool = False
+
+
+@dataclass(frozen=True)
+class Wished(Result):
+    """After `step` updates the run found this asked of it, and does it now."""
+
+    step: int
+    wish: Wish
 
 
 @dataclass(frozen=True)
@@ -150,4 +163,4 @@ class Ended(Result):
     findings: tuple[Finding, ...] = ()
 
 
-Event = Finding | Progress | Stepped | Validated | Sampled | Saved | RolledBack | Ended
+Event = Finding | Progress | Stepped | Validated | Sampled | Wished | Saved | RolledBack | Ended

@@ -72,7 +72,8 @@ def _table(event: Event) -> dict[str, Any] | None:
     if isinstance(event, Finding):
         return {"finding": to_table(event)}
     if isinstance(event, Sampled):
-        return {"step": event.step, "scores": to_table(event.scores)}
+        aside = {"aside": True} if event.aside else {}
+        return {"step": event.step, "scores": to_table(event.scores), **aside}
     return to_table(event)
 
 

@@ -142,8 +142,11 @@ class Trainer:
         judgements = training.steps // training.sample_every - step // training.sample_every
         return rest * statistics.median(self._seconds) + judgements * self._judging
 
-    def sample(self, judge: JudgeSamples | None) -> Sampled:
-        """Draws the samples by the average, if there is one, and has them judged; the curve gets a point."""
+    def sample(self, judge: JudgeSamples | None, aside: bool = False) -> Sampled:
+        """Draws the samples by the average, if there is one, and has them judged; the curve gets a point.
+
+        `aside` it does not: the run goes on as if nothing had been drawn.
+        """
         began, samples, training = time.monotonic(), self._job.samples, self._job.training
         drawn: list[Sample] = []
         self._base.denoiser.eval()
@@ -154,11 +157,11 @@ class Trainer:
                 size = (samples.width, samples.height)
                 drawn.append(Sample(self._base.draw(text, seed, size, samples.sampler), prompt, seed))
         scores = judge(drawn) if judge is not None else None
-        if scores is not None:
+        if scores is not None and not aside:
             judged = (*self.standing.judged, Judged(self.standing.step, scores))
             self.standing = replace(self.standing, judged=judged)
         self._judging = time.monotonic() - began
-        return Sampled(self.standing.step, tuple(drawn), scores)
+        return Sampled(self.standing.step, tuple(drawn), scores, aside)
 
     def validate(self) -> Validated:
         """How well pictures are predicted at fixed noise levels, each with the same noise every time."""

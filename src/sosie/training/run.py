@@ -12,11 +12,12 @@ from sosie.core.errors import BadModelError, CheckFailedError, UsageError
 from sosie.core.finding import Rule
 from sosie.families import trainer_of
 from sosie.files.whole import make_folder
+from sosie.training.asked.interrupt import Interrupt
+from sosie.training.asked.wishes import taken
 from sosie.training.checks import check_disk, check_job, device_of
 from sosie.training.choice import best, over_trained
 from sosie.training.deterministic import deterministic
-from sosie.training.events import Cause, Ended, Event, JudgeSamples, RolledBack, Stepped
-from sosie.training.interrupt import Interrupt
+from sosie.training.events import Cause, Ended, Event, JudgeSamples, RolledBack, Stepped, Wished
 from sosie.training.job import TrainingJob
 from sosie.training.log import Log
 from sosie.training.prepare import prepare
@@ -139,6 +140,8 @@ def _steps(
     while trainer.standing.step < job.training.steps:
         if over_trained(trainer.standing.judged, job.training.patience):
             return "over-trained"
+        if (yield from _granted(job, trainer, judge)):
+            return "asked"
         outcome = trainer.step()
         if isinstance(outcome, Stepped):
             yield outcome
@@ -158,10 +161,24 @@ def _steps(
     return "finished"
 
 
-def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> Iterator[Event]:
-    """What is due after this many updates: a checkpoint with its samples, and the state."""
+def _granted(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None) -> Generator[Event, None, bool]:
+    """Does what was asked of the run since the last step; whether it is to end here."""
+    for wish in taken(job.folder):
+        step = trainer.standing.step
+        yield Wished(step, wish)
+        if wish == "deliver":
+            if trainer.last_checkpoint() != step:
+                yield from _pause(job, trainer, judge, now=True)
+            return True
+        if job.samples.prompts:
+            yield trainer.sample(judge, aside=True)
+    return False
+
+
+def _pause(job: TrainingJob, trainer: Trainer, judge: JudgeSamples | None, now: bool = False) -> Iterator[Event]:
+    """What is due after this many updates, or `now`: a checkpoint with its samples, and the state."""
     training, step = job.training, trainer.standing.step
-    due = step % training.sample_every == 0 or step == training.steps
+    due = now or step % training.sample_every == 0 or step == training.steps
     if due and step:
         yield trainer.save_checkpoint()
     if due and job.held:

@@ -114,7 +114,7 @@ def main(arguments: Iterable[str]) -> int:
 
 
 def _end_with_input() -> None:
-    while sys.stdin.buffer.read(1):
+    while os.read(sys.stdin.fileno(), 1):  # not through its buffer, whose lock would be held when the process ends
         pass
     interrupt()
     threading.Event().wait(GRACE)

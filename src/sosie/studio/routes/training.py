@@ -9,13 +9,14 @@ from fastapi import APIRouter, Response
 from sosie.api import Session, json_of
 from sosie.api.jobs.queue import open_jobs
 from sosie.api.views.sets import change_caption, describe_set, set_path
-from sosie.store.record import Record
-from sosie.studio.asked import Caption, Digest, Name, Row
+from sosie.api.views.trainings import ask_run, describe_training, list_trainings, sample_path
+from sosie.files.digest import file_digest
+from sosie.studio.asked import Caption, Digest, Name, Row, Wished
 from sosie.studio.desk import Desk
 from sosie.studio.routes.images import FOR_EVER
 
-MOST_POINTS = 400
-"""Of a loss curve: more than a screen can show."""
+FOR_A_WHILE = {"cache-control": "private, max-age=30"}
+"""Of a sample, which is drawn anew where a run goes back to an earlier state."""
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -41,18 +42,24 @@ def routes(desk: Desk) -> APIRouter:
 
     @router.get("/training")
     def runs() -> list[dict[str, Any]]:
-        """Every training run on record, failed ones too, the newest first."""
+        """Every training run on record, failed ones too, the newest first, and whether it goes on or can."""
         open_jobs(work).close()
-        with Record(work.state) as record:
-            return [json_of(run) for run in record.training.runs()]
+        return list_trainings(work)
 
     @router.get("/training/{number}/curve")
     def curve(number: Row) -> dict[str, Any]:
-        """The loss curve of a run, thinned, and its judgements."""
-        with Record(work.state) as record:
-            losses = record.training.losses(number)
-            judged = [{"step": step, "scores": scores} for step, scores in record.training.judgements(number)]
-        every = max(1, len(losses) // MOST_POINTS)
-        return {"points": [[one.step, one.loss] for one in losses[::every]], "judged": judged}
+        """A run with its loss curve, thinned, its judgements, and how many samples there are of each step."""
+        return describe_training(work, number)
+
+    @router.get("/training/{number}/samples/{step}/{place}", response_class=Response)
+    def sample(number: Row, step: Row, place: Row, w: int = 320) -> Response:
+        """A WebP copy of a sample of a run."""
+        path = sample_path(work, number, step, place)
+        return Response(desk.small(path, file_digest(path), w), media_type="image/webp", headers=FOR_A_WHILE)
+
+    @router.post("/training/{number}/ask")
+    def wish(number: Row, asked: Wished) -> dict[str, Any]:
+        """Has a run that goes on draw samples, or end and deliver its best, after its next step."""
+        return json_of(ask_run(work, number, asked.wish))
 
     return router

@@ -164,7 +164,7 @@ const TONE = { better: "good", worse: "bad", same: "", undecided: "warn" };
 function Contrasts({ found }) {
   return html`<section class="card"><h2>${t("answers")}</h2>
     ${found.winner && html`<p><strong>${t("won", { arm: found.winner.arm })}</strong> ${found.winner.fresh ? `${t("on fresh seeds")} ${interval(found.winner.fresh)}: ` : ""}${found.winner.is_confirmed ? t("confirmed") : t("not confirmed")}</p>`}
-    <div class="wide"><table><thead><tr><th>${t("contrast")}</th><th>${t("verdict")}</th><th>${t("difference")}</th><th>${t("blocks")}</th></tr></thead><tbody>
+    <div class="wide"><table><thead><tr><th>${t("contrast")}</th><th>${t("verdict")}</th><th class="num">${t("difference")}</th><th class="num">${t("blocks")}</th></tr></thead><tbody>
     ${found.contrasts.map((one) => html`<tr key=${one.name}><td>${one.name}${one.note && html`<div class="small faint">${one.note}</div>`}</td><td><span class="tag ${TONE[one.verdict]}">${t(`verdict ${one.verdict}`)}</span></td><td class="num">${interval(one)}</td><td class="num">${one.n}</td></tr>`)}</tbody></table></div>
     ${(found.deviations || []).map((one) => html`<p class="small faint">${one}</p>`)}</section>`;
 }

@@ -1,6 +1,6 @@
 // Training: the set with captions that are edited in place, what was trained, and the curve while it is.
 import { api, go, html, number, say, signal, t, tell, useEffect, useState } from "../core.js";
-import { arrived, ask, jobs } from "../live.js";
+import { arrived, ask, jobs, refresh } from "../live.js";
 import { load, names } from "./characters.js";
 
 const trainers = signal([]);
@@ -13,16 +13,16 @@ export function Training({ rest }) {
     api("/api/recipes").then((found) => { trainers.value = found.filter((one) => one.trains).map((one) => one.name); choose(trainers.value[0] || ""); }, tell);
   }, []);
   const state = jobs.value.filter((job) => job.kind === "train").map((job) => job.state).join();
-  useEffect(() => { api("/api/training").then(set, tell); }, [state]);
+  const begun = jobs.value.some((job) => job.kind === "train" && job.done > 0);
+  useEffect(() => { api("/api/training").then(set, tell); }, [state, begun]);
   const name = rest[0] ? decodeURIComponent(rest[0]) : names()[0] || "";
-  const running = jobs.value.some((job) => job.kind === "train" && job.state === "running");
   return html`<div class="head"><h1>${t("view training")}</h1>
       <div class="row"><label>${t("field character")}<select value=${name} onChange=${(event) => go(`/training/${encodeURIComponent(event.target.value)}`)}>${names().map((one) => html`<option value=${one} selected=${one === name}>${one}</option>`)}</select></label>
       <label>${t("field recipe")}<select value=${recipe} onChange=${(event) => choose(event.target.value)}>${trainers.value.map((one) => html`<option selected=${one === recipe}>${one}</option>`)}</select></label>
       <button class="strong" disabled=${!name || !recipe} onClick=${() => ask("train", { characters: [name], recipe }).catch(tell)}>${t("train")}</button></div></div>
-    ${name && html`<${Set_} name=${name} key=${name} recipe=${recipe} />`}
     <section class="card"><h2>${t("runs")}</h2>${!runs.length && html`<p class="faint">${t("no runs")}</p>`}
-      ${runs.map((run) => html`<${Run} run=${run} key=${run.id} live=${running && !run.finished} />`)}</section>`;
+      ${runs.map((run) => html`<${Run} run=${run} key=${run.id} />`)}</section>
+    ${name && html`<${Set_} name=${name} key=${name} recipe=${recipe} />`}`;
 }
 
 function Set_({ name, recipe }) {
@@ -49,20 +49,43 @@ function Set_({ name, recipe }) {
       <figcaption>${t(`by ${member.by === "given" ? "given" : "program"}`)}</figcaption></figure>`)}</div></section>`;
 }
 
-function Run({ run, live }) {
-  const [curve, set] = useState(null);
-  const [open, show] = useState(live);
+function Run({ run }) {
+  const [found, set] = useState(null);
+  const [open, show] = useState(run.runs);
+  const news = arrived.value;
+  const drawn = news && ["Sampled", "Validated", "Trained"].includes(news.told.noun) ? news : null;
   useEffect(() => {
     if (!open) return undefined;
     let over = false;
     let later = 0;
-    const look = () => api(`/api/training/${run.id}/curve`).then((found) => { if (!over) set(found); if (!over && live) later = setTimeout(look, 5000); }, tell);
+    const look = () => api(`/api/training/${run.id}/curve`).then((one) => { if (!over) set(one); if (!over && one.runs) later = setTimeout(look, 3000); }, tell);
     look();
     return () => { over = true; clearTimeout(later); };
-  }, [open, live, run.id]);
-  return html`<details open=${open} onToggle=${(event) => show(event.target.open)}><summary>${run.characters.join(", ")} · ${run.recipe} · ${t("step of", { n: run.step, of: run.steps })} · ${run.cause || t("unfinished")}</summary>
-    ${run.message && html`<p class="small">${run.message}</p>`}${curve && html`<${Curve} points=${curve.points} />`}
-    ${curve && curve.judged.length > 0 && html`<pre>${curve.judged.map((one) => `${one.step}: ${JSON.stringify(one.scores)}`).join("\n")}</pre>`}</details>`;
+  }, [open, run.runs, run.id, drawn]);
+  const one = found || run;
+  const wish = (what, text) => api(`/api/training/${run.id}/ask`, { wish: what }).then(() => say(t(text)), tell);
+  const again = () => ask("train", { characters: one.characters, recipe: one.recipe }).catch(tell);
+  const job = jobs.value.find((each) => each.kind === "train" && each.state === "running" && each.request.characters.join() === one.characters.join());
+  return html`<details class="run" open=${open} data-run=${run.id} onToggle=${(event) => show(event.target.open)}><summary>${one.characters.join(", ")} · ${one.recipe} · ${t("step of", { n: one.step, of: one.steps })} <span class="tag ${one.runs ? "good" : ""}">${t(`run ${one.runs ? "runs" : one.cause || "killed"}`)}</span></summary>
+    ${one.message && html`<p class="small">${one.message}</p>`}
+    <div class="row">${one.runs && html`<button class="strong" onClick=${() => wish("sample", "samples asked")}>${t("sample now")}</button>`}
+      ${one.runs && job && html`<button onClick=${() => api(`/api/jobs/${job.id}/cancel`, {}).then(refresh, tell)} disabled=${job.ending}>${t("stop")}</button>`}
+      ${one.rests && html`<button class="strong" onClick=${again}>${t("resume")}</button>`}
+      ${(one.runs || one.rests) && html`<button onClick=${() => wish("deliver", "delivery asked").then(() => one.rests && again())}>${t("deliver best")}</button>`}
+      ${one.path && html`<span class="small">${t("delivered", { step: one.best ?? "–" })} <code>${one.path.split(/[\\/]/).pop()}</code></span>`}</div>
+    ${found && html`<div class="cols even"><${Curve} points=${found.points} /><${Samples} run=${found} /></div>`}</details>`;
+}
+
+const score = (run, step) => {
+  const one = run.judged.find((each) => each.step === step);
+  return one && one.scores.likeness !== undefined ? `${t("likeness of step")} ${number(one.scores.likeness)}` : `– ${t("not judged")}`;
+};
+
+function Samples({ run }) {
+  if (!run.samples.length) return html`<p class="faint">${t("no samples")}</p>`;
+  return html`<div class="samples" role="list" aria-label=${t("samples")}>${run.samples.map((row) => html`<div role="listitem" key=${row.step} class=${row.step === run.best ? "best" : ""}>
+    <div class="small"><strong>${t("step n", { n: row.step })}</strong> <span class="faint num">${score(run, row.step)}</span></div>
+    <div class="strip">${Array.from({ length: row.count }, (_, place) => html`<img key=${place} loading="lazy" src=${`/api/training/${run.id}/samples/${row.step}/${place}?w=320`} alt=${t("sample of", { n: place + 1, step: row.step })} />`)}</div></div>`)}</div>`;
 }
 
 function Curve({ points }) {
