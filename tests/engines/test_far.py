@@ -156,7 +156,7 @@ def test_a_line_that_breaks_again_and_again_changes_nothing(
 ) -> None:
     engine, wanted = make(), plans(workspace, model, 6)
     found: list[Render] = []
-    for event in engine.run(wanted):
+    for event in engine.run(iter(wanted)):
         if isinstance(event, Render):
             found.append(event)
             cut(far)

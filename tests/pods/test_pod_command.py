@@ -217,3 +217,16 @@ def test_without_a_key_it_is_said_where_one_belongs(
     assert (done.code, "SOS-B001" in done.err) == (1, True)
     done = sosie("pod", "list", "--provider", "vast", "--workspace", tmp_path)
     assert "export VAST_API_KEY=" in done.err
+
+
+def test_all_machines_together_stay_within_a_budget(
+    sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast
+) -> None:
+    at = ("--workspace", tmp_path)
+    assert sosie("pod", "up", "one", *RENT, "--budget", "1.60", *at).code == 0
+    rented = len(fake.instances)
+    done = sosie("pod", "up", "two", *RENT, "--budget", "1.60", *at)
+    assert (done.code, len(fake.instances)) == (2, rented)
+    assert "of the budget are left" in done.err
+    assert sosie("pod", "down", "one", "--yes", *at).code == 0
+    assert sosie("pod", "up", "two", *RENT, "--budget", "1.60", *at).code == 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sosie.api.engines import Workers, open_engine, open_graphs
 from sosie.api.outbox import Outbox, signing_key
-from sosie.core import Character, Draw, Engine, Event, Finding, Note, Progress, Recipe, Request, Result, plan
+from sosie.core import Character, Draw, Engine, Event, Finding, Note, Plan, Progress, Recipe, Request, Result, plan
 from sosie.core.errors import CheckFailedError, UsageError
 from sosie.core.finding import Rule, has_errors
 from sosie.core.plan import needed_stages
@@ -160,6 +160,22 @@ def generate(session: Session, order: Order) -> Generator[Event]:
             yield from _work_through(session, order, tasks, bench, started)
     finally:
         engine.close()
+
+
+def first_plans(session: Session, order: Order) -> tuple[list[Plan], list[Finding]]:
+    """The plans that a run begins with, before anything is judged, and what was found; none if that is an error."""
+    asked, found = recognise(order.prompts, _asking(session, order))
+    if has_errors(found):
+        return [], list(found)
+    picture = read_picture(order.given.image) if order.given.image else None
+    requests = _requests(session, order, asked, picture)
+    bill = _resolve(session, order, requests)
+    found = [*found, *_read_as(order, picture), *_check_files(order, bill)]
+    if has_errors(found):
+        return [], found
+    counts = [1 if one.alone else order.n for one in asked]
+    pairs = [(request, index) for request, n in zip(requests, counts, strict=True) for index in range(n)]
+    return [plan(order.recipe, order.character, one, Draw(index), bill.digests) for one, index in pairs], found
 
 
 def _asking(session: Session, order: Order) -> Asking:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sosie.api.generation import Delivered, Order, Summary
     from sosie.engines.comfy.workflow import Workflow
     from sosie.families.contract.graphs import GraphChoices
+    from sosie.workspace.session import Session
 
 
 @click.command("generate")
@@ -58,7 +59,14 @@ if TYPE_CHECKING:
     help="What renders: diffusers (this machine), comfy:http://HOST:8188 (a ComfyUI server; several with commas), "
     "comfy+ssh://USER@HOST:PORT (one on a machine reached by ssh), ray:HOST:PORT (the cards of a Ray cluster; ray: of "
     "this machine), ssh:USER@HOST (a machine that this Sosie is brought to; several with commas), "
-    "pod:NAME (a rented one), or fake (for tests).",
+    "pod:NAME (a rented one), shards:FOLDER (what machines drew of --plans FOLDER), or fake (for tests).",
+)
+@click.option(
+    "--plans",
+    "plans",
+    type=PATH,
+    metavar="FOLDER",
+    help="Draw nothing: write the plans into FOLDER, for machines that each draw shards of them (see sosie worker).",
 )
 @click.option(
     "--workflow",
@@ -127,6 +135,8 @@ def command(
 
     with session(workspace) as opened:
         order = _order(workspace, character, _prompts(output, prompt, file, flags), flags)
+        if flags["plans"] is not None:
+            return _plan(output, opened, order, flags["plans"])
         done: list[Delivered] = []
         summary: Summary | None = None
         with output.progress(), closing(generate(opened, order)) as events:
@@ -138,6 +148,21 @@ def command(
                     done.append(event)
                     _show_attempt(output, event)
     return _finish(output, summary, done) if summary else 2
+
+
+def _plan(output: Output, opened: Session, order: Order, folder: Path) -> int:
+    """Writes plans in place of images."""
+    from sosie.api.many.planning import Planned, plan_many
+
+    for event in plan_many(opened, order, folder):
+        if isinstance(event, Planned):
+            told = {"folder": str(event.folder), "plans": event.plans, "shards": event.shards, "new": event.new}
+            output.line(told) if output.as_json else output.data(str(event.folder))
+            output.say(f"{event.plans} plans in {event.shards} shards, {event.new} of them new")
+        else:
+            output.event(event)
+    output.say(f"each machine: sosie worker draw {folder}")
+    return 0
 
 
 def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dict[str, Any]) -> Order:

@@ -32,7 +32,7 @@ COMMANDS = {
     "studio": "Open the page: characters, images, review, training.",
     "image": "List the images of the store, and say what you think.",
     "job": "See and change the queue of work that takes time.",
-    "worker": "Show and stop the process that keeps models loaded.",
+    "worker": "Draw shards of a manifest; stop the process that keeps models loaded.",
     "comfy": "Record a ComfyUI server for a bug report.",
     "verify": "Read and check an image's provenance.",
 }

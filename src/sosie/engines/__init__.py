@@ -23,6 +23,7 @@ BUILT_IN = (
     EntryPoint("fake", "sosie.engines.fake:SCHEME", GROUP),
     EntryPoint("pod", "sosie.engines.far.pod:SCHEME", GROUP),
     EntryPoint("ray", "sosie.engines.ray.engine:SCHEME", GROUP),
+    EntryPoint("shards", "sosie.engines.shards.engine:SCHEME", GROUP),
     EntryPoint("ssh", "sosie.engines.far.engine:SCHEME", GROUP),
 )
 

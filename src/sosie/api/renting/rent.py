@@ -13,6 +13,7 @@ from sosie.core.finding import RuleError
 from sosie.knowledge.rental import Rental
 from sosie.machines.ssh import Host
 from sosie.pods import provider_of
+from sosie.pods.budget import rest_of
 from sosie.pods.fitness import Work
 from sosie.pods.lease import Lease, LeaseTerms
 from sosie.pods.offer import Offer, Wanted
@@ -32,10 +33,14 @@ LONGEST_HOURS = 24 * 14
 
 @dataclass(frozen=True)
 class Agreed:
-    """What was agreed to: at most `cost` US dollars in all, and an end after `hours` whatever happens."""
+    """What was agreed to: at most `cost` US dollars in all, and an end after `hours` whatever happens.
+
+    `budget` is the most that all machines of the workspace may cost, those that ended too; 0: there is no such limit.
+    """
 
     cost: float
     hours: float
+    budget: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.hours <= LONGEST_HOURS:
@@ -80,6 +85,11 @@ def rent(session: Session, lending: Lending, offers: tuple[Offer, ...], clock: C
             f"{len(offers) - len(fitting)} offers would cost more than {agreed.cost:.2f} USD in {agreed.hours:g} h"
         )
     for offer in fitting[:TRIES]:
+        if agreed.budget and cost_of(offer, lending) > (rest := _rest(session, agreed.budget)):
+            yield Note(
+                f"offer {offer.id} may cost {cost_of(offer, lending):.2f} USD, and {rest:.2f} of the budget are left"
+            )
+            continue
         provider = provider_of(offer.provider)
         deadline = datetime.now(UTC) + timedelta(hours=agreed.hours)
         label = new_label(lending.name, deadline)
@@ -114,6 +124,11 @@ def rent(session: Session, lending: Lending, offers: tuple[Offer, ...], clock: C
         yield PodUp(up)
         return
     raise NotFoundError(f"none of {len(fitting[:TRIES])} offers works", "sosie pod search; ask for less, or more money")
+
+
+def _rest(session: Session, budget: float) -> float:
+    """What is left of a budget, counted until the deadline of what still runs."""
+    return rest_of(budget, (one.noun for one in entries(session, Rental)))
 
 
 def cost_of(offer: Offer, lending: Lending) -> float:

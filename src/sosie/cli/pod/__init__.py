@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from sosie.cli.pod.down import down
+from sosie.cli.pod.export import export
 from sosie.cli.pod.list import list_
 from sosie.cli.pod.search import search
 from sosie.cli.pod.up import up
@@ -19,5 +20,5 @@ def command() -> None:
     """
 
 
-for one in (search, up, list_, ssh, tunnel, push, pull, down):
+for one in (search, up, list_, ssh, tunnel, push, pull, down, export):
     command.add_command(one)

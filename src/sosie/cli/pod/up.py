@@ -24,6 +24,9 @@ SHOWN = 5
 @click.argument("name")
 @click.option("--hours", type=float, required=True, help="It ends itself after so long, whatever happens here.")
 @click.option("--max-cost", type=float, required=True, metavar="USD", help="All of it costs at most so much.")
+@click.option(
+    "--budget", type=click.FloatRange(0), default=0.0, metavar="USD", help="All machines of this workspace, at most."
+)
 @click.option("--yes", is_flag=True, help="The answer to the question whether to rent.")
 @click.option("--no-card", is_flag=True, help="A machine without a card will do: none is looked for.")
 @wanting
@@ -39,7 +42,7 @@ def up(name: str, output: Output, workspace: Workspace, **given: Any) -> int:
     from sosie.core import Finding
     from sosie.pods.fitness import Work
 
-    agreed = Agreed(given.pop("max_cost"), given.pop("hours"))
+    agreed = Agreed(given.pop("max_cost"), given.pop("hours"), given.pop("budget"))
     yes, no_card, provider = given.pop("yes"), given.pop("no_card"), given.pop("provider")
     work = work_of(given)
     lending = Lending(name, wanted_of(given), agreed, provider, work or Work(), not no_card)

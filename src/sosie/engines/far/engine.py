@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,7 +40,8 @@ from sosie.workspace.workspace import open_workspace
 
 INNER = "diffusers"
 AHEAD = 2
-"""Plans that a machine has at a time: it draws the next one while the last one's pixels are on their way."""
+"""Plans that a machine has at a time: it draws the next one while the last one's pixels are on their way. A list of
+plans it has whole, and goes on with it when nobody is connected."""
 
 GLANCE = 0.25
 KEPT = 16
@@ -120,9 +121,10 @@ class FarEngine:
     def run(self, plans: Iterable[Plan]) -> Iterator[Progress | Render]:
         """Renders every plan, in order. Raises `LostError` when the machine is gone, `EngineError` as its engine."""
         feed, waiting = feed_of(plans), deque[Plan]()
+        ahead = max(AHEAD, len(plans)) if isinstance(plans, Sequence) else AHEAD
         try:
             while True:
-                while len(waiting) < AHEAD and (plan := feed.take(0.0 if waiting else LONG)) is not None:
+                while len(waiting) < ahead and (plan := feed.take(0.0 if waiting else LONG)) is not None:
                     link = yield from self._opened(plan)
                     link.ask(plan.id, self._request(plan))
                     waiting.append(plan)

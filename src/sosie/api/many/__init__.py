@@ -1,0 +1,1 @@
+"""Many images by many machines: plans written into a manifest, and drawn from it."""
