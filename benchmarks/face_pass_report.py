@@ -25,9 +25,7 @@ def report(work: Work, path: Path | None) -> None:
     refused = {key for key, one in composed.items() if one["said"] and one["said"] != ["SOS-E043"]}
     plain = {key for key, one in composed.items() if one["said"] == ["SOS-E043"]}
     people = sorted({key.partition("-")[0] for key in composed})
-    print(
-        "| character | passes | refused | body's tone | SFace before, gain | of kept | dlib before, gain | outside |"
-    )
+    print("| character | passes | refused | body's tone | SFace before, gain | of kept | dlib before, gain | outside |")
     print("|---|---|---|---|---|---|---|---|")
     for person in (*people, ""):
         of = [key for key in composed if key.startswith(f"{person}-" if person else "")]

@@ -246,7 +246,7 @@ def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any
     phone.set_default_timeout(PATIENCE)
     small = phone.new_page()
     small.goto(address)
-    for name in ("Personnages", "Générer", "Trier", "Expériences", "Entraîner", "Docteur"):
+    for name in ("Personnages", "Générer", "Trier", "Expériences", "Entraîner", "Docteur", "Machines"):
         small.get_by_role("link", name=name).click()
         expect(small.get_by_role("heading", level=1)).to_have_text(name)
         assert small.evaluate("document.documentElement.scrollWidth") <= 390, name

@@ -38,7 +38,7 @@ def ask(
     bare, _, query = path.partition("?")
     scope: dict[str, Any] = {
         "type": kind,
-        "asgi": {"version": "3.0"},
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
         "http_version": "1.1",
         "scheme": "ws" if kind == "websocket" else "http",
         "path": bare,

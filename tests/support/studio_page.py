@@ -12,9 +12,8 @@ from asgi import Answer, ask
 from sosie.servers.pages.guard import TOKEN, App, Doors, Guard
 from sosie.servers.pages.key import Key
 from sosie.store import StoredRender
-from sosie.studio.app import shell, studio_app
+from sosie.studio.app import LARGER, shell, studio_app
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import LARGER
 
 HOST = "127.0.0.1:7860"
 KEY = Key("secret")

@@ -133,7 +133,7 @@ def _servers(workspace: Workspace, address: str, how: Examination) -> Generator[
         if isinstance(found, ServerExamined):
             yield Checkup(found.subject, "server", findings=found.findings, server=found.report)
         else:
-            yield _checkup(found)
+            yield checkup_of(found)
 
 
 def _asked(workspace: Workspace, how: Examination) -> Asked:
@@ -197,10 +197,11 @@ def _is_of_a_model(file: Path) -> bool:
 def _file(workspace: Workspace, path: Path, subject: str) -> Checkup:
     from sosie.doctor.examined import examine_file
 
-    return _checkup(examine_file(path, subject, workspace.known_table), str(path))
+    return checkup_of(examine_file(path, subject, workspace.known_table), str(path))
 
 
-def _checkup(found: Examined, path: str = "") -> Checkup:
+def checkup_of(found: Examined, path: str = "") -> Checkup:
+    """The checkup of a model file or LoRA that was examined; without `path` nothing of it is mended."""
     kind = "lora" if found.what and found.what.role == "lora" else "model"
     return Checkup(found.subject, kind, path, found.what, found.findings)
 

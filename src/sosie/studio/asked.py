@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -128,6 +129,24 @@ class Acceptance(Asked):
     because: Annotated[str, Field(max_length=100)] = ""
     contrast: Line = ""
     without_evidence: Line = ""
+
+
+class Nothing(Asked):
+    """A body that says nothing more than the path."""
+
+
+PodName = Annotated[str, Path(pattern="^[a-z0-9]{1,32}$")]
+
+
+class OffersOf(Asked):
+    """What is wanted of a machine: `disk` in GB, `price` at most in US dollars an hour (0: any), `places` as EU, FR."""
+
+    gpu: Annotated[str, Field(max_length=60)] = ""
+    gpus: Annotated[int, Field(ge=1, le=16)] = 1
+    disk: Annotated[float, Field(ge=0, le=1e5)] = 0.0
+    hours: Annotated[float, Field(ge=0, le=1e4)] = 1.0
+    price: Annotated[float, Field(ge=0, le=1e4)] = 0.0
+    places: Annotated[str, Field(max_length=200)] = ""
 
 
 class Wished(Asked):

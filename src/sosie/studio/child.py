@@ -12,19 +12,25 @@ import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sosie.core.errors import SosieError
+from sosie.files.json_bounds import parse
+from sosie.files.regular import open_regular
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from sosie.faces.detect import Detector
+    from sosie.workspace.workspace import Workspace
 
 MEMORY = 6 << 30
 """Bytes of address space: a picture of 64 million pixels takes 0.6 GB at its worst, the nets of faces map one."""
 
 FILES = 64
+MOST_LIST = 4 << 20
+"""Bytes of the list of a file's parts."""
+
 QUALITY = 84
 FACE = 1.4
 """Sides of a zoomed square, in those of its face."""
@@ -100,17 +106,45 @@ def trace(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def examine(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the doctor says of an uploaded file."""
-    from sosie.api.doctor import examine as look
-    from sosie.api.lines import json_of
-    from sosie.api.needs import Examination
+    from sosie.api.views.dropped import examine_whole
+
+    return examine_whole(_workspace(request), Path(request["path"]))
+
+
+def pieces(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What the doctor says of a file of which parts were uploaded: how long a list is, [start, length] each, bytes."""
+    from sosie.api.views.dropped import examine_pieces
+
+    path, held = Path(request["path"]), dict[tuple[int, int], bytes]()
+    with open_regular(path) as stream:
+        length = int.from_bytes(stream.read(4), "little")
+        for start, count in cast("list[list[int]]", parse(stream.read(min(length, MOST_LIST)), MOST_LIST * 20, True)):
+            held[start, count] = stream.read(count)
+    return examine_pieces(_workspace(request), f"file{path.suffix}", request["size"], held)
+
+
+def mend(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts an uploaded file into the workspace."""
+    from sosie.api.views.dropped import mend
+
+    return mend(_workspace(request), Path(request["path"]))
+
+
+def _workspace(request: Mapping[str, Any]) -> Workspace:
     from sosie.workspace.workspace import open_workspace
 
-    workspace = open_workspace(Path(request["root"]))
-    return {"checkups": [json_of(one) for one in look(workspace, (request["path"],), Examination())]}
+    return open_workspace(Path(request["root"]))
 
 
 Task = Callable[[Mapping[str, Any]], dict[str, Any]]
-TASKS: Mapping[str, Task] = {"small": small, "take": take, "trace": trace, "examine": examine}
+TASKS: Mapping[str, Task] = {
+    "small": small,
+    "take": take,
+    "trace": trace,
+    "examine": examine,
+    "pieces": pieces,
+    "mend": mend,
+}
 
 
 def _limit() -> None:

@@ -17,7 +17,7 @@ from sosie.files.regular import open_regular
 from sosie.files.whole import make_folder
 from sosie.store.gallery import Gallery
 from sosie.store.images import path_of
-from sosie.studio.children import Child, RefusedFileError
+from sosie.studio.children import SECONDS, Child, RefusedFileError
 from sosie.workspace.workspace import Workspace
 
 WIDTHS = (160, 320, 640, 1280)
@@ -28,6 +28,9 @@ PULSE = 0.25
 
 TRACE_SECONDS = 20.0
 """How long a picture is looked through for a watermark."""
+
+MENDING = 600.0
+"""Seconds that the conversion of a file may take."""
 
 MOST_UPLOADS = 200
 """Uploaded pictures that wait to be used."""
@@ -104,11 +107,15 @@ class Desk:
             return "", ""
         return str(found["plan"]), str(found["recipe"])
 
-    def examine(self, path: Path) -> dict[str, object]:
-        """What the doctor says of an uploaded file, in a process of its own. Raises `RefusedFileError`."""
+    def consult(self, do: str, path: Path, size: int = 0) -> dict[str, object]:
+        """The doctor on an uploaded file, in a process of its own: `examine`, `pieces` or `mend` (see `child`).
+
+        Raises `RefusedFileError`.
+        """
         child = Child()
+        request = {"do": do, "path": str(path), "root": str(self.workspace.root.absolute()), "size": size}
         try:
-            return child.ask({"do": "examine", "path": str(path), "root": str(self.workspace.root.absolute())})
+            return child.ask(request, MENDING if do == "mend" else SECONDS)
         finally:
             child.close()
 

@@ -9,9 +9,8 @@ from sosie.api.resident import dismiss_idle
 from sosie.servers.pages.guard import Guard
 from sosie.servers.pages.key import Key
 from sosie.servers.pages.serving import Listening, address_of, bound, doors, serve
-from sosie.studio.app import shell, studio_app
+from sosie.studio.app import LARGER, shell, studio_app
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import LARGER
 from sosie.workspace.workspace import Workspace
 
 

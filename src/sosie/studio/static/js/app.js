@@ -8,9 +8,10 @@ import { Viewer } from "./views/viewer.js";
 import { Compare } from "./views/compare.js";
 import { Experiments } from "./views/experiments.js";
 import { Training } from "./views/training.js";
+import { Machines } from "./views/machines.js";
 import { Doctor } from "./views/doctor.js";
 
-const VIEWS = { characters: Characters, generate: Generate, review: Review, experiments: Experiments, training: Training, doctor: Doctor };
+const VIEWS = { characters: Characters, generate: Generate, review: Review, experiments: Experiments, training: Training, doctor: Doctor, machines: Machines };
 const locked = signal("");
 
 function App() {
