@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# Read when NumPy and torch are first imported. Several tests run at once: threads of one would wait for another's.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
+from asked_once import remember_answers
 from hypothesis import HealthCheck, settings
 from places import DESCRIPTION, EXAMPLES
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.fake import FakeServer
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the engine does; read when torch is first imported
-
+remember_answers()
 
 # A test that fails does so because of a change, not of chance or of a busy machine. To search further:
 # HYPOTHESIS_PROFILE=search pytest.
