@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, cast
 
+from sosie.files.bounded import Bounded
 from sosie.files.pickles.machine import PickleMachine
 from sosie.files.pickles.records import K004, K005, K006, K007, K008, PickleError, shown
 from sosie.files.safetensors import BITS
@@ -32,25 +33,6 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEGACY_VERSION = 1001
 
 AGAIN = "download the file again and compare its SHA-256 with the publisher's"
-
-
-class _Shy:
-    """A file of which no read asks for more than `MAX_DIRECTORY`: zip directories say how long they are."""
-
-    def __init__(self, stream: IO[bytes], machine: PickleMachine) -> None:
-        self._stream = stream
-        self._machine = machine
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def seekable(self) -> bool:
-        """It is a file on a disk."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file, with the limit."""
-        if size > MAX_DIRECTORY:
-            raise self._machine.bad(K004, f"has a zip directory of {size:,} bytes (limit {MAX_DIRECTORY:,})")
-        return self._stream.read(MAX_DIRECTORY if size < 0 else size)
 
 
 def read_zip(stream: IO[bytes], machine: PickleMachine) -> object:
@@ -83,7 +65,11 @@ def _members(stream: IO[bytes], machine: PickleMachine) -> tuple[Mapping[str, in
     end = stream.read(22)
     if end[:4] != b"PK\5\6" or end[20:] != b"\0\0":
         raise machine.bad(K005, "is truncated, or has bytes after its zip archive: it does not end as one")
-    with zipfile.ZipFile(cast("IO[bytes]", _Shy(stream, machine))) as archive:
+
+    def refuse(asked: int) -> PickleError:
+        return machine.bad(K004, f"has a zip directory of {asked:,} bytes (limit {MAX_DIRECTORY:,})")
+
+    with zipfile.ZipFile(cast("IO[bytes]", Bounded(stream, MAX_DIRECTORY, refuse))) as archive:
         infos = archive.infolist()
         if len(infos) > MAX_MEMBERS:
             raise machine.bad(K004, f"has {len(infos):,} members (limit {MAX_MEMBERS:,})")

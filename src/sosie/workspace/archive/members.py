@@ -16,6 +16,7 @@ from typing import IO, cast
 
 from sosie.core.errors import BadFileError
 from sosie.core.printable import printable
+from sosie.files.bounded import Bounded
 from sosie.files.regular import is_regular
 
 MAX_MEMBERS = 2_000
@@ -108,28 +109,14 @@ def is_plain_name(name: str) -> bool:
     )
 
 
-class _Shy:
-    """A file of which no read asks for more than `MAX_DIRECTORY`: zip directories say how long they are."""
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self._stream = stream
-        self.seek, self.tell = stream.seek, stream.tell
-
-    def seekable(self) -> bool:
-        """It is a file on a disk."""
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        """As of a file, with the limit."""
-        if size > MAX_DIRECTORY:
-            raise ValueError(f"its directory has {size:,} bytes; at most {MAX_DIRECTORY:,} are read")
-        return self._stream.read(MAX_DIRECTORY if size < 0 else size)
+def _too_long(size: int) -> Exception:
+    return ValueError(f"its directory has {size:,} bytes; at most {MAX_DIRECTORY:,} are read")
 
 
 @contextmanager
 def _opened(path: Path, stream: IO[bytes]) -> Generator[zipfile.ZipFile]:
     with _as_bad_file(path):
-        archive = zipfile.ZipFile(cast("IO[bytes]", _Shy(stream)))
+        archive = zipfile.ZipFile(cast("IO[bytes]", Bounded(stream, MAX_DIRECTORY, _too_long)))
     with archive:
         yield archive
 
