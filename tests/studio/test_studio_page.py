@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
+import io
 import json
+import os
 import shutil
 import struct
 import threading
@@ -17,6 +20,7 @@ pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'so
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'sosie[studio]'")
 
 import uvicorn
+from PIL.PngImagePlugin import PngInfo
 from places import EXAMPLES
 from renders import CARD, KEEP, a_render, picture
 
@@ -170,9 +174,103 @@ def test_images_arrive_with_verdicts_and_a_job_that_was_left_behind_is_continued
     assert [job.state for job in list_jobs(opened)] == ["done", "done"]
     page.reload()
     expect(page.locator(".results .tag.good").nth(1)).to_be_visible()
-    page.locator(".results .cell").first.click()
+    page.locator(".results .cell[aria-label]").first.click()
     page.get_by_role("dialog").get_by_role("button", name="Edit and run").click()
     expect(page.get_by_label("What the character does")).to_have_value("<img src=x onerror=alert(1)> smiling")
+
+
+DROP = """([name, data]) => {
+    const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    const dropped = new DataTransfer();
+    dropped.items.add(new File([bytes], name, { type: "image/png" }));
+    document.querySelector("main").dispatchEvent(new DragEvent("drop", { dataTransfer: dropped, bubbles: true }));
+}"""
+
+
+def test_a_picture_of_another_program_is_dropped_anywhere_and_its_settings_come_back(page: Any) -> None:
+    from playwright.sync_api import expect
+
+    info, buffer = PngInfo(), io.BytesIO()
+    settings = "Steps: 12, Sampler: Euler a, CFG scale: 2,5, Seed: 5, Size: 256x256, Model: <b>dreamy"
+    info.add_text("parameters", f"in the rain\nNegative prompt: blurred\n{settings}")
+    picture(99).save(buffer, "PNG", pnginfo=info)
+    page.get_by_role("link", name="Review").click()
+    page.evaluate(DROP, ["old.png", base64.b64encode(buffer.getvalue()).decode()])
+    restored = page.get_by_role("region", name="The settings of old.png are back")
+    expect(restored).to_contain_text("Model: <b>dreamy")
+    expect(page.get_by_label("What the character does")).to_have_value("in the rain")
+    page.get_by_text("More settings").click()
+    for label, value in (("Steps", "12"), ("Sampler", "Euler a"), ("Seed", "5"), ("Size", "256x256")):
+        expect(page.get_by_label(label, exact=True)).to_have_value(value)
+
+
+def test_what_is_drawn_is_seen_before_it_is_done(page: Any, opened: Workspace) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Generate").click()
+    page.get_by_label("Images", exact=True).fill("3")
+    job = add_job(opened, "generate", {"character": "mira", "engine": "fake", "n": 1})
+    with open_jobs(opened) as jobs:
+        small = io.BytesIO()
+        picture(4).save(small, "JPEG")
+        page.evaluate("(job) => localStorage.setItem('watched', JSON.stringify({ job }))", job.id)
+        page.reload()
+        expect(page.get_by_text("The recipe's own prompt")).to_be_visible()
+        jobs.preview(job.id, base64.b64encode(small.getvalue()).decode())
+        jobs.tell(job.id, "note", {"text": "more"})
+    expect(page.get_by_role("img", name="The image that is being drawn")).to_be_visible()
+
+
+AXE = os.environ.get("AXE", "")
+"""The file `axe.min.js` of the npm package axe-core, which is not part of Sosie."""
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@pytest.mark.skipif(not AXE, reason="axe-core is not here: npm install axe-core; AXE=node_modules/axe-core/axe.min.js")
+@pytest.mark.parametrize(("width", "scheme"), [(1600, "light"), (390, "dark")])
+def test_axe_finds_nothing_on_any_screen(page: Any, width: int, scheme: str) -> None:
+    from playwright.sync_api import expect
+
+    def wrong(where: str) -> list[tuple[str, str, str]]:
+        page.evaluate(Path(AXE).read_text(encoding="utf-8"))
+        found = page.evaluate("(rules) => axe.run(document, { runOnly: rules })", RULES)["violations"]
+        return [(where, one["id"], one["nodes"][0]["html"][:200]) for one in found]
+
+    page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme=scheme)
+    found: list[tuple[str, str, str]] = []
+    for screen in ("characters", "characters/mira", "characters/new", "generate", "experiments", "training", "doctor"):
+        page.evaluate(f"location.hash = '#/{screen}'")
+        expect(page.locator("main h1")).to_be_visible()
+        found += wrong(screen)
+    page.evaluate("location.hash = '#/review'")
+    expect(page.locator(".cell[data-sha256]").first).to_be_visible()
+    found += wrong("review")
+    page.get_by_role("grid").focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog").get_by_text("Everything that made it")).to_be_visible()
+    found += wrong("viewer")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("c")
+    expect(page.get_by_role("dialog", name="Compare").locator(".many img")).to_have_count(2)
+    found += wrong("compare")
+    assert found == []
+
+
+def test_the_keyboard_goes_from_the_screens_to_what_they_hold_and_then_to_the_queue(page: Any) -> None:
+    from playwright.sync_api import expect
+
+    page.get_by_role("link", name="Generate").click()
+    expect(page.locator("main")).to_be_focused()  # what was chosen is where one is
+    order: list[str] = []
+    for _ in range(30):
+        page.keyboard.press("Tab")
+        order.append(page.evaluate("(document.activeElement.closest('main, nav, .bar') || document.body).className "
+                                   "|| document.activeElement.closest('main, nav, .bar')?.tagName || ''"))  # fmt: skip
+    walked = [place for place, before in zip(order, ["", *order], strict=False) if place != before]
+    assert walked[:2] == ["MAIN", "bar"]
+    assert page.evaluate("getComputedStyle(document.querySelector('button')).transitionDuration") == "0s"
 
 
 def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(

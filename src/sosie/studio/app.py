@@ -16,7 +16,7 @@ from sosie import __version__
 from sosie.core.errors import MissingExtraError, NotFoundError, SosieError, StoreError
 from sosie.studio.children import RefusedFileError
 from sosie.studio.desk import Desk
-from sosie.studio.routes import characters, doctor, experiments, images, jobs, machines, training, uploads
+from sosie.studio.routes import archives, characters, doctor, experiments, images, jobs, machines, training, uploads
 
 TYPES = {
     "html": "text/html; charset=utf-8",
@@ -27,7 +27,7 @@ TYPES = {
 }
 """By the files' own names: what a system says of `.js` is not asked."""
 
-LARGER = (*uploads.LARGER, *doctor.LARGER)
+LARGER = (*uploads.LARGER, *archives.LARGER, *doctor.LARGER)
 """Bodies that may be larger than others, by path."""
 
 OPENAPI = "/api/openapi.json"
@@ -59,7 +59,7 @@ def studio_app(desk: Desk) -> FastAPI:
 
     for path in files:
         app.add_api_route(path, file, methods=["GET"], include_in_schema=False)
-    for subject in (characters, doctor, experiments, images, jobs, machines, training, uploads):
+    for subject in (archives, characters, doctor, experiments, images, jobs, machines, training, uploads):
         app.include_router(subject.routes(desk))
     app.add_exception_handler(SosieError, _told)
     app.add_exception_handler(RequestValidationError, _not_understood)

@@ -99,9 +99,8 @@ def take(request: Mapping[str, Any]) -> dict[str, Any]:
 def trace(request: Mapping[str, Any]) -> dict[str, Any]:
     """The plan and the recipe that the manifest or the watermark of an uploaded picture names."""
     from sosie.api.views.settings import traced
-    from sosie.workspace.workspace import open_workspace
 
-    return dict(traced(open_workspace(Path(request["root"])), Path(request["path"])))
+    return dict(traced(_workspace(request), Path(request["path"])))
 
 
 def examine(request: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,6 +135,30 @@ def _workspace(request: Mapping[str, Any]) -> Workspace:
     return open_workspace(Path(request["root"]))
 
 
+def calibration(request: Mapping[str, Any]) -> dict[str, Any]:
+    """How a character's references and images lie to impostors: nets of faces look at them."""
+    from sosie.api.views.calibration import describe_calibration
+    from sosie.workspace.session import Session
+
+    with Session(_workspace(request)) as session:
+        return describe_calibration(session, request["name"], request["recipe"])
+
+
+def take_character(request: Mapping[str, Any]) -> dict[str, Any]:
+    """A character of an uploaded archive, which `sosie character export` wrote."""
+    from sosie.api.character_files import import_character, is_char_file
+    from sosie.core.errors import UsageError
+
+    path = Path(request["path"])
+    if is_char_file(path):
+        hint = "sosie character import FILE --likeness fictional --adult"
+        raise UsageError("a .char file declares neither likeness nor age, which must be said for it", hint)
+    made = import_character(_workspace(request), path, request["name"])
+    who = made.character
+    counts = {"references": len(who.references), "loras": len(who.loras)}
+    return {"character": who.name, "likeness": who.likeness, **counts, "left": [list(row) for row in made.left]}
+
+
 Task = Callable[[Mapping[str, Any]], dict[str, Any]]
 TASKS: Mapping[str, Task] = {
     "small": small,
@@ -144,6 +167,8 @@ TASKS: Mapping[str, Task] = {
     "examine": examine,
     "pieces": pieces,
     "mend": mend,
+    "calibration": calibration,
+    "take_character": take_character,
 }
 
 
@@ -167,7 +192,8 @@ def main() -> None:
         try:
             answer = TASKS[request["do"]](request)
         except SosieError as error:
-            answer = {"error": error.message, "hint": error.hint}
+            own = str(request.get("path") or "\0")  # our name for what came from elsewhere
+            answer = {"error": error.message.replace(own, "the file"), "hint": error.hint.replace(own, "FILE")}
         except MemoryError:
             answer = {"error": "the file needs more memory than a file that came from elsewhere may have"}
         except Exception as error:

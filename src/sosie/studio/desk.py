@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
+import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -32,6 +34,9 @@ TRACE_SECONDS = 20.0
 MENDING = 600.0
 """Seconds that the conversion of a file may take."""
 
+AT_ONCE = 4
+"""Bodies that are received at a time, and files that are opened apart."""
+
 MOST_UPLOADS = 200
 """Uploaded pictures that wait to be used."""
 
@@ -41,6 +46,7 @@ class Desk:
 
     def __init__(self, workspace: Workspace) -> None:
         self.workspace = workspace
+        self.places = asyncio.Semaphore(AT_ONCE)
         self.newest = 0
         self._pictures = Child()
         self._over = threading.Event()
@@ -112,10 +118,16 @@ class Desk:
 
         Raises `RefusedFileError`.
         """
+        return self.apart(do, MENDING if do == "mend" else SECONDS, path=str(path), size=size)
+
+    def apart(self, do: str, seconds: float = SECONDS, **asked: str | int) -> dict[str, object]:
+        """The answer of a process of its own to a task of `studio.child` on this workspace. Raises `RefusedFileError`.
+
+        For what takes long, or holds much afterwards: nobody waits for it, and it is gone then.
+        """
         child = Child()
-        request = {"do": do, "path": str(path), "root": str(self.workspace.root.absolute()), "size": size}
         try:
-            return child.ask(request, MENDING if do == "mend" else SECONDS)
+            return child.ask({"do": do, "root": str(self.workspace.root.absolute()), **asked}, seconds)
         finally:
             child.close()
 
@@ -128,6 +140,11 @@ class Desk:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+    def a_folder(self) -> Path:
+        """A new folder of our own name, for a file that is to be sent; who asks for it removes it."""
+        make_folder(self._uploads)
+        return Path(tempfile.mkdtemp(dir=self._uploads))
 
     @property
     def _uploads(self) -> Path:

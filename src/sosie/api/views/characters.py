@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sosie.core import CharacterLora
 from sosie.core.errors import NotFoundError, SosieError
 from sosie.core.schema import to_table
 from sosie.store import Store
@@ -45,10 +46,24 @@ def describe_character(workspace: Workspace, name: str) -> dict[str, Any]:
         "marks": list(character.marks),
         "recipe": character.recipe,
         "references": [one.sha256 for one in character.references],
-        "loras": [to_table(lora) for lora in character.loras],
+        "loras": [{**to_table(lora), **_coverage(workspace, name, lora)} for lora in character.loras],
         "calibrations": sorted(path.stem for path in folder.glob("*.npz")),
         "made": [{"recipe": recipe, "kept": good, "judged": judged} for recipe, good, judged in kept],
     }
+
+
+def _coverage(workspace: Workspace, name: str, lora: CharacterLora) -> dict[str, Any]:
+    """How much of a LoRA its family's model has; None, and why, where that cannot be said."""
+    from sosie.api.loras import show_lora
+
+    path = workspace.character_folder(name) / lora.file
+    try:
+        found = show_lora(workspace, str(path.absolute()), lora.model or lora.family).coverage
+    except (SosieError, OSError) as error:
+        return {"matched": None, "total": None, "why": str(error)}
+    if found is None:
+        return {"matched": None, "total": None, "why": f"family '{lora.family}' is not known"}
+    return {"matched": found.matched, "total": found.total, "why": ""}
 
 
 def reference_path(workspace: Workspace, name: str, sha256: str) -> Path:

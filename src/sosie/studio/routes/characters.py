@@ -5,14 +5,19 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import APIRouter, Response
+from fastapi.concurrency import run_in_threadpool
 
 from sosie import __version__
 from sosie.api import CharacterFile, Session, json_of, list_recipes, load_recipe, new_character
 from sosie.api.views.characters import describe_character, list_characters, reference_path
 from sosie.core.errors import SosieError
-from sosie.studio.asked import Digest, Name, NewCharacter
+from sosie.studio.asked import Digest, Line, Name, NewCharacter
 from sosie.studio.desk import Desk
 from sosie.studio.routes.images import FOR_EVER
+from sosie.workspace.workspace import check_name
+
+LOOKING = 300.0
+"""Seconds that the nets of faces may look at a character's pictures."""
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -53,6 +58,13 @@ def routes(desk: Desk) -> APIRouter:
         """A WebP copy of a reference."""
         content = desk.small(reference_path(work, name, sha256), sha256, w, face)
         return Response(content, media_type="image/webp", headers=FOR_EVER)
+
+    @router.get("/characters/{name}/calibration")
+    async def calibration(name: Name, recipe: Line = "") -> dict[str, Any]:
+        """The same person against impostors, by each judge, and the thresholds between them."""
+        async with desk.places:
+            ask = lambda: desk.apart("calibration", LOOKING, name=check_name(name), recipe=recipe)  # noqa: E731
+            return await run_in_threadpool(ask)
 
     @router.post("/characters")
     def new(asked: NewCharacter) -> dict[str, Any]:

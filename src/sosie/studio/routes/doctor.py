@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +12,7 @@ from starlette.exceptions import HTTPException
 from sosie.api.views.dropped import machine_at_a_glance, mended_path
 from sosie.studio.asked import Digest
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import AT_ONCE, receive
+from sosie.studio.routes.uploads import receive
 
 MOST_BYTES = 4 << 30
 """Of a whole file; a larger one is mended by the command line, where nothing is copied."""
@@ -31,7 +30,7 @@ BYTES = "application/octet-stream"
 
 def routes(desk: Desk) -> APIRouter:
     """The routes on a desk."""
-    router, places = APIRouter(prefix="/api/doctor"), asyncio.Semaphore(AT_ONCE)
+    router, places = APIRouter(prefix="/api/doctor"), desk.places
 
     async def work(request: Request, suffix: str, do: str, size: int = 0) -> dict[str, Any]:
         async with places:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,10 @@ from sosie.studio.desk import Desk
 LARGER = (("/api/uploads", MAX_BYTES),)
 """Bodies that may be larger than others, by path."""
 
-AT_ONCE = 4
-"""Uploads that are received at a time."""
-
 
 def routes(desk: Desk) -> APIRouter:
     """The routes on a desk."""
-    router, places = APIRouter(prefix="/api"), asyncio.Semaphore(AT_ONCE)
+    router, places = APIRouter(prefix="/api"), desk.places
 
     @router.post("/uploads")
     async def upload(request: Request) -> dict[str, Any]:

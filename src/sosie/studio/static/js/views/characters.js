@@ -1,6 +1,7 @@
 // Characters: all of them, one of them, and a new one of pictures that are dropped, pasted or chosen.
 import { api, files, go, html, number, say, signal, t, tell, useEffect, useState } from "../core.js";
-import { ask } from "../live.js";
+import { arrived, ask } from "../live.js";
+import { Calibration, outliers } from "./calibration.js";
 
 const known = signal(null);
 export const load = async () => { known.value = await api("/api/characters").catch(tell) ?? known.value; };
@@ -13,7 +14,9 @@ export function Characters({ rest }) {
   if (rest[0] === "new") return html`<${New} />`;
   if (rest[0]) return html`<${One} name=${decodeURIComponent(rest[0])} key=${rest[0]} />`;
   if (!known.value) return html`<p>${t("loading")}</p>`;
-  return html`<div class="head"><h1>${t("view characters")}</h1><button class="strong" onClick=${() => go("/characters/new")}>${t("new character")}</button></div>
+  return html`<div class="head"><h1>${t("view characters")}</h1><div class="row">
+      <label class="button"><input type="file" class="hide" accept=".sosie" onChange=${(event) => { takeIn(files(event)[0]); event.target.value = ""; }} />${t("import character")}</label>
+      <button class="strong" onClick=${() => go("/characters/new")}>${t("new character")}</button></div></div>
     ${!known.value.length && html`<div class="card"><p>${t("no characters")}</p></div>`}
     <div class="tiles">${known.value.map((one) => html`<a class="card tile" key=${one.name} href=${`#/characters/${encodeURIComponent(one.name)}`}>
       ${one.references[0] && html`<img src=${face(one.name, one.references[0])} alt=${t("face of", { name: one.name })} />`}
@@ -21,9 +24,38 @@ export function Characters({ rest }) {
       ${!one.error && html`<div class="small faint">${t("references count", { n: one.references.length })} · ${t("loras count", { n: one.loras })}</div>`}</div></a>`)}</div>`;
 }
 
+async function takeIn(file) {
+  try {
+    const made = await api("/api/characters/file", file);
+    await load();
+    say([t("character made", { name: made.character, n: made.references }), ...made.left.map(([path]) => t("not here", { path }))].join(" "));
+    go(`/characters/${encodeURIComponent(made.character)}`);
+  } catch (error) {
+    tell(error);
+  }
+}
+
+function Reference({ name, sha256, place }) {
+  const judged = (outliers.value[name] || {})[sha256] || [];
+  const odd = judged.some((one) => one.pass === false);
+  return html`<figure><img loading="lazy" src=${face(name, sha256)} alt=${t("reference of", { name, n: place + 1 })} />
+    <figcaption class="num">${judged.map((one) => `${one.judge} ${number(one.value, 2)}`).join(" · ")}${odd && html` <span class="tag warn" title=${t("outlier why")}>${t("outlier")}</span>`}</figcaption></figure>`;
+}
+
+function Lora({ lora }) {
+  const whole = lora.matched !== null && lora.matched === lora.total;
+  return html`<tr><td>${lora.family}${lora.model && html` <span class="faint">(${lora.model})</span>`}</td><td>${lora.file}</td><td class="num">${number(lora.weight, 2)}</td>
+    <td>${lora.trigger || "–"}</td><td>${lora.matched === null ? html`– <span class="small faint">${lora.why}</span>` : html`<span class="tag ${whole ? "good" : "warn"}">${t("tensors match", { n: lora.matched, of: lora.total })}</span>`}</td></tr>`;
+}
+
 function One({ name }) {
   const [one, set] = useState(null);
-  useEffect(() => { api(`/api/characters/${encodeURIComponent(name)}`).then(set, tell); }, [name]);
+  const [recipes, know] = useState([]);
+  const [done, again] = useState(0);
+  const news = arrived.value;
+  useEffect(() => { api("/api/recipes").then((found) => know(found.filter((each) => !each.error).map((each) => each.name)), tell); }, []);
+  useEffect(() => { if (news && news.told.noun === "Calibration") again((n) => n + 1); }, [news]);
+  useEffect(() => { api(`/api/characters/${encodeURIComponent(name)}`).then(set, tell); }, [name, done]);
   if (!one) return html`<h1>${name}</h1><p>${t("loading")}</p>`;
   const calibrate = () => ask("calibrate", { character: name }).catch(tell);
   return html`<div class="head"><h1>${name}</h1><span class="tag">${t(one.likeness)}</span><span class="tag">${t("adult")}</span>
@@ -32,13 +64,15 @@ function One({ name }) {
     ${one.description && html`<p>${one.description}</p>`}
     ${one.marks.length > 0 && html`<p class="faint">${t("field marks")}: ${one.marks.join(", ")}</p>`}
     <section class="card"><h2>${t("references count", { n: one.references.length })}</h2>
-      <div class="faces">${one.references.map((sha256, place) => html`<img key=${sha256} loading="lazy" src=${face(name, sha256)} alt=${t("reference of", { name, n: place + 1 })} />`)}</div></section>
+      <div class="faces">${one.references.map((sha256, place) => html`<${Reference} key=${sha256} name=${name} sha256=${sha256} place=${place} />`)}</div></section>
     <section class="card"><h2>${t("made")}</h2>
-      ${one.made.length ? html`<table><thead><tr><th>${t("field recipe")}</th><th>${t("kept")}</th><th>${t("judged")}</th></tr></thead><tbody>
+      ${one.made.length ? html`<table><thead><tr><th>${t("field recipe")}</th><th class="num">${t("kept")}</th><th class="num">${t("judged")}</th></tr></thead><tbody>
         ${one.made.map((row) => html`<tr><td>${row.recipe}</td><td class="num">${row.kept}</td><td class="num">${row.judged} <span class="faint">(${number(100 * row.kept / row.judged, 0)} %)</span></td></tr>`)}</tbody></table>` : html`<p class="faint">${t("nothing made")}</p>`}</section>
-    <section class="card"><h2>LoRA</h2>${one.loras.length ? html`<table><tbody>${one.loras.map((lora) => html`<tr><td>${lora.family}</td><td>${lora.file}</td><td class="num">${number(lora.weight, 2)}</td></tr>`)}</tbody></table>` : html`<p class="faint">${t("no loras")}</p>`}</section>
+    <section class="card"><h2>LoRA</h2>${one.loras.length ? html`<table><thead><tr>${["family", "file", "weight", "trigger", "coverage"].map((head) => html`<th scope="col">${t(`lora ${head}`)}</th>`)}</tr></thead><tbody>${one.loras.map((lora) => html`<${Lora} key=${lora.file} lora=${lora} />`)}</tbody></table>` : html`<p class="faint">${t("no loras")}</p>`}</section>
     <section class="card"><h2>${t("calibration")}</h2><p>${one.calibrations.length ? t("calibrated for", { recipes: one.calibrations.join(", ") }) : t("not calibrated")}</p>
-      <button onClick=${calibrate}>${t("calibrate")}</button></section>`;
+      <${Calibration} name=${name} recipes=${recipes} again=${done} /><button onClick=${calibrate}>${t("calibrate")}</button></section>
+    <section class="card"><h2>${t("take along")}</h2><p class="faint">${t("take along means")}</p><div class="row"><a class="button" href=${`/api/characters/${encodeURIComponent(name)}/file`} download>${t("export character")}</a>
+      ${one.loras.length > 0 && html`<a class="button" href=${`/api/characters/${encodeURIComponent(name)}/file?loras=true`} download>${t("export with loras")}</a>`}</div></section>`;
 }
 
 function New() {

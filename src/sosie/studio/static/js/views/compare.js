@@ -34,7 +34,7 @@ export function Compare() {
     <header>${modes.map((one) => html`<button aria-pressed=${mode === one} onClick=${() => set(one)}>${t(`mode ${one}`)}</button>`)}
       <span style="margin-left:auto"></span><button onClick=${() => box.current.close()}>${t("close")}</button></header>
     <div class="pic">${(body[mode] || body.side)()}</div>
-    <aside class="stack">${mode === "slider" && html`<label>${t("mode slider")}<input class="range" type="range" min="0" max="100" value=${at} onInput=${(event) => slide(Number(event.target.value))} /></label>`}
+    <aside class="stack" tabindex="0" aria-label=${t("score")}>${mode === "slider" && html`<label>${t("mode slider")}<input class="range" type="range" min="0" max="100" value=${at} onInput=${(event) => slide(Number(event.target.value))} /></label>`}
       ${mode === "flicker" && html`<p>${"ABCD"[shown % images.length]} <button onClick=${() => flick((shown + 1) % images.length)}>${t("next")}</button></p>`}
       ${images.map((image, place) => html`<div key=${image.sha256}><h2>${"ABCD"[place]}</h2><p class="small">${image.prompt}</p><p class="small num">${identity(image).map((score) => html`${score.name} ${number(score.value)} <span class="faint">${score.value === null ? score.reason : ""}</span><br />`)}<span class="faint">${image.recipe} · ${t("field seed")} ${image.seed}</span></p></div>`)}</aside></div>`}</dialog>`;
 }

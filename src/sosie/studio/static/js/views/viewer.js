@@ -67,7 +67,7 @@ export function Viewer() {
 
 export function Scores({ scores }) {
   const tone = (score) => score.pass === null ? "" : score.pass ? "good" : "bad";
-  return html`<table><thead><tr><th>${t("score")}</th><th>${t("value")}</th><th>${t("limit")}</th><th></th></tr></thead><tbody>
+  return html`<table><thead><tr><th>${t("score")}</th><th>${t("value")}</th><th>${t("limit")}</th><th>${t("passes")}</th></tr></thead><tbody>
     ${scores.filter((score) => score.kind !== "look").map((score) => html`<tr key=${score.name}><td>${score.name}${score.rate && html`<div class="small faint">${t("rate", { p: number(100 * score.rate.fmr, 1), n: score.rate.n })}</div>`}</td>
       <td class="num">${number(score.value)}${score.value === null && html`<div class="small faint">${score.reason}</div>`}</td>
       <td class="num limit">${score.threshold === null ? "–" : `${score.higher_is_better ? "≥" : "≤"} ${number(score.threshold)}`}</td>
