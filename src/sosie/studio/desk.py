@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import tempfile
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -143,8 +142,9 @@ class Desk:
 
     def a_folder(self) -> Path:
         """A new folder of our own name, for a file that is to be sent; who asks for it removes it."""
-        make_folder(self._uploads)
-        return Path(tempfile.mkdtemp(dir=self._uploads))
+        folder = self._uploads / secrets.token_hex(16)
+        make_folder(folder)
+        return folder
 
     @property
     def _uploads(self) -> Path:
