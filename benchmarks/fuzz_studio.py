@@ -35,9 +35,8 @@ from sosie.core.recipe import Recipe, Stage
 from sosie.servers.pages.guard import TOKEN, Doors, Guard
 from sosie.servers.pages.key import Key
 from sosie.store import Store
-from sosie.studio.app import OPENAPI, shell, studio_app
+from sosie.studio.app import LARGER, OPENAPI, shell, studio_app
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import LARGER
 from sosie.workspace.workspace import open_workspace
 
 HOST = "127.0.0.1:7860"
