@@ -149,6 +149,26 @@ def test_the_stream_goes_on_after_the_last_event_that_was_seen(studio: Studio) -
     assert asyncio.run(lines(None, 1))[0].splitlines()[1] == "id: 1"
 
 
+def test_an_image_is_saved_with_its_manifest_and_with_its_settings_only_if_asked(studio: Studio, sosie: Any) -> None:
+    from sosie.provenance.parameters import parameters_in
+    from sosie.provenance.verify import verify
+
+    stored, path = studio.stored[1], studio.root / "saved.png"
+    for query, holds in (("", False), ("?metadata=true", True)):
+        answer = studio.get(f"/api/images/{stored.sha256}/file{query}")
+        assert answer.headers["content-disposition"] == f"attachment; filename*=utf-8''mira-{stored.plan.id[:8]}.png"
+        path.write_bytes(answer.body)
+        report = verify(path)
+        assert (report.state, report.plan_id) == ("valid", stored.plan.id)
+        assert ("prompt 1" in parameters_in(path)) is holds
+        assert Image.open(path).tobytes() == Image.open(stored.image).tobytes()
+    assert studio.get(f"/api/images/{'0' * 64}/file").status == 404
+    out = studio.root / "out.png"
+    assert sosie("image", "export", stored.sha256, out, "--workspace", studio.root).out == f"{out}\n"
+    assert verify(out).plan_id == stored.plan.id
+    assert sosie("image", "export", stored.sha256, out, "--workspace", studio.root).code == 2
+
+
 # ---- what comes from elsewhere
 
 
@@ -295,6 +315,7 @@ PARITY = {
     "/api/images get": "image list", "/api/images/{sha256} get": "image list", "/api/images/choices get": "image list",
     "/api/characters/{name}/calibration get": "calibrate", "/api/characters/{name}/file get": "character export",
     "/api/characters/file post": "character import",
+    "/api/images/{sha256}/file get": "image export",
     "/api/opinions post": "image mark", "/api/jobs get": "job list", "/api/jobs post": "job add",
     "/api/jobs/{number}/cancel post": "job cancel", "/api/jobs/{number}/continue post": "job continue",
     "/api/jobs/{number}/move post": "job move", "/api/jobs/{number}/events get": "job list",

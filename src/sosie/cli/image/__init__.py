@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from sosie.cli.options import common
+from sosie.cli.options import PATH, common
 from sosie.cli.output import Output
+from sosie.core.errors import UsageError
 from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group("image")
 def command() -> None:
-    """List the images of the store, and say what you think of them."""
+    """List the images of the store, say what you think of them, and write them to files."""
 
 
 def _filters(function: Any) -> Any:
@@ -94,6 +96,33 @@ def mark(
     with Gallery(workspace.state) as gallery:
         count = say_of(gallery, images, query, said, stars)
     output.line({"said": count}) if output.as_json else output.say(f"said of {count} images")
+
+
+@command.command("export")
+@click.argument("image", metavar="SHA256")
+@click.argument("file", type=PATH, required=False)
+@click.option(
+    "--metadata", is_flag=True, help="With prompt and settings as A1111 writes them; without, nobody reads them."
+)
+@common
+def export(image: str, file: Path | None, metadata: bool, output: Output, workspace: Workspace) -> None:
+    """Write an image of the store to FILE (.png) with a signed manifest, as `sosie generate` delivers it.
+
+    FILE is CHARACTER-PLAN.png by default; one that is there is not written over.
+    """
+    from sosie.api.jobs.requests import check_digest
+    from sosie.api.views.export import exported
+    from sosie.files.regular import is_there
+    from sosie.files.whole import write_whole
+    from sosie.workspace.session import Session
+
+    with Session(workspace) as session:
+        name, content = exported(session, check_digest(image), metadata)
+    target = file or Path(name)
+    if is_there(target):
+        raise UsageError(f"{target} is there already", "name another file")
+    write_whole(target, content)
+    output.line({"image": str(target), "bytes": len(content)}) if output.as_json else output.data(str(target))
 
 
 def _row(shown: Shown) -> str:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Response
 from fastapi import Query as InQuery
 
+from sosie.api.views.export import exported
 from sosie.api.views.images import describe_image, line_of, say_of
 from sosie.store.gallery import Query
 from sosie.studio.asked import Digest, Filter, Saying, Window
 from sosie.studio.desk import Desk
+from sosie.workspace.session import Session
 
 FOR_EVER = {"cache-control": "private, max-age=31536000, immutable"}
 """What a digest names never changes."""
@@ -39,6 +42,14 @@ def routes(desk: Desk) -> APIRouter:
         """An image with its plan: everything that made it."""
         with desk.gallery() as gallery:
             return describe_image(gallery, sha256)
+
+    @router.get("/api/images/{sha256}/file", response_class=Response)
+    def export(sha256: Digest, metadata: bool = False) -> Response:
+        """The image as a PNG with a signed manifest, to give away; with A1111's text, if asked for."""
+        with Session(desk.workspace) as session:
+            name, content = exported(session, sha256, metadata)
+        disposition = {"content-disposition": f"attachment; filename*=utf-8''{quote(name)}"}
+        return Response(content, media_type="image/png", headers=disposition)
 
     @router.post("/api/opinions")
     def say(asked: Saying) -> dict[str, int]:

@@ -13,6 +13,7 @@ import { Doctor } from "./views/doctor.js";
 
 const VIEWS = { characters: Characters, generate: Generate, review: Review, experiments: Experiments, training: Training, doctor: Doctor, machines: Machines };
 const locked = signal("");
+const ready = signal(false);
 
 function App() {
   const [, name, ...rest] = route.value.split("/");
@@ -24,18 +25,20 @@ function App() {
       <div class="brand"><img src="/static/icon.svg" alt="" />Sosie</div>
       ${Object.keys(VIEWS).map((one) => html`<a href=${`#/${one}`} aria-current=${one === name ? "page" : undefined} onClick=${() => main.current.focus()}>${t(`view ${one}`)}</a>`)}
       <div class="foot"><button class="quiet" lang=${other} onClick=${() => speak(other)}>${t("other language")}</button></div></nav>
-    <main tabindex="-1" ref=${main}>${locked.value ? html`<h1>Sosie</h1><p role="alert">${locked.value}</p>` : html`<${View} rest=${rest} key=${name} />`}</main>
-    ${!locked.value && html`<${Bar} /><${Viewer} /><${Compare} />`}
+    <main tabindex="-1" ref=${main}>${locked.value ? html`<h1>Sosie</h1><p role="alert">${locked.value}</p>` : ready.value ? html`<${View} rest=${rest} key=${name} />` : html`<p class="faint">${t("loading")}</p>`}</main>
+    ${ready.value && html`<${Bar} /><${Viewer} /><${Compare} />`}
     <div role="status" aria-live="polite" class=${said.value ? "toast" : "hide"}>${said.value}</div>`;
 }
 
 const wanted = localStorage.getItem("language") || navigator.language.slice(0, 2);
 await speak(wanted === "fr" ? "fr" : "en");
+render(html`<${App} />`, document.getElementById("app")); // the screens' names are there while the key is shown
 try {
   await enter();
   start();
   listen();
   refresh();
+  ready.value = true;
 } catch (error) {
   locked.value = error.message;
 }
@@ -48,4 +51,3 @@ addEventListener("drop", (event) => {
   if (file && elsewhere && !locked.value) restoreFrom(file).catch(tell);
 });
 addEventListener("unhandledrejection", (event) => tell(event.reason));
-render(html`<${App} />`, document.getElementById("app"));

@@ -60,7 +60,8 @@ export function Viewer() {
       <div><h2>${t("made with")}</h2><p>${one.prompt || t("recipe prompt")}</p><p class="small faint num">${one.recipe} · ${one.width}×${one.height} · ${t("field seed")} ${one.seed} · ${one.engine}</p></div>
       ${whole && html`<div class="row"><button onClick=${() => again({ seed: randomSeed() })}>${t("same again")}</button><button onClick=${() => again(null)}>${t("edit and run")}</button>
         <button onClick=${seed}>${t("only the seed")}</button><button onClick=${() => edited(["detail"])}>${t("repair face")}</button><button onClick=${() => edited(["upscale"])}>${t("upscale")}</button></div>
-        <p><a href=${`/i/${one.sha256}`} download=${`${one.character}-${one.sha256.slice(0, 8)}.png`}>${t("download")}</a></p>
+        <div class="row"><a class="button" href=${`/api/images/${one.sha256}/file`} download>${t("export image")}</a><a class="button" href=${`/api/images/${one.sha256}/file?metadata=true`} download>${t("export with settings")}</a>
+          <a href=${`/i/${one.sha256}`} download=${`${one.character}-${one.sha256.slice(0, 8)}.png`}>${t("download")}</a></div>
         <details><summary>${t("whole plan")}</summary><pre>${JSON.stringify(whole.made_by, null, 1)}</pre></details>`}
     </aside></div>`}</dialog>`;
 }
