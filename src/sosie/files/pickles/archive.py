@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import IO, cast
 
-from sosie.files.bounded import Bounded
+from sosie.files.pickles.bounded import Bounded
 from sosie.files.pickles.machine import PickleMachine
 from sosie.files.pickles.records import K004, K005, K006, K007, K008, PickleError, shown
 from sosie.files.safetensors import BITS

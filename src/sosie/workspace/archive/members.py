@@ -16,7 +16,7 @@ from typing import IO, cast
 
 from sosie.core.errors import BadFileError
 from sosie.core.printable import printable
-from sosie.files.bounded import Bounded
+from sosie.files.pickles.bounded import Bounded
 from sosie.files.regular import is_regular
 
 MAX_MEMBERS = 2_000
