@@ -200,6 +200,14 @@ def test_a_later_experiment_that_excludes_the_interval_raises_a_doubt(
     assert [doubt.name for doubt in found.noun.doubts] == (["again-0123abcd"] if is_doubted else [])
 
 
+def test_a_report_that_is_written_again_raises_no_doubt(session: Session) -> None:
+    decide(session, choice())
+    later = replace(shown(), finished="2027-01-01T00:00:00+00:00", environments=(), version="9.9.9")
+    assert later != shown()
+    keep(session.workspace, later)
+    assert not doubts(session)
+
+
 def test_an_experiment_that_went_on_since_raises_a_doubt(session: Session) -> None:
     decide(session, choice())
     keep(session.workspace, shown(n=8))

@@ -186,6 +186,9 @@ def test_a_run_is_kept_resumed_reported_and_listed_and_a_changed_file_is_a_new_e
 
     again = sosie("experiment", "report", "cfg", *end)
     assert again.code == 0, again.err
+    told_again = json.loads(Path(last["file"]).read_text())
+    assert told_again["finished"] >= kept["finished"]
+    assert told_again["digest"] == kept["digest"]
     (row,) = sosie("experiment", "list", *end).out.splitlines()
     assert row.split("\t")[:3] == [last["id"], "finished", "2 arms"]
 

@@ -110,6 +110,18 @@ def test_the_french_page_is_french(material: Material) -> None:
     assert "Declared" not in page
 
 
+def test_a_claim_whose_interval_touches_zero_says_why(material: Material) -> None:
+    plain, touching = result(), result()
+    first = replace(touching.contrasts[0], low=-0.01)
+    touching = replace(touching, contrasts=(first, *touching.contrasts[1:]))
+    for language, said in (("en", "Holm&#39;s test"), ("fr", "test de Holm")):
+        assert said not in experiment_page(plain, language, material)
+        assert said in experiment_page(touching, language, material)
+    words = words_of("experiment", "en")
+    assert "Holm's test" in markdown(View(touching, words))
+    assert "Holm's test" not in markdown(View(plain, words))
+
+
 def test_what_users_write_is_escaped(material: Material) -> None:
     page = experiment_page(replace(result(), question="<script>x</script>"), "en", material)
     assert tags(page).scripts == 0
@@ -176,3 +188,12 @@ def test_figures_place_what_they_show() -> None:
     best, worst = extremes(result().cells, 2)
     assert [cell.score for cell in best] == [1.5, 1.5]
     assert worst[0].score is None
+
+
+def test_the_last_label_of_an_axis_is_not_cut() -> None:
+    wide = replace(result().contrasts[0], estimate=0.174, low=-0.029, high=0.376)
+    plot = intervals((wide,), 0.2, 0.8)
+    assert plot is not None
+    half = 18  # of "+0.40", in pixels
+    assert plot.ticks[-1][1] == pytest.approx(0.4)
+    assert plot.ticks[-1][0] + half <= plot.width

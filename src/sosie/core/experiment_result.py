@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -187,8 +187,11 @@ class ExperimentResult:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of everything here: what a decision names as its evidence."""
-        return digest(self)
+        """SHA-256 of what was asked and found: what a decision names as its evidence.
+
+        When, where and by what it was written down is not in it: the same images give the same digest at every report.
+        """
+        return digest(replace(self, started="", finished="", environments=(), command="", version=""))
 
     def arm(self, name: str) -> ArmResult:
         """The arm of that name."""

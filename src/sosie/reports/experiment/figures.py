@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sosie.core.experiment_result import ArmResult, Cell, Contrast, ExperimentResult
 
-WIDTH, ROW, LABELS = 640, 30, 230
+WIDTH, ROW, LABELS, RIGHT = 640, 30, 230, 24
 SHADES = ("#f3f7fc", "#d6e4f4", "#adcbe9", "#7fabda", "#4d86c6", "#2563a8")
 """From the lowest to the highest; text on the last two is white."""
 
@@ -69,7 +69,7 @@ def intervals(contrasts: Sequence[Contrast], margin: float, clip: float) -> Inte
 
     def x(value: float) -> float:
         inside = max(-reach, min(reach, value))
-        return round(LABELS + (inside + reach) / (2 * reach) * (WIDTH - LABELS - 12), 1)
+        return round(LABELS + (inside + reach) / (2 * reach) * (WIDTH - LABELS - RIGHT), 1)
 
     rows = tuple(
         Whisker(

@@ -32,6 +32,8 @@ def _lines(view: View) -> Iterator[str]:
         for one in result.contrasts
     ]
     yield from _table(tuple(map(words, head)), rows)
+    if view.touches_zero:
+        yield f"\n{words('stricter')}"
     yield f"\n## {words('arms')}\n"
     arms = [
         (

@@ -87,6 +87,12 @@ class View:
         return intervals(self.result.contrasts, design.margin or 0.0, design.clip or 1.0)
 
     @cached_property
+    def touches_zero(self) -> bool:
+        """Whether the interval of a difference that is claimed does not exclude 0: Holm claims more than Bonferroni."""
+        claimed = (one for one in self.result.contrasts if one.verdict in ("better", "worse"))
+        return any(one.low is not None and one.high is not None and one.low <= 0 <= one.high for one in claimed)
+
+    @cached_property
     def heats(self) -> tuple[Heat, ...]:
         """The heat maps."""
         return heats(self.result.arms)
