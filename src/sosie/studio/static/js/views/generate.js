@@ -117,8 +117,8 @@ export function Generate({ rest }) {
 function Restored({ report: { name, how, done, left } }) {
   const called = (key) => { const text = t(`field ${key}`); return text === `field ${key}` ? key : text; };
   return html`<section class="finding ${left.length || !how ? "warning" : ""}" aria-label=${t("restored", { name })}>
-    <div class="head"><strong>${how ? t(`how ${how}`, { name }) : t("no settings", { name })}</strong><button type="button" class="quiet" aria-label=${t("close")} onClick=${() => { report.value = null; }}>✕</button></div>
-    ${done.length > 0 && html`<p class="small">${t("brought back")}: ${done.map(called).join(", ")}</p>`}
+    <div class="told"><strong>${how ? t(`how ${how}`, { name }) : t("no settings", { name })}</strong><button type="button" class="quiet" aria-label=${t("close")} onClick=${() => { report.value = null; }}>✕</button></div>
+    ${done.length > 0 && html`<p class="small">${t("brought back", { what: done.map(called).join(", ") })}</p>`}
     ${left.length > 0 && html`<details open=${left.length < 6}><summary class="small">${t("not brought back", { n: left.length })}</summary>
       <ul class="small">${left.map(([key, value]) => html`<li>${called(key)}: ${value}</li>`)}</ul></details>`}</section>`;
 }
