@@ -117,7 +117,9 @@ def test_an_engine_that_is_not_known_is_told_the_nearest_and_those_that_are_ther
     install(ENGINE, POINTS)
     with pytest.raises(UsageError, match="engine 'tyo:blue' is not known; did you mean 'toy'") as stop:
         scheme_of("tyo:blue")
-    assert stop.value.hint.startswith("engines: comfy, comfy+ssh, diffusers, fake, far-toy, pod, ray, shards, ssh, toy;")
+    assert stop.value.hint.startswith(
+        "engines: comfy, comfy+ssh, diffusers, fake, far-toy, pod, ray, shards, ssh, toy;"
+    )
     with pytest.raises(UsageError, match="engine 'fake:1' is not known"):
         scheme_of("fake:1")
     assert find_scheme("tyo:blue") is None

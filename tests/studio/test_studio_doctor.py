@@ -91,6 +91,9 @@ def test_parts_of_a_lora_say_what_the_whole_file_says_and_it_is_mended_into_the_
     assert (found["kind"], found["family"], found["mends"]) == ("lora", "zimage", ["convert-lora"])
     made = studio.json("/api/doctor/mend?suffix=safetensors", content)
     assert [one["kind"] for one in made["checkups"]] == ["lora"]
+    assert made["sha256"] not in json.dumps(made["checkups"])
+    assert "the file: 240 of 240" in made["checkups"][0]["findings"][0]["message"]
+    assert "the file: 360 of 360" in found["findings"][0]["message"]
     assert not {"SOS-L006", "SOS-L008"} & {one["code"] for one in made["checkups"][0]["findings"]}
     mended = studio.root / "outputs/mended" / f"{made['sha256']}.safetensors"
     assert len(load_file(mended)) == 240

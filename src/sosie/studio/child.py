@@ -112,14 +112,14 @@ def examine(request: Mapping[str, Any]) -> dict[str, Any]:
 
 def pieces(request: Mapping[str, Any]) -> dict[str, Any]:
     """What the doctor says of a file of which parts were uploaded: how long a list is, [start, length] each, bytes."""
-    from sosie.api.views.dropped import examine_pieces
+    from sosie.api.views.dropped import PART, examine_pieces
 
     path, held = Path(request["path"]), dict[tuple[int, int], bytes]()
     with open_regular(path) as stream:
         length = int.from_bytes(stream.read(4), "little")
         for start, count in cast("list[list[int]]", parse(stream.read(min(length, MOST_LIST)), MOST_LIST * 20, True)):
             held[start, count] = stream.read(count)
-    return examine_pieces(_workspace(request), f"file{path.suffix}", request["size"], held)
+    return examine_pieces(_workspace(request), f"{PART}{path.suffix}", request["size"], held)
 
 
 def mend(request: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,6 +61,10 @@ class Desk:
         """Works through the queue from now on."""
         self._thread.start()
 
+    def end_streams(self) -> None:
+        """Has whoever tells without an end come to one; no job is begun any more."""
+        self._over.set()
+
     def close(self) -> None:
         """Stops the jobs that are worked on, which can be continued, and ends all child processes."""
         self._over.set()

@@ -30,7 +30,7 @@ def serve_studio(workspace: Workspace, listening: Listening, ready: Callable[[st
             ready(address_of(own))
 
         try:
-            serve(app, listener, answers)
+            serve(app, listener, answers, desk.end_streams)
         finally:
             desk.close()
             dismiss_idle(workspace)

@@ -26,6 +26,9 @@ from sosie.workspace.workspace import Workspace
 HOLDER = "browser"
 """The machine that holds the file, as the doctor names it."""
 
+PART = "file"
+"""The name of the file there, without its suffix."""
+
 MENDED = "mended"
 """The folder of `outputs` for what was mended."""
 

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 
 from sosie.core.errors import MissingExtraError, UsageError
 from sosie.servers.pages.guard import App, Doors
@@ -80,8 +81,12 @@ def address_of(doors: Doors) -> str:
     return f"http://{doors.hosts[0]}/#{doors.key.secret}"
 
 
-def serve(app: App, listener: socket.socket, ready: Callable[[], None]) -> None:
+def serve(
+    app: App, listener: socket.socket, ready: Callable[[], None], ending: Callable[[], None] = lambda: None
+) -> None:
     """Serves until it is interrupted; `ready` is called when it answers. Addresses and keys are logged nowhere.
+
+    `ending` is called at the interrupt, in the signal's handler: streams without an end must end then.
 
     Raises `MissingExtraError` without uvicorn.
     """
@@ -103,6 +108,13 @@ def serve(app: App, listener: socket.socket, ready: Callable[[], None]) -> None:
         h11_max_incomplete_event_size=1 << 15,
     )
     server = uvicorn.Server(config)
+    told = server.handle_exit
+
+    def handle_exit(sig: int, frame: FrameType | None) -> None:
+        ending()
+        told(sig, frame)
+
+    server.handle_exit = handle_exit
     ready()
     with suppress(KeyboardInterrupt):  # the way to end it; uvicorn raises it again when all is answered
         server.run(sockets=[listener])

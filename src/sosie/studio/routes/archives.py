@@ -13,7 +13,7 @@ from starlette.background import BackgroundTask
 from sosie.api.character_files import export_character
 from sosie.studio.asked import Name
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import receive
+from sosie.studio.routes.uploads import RAW, receive
 from sosie.workspace.workspace import check_name
 
 LARGER = (("/api/characters/file", 4 << 30),)
@@ -39,7 +39,7 @@ def routes(desk: Desk) -> APIRouter:
         away = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
         return FileResponse(made.path, media_type="application/zip", filename=made.path.name, background=away)
 
-    @router.post("/file")
+    @router.post("/file", openapi_extra=RAW)
     async def take_in(request: Request, name: Annotated[str, Query(max_length=64)] = "") -> dict[str, Any]:
         """Makes a character of a file (the body) of `sosie character export`, by another name if one is given."""
         async with desk.places:

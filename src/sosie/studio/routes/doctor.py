@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -9,10 +10,10 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
-from sosie.api.views.dropped import machine_at_a_glance, mended_path
+from sosie.api.views.dropped import HOLDER, PART, machine_at_a_glance, mended_path
 from sosie.studio.asked import Digest
 from sosie.studio.desk import Desk
-from sosie.studio.routes.uploads import receive
+from sosie.studio.routes.uploads import BYTES, RAW, receive
 
 MOST_BYTES = 4 << 30
 """Of a whole file; a larger one is mended by the command line, where nothing is copied."""
@@ -25,7 +26,6 @@ LARGER = (("/api/doctor", MOST_BYTES), ("/api/doctor/mend", MOST_BYTES), ("/api/
 
 PIECEWISE = Literal["safetensors", "sft", "gguf", "ckpt", "pth", "pt", "bin"]
 WHOLE = Literal["safetensors", "sft", "gguf", "ckpt", "pth", "pt", "bin", "onnx", "json", "png", "toml"]
-BYTES = "application/octet-stream"
 
 
 def routes(desk: Desk) -> APIRouter:
@@ -37,14 +37,14 @@ def routes(desk: Desk) -> APIRouter:
             with desk.received(f".{suffix}") as path:
                 await receive(request, path)
                 found = await run_in_threadpool(desk.consult, do, path, size)
-                return _cleared(found, (str(path.absolute()), str(path), path.name, f"browser:/file.{suffix}"))
+                return _cleared(found, _own_names(desk, path, str(found.get("sha256", ""))))
 
-    @router.post("")
+    @router.post("", openapi_extra=RAW)
     async def diagnose(request: Request, suffix: WHOLE = "safetensors") -> dict[str, Any]:
         """What the doctor says of a file (the body), whose name ended so, and what mends it."""
         return await work(request, suffix, "examine")
 
-    @router.post("/pieces")
+    @router.post("/pieces", openapi_extra=RAW)
     async def pieces(
         request: Request, size: Annotated[int, Query(ge=0, le=1 << 42)], suffix: PIECEWISE = "safetensors"
     ) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def routes(desk: Desk) -> APIRouter:
         """
         return await work(request, suffix, "pieces", size)
 
-    @router.post("/mend")
+    @router.post("/mend", openapi_extra=RAW)
     async def mend(request: Request, suffix: WHOLE = "safetensors") -> dict[str, Any]:
         """Converts a file (the body), exactly, into `outputs/mended`: its digest, and what the doctor says of it."""
         return await work(request, suffix, "mend")
@@ -73,6 +73,20 @@ def routes(desk: Desk) -> APIRouter:
         return machine_at_a_glance(desk.workspace)
 
     return router
+
+
+def _own_names(desk: Desk, path: Path, mended: str) -> tuple[str, ...]:
+    """What we call a file that was dropped, its parts, and what was made of it; the longest first."""
+    kept = mended_path(desk.workspace, mended) if mended else None
+    names = [] if kept is None else [str(kept.absolute()), str(kept), kept.name]
+    return (
+        *names,
+        str(path.absolute()),
+        str(path),
+        path.name,
+        f"{HOLDER}:/{PART}{path.suffix}",
+        f"{PART}{path.suffix}",
+    )
 
 
 def _cleared(value: Any, names: tuple[str, ...]) -> Any:

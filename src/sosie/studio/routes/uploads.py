@@ -17,12 +17,16 @@ from sosie.studio.desk import Desk
 LARGER = (("/api/uploads", MAX_BYTES),)
 """Bodies that may be larger than others, by path."""
 
+BYTES = "application/octet-stream"
+RAW = {"requestBody": {"required": True, "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}}}}
+"""What the document of the routes says of a body that is a file and nothing else."""
+
 
 def routes(desk: Desk) -> APIRouter:
     """The routes on a desk."""
     router, places = APIRouter(prefix="/api"), desk.places
 
-    @router.post("/uploads")
+    @router.post("/uploads", openapi_extra=RAW)
     async def upload(request: Request) -> dict[str, Any]:
         """Takes a picture (the body): its digest, its size, and the settings that made it, as far as they are known."""
         async with places:
