@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from sosie.diffusion.weights.part import Shapes, blocks
+from sosie.diffusion.weights.part import Naming, Shapes, blocks
+from sosie.diffusion.weights.sources import Source
 
 Value = TypeVar("Value")
+
+
+class Names(Protocol):
+    """Renames the tensors of a single file to those of a class."""
+
+    def __call__(self, values: Mapping[str, Value], /) -> Mapping[str, Value]:
+        """What is known of each tensor, by the names of the class."""
+        ...
+
 
 _SHORT = {"norm": "group_norm", "q": "to_q", "k": "to_k", "v": "to_v", "proj_out": "to_out.0"}
 
@@ -36,6 +46,13 @@ def autoencoder_names(values: Mapping[str, Value]) -> dict[str, Value]:
     return made
 
 
+def autoencoder_naming(shapes: Shapes, names: Names = autoencoder_names) -> Naming:
+    """Of a part's own names and shapes: those of the class, its attention's projections being matrices."""
+    renamed = names(shapes)
+    flat = {name: shape[:2] if _is_projection(name) else shape for name, shape in renamed.items()}
+    return Naming(flat, names({name: Source(name) for name in shapes}))
+
+
 def autoencoder_config(shapes: Shapes) -> dict[str, Any]:
     """Of diffusers' names: the arguments that build it, but for the factors of its latents, which no shape tells."""
     levels = blocks("encoder.down_blocks", shapes)
@@ -55,6 +72,6 @@ def autoencoder_config(shapes: Shapes) -> dict[str, Any]:
     }
 
 
-def is_projection(name: str) -> bool:
+def _is_projection(name: str) -> bool:
     """Whether a weight is a projection of the attention, which single files hold as a convolution of 1x1."""
     return ".attentions.0.to_" in name and name.endswith(".weight")

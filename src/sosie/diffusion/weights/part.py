@@ -6,12 +6,13 @@ before a number is read.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import accelerate
 import torch
@@ -22,7 +23,7 @@ from sosie.diffusion.flow.memory import CAST, PartSize
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.weights.filling import fill
 from sosie.diffusion.weights.reading import Weights, read_weights
-from sosie.diffusion.weights.sources import Members, Sources
+from sosie.diffusion.weights.sources import Members, Source, Sources
 from sosie.files.foreign import read_object
 from sosie.files.gguf import ARCHITECTURE
 from sosie.files.model_file import read_any_header, weight_files
@@ -30,6 +31,17 @@ from sosie.files.model_file import read_any_header, weight_files
 SHOW = "sosie model show says what it is"
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+T = TypeVar("T")
+
+
+class SplitNames(Protocol):
+    """Renames a file's tensors to those of a class; `split` gives one of so many equal parts of a tensor's rows."""
+
+    def __call__(self, found: Mapping[str, T], split: Callable[[T, int, int], T], /) -> Mapping[str, T]:
+        """What is known of each tensor, by the names of the class."""
+        ...
+
 
 _empty: Any = accelerate.init_empty_weights
 
@@ -125,6 +137,31 @@ def filled(weights: PartWeights, naming: Naming, build: Callable[[Shapes], nn.Mo
     fill(module, weights.stored, naming.sources, how.dtype, how.keep, how.through)
     _fill_buffers(module, weights, naming.sources)
     return _with_buffers(module).eval().requires_grad_(False)
+
+
+def builder(
+    kind: Callable[..., nn.Module], weights: PartWeights, derived: Callable[[Shapes], dict[str, Any]]
+) -> Callable[[Shapes], nn.Module]:
+    """Makes a class of diffusers by the part's own config.json, or by what its shapes tell where there is none."""
+
+    def build(shapes: Shapes) -> nn.Module:
+        known = inspect.signature(cast(Any, kind).__init__).parameters
+        return kind(**(own_config(weights.config, known) or derived(shapes)))
+
+    return build
+
+
+def split_rows(shapes: Shapes, names: SplitNames) -> Naming:
+    """Where a file may hold several layers in one, such as q, k and v: `names` tells their rows apart."""
+
+    def rows(shape: tuple[int, ...], parts: int, _part: int) -> tuple[int, ...]:
+        return (shape[0] // parts, *shape[1:])
+
+    def source(whole: Source, parts: int, part: int) -> Source:
+        height = shapes[whole.name][0] // parts
+        return Source(whole.name, (part * height, (part + 1) * height))
+
+    return Naming(names(shapes, rows), names({name: Source(name) for name in shapes}, source))
 
 
 def part_size(stored: Weights, number: int, keep: Callable[[str], bool]) -> PartSize:

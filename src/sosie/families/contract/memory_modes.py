@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from sosie.core import Finding
+from sosie.core import Finding, Plan, Stage
 from sosie.core.errors import EngineError
 from sosie.families.contract.draws import StageInput, StageOutput
 
@@ -19,7 +19,7 @@ class HasModes(Protocol):
         """How the memory is used, once a change of it."""
         ...
 
-    def fall_back(self, given: StageInput, why: str) -> None:
+    def fall_back(self, stage: Stage, plan: Plan, why: str) -> None:
         """Frees everything and takes the next memory mode; `EngineError` if there is none."""
         ...
 
@@ -37,7 +37,7 @@ def run_in_modes(given: StageInput, work: Callable[[StageInput], StageOutput], h
         try:
             output = work(given)
         except OutOfMemoryError as error:
-            held.fall_back(given, str(error))
+            held.fall_back(given.stage, given.plan, str(error))
         except (RuntimeError, ValueError, TypeError) as error:
             raise EngineError(f"plan {plan} failed in stage '{given.stage.kind}': {error}") from error
         else:

@@ -14,23 +14,20 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.utils import checkpoint
 
-from sosie.core.notation import plain
 from sosie.core.recipe import Sampler, Targets, Training
 from sosie.diffusion.flow.levels import flow_levels
-from sosie.diffusion.flow.sampling import sample, x0_of_velocity
-from sosie.diffusion.flow.training import noised_batch
-from sosie.diffusion.offload import tile
-from sosie.diffusion.vae import decode_latents, to_image
+from sosie.diffusion.flow.training import FlowBase, noised_batch, training_dtype
+from sosie.diffusion.vae import to_image
 from sosie.families.contract.trains import BaseFiles
 from sosie.families.flux2.diffusers.denoise import Guidance, Velocity
 from sosie.families.flux2.diffusers.latents import (
     BLOCK,
     patches,
-    pixels,
     places,
+    raw_latents,
     statistics,
     text_places,
     tokens,
@@ -72,34 +69,21 @@ def open_base(files: BaseFiles, training: Training, device: str) -> Flux2Base:
 
     Nothing is downloaded. What is packed in the files becomes numbers. Raises `BadModelError` if it cannot be loaded.
     """
-    precision = training.precision
-    if precision == "auto":
-        precision = "fp32" if device == "cpu" else "bf16"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    return Flux2Base(load_parts(Files.of(files.model, files.text_encoder, files.vae), dtype, device), training, device)
+    parts = load_parts(Files.of(files.model, files.text_encoder, files.vae), training_dtype(training, device), device)
+    return Flux2Base(parts, training, device)
 
 
-class Flux2Base:
+class Flux2Base(FlowBase[Parts]):
     """A loaded model: first it encodes what the cache is to hold, then, settled, it is trained.
 
     The VAE works in fp32, transformer and text encoder in the precision of the training (`auto`: fp32 on a CPU, bf16
     on a GPU).
     """
 
-    prediction = "flow"
     ragged: Mapping[str, int] = MappingProxyType({})
 
     def __init__(self, parts: Parts, training: Training, device: str) -> None:
-        self.dtype = parts.transformer.dtype
-        self.denoiser = cast(nn.Module, parts.transformer)
-        self._device = device
-        self._parts: Parts | None = parts
-        self._vae: Any = parts.vae
-        self._vae.float()
-        for part in (parts.transformer, parts.text_encoder, self._vae):
-            part.requires_grad_(False)
-        for part in (parts.text_encoder, self._vae):
-            part.to(device)
+        super().__init__(parts, device)
         if training.gradient_checkpointing is True:
             # Nothing here is random, and the state of a generator cannot be read while a graph is captured.
             once_more = partial(cast(Any, checkpoint).checkpoint, use_reentrant=False, preserve_rng_state=False)
@@ -108,30 +92,14 @@ class Flux2Base:
     def encode_picture(self, pixels: NDArray[np.uint8], original: Size, crop: Size) -> Tensors:
         """Of pixels [h, w, 3]: mean and deviation of the latents, float32 [128, h / 16, w / 16]."""
         del original, crop  # the model is told neither
-        with torch.no_grad():
-            levels = torch.as_tensor(pixels.astype(np.float32)) / 127.5 - 1.0
-            found = self._vae.encode(levels.permute(2, 0, 1)[None].to(self._device)).latent_dist
-            mean, std = statistics(self._vae, found.mean)
-            whole, spread = (patches(found.mean) - mean) / std, patches(found.std) / std
+        found, deviation = self.latents(pixels)
+        mean, std = statistics(self._vae, found)
+        whole, spread = (patches(found) - mean) / std, patches(deviation) / std
         return {"mean": whole[0].cpu(), "std": spread[0].cpu()}
 
-    def encode_text(self, text: str, negative: str | None = None) -> Tensors:
-        """The states of a text [512, 3 width]; with `negative`, of both."""
-        made = {"states": self._states(text)}
-        return made if negative is None else {**made, "negative_states": self._states(negative)}
-
-    def _states(self, text: str) -> Tensor:
-        if self._parts is None:
-            raise AssertionError("nothing is encoded after the text encoder was freed")
-        return encode(self._parts, plain(text)).float().cpu()
-
-    def settle(self) -> None:
-        """Frees the text encoder and puts the transformer where it is trained; nothing is encoded after."""
-        self._parts = None
-        self._vae.to("cpu")
-        self.denoiser.to(self._device)
-        if self._device != "cpu":
-            torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
+    def read(self, parts: Parts, text: str) -> Tensor:
+        """The states of a text [512, 3 width]."""
+        return encode(parts, text)
 
     def add_noise(
         self, batch: Mapping[str, Tensor], generator: Generator, positions: Callable[[int, int], Tensor]
@@ -165,32 +133,15 @@ class Flux2Base:
 
     def draw(self, text: Mapping[str, Tensor], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is, without references."""
-        generator = torch.Generator("cpu").manual_seed(seed)
         transformer: Any = self.denoiser
         shape = (1, transformer.config.in_channels, size[1] // BLOCK, size[0] // BLOCK)
         negative = None if sampler.cfg == 1 else text["negative_states"][0]
         guidance = Guidance(text["states"][0], negative, sampler.cfg)
         velocity = Velocity(transformer, guidance, torch.device(self._device))
 
-        def noise(_: float, __: float) -> Tensor:
-            return torch.randn(shape, generator=generator).to(self._device)
-
         levels = flow_levels(sampler, shift_of(shape[2] * shape[3], sampler.steps))
-        with torch.no_grad():
-            latents = sample(
-                sampler.name,
-                lambda x, sigma: x0_of_velocity(velocity(x, sigma), x, sigma),
-                noise(1, 1),
-                levels,
-                noise,
-            )
-        vae = self._vae.to(self._device)
-        tile(vae, self._device != "cpu")  # in fp32 the whole picture would need more memory than the training
-        mean, std = statistics(vae, latents)
-        with torch.no_grad():
-            decoded, _ = decode_latents(vae, pixels(latents * std + mean))
-        vae.to("cpu")
-        return to_image(decoded)
+        latents = self.drawn(sampler, velocity, levels, shape, seed)
+        return to_image(self.decoded(lambda vae: raw_latents(vae, latents)))
 
 
 def key(module: str) -> str:

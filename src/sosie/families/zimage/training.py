@@ -16,13 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 
-from sosie.core.notation import plain
 from sosie.core.recipe import Sampler, Targets, Training
 from sosie.diffusion.flow.levels import flow_levels
-from sosie.diffusion.flow.sampling import sample
-from sosie.diffusion.flow.training import noised_batch
-from sosie.diffusion.offload import tile
-from sosie.diffusion.vae import decode_latents, to_image
+from sosie.diffusion.flow.training import FlowBase, noised_batch, training_dtype
+from sosie.diffusion.vae import to_image
 from sosie.families.contract.trains import BaseFiles
 from sosie.families.zimage.diffusers.load import Files, load_parts
 from sosie.families.zimage.diffusers.parts import Parts
@@ -58,64 +55,33 @@ def open_base(files: BaseFiles, training: Training, device: str) -> ZImageBase:
 
     Nothing is downloaded. What is packed in the files becomes numbers. Raises `BadModelError` if it cannot be loaded.
     """
-    precision = training.precision
-    if precision == "auto":
-        precision = "fp32" if device == "cpu" else "bf16"
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    parts = load_parts(Files.of(files.model, files.text_encoder, files.vae), dtype, device)
+    parts = load_parts(Files.of(files.model, files.text_encoder, files.vae), training_dtype(training, device), device)
     return ZImageBase(parts, training, device)
 
 
-class ZImageBase:
+class ZImageBase(FlowBase[Parts]):
     """A loaded model: first it encodes what the cache is to hold, then, settled, it is trained.
 
     The VAE works in fp32, transformer and text encoder in the precision of the training (`auto`: fp32 on a CPU, bf16
     on a GPU).
     """
 
-    prediction = "flow"
     ragged: Mapping[str, int] = MappingProxyType({"states": MULTIPLE})
 
     def __init__(self, parts: Parts, training: Training, device: str) -> None:
-        self.dtype = parts.transformer.dtype
-        self.denoiser = cast(nn.Module, parts.transformer)
-        self._device = device
+        super().__init__(parts, device)
         self._again = training.gradient_checkpointing is True
-        self._parts: Parts | None = parts
-        self._vae: Any = parts.vae
-        self._vae.float()
-        for part in (parts.transformer, parts.text_encoder, self._vae):
-            part.requires_grad_(False)
-        for part in (parts.text_encoder, self._vae):
-            part.to(device)
 
     def encode_picture(self, pixels: NDArray[np.uint8], original: Size, crop: Size) -> Tensors:
         """Of pixels [h, w, 3]: mean and deviation of the latents, float32 [16, h / 8, w / 8]."""
         del original, crop  # the model is told neither
         config = self._vae.config
-        with torch.no_grad():
-            levels = torch.as_tensor(pixels.astype(np.float32)) / 127.5 - 1.0
-            found = self._vae.encode(levels.permute(2, 0, 1)[None].to(self._device)).latent_dist
-            mean, std = found.mean[0].cpu(), found.std[0].cpu()
+        mean, std = (tensor[0].cpu() for tensor in self.latents(pixels))
         return {"mean": (mean - config.shift_factor) * config.scaling_factor, "std": std * config.scaling_factor}
 
-    def encode_text(self, text: str, negative: str | None = None) -> Tensors:
-        """The states of a text [tokens, width], of the layer before the last; with `negative`, of both."""
-        made = {"states": self._states(text)}
-        return made if negative is None else {**made, "negative_states": self._states(negative)}
-
-    def _states(self, text: str) -> Tensor:
-        if self._parts is None:
-            raise AssertionError("nothing is encoded after the text encoder was freed")
-        return encode(self._parts, plain(text)).float().cpu()
-
-    def settle(self) -> None:
-        """Frees the text encoder and puts the transformer where it is trained; nothing is encoded after."""
-        self._parts = None
-        self._vae.to("cpu")
-        self.denoiser.to(self._device)
-        if self._device != "cpu":
-            torch.cuda.empty_cache()  # what encoding took is not held beside what a step needs
+    def read(self, parts: Parts, text: str) -> Tensor:
+        """The states of a text [tokens, width], of the layer before the last."""
+        return encode(parts, text)
 
     def add_noise(
         self, batch: Mapping[str, Tensor], generator: Generator, positions: Callable[[int, int], Tensor]
@@ -147,28 +113,17 @@ class ZImageBase:
 
     def draw(self, text: Mapping[str, Tensor], seed: int, size: Size, sampler: Sampler) -> Image:
         """The picture (RGB) of a text with its negative, drawn by the model as it now is."""
-        generator = torch.Generator("cpu").manual_seed(seed)
         shape = (1, self._config.in_channels, size[1] // 8, size[0] // 8)
         names = ("states",) if sampler.cfg == 1 else ("states", "negative_states")
         told = [_filled(text[name]) for name in names]
 
-        def denoise(x: Tensor, sigma: float) -> Tensor:
+        def to_noise(x: Tensor, sigma: float) -> Tensor:
             ways = [self._way(x, sigma, states, rows) for states, rows in told]
-            way = ways[0] if len(ways) == 1 else ways[1] + sampler.cfg * (ways[0] - ways[1])
-            return x + sigma * way
+            return -(ways[0] if len(ways) == 1 else ways[1] + sampler.cfg * (ways[0] - ways[1]))
 
-        def noise(_: float, __: float) -> Tensor:
-            return torch.randn(shape, generator=generator).to(self._device)
-
-        with torch.no_grad():
-            latents = sample(sampler.name, denoise, noise(1, 1), flow_levels(sampler, PARTNERS.shift), noise)
-        vae = self._vae.to(self._device)
-        tile(vae, self._device != "cpu")  # in fp32 the whole picture would need more memory than the training
-        config = vae.config
-        with torch.no_grad():
-            pixels, _ = decode_latents(vae, latents + config.shift_factor * config.scaling_factor)
-        vae.to("cpu")
-        return to_image(pixels)
+        latents = self.drawn(sampler, to_noise, flow_levels(sampler, PARTNERS.shift), shape, seed)
+        config = self._vae.config
+        return to_image(self.decoded(lambda _: latents + config.shift_factor * config.scaling_factor))
 
     def _way(self, latents: Tensor, level: float, states: Tensor, rows: int) -> Tensor:
         height, width = latents.shape[-2:]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import diffusers
 import torch
-from torch import nn
 
 from sosie.core.errors import BadModelError
-from sosie.diffusion.autoencoder import is_projection
+from sosie.diffusion.autoencoder import autoencoder_naming
 from sosie.diffusion.flow.memory import PartSize
 from sosie.diffusion.parts import TextEncoder, Vae
 from sosie.diffusion.qwen3.load import MARKS as QWEN3
@@ -20,15 +18,13 @@ from sosie.diffusion.qwen3.load import load_qwen3
 from sosie.diffusion.qwen3.tokenizer import load_tokenizer
 from sosie.diffusion.weights.part import (
     Loading,
-    Naming,
     PartKind,
-    Shapes,
+    builder,
     filled,
     open_part,
-    own_config,
     part_size,
+    split_rows,
 )
-from sosie.diffusion.weights.sources import Source
 from sosie.families import families
 from sosie.families.flux2.diffusers.names import TURNED, transformer_config, transformer_names, vae_config, vae_names
 from sosie.families.flux2.diffusers.parts import Parts, Transformer
@@ -91,21 +87,9 @@ def load_parts(files: Files, dtype: torch.dtype, through: str = "cpu", packed: b
 def load_transformer(path: Path, how: Loading) -> Transformer:
     """The `Flux2Transformer2DModel` at `path`: a folder, or a single file."""
     weights = open_part(path, TRANSFORMER)
-    kind = _library.Flux2Transformer2DModel
-    found = weights.shapes
-
-    def build(shapes: Shapes) -> nn.Module:
-        known = inspect.signature(kind.__init__).parameters
-        return kind(**(own_config(weights.config, known) or transformer_config(shapes)))
-
-    def part(source: Source, parts: int, part: int) -> Source:
-        rows = found[source.name][0] // parts
-        return Source(source.name, (part * rows, (part + 1) * rows))
-
-    shapes = transformer_names(found, _rows)
-    sources = transformer_names({name: Source(name) for name in found}, part)
-    made = filled(weights, Naming(shapes, sources), build, how)
-    if TURNED in found:
+    build = builder(_library.Flux2Transformer2DModel, weights, transformer_config)
+    made = filled(weights, split_rows(weights.shapes, transformer_names), build, how)
+    if TURNED in weights.shapes:
         linear: Any = made.get_submodule("norm_out.linear")
         linear.weight.data = torch.cat(linear.weight.data.chunk(2)[::-1])
     return cast(Transformer, made)
@@ -114,16 +98,8 @@ def load_transformer(path: Path, how: Loading) -> Transformer:
 def load_vae(path: Path, how: Loading) -> Vae:
     """The `AutoencoderKLFlux2` at `path`: a folder, or its single file."""
     weights = open_part(path, VAE)
-    kind = _library.AutoencoderKLFlux2
-
-    def build(shapes: Shapes) -> nn.Module:
-        known = inspect.signature(kind.__init__).parameters
-        return kind(**(own_config(weights.config, known) or vae_config(shapes)))
-
-    named = vae_names(weights.shapes)
-    shapes = {name: shape[:2] if is_projection(name) else shape for name, shape in named.items()}
-    sources = vae_names({name: Source(name) for name in weights.shapes})
-    return cast(Vae, filled(weights, Naming(shapes, sources), build, how))
+    build = builder(_library.AutoencoderKLFlux2, weights, vae_config)
+    return cast(Vae, filled(weights, autoencoder_naming(weights.shapes, vae_names), build, how))
 
 
 def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae: Vae) -> None:
@@ -142,8 +118,3 @@ def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae
             f"{files.vae} has latents of {channels} channels a token; {files.transformer} draws {expected}",
             f"use the VAE of this model: {PARTNERS.vaes[0].file}",
         )
-
-
-def _rows(shape: tuple[int, ...], parts: int, part: int) -> tuple[int, ...]:
-    del part
-    return (shape[0] // parts, *shape[1:])

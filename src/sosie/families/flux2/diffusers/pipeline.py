@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from sosie.core import Finding, Plan
-from sosie.core.errors import BadModelError
+from sosie.core import Plan
 from sosie.core.notation import plain
-from sosie.core.recipe import DrawingPrecision, Stage
+from sosie.core.recipe import Stage
+from sosie.diffusion.flow.drawing import Start, Under, draw_flow
 from sosie.diffusion.flow.levels import FlowLevels, flow_levels
 from sosie.diffusion.flow.memory import estimates
 from sosie.diffusion.flow.noise import flow_noise
-from sosie.diffusion.flow.sampling import noised, sample, x0_of_velocity
-from sosie.diffusion.flow.spans import between, freed_by
+from sosie.diffusion.flow.spans import between
 from sosie.diffusion.glimpse import sight_of
+from sosie.diffusion.held import DTYPES, Holder, kept
 from sosie.diffusion.memory import Estimate, MemoryMode, Mode
 from sosie.diffusion.offload import device_of, place, to_main_memory
 from sosie.diffusion.vae import decode_latents, to_image
@@ -42,11 +41,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sosie.diffusion.canvas import Canvas
+    from sosie.diffusion.parts import Vae
 
 TEXTS = 16
 """Prompts that are kept encoded, 8 MB each; the oldest goes first."""
-
-PRECISIONS: Mapping[DrawingPrecision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
 @dataclass(eq=False)
@@ -60,31 +58,36 @@ class Model:
     placed: Mode | None = None
     fast: FastTransformer | None = None
 
+    @property
+    def vae(self) -> Vae:
+        """The VAE among its parts."""
+        return self.parts.vae
+
     def restore(self) -> None:
         """Takes away what was made fast, and where the weights were placed: they are about to move or to change."""
         if self.fast is not None:
             self.fast.restore()
         self.fast = self.placed = None
 
+    def leave_gpu(self) -> None:
+        """Moves the weights to main memory."""
+        self.texts.clear()
+        to_main_memory(self.parts)
 
-class Pipelines:
-    """Holds one model at a time; another one, or another precision, takes its place."""
+
+class Pipelines(Holder[Model]):
+    """Draws by one model at a time."""
 
     def __init__(self, device: str, settings: Settings) -> None:
-        self._device = device
+        super().__init__(device, MemoryMode(device, settings.memory, self._estimates))
         self._settings = settings
         self._paths: Mapping[str, Path] = {}
-        self._memory = MemoryMode(device, settings.memory, self._estimates)
-        self._model: Model | None = None
 
     def draw(self, given: StageInput, canvas: Canvas) -> Image:
         """What the stage draws on the canvas (RGB)."""
         with torch.no_grad():
             latents = self.denoise(given, canvas)
-            if self._model is None:
-                raise BadModelError("no model is loaded, so there is no VAE")
-            vae = self._model.parts.vae
-            pixels, _ = decode_latents(vae, raw_latents(vae, latents))
+            pixels, _ = decode_latents(self.vae, raw_latents(self.vae, latents))
         return to_image(pixels).crop((0, 0, canvas.width, canvas.height))
 
     def denoise(self, given: StageInput, canvas: Canvas) -> Tensor:
@@ -98,53 +101,18 @@ class Pipelines:
         shift = shift_of(height * width, sampler.steps)
         levels = flow_levels(sampler, shift, 1.0 if canvas.under is None else sampler.denoise)
         shape = (1, parts.transformer.config.in_channels, height, width)
-        latents, new_noise = flow_noise(sampler, given.seed, shape, levels, self._device)
+        noise, new_noise = flow_noise(sampler, given.seed, shape, levels, self._device)
         guidance = self._guidance(model, given, levels)
         velocity = Velocity(parts.transformer, guidance, device_of(parts.transformer), model.fast)
-        freed = None
+        under = None
         if canvas.under is not None:
-            under = latents_of(parts.vae, canvas.under).to(self._device, torch.float32)
-            latents = noised(under, latents, float(levels.sigmas[0]))
-            freed = freed_by(under, canvas, levels)
-
-        def denoised(x: Tensor, sigma: float) -> Tensor:
-            x0 = x0_of_velocity(velocity(x, sigma), x, sigma)
-            return x0 if freed is None else freed(x0, sigma)
+            under = Under(latents_of(parts.vae, canvas.under).to(self._device, torch.float32), canvas)
 
         def took(done: int, of: int, x0: Tensor) -> None:
             given.on_sight(done, of, lambda: sight_of(parts.vae, raw_latents(parts.vae, x0)))
             given.on_step(done, of)
 
-        return sample(sampler.name, denoised, latents, levels, new_noise, took)
-
-    def findings(self) -> tuple[Finding, ...]:
-        """How the memory is used, once a change of it."""
-        return self._memory.findings()
-
-    def fall_back(self, given: StageInput, why: str) -> None:
-        """Frees everything and takes the next memory mode; `EngineError` if there is none."""
-        self._memory.fall_back(given.stage, given.plan, why)
-        self.close()
-
-    def rest(self) -> None:
-        """Frees the GPU and keeps the weights in main memory."""
-        model = self._model
-        if model is None or self._device == "cpu":
-            return
-        model.texts.clear()
-        model.restore()
-        to_main_memory(model.parts)
-        torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        """Frees the weights."""
-        if self._model is None:
-            return
-        self._model.restore()
-        self._model = None
-        gc.collect()
-        if self._device != "cpu":
-            torch.cuda.empty_cache()
+        return draw_flow(sampler, velocity, Start(levels, noise, new_noise), under, took)
 
     def _prepared(self, given: StageInput) -> Model:
         """The stage's model with exactly the stage's LoRAs in it, placed and ready."""
@@ -164,13 +132,14 @@ class Pipelines:
     def _loaded(self, stage: Stage, paths: Mapping[str, Path], mode: Mode | None) -> Model:
         """The stage's model. Weights in 8 bits take no other LoRA."""
         files = Files.of(paths[stage.model], paths.get(stage.text_encoder), paths.get(stage.vae))
-        precision = stage.precision if stage.precision != "auto" else "fp32" if self._device == "cpu" else "bf16"
+        precision = self.precision(stage)
         key = (files, precision, mode, stage.loras if mode == "fp8" else ())
-        if self._model is None or self._model.key != key:
-            self.close()
-            parts = load_parts(files, getattr(torch, PRECISIONS[precision]), self._device, packed=True)
-            self._model = Model(key, parts, Loras(parts.transformer))
-        return self._model
+
+        def load() -> Model:
+            parts = load_parts(files, DTYPES[precision], self._device, packed=True)
+            return Model(key, parts, Loras(parts.transformer))
+
+        return self.hold(key, load)
 
     def _guidance(self, model: Model, given: StageInput, levels: FlowLevels) -> Guidance:
         sampler = given.stage.sampler
@@ -189,11 +158,7 @@ class Pipelines:
         return [latents_of(model.parts.vae, image).to(self._device) for image in images]
 
     def _text(self, model: Model, text: str) -> Tensor:
-        if text not in model.texts:
-            if len(model.texts) >= TEXTS:
-                model.texts.pop(next(iter(model.texts)))
-            model.texts[text] = encode(model.parts, text).to(self._device)
-        return model.texts[text]
+        return kept(model.texts, text, TEXTS, lambda: encode(model.parts, text).to(self._device))
 
     def _estimates(self, plan: Plan) -> tuple[Estimate, ...]:
         stage = next(stage for stage in plan.stages if stage.family == "flux2")

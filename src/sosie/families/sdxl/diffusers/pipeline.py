@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,12 +12,11 @@ import diffusers
 import torch
 from torch import Tensor, nn
 
-from sosie.core import Finding
-from sosie.core.errors import BadModelError
-from sosie.core.recipe import DrawingPrecision, Stage
+from sosie.core.recipe import Stage
 from sosie.core.sight import Sight
 from sosie.diffusion.comfy_noise import start_noise
 from sosie.diffusion.glimpse import sight_of, watch
+from sosie.diffusion.held import DTYPES, Holder, kept
 from sosie.diffusion.loading import quiet
 from sosie.diffusion.memory import MemoryMode, Mode
 from sosie.diffusion.offload import place, to_main_memory
@@ -55,8 +53,6 @@ PIPELINES = {
 TEXTS = 64
 """Prompts that are kept encoded, about 1 MB each; the oldest goes first."""
 
-PRECISIONS: Mapping[DrawingPrecision, str] = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-
 
 @dataclass(eq=False)
 class Model:
@@ -75,11 +71,21 @@ class Model:
     settled: tuple[object, ...] = ()
     accelerated: Accelerated | None = None
 
+    @property
+    def vae(self) -> Vae:
+        """The VAE of its pipeline."""
+        return self.base.vae
+
     def restore(self) -> None:
         """Takes away what was made fast: it holds on to layers that are about to change."""
         if self.accelerated is not None:
             self.accelerated.restore()
         self.accelerated, self.settled = None, ()
+
+    def leave_gpu(self) -> None:
+        """Moves the weights to main memory."""
+        self.texts.clear()
+        to_main_memory(self.base, tuple(self.nets.values()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,21 +96,13 @@ class _Denoisers:
     controlnet: SimpleNamespace
 
 
-class Pipelines:
-    """Holds one model at a time; another one, or another precision, takes its place."""
+class Pipelines(Holder[Model]):
+    """Draws by one model at a time."""
 
     def __init__(self, device: str, settings: Settings) -> None:
-        self._device = device
+        memory = MemoryMode(device, settings.memory, lambda plan: estimates(needs_of(plan, accelerated=True)))
+        super().__init__(device, memory)
         self._settings = settings
-        self._memory = MemoryMode(device, settings.memory, lambda plan: estimates(needs_of(plan, accelerated=True)))
-        self._model: Model | None = None
-
-    @property
-    def vae(self) -> Vae:
-        """The VAE of the model that was used last."""
-        if self._model is None:
-            raise BadModelError("no model is loaded, so there is no VAE")
-        return self._model.base.vae
 
     def denoise(self, given: StageInput, canvas: Canvas) -> Tensor:
         """The latents [1, 4, h / 8, w / 8] of what the stage draws on the canvas."""
@@ -143,35 +141,6 @@ class Pipelines:
         with model.guides.condition(pipeline, given, joined) as guided:
             return pipeline(**arguments, **guided, callback_on_step_end=after).images
 
-    def findings(self) -> tuple[Finding, ...]:
-        """How the memory is used, once a change of it."""
-        return self._memory.findings()
-
-    def fall_back(self, given: StageInput, why: str) -> None:
-        """Frees everything and takes the next memory mode; `EngineError` if there is none."""
-        self._memory.fall_back(given.stage, given.plan, why)
-        self.close()
-
-    def rest(self) -> None:
-        """Frees the GPU and keeps the weights in main memory."""
-        model = self._model
-        if model is None or self._device == "cpu":
-            return
-        model.restore()
-        model.texts.clear()
-        to_main_memory(model.base, tuple(model.nets.values()))
-        torch.cuda.empty_cache()
-
-    def close(self) -> None:
-        """Frees the weights."""
-        if self._model is None:
-            return
-        self._model.restore()
-        self._model = None
-        gc.collect()  # pipeline, guides and what was made fast name each other
-        if self._device != "cpu":
-            torch.cuda.empty_cache()
-
     def _prepared(self, given: StageInput) -> Model:
         """The stage's model with exactly the stage's LoRAs and guides in it, placed and ready."""
         stage, plan, paths = given.stage, given.plan, given.paths
@@ -195,13 +164,14 @@ class Pipelines:
     def _loaded(self, stage: Stage, paths: Mapping[str, Path], mode: Mode | None, fixed: tuple[object, ...]) -> Model:
         """The stage's model. `fixed` is what cannot be changed in it: weights in 8 bits take no other LoRA."""
         path, vae = paths[stage.model], paths.get(stage.vae)
-        precision = stage.precision if stage.precision != "auto" else "fp32" if self._device == "cpu" else "bf16"
+        precision = self.precision(stage)
         key = (path, vae, precision, mode, fixed)
-        if self._model is None or self._model.key != key:
-            self.close()
-            base = _load(path, vae, getattr(torch, PRECISIONS[precision]))
-            self._model = Model(key, base, Guides(base), Loras(base), dict(base.scheduler.config))
-        return self._model
+
+        def load() -> Model:
+            base = _load(path, vae, DTYPES[precision])
+            return Model(key, base, Guides(base), Loras(base), dict(base.scheduler.config))
+
+        return self.hold(key, load)
 
     def _settle(self, model: Model, mode: Mode | None) -> None:
         """Puts what is new where the mode wants it, and makes it fast where nothing rules that out."""
@@ -232,11 +202,7 @@ class Pipelines:
 
     def _texts(self, model: Model, given: StageInput) -> PromptEmbeds:
         key = (given.prompt, given.plan.negative_prompt, given.stage.clip_skip)
-        if key not in model.texts:
-            if len(model.texts) >= TEXTS:
-                model.texts.pop(next(iter(model.texts)))
-            model.texts[key] = encode(model.base, *key)
-        return model.texts[key]
+        return kept(model.texts, key, TEXTS, lambda: encode(model.base, *key))
 
 
 def _load(path: Path, vae: Path | None, dtype: torch.dtype) -> SdxlPipeline:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import diffusers
 import torch
-from torch import nn
 
 from sosie.core.errors import BadModelError
-from sosie.diffusion.autoencoder import autoencoder_names, is_projection
+from sosie.diffusion.autoencoder import autoencoder_naming
 from sosie.diffusion.parts import TextEncoder, Vae
 from sosie.diffusion.qwen3.load import load_qwen3
 from sosie.diffusion.qwen3.tokenizer import load_tokenizer
-from sosie.diffusion.weights.part import Loading, Naming, Shapes, filled, open_part, own_config
-from sosie.diffusion.weights.sources import Source
+from sosie.diffusion.weights.part import Loading, builder, filled, open_part, split_rows
 from sosie.families.zimage.diffusers.configs import transformer_config, vae_config
 from sosie.families.zimage.diffusers.names import transformer_names
 from sosie.families.zimage.diffusers.parts import Parts, Transformer
@@ -62,19 +59,8 @@ def load_parts(files: Files, dtype: torch.dtype, through: str = "cpu", packed: b
 def load_transformer(path: Path, how: Loading) -> Transformer:
     """The `ZImageTransformer2DModel` at `path`: a folder, a single file or a checkpoint that holds it."""
     weights = open_part(path, TRANSFORMER)
-    kind = _library.ZImageTransformer2DModel
-
-    def build(shapes: Shapes) -> nn.Module:
-        known = inspect.signature(kind.__init__).parameters
-        return kind(**(own_config(weights.config, known) or transformer_config(shapes)))
-
-    def part(source: Source, parts: int, part: int) -> Source:
-        rows = weights.shapes[source.name][0] // parts
-        return Source(source.name, (part * rows, (part + 1) * rows))
-
-    shapes = transformer_names(weights.shapes, _rows)
-    sources = transformer_names({name: Source(name) for name in weights.shapes}, part)
-    return cast(Transformer, filled(weights, Naming(shapes, sources), build, how))
+    build = builder(_library.ZImageTransformer2DModel, weights, transformer_config)
+    return cast(Transformer, filled(weights, split_rows(weights.shapes, transformer_names), build, how))
 
 
 def load_text_encoder(path: Path, how: Loading) -> TextEncoder:
@@ -85,16 +71,8 @@ def load_text_encoder(path: Path, how: Loading) -> TextEncoder:
 def load_vae(path: Path, how: Loading) -> Vae:
     """The `AutoencoderKL` at `path`; FLUX.1's in its single file, or one with the same layout."""
     weights = open_part(path, VAE)
-    kind = _library.AutoencoderKL
-
-    def build(shapes: Shapes) -> nn.Module:
-        known = inspect.signature(kind.__init__).parameters
-        return kind(**(own_config(weights.config, known) or vae_config(shapes)))
-
-    named = autoencoder_names(weights.shapes)
-    shapes = {name: shape[:2] if is_projection(name) else shape for name, shape in named.items()}
-    sources = autoencoder_names({name: Source(name) for name in weights.shapes})
-    return cast(Vae, filled(weights, Naming(shapes, sources), build, how))
+    build = builder(_library.AutoencoderKL, weights, vae_config)
+    return cast(Vae, filled(weights, autoencoder_naming(weights.shapes), build, how))
 
 
 def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae: Vae) -> None:
@@ -111,11 +89,6 @@ def expect_fit(files: Files, transformer: Transformer, encoder: TextEncoder, vae
             f"{files.vae} has latents of {channels} channels; {files.transformer} draws {expected}",
             f"use the VAE of this model: {PARTNERS.vaes[0].file}",
         )
-
-
-def _rows(shape: tuple[int, ...], parts: int, part: int) -> tuple[int, ...]:
-    del part
-    return (shape[0] // parts, *shape[1:])
 
 
 def _shift(path: Path) -> float:
