@@ -239,7 +239,16 @@ def test_axe_finds_nothing_on_any_screen(page: Any, width: int, scheme: str) -> 
     page.set_viewport_size({"width": width, "height": 900})
     page.emulate_media(color_scheme=scheme)
     found: list[tuple[str, str, str]] = []
-    for screen in ("characters", "characters/mira", "characters/new", "generate", "experiments", "training", "doctor"):
+    for screen in (
+        "characters",
+        "characters/mira",
+        "characters/new",
+        "generate",
+        "experiments",
+        "training",
+        "doctor",
+        "machines",
+    ):
         page.evaluate(f"location.hash = '#/{screen}'")
         expect(page.locator("main h1")).to_be_visible()
         found += wrong(screen)
