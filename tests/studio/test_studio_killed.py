@@ -31,16 +31,11 @@ QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component
 PATIENCE = 90_000
 """Milliseconds: what is waited for is what the user waits for, on however busy a machine."""
 
-COMMAND = [
-    sys.executable,
-    "-c",
-    "from sosie.cli import main; main()",
-    "studio",
-    "--no-browser",
-    "--json",
-    "--port",
-    "0",
-]
+COMMAND = [sys.executable, "-c", "from sosie.cli import main; main()", "studio", "--no-browser", "--json"]
+
+
+begun: list[Server] = []
+"""Every server of a test, so that none outlives it."""
 
 
 class Server:
@@ -53,6 +48,7 @@ class Server:
             text=True,
             env={**os.environ, "PYTHONPATH": ""},
         )
+        begun.append(self)
         assert self.process.stdout is not None
         self.address: str = json.loads(self.process.stdout.readline())["address"]
         self.port = int(self.address.partition("/#")[0].rpartition(":")[2])
@@ -70,10 +66,11 @@ class Server:
 
 @pytest.fixture
 def server(workspace: Path) -> Iterator[Server]:
-    found = Server(workspace)
-    yield found
-    if found.process.poll() is None:
-        found.end()
+    begun.clear()
+    yield Server(workspace)
+    for one in begun:
+        if one.process.poll() is None:
+            one.end(signal.SIGKILL)
     stop_worker(open_workspace(workspace))
 
 
