@@ -40,6 +40,8 @@ ALLOWED = {
     "loop/judge_process.py": "writes answers to a pipe",
     "engines/ray/engine.py": "a token in a folder of this run alone, which nobody outlives",
     "api/workers/ray_host.py": "pixels on their way to the driver, in its folder of this run",
+    "api/trainings/home.py": "samples on their way here, in a temporary folder",
+    "api/trainings/journal.py": "adds lines to a journal; one that was cut off is passed over",
     "api/character_files.py": "pictures on their way into a character, in a temporary folder",
     "workspace/archive/openchar.py": "the same",
     "engines/far/attendant.py": "gives the worker its log, which the system writes",

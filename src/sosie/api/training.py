@@ -9,29 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.api.loras import LoraTerms, add_lora
-from sosie.api.needs import check_here
+from sosie.api.trainings.work import Work, checks_of, performed, work_of
 from sosie.core import Character, CharacterLora, Event, Finding, Note, Progress, Result
 from sosie.core.errors import CheckFailedError, DeliveryError, NotFoundError, UsageError
 from sosie.core.finding import has_errors
-from sosie.core.plan import needed_stages
 from sosie.dataset import build as datasets
 from sosie.dataset.image_set import image_files
 from sosie.dataset.sources import from_references
-from sosie.doctor.recipe_needs import Purpose
-from sosie.doctor.recipes import check_recipe
-from sosie.doctor.training import check_training
 from sosie.families import families
 from sosie.files.whole import change_text
-from sosie.loop.sample_judge import SampleJudge, Trainee
-from sosie.loop.training_job import TrainOrder, bare, job_of, start_of, training_of
+from sosie.loop.training_job import TrainOrder, start_of, training_of
 from sosie.loop.training_record import Recorder, write_report
 from sosie.lora import read_lora
 from sosie.machines.load import calm_threads
 from sosie.store.record import Record
 from sosie.store.training import StoredTraining, TrainingRecords
+from sosie.training.events import Event as RunEvent
 from sosie.training.events import Stepped
 from sosie.training.job import TrainingJob
-from sosie.workspace.bill import Bill, resolve
 from sosie.workspace.characters import load_character, without_lora
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace
@@ -63,9 +58,8 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     for character in order.characters:
         if not image_files(datasets.dataset_folder(session, character)):
             yield from from_references(session, character, datasets.Captioning(order.recipe))
-    people = [_trainee(session, character) for character in order.characters]
-    bill = resolve(session.workspace, needed_stages(bare(order.recipe)))
-    job = job_of(session, order, bill)
+    work = work_of(session, order)
+    job = work.job
     with (
         locked(session.workspace, f"training-{job.id[:16]}", f"the run of {', '.join(order.names)}", 0.0),
         TrainingRecords(session.store.folder) as records,
@@ -73,7 +67,7 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
         record = records.find(job.id)
         if order.resume or record is None or record.end.path is None or not record.end.path.is_file():
             _may_begin(order, job, records)
-            record = yield from _recorded(session, _Work(order, job, bill, people), records)
+            record = yield from _recorded(session, work, records)
         given: list[str] = []
         if record.end.path is not None and order.add:
             for character in order.characters:
@@ -91,36 +85,17 @@ def list_runs(session: Session, character: str = "") -> tuple[StoredTraining, ..
         return records.runs(character)
 
 
-@dataclass(frozen=True, eq=False)
-class _Work:
-    """What was ordered, and what it was resolved to."""
-
-    order: TrainOrder
-    job: TrainingJob
-    bill: Bill
-    people: list[Trainee]
-
-
-def _recorded(session: Session, work: _Work, records: TrainingRecords) -> Generator[Event, None, StoredTraining]:
+def _recorded(session: Session, work: Work, records: TrainingRecords) -> Generator[Event, None, StoredTraining]:
     """The run itself, on record however it ends."""
-    from sosie.training.run import train as run_job
-
     order, job = work.order, work.job
     run = session.store.begin_run("train", _arguments(order))
     goes_on = (job.folder / "state.safetensors").is_file()
     recorder = Recorder(session, records, run, records.begin(run, start_of(order, job), goes_on), job)
     with _ending(session, recorder, run):
-        findings = _checks(session, work)
-        session.store.add_findings(run, findings)
-        yield from findings
-        if has_errors(findings):
-            raise CheckFailedError("nothing was trained: the checks before the run found an error")
-        judge = SampleJudge(session, work.people, datasets.classifier_for(session, order.recipe))
-        if (chosen := order.recipe.training) is not None and chosen != job.training:
-            yield Note(_chosen(job))
         begun: int | None = None
-        for event in run_job(job, judge, resume=order.resume):
-            recorder.note(event)
+        for event in _events(session, work):
+            if not isinstance(event, Note):
+                recorder.note(event)
             yield event
             if isinstance(event, Stepped):
                 begun = event.step if begun is None else begun
@@ -130,6 +105,20 @@ def _recorded(session: Session, work: _Work, records: TrainingRecords) -> Genera
     return recorder.stored()
 
 
+def _events(session: Session, work: Work) -> Generator[RunEvent | Note]:
+    """What a run says, here or on the machine that was ordered."""
+    if not work.order.engine:
+        yield from performed(session, work, work.order.resume)
+        return
+    from sosie.api.trainings.home import train_far
+
+    findings = checks_of(session, work)
+    yield from findings
+    if has_errors(findings):
+        raise CheckFailedError("nothing was trained: the checks before the run found an error")
+    yield from train_far(session, work)
+
+
 def forecast(event: Stepped, price: float | None) -> str:
     """What is still to come after the first steps: `4480 steps are left: about 1.6 hours, 3.20 to pay at 2 an hour`."""
     hours = event.left / 3600
@@ -137,13 +126,6 @@ def forecast(event: Stepped, price: float | None) -> str:
     cost = "" if price is None else f", {hours * price:.2f} to pay at {price:g} an hour"
     each = f"{event.seconds:.2f} s a step"
     return f"{event.steps - event.step} steps are left: about {time}{cost} ({each}, judgements counted as the last one)"
-
-
-def _chosen(job: TrainingJob) -> str:
-    """What was left to the memory of the card."""
-    again = "are computed twice" if job.training.gradient_checkpointing else "are kept for the way back"
-    stored = "in fp8" if job.training.base_storage == "fp8" else "in the precision of the training"
-    return f"by the memory of the card: frozen weights lie {stored}, layers {again}"
 
 
 def described(event: Stepped) -> str:
@@ -174,25 +156,6 @@ def _may_begin(order: TrainOrder, job: TrainingJob, records: TrainingRecords) ->
             f"the run of {', '.join(order.names)} that was stopped had another {what}; it cannot be resumed",
             f"give back what was changed, or begin anew: {again}",
         )
-
-
-def _checks(session: Session, work: _Work) -> list[Finding]:
-    """The sets by the doctor, base and card; packages, precision and disk are checked by the trainer itself."""
-    order, recipe = work.order, bare(work.order.recipe)
-    findings: list[Finding] = []
-    for character in order.characters:
-        findings += datasets.check(session, character, order.recipe).findings
-    findings += check_recipe(recipe, work.bill)
-    findings += check_training(recipe)
-    if order.device != "cpu":
-        purpose = Purpose(work.job.training.steps, len(work.job.images))
-        findings += check_here(session.workspace.root, recipe, work.bill, purpose)
-    return list(dict.fromkeys(findings))
-
-
-def _trainee(session: Session, character: Character) -> Trainee:
-    images = tuple(image_files(datasets.dataset_folder(session, character)))
-    return Trainee(datasets.judging_character(session, character), datasets.trigger_of(character), images)
 
 
 def _give(

@@ -48,6 +48,13 @@ DONE = ("finished", "over-trained", "asked")
 @click.option("--weight", type=float, default=1.0, show_default=True, help="How strongly recipes will use the LoRA.")
 @click.option("--price", type=click.FloatRange(0), help="What an hour of this machine costs: shows the cost left.")
 @click.option("--no-add", is_flag=True, help="Do not give the LoRA to the character; it goes to outputs/CHARACTER.")
+@click.option(
+    "--engine",
+    default="",
+    metavar="ENGINE",
+    help="The machine that trains: ssh:USER@HOST, or pod:NAME (see docs/pods.md). Default: this one.",
+)
+@click.option("--down", is_flag=True, help="With --engine pod:NAME: end the pod when the file is here.")
 @click.option("--each", is_flag=True, help="One LoRA of each character, not one of all together.")
 @click.option(
     "--devices",
@@ -72,6 +79,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
         raise UsageError("no character was named", "sosie train CHARACTER --recipe RECIPE")
     if flags["wish"]:
         return _ask(output, workspace, characters, flags)
+    _check_machine(flags)
     if flags["each"]:
         return _train_each(output, workspace, characters, flags)
     if flags["devices"]:
@@ -90,7 +98,31 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
                 output.event(replace(event, what=event.what + cost))
             else:
                 _show(output, event)
-    return _finish(output, done) if done is not None else 2
+    if done is None:
+        return 2
+    code = _finish(output, done)
+    if flags["down"] and not code:
+        _end_pod(output, workspace, flags["engine"])
+    return code
+
+
+def _check_machine(flags: dict[str, Any]) -> None:
+    """Raises `UsageError` for options that have no sense together."""
+    if flags["down"] and not flags["engine"].startswith("pod:"):
+        raise UsageError("--down ends a pod, and none trains", "add --engine pod:NAME")
+    wrong = [name for name in ("devices", "log_with", "each") if flags[name]] if flags["engine"] else []
+    if wrong:
+        flag = f"--{wrong[0].replace('_', '-')}"
+        raise UsageError(f"{flag} is for trainings on this machine", "leave it out, or leave --engine out")
+
+
+def _end_pod(output: Output, workspace: Workspace, engine: str) -> None:
+    from sosie.api.renting.rent import end_pod
+
+    name = engine.removeprefix("pod:").partition("?")[0]
+    with session(workspace) as opened:
+        pod = end_pod(opened, name)
+    output.say(f"pod {name} (lease {pod.lease}) has ended; it bills no more")
 
 
 def _ask(output: Output, workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) -> int:
@@ -155,6 +187,7 @@ def _order(workspace: Workspace, names: tuple[str, ...], flags: dict[str, Any]) 
         flags["weight"],
         not flags["no_add"],
         flags["price"],
+        flags["engine"],
     )
 
 

@@ -42,6 +42,7 @@ class TrainOrder:
     `resume` goes on with a run that was stopped or killed. `continue_from` names a LoRA to begin with (empty:
     none), `regularisation` a folder of images of others. `weight` is how strongly recipes will use the LoRA; it
     is judged at 1. Without `add` the characters do not get it. `price` is that of an hour of the machine, if known.
+    `engine` is the machine that trains, `ssh:USER@HOST` or `pod:NAME`; empty: this one.
     """
 
     characters: tuple[Character, ...]
@@ -54,6 +55,7 @@ class TrainOrder:
     weight: float = 1.0
     add: bool = True
     price: float | None = None
+    engine: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -118,7 +120,7 @@ def fitted(order: TrainOrder) -> Training:
     training = training_of(order)
     if training.gradient_checkpointing != "auto" and training.base_storage != "auto":
         return training
-    cards = () if order.device == "cpu" else visible(read_machine(Path.cwd()).gpus)
+    cards = () if order.device == "cpu" or order.engine else visible(read_machine(Path.cwd()).gpus)
     ways = [_settled(training, again, stored) for again, stored in ((False, False), (True, False), (True, True))]
     estimate, stage = figures_of(order.recipe.stages[0].family).estimate_training, order.recipe
     if not cards or estimate is None:

@@ -18,23 +18,20 @@ from sosie.core.errors import EngineError, LostError, SosieError, UsageError
 from sosie.core.feed import LONG, feed_of
 from sosie.core.finding import RuleError
 from sosie.core.schema import digest, to_table
-from sosie.doctor.machine import H043
 from sosie.engines.crew import Crew, Member
 from sosie.engines.diffusers import check_plan
 from sosie.engines.far.frames import Frame, packed
+from sosie.engines.far.known import Known, known_of, room_for
 from sosie.engines.far.link import Link
 from sosie.engines.far.spool import SpoolRole, read_render
 from sosie.engines.resident_protocol import read_error
 from sosie.engines.scheme import Scheme, Supplies
-from sosie.machines.facts import MachineFacts
-from sosie.machines.remote import Remote
 from sosie.machines.ssh import Host, SshError, parse_host
 from sosie.machines.ssh.channel import Channel
 from sosie.machines.ssh.steady import Patience, steady
 from sosie.pods.setup.assets import Asset, bring, disk_for, missing_assets, place_of
 from sosie.pods.setup.environment import Ground, probe, ready
-from sosie.pods.setup.layout import Layout, find_layout, whole_ones
-from sosie.pods.setup.locks import Lock, choose_lock
+from sosie.pods.setup.layout import whole_ones
 from sosie.pods.setup.trees import bring_tree, tree_digest
 from sosie.workspace.workspace import open_workspace
 
@@ -46,9 +43,6 @@ plans it has whole, and goes on with it when nobody is connected."""
 GLANCE = 0.25
 KEPT = 16
 """Renders that stay there after they came, until they are surely on record here."""
-
-RESERVE = 10**9
-"""Bytes that stay free there."""
 
 PYTHON = re.compile(r"/[\w./+-]{1,300}")
 HINT = "give it as in --engine ssh:root@203.0.113.7:40022"
@@ -70,16 +64,6 @@ class Site:
     drawn: Path | None = None
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What was asked of a machine once."""
-
-    layout: Layout
-    facts: MachineFacts
-    lock: Lock
-    findings: tuple[Finding, ...]
-
-
 class FarEngine:
     """Keeps the Engine protocol, for one machine."""
 
@@ -90,7 +74,7 @@ class FarEngine:
         self._host = site.host
         self._supplies = supplies
         self._workspace = open_workspace(supplies.root)
-        self._known_once: _Known | None = None
+        self._known_once: Known | None = None
         self._ground: Ground | None = None
         self._link: Link | None = None
         self._spool = ""
@@ -111,9 +95,9 @@ class FarEngine:
             found = [one for one in known.findings if one.severity != "info"]
             left = missing_assets(self._host, known.layout, self._assets(plan))
             if not self._site.python and not whole_ones(self._host, [known.layout.environment(known.lock.name)]):
-                found += self._room(known, disk_for(left) + known.lock.disk)
+                found += room_for(self._host, known, disk_for(left) + known.lock.disk)
             else:
-                found += self._room(known, disk_for(left))
+                found += room_for(self._host, known, disk_for(left))
         except RuleError as error:
             return [error.finding(self._host.name)]
         return [*found, *(check_plan(plan) if find_spec("torch") else [])]
@@ -149,24 +133,10 @@ class FarEngine:
             self._link = None
 
     @property
-    def _known(self) -> _Known:
+    def _known(self) -> Known:
         if self._known_once is None:
-            layout = steady(lambda: find_layout(self._host), self._site.patience)
-            home = layout.root.rpartition("/")[0]
-            facts = steady(lambda: Remote(self._host).facts(home), self._site.patience)
-            lock, findings = choose_lock(facts)
-            if self._site.python:  # what is there already is tried, not guessed
-                findings = []
-            self._known_once = _Known(layout, facts, lock, tuple(findings))
+            self._known_once = known_of(self._site.host, self._site.python, self._site.patience)
         return self._known_once
-
-    def _room(self, known: _Known, needed: int) -> list[Finding]:
-        free = known.facts.free_disk
-        if not needed or free is None or free >= needed + RESERVE:
-            return []
-        name = self._host.name
-        message = f"{name} has {free / 1e9:.1f} GB free; what must be brought there needs {needed / 1e9:.1f} GB"
-        return [H043.at(name, f"{message}, temporary files counted, and 1 GB stays free", "free some space there")]
 
     def _assets(self, plan: Plan) -> list[Asset]:
         paths = self._supplies.paths
@@ -188,7 +158,7 @@ class FarEngine:
             self._link = self._begin(plan, known, self._ground)
         return self._link
 
-    def _begin(self, plan: Plan, known: _Known, ground: Ground) -> Link:
+    def _begin(self, plan: Plan, known: Known, ground: Ground) -> Link:
         """A line to an attendant whose worker has the plan's character."""
         folder = self._workspace.character_folder(plan.character.name)
         names = ["character.toml", *(reference.file for reference in plan.character.references)]

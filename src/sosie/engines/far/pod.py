@@ -7,19 +7,21 @@ from sosie.engines.crew import Crew
 from sosie.engines.far.engine import FarEngine, Site, far_engine
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.pods.pod import drawn_file, find_pod, host_of
-from sosie.workspace.workspace import open_workspace
+from sosie.workspace.workspace import Workspace, open_workspace
+
+
+def pod_sites(workspace: Workspace, address: str) -> list[Site]:
+    """The machines of `pod:NAME`; names with commas are several. Raises `NotFoundError` for what is no pod."""
+    names, _, query = address.partition(":")[2].partition("?")
+    python = query.removeprefix("python=")
+    pods = [find_pod(workspace, name) for name in names.split(",")]
+    return [Site(host_of(workspace, pod), python, drawn=drawn_file(workspace, pod.label)) for pod in pods]
 
 
 def _open(address: str, supplies: Supplies) -> FarEngine | Crew:
-    """Names with commas are several pods."""
     if supplies.root is None:
         raise EngineError(f"engine '{address}' was given no workspace")
-    names, _, query = address.partition(":")[2].partition("?")
-    workspace = open_workspace(supplies.root)
-    python = query.removeprefix("python=")
-    pods = [find_pod(workspace, name) for name in names.split(",")]
-    sites = [Site(host_of(workspace, pod), python, drawn=drawn_file(workspace, pod.label)) for pod in pods]
-    return far_engine(sites, supplies)
+    return far_engine(pod_sites(open_workspace(supplies.root), address), supplies)
 
 
 SCHEME = Scheme("pod", "pod:NAME", _open, has_workers=True)

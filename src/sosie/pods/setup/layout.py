@@ -38,6 +38,10 @@ class Layout:
         """What is to be drawn, and what was."""
         return f"{self.root}/spools/{digest[:16]}"
 
+    def training(self, digest: str) -> str:
+        """A training: its workspace, its state and what it made."""
+        return f"{self.root}/trainings/{digest[:16]}"
+
     def job(self, name: str) -> str:
         """The folder of work that goes on without a line."""
         return f"{self.root}/jobs/{name}"
