@@ -12,8 +12,9 @@ import pytest
 from far_machine import FarMachine, far_machine
 from renders import CARD, KEEP, a_render
 
+from sosie.api.knowledge.audit import gather
 from sosie.api.renting.leases import ledger
-from sosie.core import Verdict
+from sosie.core import Character, Verdict
 from sosie.engines import scheme_of
 from sosie.engines.far.engine import FarEngine
 from sosie.engines.scheme import Supplies
@@ -22,6 +23,9 @@ from sosie.pods import renting
 from sosie.pods.pod import drawn_file, drawn_on, find_pod, read_pods
 from sosie.pods.providers import vast as vast_module
 from sosie.pods.providers.fake_vast import KEY, FakeVast
+from sosie.reports.audit.choices import machines
+from sosie.reports.audit.document import Table
+from sosie.reports.audit.words import words_of
 from sosie.store import Store
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
@@ -119,7 +123,13 @@ def test_what_a_kept_image_cost_stands_in_the_ledger(
         (paid,) = ledger(session)
         assert (paid.drawn, paid.kept) == (2, 1)
         assert paid.each == paid.rental.cost
+        audit = gather(session, Character("elena", "fictional", True, "a woman"))
     assert "1 of 2 images kept" in sosie("pod", "list", "--all", *at).out
+    (row,) = audit.to_json()["rentals"]
+    assert (row["images_drawn"], row["images_kept"], row["each_usd"]) == (2, 1, paid.each)
+    (table,) = [block for block in machines(audit, words_of("fr")).blocks if isinstance(block, Table)]
+    assert [cell.text for cell in table.rows[0][5:6]] == ["1 / 2"]
+    assert "Images gardées" in table.columns
 
 
 def test_no_key_is_in_anything_that_was_written(sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast) -> None:

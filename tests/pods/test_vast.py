@@ -17,7 +17,9 @@ from processes import until
 
 from sosie.core.errors import ConfigError, SosieError, UsageError
 from sosie.core.finding import RuleError
+from sosie.machines.ssh import parse_host
 from sosie.machines.ssh.command import quoted
+from sosie.machines.ssh.trouble import failed
 from sosie.pods.fitness import Work, estimate, ranked, unfit
 from sosie.pods.lease import Lease, LeaseTerms
 from sosie.pods.offer import GB, Offer, Wanted, misfits
@@ -363,3 +365,56 @@ def test_quoted_words_reach_a_real_shell_as_they_are() -> None:
 
 def test_a_lease_needs_no_machine_to_be_counted() -> None:
     assert Lease("vast", "1", "", 0.2, "starting").machine is None
+
+
+def refusing(says: str) -> Any:
+    def reach(address: str) -> Any:
+        raise failed(parse_host(f"ssh://{address}"), says)
+
+    return reach
+
+
+def test_a_refused_login_is_final_and_not_waited_for_five_minutes(vast: Vast) -> None:
+    lease, time = vast.rent(any_offer(vast), "a", TERMS), Time()
+    with pytest.raises(UselessError, match="refused the login"):
+        await_login(vast, lease, 1.0, refusing("Permission denied (publickey)."), time.clock)
+    assert time.at <= 60.0
+
+
+def test_a_key_that_is_there_a_moment_later_lets_us_in(vast: Vast, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease, time = vast.rent(any_offer(vast), "a", TERMS), Time()
+    asked: list[str] = []
+
+    def reach(address: str) -> Any:
+        asked.append(address)
+        if len(asked) < 3:
+            return refusing("Permission denied (publickey).")(address)
+        return parse_host(f"ssh://{address}")
+
+    monkeypatch.setattr("sosie.pods.renting.run", lambda *_: None)
+    found, host = await_login(vast, lease, 1.0, reach, time.clock)
+    assert (found.id, host.port) == (lease.id, 22)
+
+
+def test_a_port_that_does_not_answer_yet_is_waited_for(vast: Vast) -> None:
+    lease, time = vast.rent(any_offer(vast), "a", TERMS), Time()
+    with pytest.raises(UselessError, match="for 5 minutes"):
+        await_login(vast, lease, 1.0, refusing("ssh: connect to host: Connection refused"), time.clock)
+    assert 300.0 <= time.at < 400.0
+
+
+def test_a_daily_limit_is_told_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    with FakeVast() as fake:
+        limited = {"success": False, "error": "search_quota_exceeded", "msg": "resets at midnight"}
+        monkeypatch.setattr(fake, "answer", lambda *_: (429, limited))
+        with pytest.raises(BusyError, match="search_quota_exceeded"):
+            Vast(Client("vast", fake.url, KEY, waits.append)).search(Wanted())
+    assert waits == []
+
+
+def test_an_interface_without_price_increases_lists_what_bills(vast: Vast, fake: FakeVast) -> None:
+    lease, answer = vast.rent(any_offer(vast), "a", TERMS), fake.answer
+    gone = (404, {"success": False, "error": "no_pending_price_increase"})
+    fake.answer = lambda *ask: gone if "increases" in ask[1] else answer(*ask)  # type: ignore[method-assign]
+    assert [(one.id, one.rise) for one in vast.leases()] == [(lease.id, 0.0)]

@@ -14,7 +14,7 @@ from sosie.core.finding import Rule, RuleError, has_errors
 from sosie.doctor.machine import Needs, check_machine
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import Command, Host, SshError, run
-from sosie.machines.ssh.trouble import plain
+from sosie.machines.ssh.trouble import X002, plain
 from sosie.pods.lease import Lease, LeaseTerms
 from sosie.pods.offer import Offer
 from sosie.pods.provider import Provider
@@ -31,6 +31,9 @@ BETWEEN = 10.0
 START_SECONDS = 900.0
 LOGIN_SECONDS = 300.0
 """How long a machine may take to run, and then to let somebody in."""
+
+REFUSED_SECONDS = 20.0
+"""A machine that refuses the login at every address for so long will not take it: a provider's key is there by then."""
 
 DRIVER_PROBE = """
 import ctypes, sys
@@ -128,7 +131,7 @@ def await_login(
 
     Raises `UselessError` for a state that never becomes running, a price above what was agreed, or too long a wait.
     """
-    until, running_until = clock.now() + START_SECONDS, None
+    until, running_until, refused = clock.now() + START_SECONDS, None, None
     why = "it did not start"
     while clock.now() < (until if running_until is None else running_until):
         found = _find(provider, lease)
@@ -139,17 +142,31 @@ def await_login(
                 raise _useless(lease, f"it is {found.state} ({plain(found.why, 80) or 'no reason is given'})")
             if found.state == "running" and found.ssh:
                 running_until = running_until or clock.now() + LOGIN_SECONDS
-                for address in found.ssh:
-                    try:
-                        host = reach(address)
-                        run(host, Command("true"), 30.0)
-                        return found, host
-                    except SshError as error:
-                        why = error.message
-                        if error.is_final and error.code.endswith("X002"):
-                            raise _useless(lease, error.message) from error
+                host, errors = _logged_in(found, reach)
+                if host is not None:
+                    return found, host
+                why = errors[-1].message
+                refused = (refused or clock.now()) if all(error.is_final for error in errors) else None
+                if refused is not None and clock.now() - refused >= REFUSED_SECONDS:
+                    raise _useless(lease, why)
         clock.sleep(BETWEEN)
     raise _useless(lease, f"{why}, for {(LOGIN_SECONDS if running_until else START_SECONDS) / 60:.0f} minutes")
+
+
+def _logged_in(lease: Lease, reach: Callable[[str], Host]) -> tuple[Host | None, list[SshError]]:
+    """The first address that lets us in, and what the ones before it said. Raises `UselessError` for another key."""
+    errors: list[SshError] = []
+    for address in lease.ssh:
+        try:
+            host = reach(address)
+            run(host, Command("true"), 30.0)
+        except SshError as error:
+            if error.code == X002.code:
+                raise _useless(lease, error.message) from error
+            errors.append(error)
+        else:
+            return host, errors
+    return None, errors
 
 
 def probe_machine(host: Host, lease: Lease, disk: int, needs_card: bool = True) -> None:

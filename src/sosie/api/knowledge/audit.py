@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sosie.api.knowledge import decisions
+from sosie.api.renting.leases import ledger
 from sosie.core import Character, Finding, Result
 from sosie.core.errors import SosieError, UsageError
 from sosie.core.experiment_result import ExperimentResult
@@ -18,7 +19,7 @@ from sosie.knowledge.rental import Rental
 from sosie.knowledge.task import Task
 from sosie.knowledge.trial import Trial
 from sosie.reports.audit import publish
-from sosie.reports.audit.audit import Audit, Share, UsedFile
+from sosie.reports.audit.audit import Audit, Drawn, Share, UsedFile
 from sosie.reports.audit.words import Language
 from sosie.scorers.statistics import wilson
 from sosie.store.record import Record
@@ -80,6 +81,7 @@ def gather(session: Session, character: Character, hour: float = 1.0) -> Audit:
             book.all(Trial, name),
             book.all(Rental, name),
             book.all(KeyFile, name),
+            {one.rental.label: Drawn(one.drawn, one.kept, one.each) for one in ledger(session)},
         )
 
 

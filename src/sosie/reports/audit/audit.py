@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sosie.core.experiment_result import ExperimentResult
@@ -38,8 +39,17 @@ class UsedFile:
 
 
 @dataclass(frozen=True)
+class Drawn:
+    """What a machine drew, and what of it was kept; `each` are US dollars for a kept image, None where not known."""
+
+    drawn: int
+    kept: int
+    each: float | None
+
+
+@dataclass(frozen=True)
 class Audit:
-    """Everything on record about a character on one day (ISO 8601).
+    """Everything on record about a character on one day (ISO 8601). `drawn` is by the label of a rental.
 
     `hour` is what an hour is counted as, in US dollars, where steps are ranked. Decisions have been looked at again.
     """
@@ -57,6 +67,7 @@ class Audit:
     trials: tuple[Kept[Trial], ...] = ()
     rentals: tuple[Kept[Rental], ...] = ()
     files: tuple[Kept[KeyFile], ...] = ()
+    drawn: Mapping[str, Drawn] = field(default_factory=dict[str, "Drawn"])
 
     @property
     def status(self) -> tuple[Kept[Trial], ...]:
@@ -84,6 +95,12 @@ class Audit:
         """What notes say of a training run."""
         return tuple(one.noun.text for one in self.notes if one.noun.about == f"training {training}")
 
+    def _images(self, rental: Rental) -> dict[str, Any]:
+        found = self.drawn.get(rental.label)
+        if found is None:
+            return {}
+        return {"images_drawn": found.drawn, "images_kept": found.kept, "each_usd": found.each}
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values. An experiment stands with its digest and contrasts; its cells are in its own result."""
         return {
@@ -100,7 +117,7 @@ class Audit:
             "steps": [{**_one(one), "worth": one.noun.worth(self.hour)} for one in self.steps],
             "tasks": _all(self.tasks),
             "trials": _all(self.trials),
-            "rentals": [{**_one(one), "cost_usd": one.noun.cost} for one in self.rentals],
+            "rentals": [{**_one(one), "cost_usd": one.noun.cost, **self._images(one.noun)} for one in self.rentals],
             "files": _all(self.files),
         }
 

@@ -8,7 +8,7 @@ from sosie.knowledge.decision import Decision, Doubt
 from sosie.knowledge.evidence import Evidence
 from sosie.knowledge.rental import Rental
 from sosie.knowledge.task import Task
-from sosie.reports.audit.audit import Audit
+from sosie.reports.audit.audit import Audit, Drawn
 from sosie.reports.audit.document import Bar, Bars, Block, Cell, Lines, Mark, Section, Table
 from sosie.reports.audit.words import Words
 
@@ -21,8 +21,10 @@ STATUS: dict[str, Mark] = {"doubted": "bad", "accepted": "good", "proposed": "do
 
 def machines(audit: Audit, words: Words) -> Section:
     """Section 3: every machine that was paid for, with price, hours, cost and problems."""
-    columns = tuple(map(words, ("machine", "place", "price", "hours", "cost", "use", "problems")))
-    rows = tuple(_machine(one.noun, words) for one in audit.rentals)
+    columns = tuple(
+        map(words, ("machine", "place", "price", "hours", "cost", "images_kept", "each", "use", "problems"))
+    )
+    rows = tuple(_machine(one.noun, audit.drawn.get(one.noun.label), words) for one in audit.rentals)
     blocks: list[Block] = [Table(columns, rows)] if rows else []
     known = [one.noun for one in audit.rentals if one.noun.cost]
     if len(known) > 1:
@@ -32,7 +34,7 @@ def machines(audit: Audit, words: Words) -> Section:
     return Section(3, words("machines_title"), tuple(blocks), words("machines_empty"), words("machines_lead"))
 
 
-def _machine(one: Rental, words: Words) -> tuple[Cell, ...]:
+def _machine(one: Rental, drawn: Drawn | None, words: Words) -> tuple[Cell, ...]:
     hours, cost = one.billed_hours, one.cost
     unknown = Cell(words("not_recorded"), "doubt")
     name = f"{one.gpu} · {words('active') if one.is_active else words('ended')}"
@@ -42,6 +44,8 @@ def _machine(one: Rental, words: Words) -> tuple[Cell, ...]:
         Cell(words("per_hour", price=words.money(one.price)), number=True),
         unknown if hours is None else Cell(words.number(hours, 1), number=True),
         unknown if cost is None else Cell(words.money(cost), number=True),
+        Cell("-" if drawn is None or not drawn.drawn else f"{drawn.kept} / {drawn.drawn}", number=True),
+        Cell("-" if drawn is None or drawn.each is None else words.money(drawn.each), number=True),
         Cell(one.use or "-"),
         Cell("; ".join(one.problems) or "-", "bad" if one.problems else ""),
     )
