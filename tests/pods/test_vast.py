@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from processes import until
 
+from sosie.api.renting.leases import check_leases
 from sosie.core.errors import ConfigError, SosieError, UsageError
 from sosie.core.finding import RuleError
 from sosie.machines.ssh import parse_host
@@ -365,6 +366,45 @@ def test_quoted_words_reach_a_real_shell_as_they_are() -> None:
 
 def test_a_lease_needs_no_machine_to_be_counted() -> None:
     assert Lease("vast", "1", "", 0.2, "starting").machine is None
+
+
+def bidding(vast: Vast, usd: float = 0.12) -> Offer:
+    return vast.search(Wanted("3090", disk=60 * GB, places=("DE",), bid=usd))[0]
+
+
+def test_a_bid_is_sent_with_the_creation_and_is_the_price(vast: Vast, fake: FakeVast) -> None:
+    one = bidding(vast)
+    (search,) = sent(fake, "POST")
+    assert (search["type"], search["min_bid"]) == ("bid", {"lte": 0.12})
+    assert one.price == pytest.approx(0.12 + 60 * 0.15 / 730)
+    lease = vast.rent(one, "a", TERMS)
+    (body,) = sent(fake, "PUT")
+    assert body["price"] == 0.12
+    assert next(found.price for found in vast.leases() if found.id == lease.id) == pytest.approx(one.price)
+
+
+def test_without_a_bid_a_machine_is_on_demand_whatever_was_searched_for(vast: Vast, fake: FakeVast) -> None:
+    vast.rent(any_offer(vast), "a", TERMS)
+    assert sent(fake, "PUT")[0]["price"] is None
+    assert list(misfits(any_offer(vast), Wanted(bid=0.1))) == ["it is rented on demand, wanted by a bid"]
+
+
+def test_a_bid_that_became_too_low_leaves_no_machine(vast: Vast, fake: FakeVast) -> None:
+    one = bidding(vast)
+    fake.offers[int(one.id)]["min_bid"] = 0.5
+    with pytest.raises(SosieError, match="bid too low"):
+        rent_surely(vast, one, "a", TERMS, Time().clock)
+    assert (fake.instances, len(fake.ended)) == ({}, 1)
+
+
+def test_a_machine_that_was_outbid_is_stopped_bills_its_disk_and_is_told_so(vast: Vast, fake: FakeVast) -> None:
+    lease = vast.rent(bidding(vast), "a", TERMS)
+    fake.faults.states = ("outbid",)
+    (found,) = vast.leases()
+    assert (found.state, found.why) == ("stopped", "outbid: exited")
+    assert [one.code for one in check_leases([found])] == ["SOS-B006", "SOS-B006"]
+    with pytest.raises(UselessError, match="outbid"):
+        await_login(vast, lease, 1.0, never, Time().clock)
 
 
 def refusing(says: str) -> Any:

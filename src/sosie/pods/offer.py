@@ -20,7 +20,8 @@ class Offer:
     had. `price` is the whole price of an hour: that of the cards and of the disk that was asked for.
     `place` is a country by its two letters (ISO 3166-1), and `reliability` the provider's own figure, 0 to 1.
     `cuda` is the newest that the driver runs, `bandwidth` what the machine downloads in bytes a second, and `traffic`
-    what a GB of that costs.
+    what a GB of that costs. `bid` is what will be bid an hour for the cards, 0 where it is rented on demand: who bids
+    more can take the machine away.
     """
 
     provider: str
@@ -37,6 +38,7 @@ class Offer:
     cuda: tuple[int, int] | None = None
     bandwidth: int | None = None
     traffic: float = 0.0
+    bid: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Wanted:
     """What an offer must have; 0 and empty ask for nothing. Every figure is the least, `price` the most.
 
     `gpu` is a part of the cards' name, whatever its case; `places` are countries by their two letters. `disk` is what
-    will be rented: its price is part of every offer's.
+    will be rented: its price is part of every offer's. With a `bid` that much an hour is bid for the cards.
     """
 
     gpu: str = ""
@@ -58,10 +60,25 @@ class Wanted:
     reliability: Annotated[float, Range(0, 1)] = 0.0
     cuda: tuple[int, int] = (0, 0)
     bandwidth: Annotated[int, Range(0)] = 0
+    bid: Annotated[float, Range(0)] = 0.0
 
 
 def misfits(offer: Offer, wanted: Wanted) -> Iterator[str]:
     """Why an offer is not what is wanted; nothing if it is. What is asked for and not known does not fit."""
+    yield from _machine_misfits(offer, wanted)
+    if wanted.bid != offer.bid:
+        yield f"it is rented {_way(offer.bid)}, wanted {_way(wanted.bid)}"
+    if wanted.price and not offer.price <= wanted.price:
+        yield f"it costs {offer.price:.3f} USD/h, wanted {wanted.price:.3f} at most"
+    if wanted.places and (offer.place or "").upper() not in {place.upper() for place in wanted.places}:
+        yield f"it is in {offer.place or 'an unknown place'}, wanted {', '.join(wanted.places)}"
+    if wanted.reliability and not (offer.reliability or 0) >= wanted.reliability:
+        known = "not known" if offer.reliability is None else f"{offer.reliability:.3f}"
+        yield f"reliability {known}, wanted {wanted.reliability:.3f}"
+
+
+def _machine_misfits(offer: Offer, wanted: Wanted) -> Iterator[str]:
+    """As `misfits`, of what the machine is made of."""
     if wanted.gpu.casefold() not in offer.gpu.casefold():
         yield f"its card is '{offer.gpu}', wanted '{wanted.gpu}'"
     if offer.gpus < wanted.gpus:
@@ -74,17 +91,14 @@ def misfits(offer: Offer, wanted: Wanted) -> Iterator[str]:
         yield f"driver {_dotted(offer.driver)}, wanted {_dotted(wanted.driver)}"
     if wanted.disk and (offer.disk or 0) < wanted.disk:
         yield f"its disk has {_gb(offer.disk)}, wanted {_gb(wanted.disk)}"
-    if wanted.price and not offer.price <= wanted.price:
-        yield f"it costs {offer.price:.3f} USD/h, wanted {wanted.price:.3f} at most"
-    if wanted.places and (offer.place or "").upper() not in {place.upper() for place in wanted.places}:
-        yield f"it is in {offer.place or 'an unknown place'}, wanted {', '.join(wanted.places)}"
-    if wanted.reliability and not (offer.reliability or 0) >= wanted.reliability:
-        known = "not known" if offer.reliability is None else f"{offer.reliability:.3f}"
-        yield f"reliability {known}, wanted {wanted.reliability:.3f}"
     if wanted.cuda > (offer.cuda or (0, 0)):
         yield f"its driver runs CUDA {_dotted(offer.cuda)}, wanted {_dotted(wanted.cuda)}"
     if wanted.bandwidth and (offer.bandwidth or 0) < wanted.bandwidth:
         yield f"it downloads {(offer.bandwidth or 0) / 1e6:.0f} MB/s, wanted {wanted.bandwidth / 1e6:.0f} MB/s"
+
+
+def _way(bid: float) -> str:
+    return "by a bid" if bid else "on demand"
 
 
 def _gb(size: int | None) -> str:

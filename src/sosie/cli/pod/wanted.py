@@ -24,6 +24,13 @@ OPTIONS = (
     click.option("--bandwidth", default="", metavar="SIZE", help="It downloads so much a second, such as 50MB."),
     click.option("--price", type=click.FloatRange(0), default=0.0, metavar="USD", help="At most so much an hour."),
     click.option(
+        "--bid",
+        type=click.FloatRange(0),
+        default=0.0,
+        metavar="USD",
+        help="Bid so much an hour for the cards: cheaper, and who bids more may take the machine away.",
+    ),
+    click.option(
         "--place",
         "places",
         multiple=True,
@@ -56,7 +63,7 @@ def wanted_of(given: dict[str, Any]) -> Wanted:
     memory, disk, bandwidth = (parse_bytes(text) if (text := given.pop(name)) else 0 for name in names)
     driver, compute, cuda = (_version(name, given.pop(name)) for name in ("driver", "compute", "cuda"))
     places = countries(given.pop("places"))
-    rest = {name: given.pop(name) for name in ("gpu", "gpus", "price", "reliability")}
+    rest = {name: given.pop(name) for name in ("gpu", "gpus", "price", "reliability", "bid")}
     pairs = [(*version, 0, 0)[:2] for version in (compute, cuda)]
     return Wanted(
         memory=memory,

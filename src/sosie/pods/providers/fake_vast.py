@@ -64,6 +64,7 @@ def offer(number: int, gpu: str, price: float, place: str, **more: Any) -> dict[
         "rentable": True,
         "rented": False,
         "base": price,
+        "min_bid": round(price * 0.5, 4),
     }
     return {**row, **more}
 
@@ -197,12 +198,15 @@ class FakeVast:
                 "ask_id": number,
             }
         self._next += 1
-        price = row["base"] + row["storage_cost"] * body["disk"] / HOURS_A_MONTH
+        bid = body.get("price")
+        fault = "refused" if bid is not None and bid < row["min_bid"] else fault
+        price = (bid or row["base"]) + row["storage_cost"] * body["disk"] / HOURS_A_MONTH
         self.instances[self._next] = {
             "id": self._next,
             "label": body["label"],
             "dph_total": price,
             "gpu_name": row["gpu_name"],
+            "is_bid": bid is not None,
             "polls": 0,
             "image": body["image"],
             "onstart": body["onstart"],

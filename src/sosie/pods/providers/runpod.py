@@ -68,8 +68,10 @@ class RunPod:
         return self._given
 
     def search(self, wanted: Wanted, /) -> Sequence[Offer]:
-        """What has stock now, one offer for each data centre that has some, cheapest first."""
+        """What has stock now, one offer for each data centre that has some, cheapest first; it takes no bids."""
         offers: list[Offer] = []
+        if wanted.bid:
+            return offers
         for cloud in CLOUDS:
             query = {"include": "AVAILABILITY", "product": "POD", "count": str(wanted.gpus), "cloud": cloud}
             if wanted.places:

@@ -1,4 +1,4 @@
-"""Vast.ai, by its REST interface: on-demand machines of other people's, rented by the offer.
+"""Vast.ai, by its REST interface: machines of other people's, rented by the offer, on demand or by a bid.
 
 Units of its JSON: `compute_cap` is 100 times the capability, `gpu_ram` MB of one card, disks GB, bandwidth Mbit/s, a
 driver the number 570086010 for 570.86.10.
@@ -30,6 +30,7 @@ IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 
 LIMIT = 500
 MAX_PAGES = 400
+HOURS_A_MONTH = 730
 DEAD = ("exited", "offline", "frozen")
 """States that never become running; a frozen machine bills its cards all the same."""
 
@@ -61,9 +62,9 @@ class Vast:
         return self._given
 
     def search(self, wanted: Wanted, /) -> Sequence[Offer]:
-        """On-demand offers with their price for `wanted.disk`, cheapest first."""
+        """Offers with their price for `wanted.disk`, cheapest first; by a bid what that comes to."""
         found = self._client.steady(Ask("POST", "/api/v0/bundles/", search_body(wanted)))
-        offers = [offer for row in _rows(found, "offers") if (offer := offer_of(row)) is not None]
+        offers = [offer for row in _rows(found, "offers") if (offer := offer_of(row, wanted)) is not None]
         return sorted(offers, key=lambda offer: offer.price)
 
     def rent(self, offer: Offer, label: str, terms: LeaseTerms, /) -> Lease:
@@ -74,7 +75,7 @@ class Vast:
             "client_id": "me",
             "image": terms.image or IMAGE,
             "env": {},
-            "price": None,
+            "price": offer.bid or None,  # without one it would be on demand, whatever was searched for
             "disk": max(1, -(-terms.disk // GB)),
             "label": label,
             "onstart": vast_switch(terms.deadline, os.environ.get("VAST_URL", "").strip() or URL),
@@ -173,7 +174,7 @@ def search_body(wanted: Wanted) -> dict[str, Any]:
         "rented": {"eq": False},
         "direct_port_count": {"gte": 1},
         "num_gpus": {"gte": wanted.gpus},
-        "type": "on-demand",
+        "type": "bid" if wanted.bid else "on-demand",
         "order": [["dph_total", "asc"]],
         "limit": LIMIT,
         "allocated_storage": max(1, -(-wanted.disk // GB)),
@@ -195,7 +196,9 @@ def search_body(wanted: Wanted) -> dict[str, Any]:
         body["inet_down"] = {"gte": wanted.bandwidth * 8 / 1e6}
     if wanted.reliability:
         body["reliability"] = {"gte": wanted.reliability}
-    if wanted.price:
+    if wanted.bid:
+        body["min_bid"] = {"lte": wanted.bid}
+    elif wanted.price:
         body["dph_total"] = {"lte": wanted.price}
     if wanted.places:
         body["geolocation"] = {"in": list(countries(wanted.places))}
@@ -221,9 +224,12 @@ def card_names(part: str) -> list[str]:
     return [name for name in NAMES if part.casefold() in name.casefold()] if part else []
 
 
-def offer_of(row: Mapping[str, Any]) -> Offer | None:
-    """An offer of the search's answer; None for a row without number or price."""
-    price, number = _number(row.get("dph_total")), row.get("id")
+def offer_of(row: Mapping[str, Any], wanted: Wanted | None = None) -> Offer | None:
+    """An offer of the search's answer; None for a row without number or price. By a bid it costs that and the disk."""
+    price, number, bid = _number(row.get("dph_total")), row.get("id"), wanted.bid if wanted else 0.0
+    if wanted is not None and bid:
+        storage = _number(row.get("storage_cost"))
+        price = None if storage is None else bid + storage * max(1, -(-wanted.disk // GB)) / HOURS_A_MONTH
     if price is None or price <= 0 or not isinstance(number, int):
         return None
     capability, ram, speed = (_number(row.get(name)) for name in ("compute_cap", "gpu_ram", "inet_down"))
@@ -243,6 +249,7 @@ def offer_of(row: Mapping[str, Any]) -> Offer | None:
         (int(cuda), round(cuda * 10) % 10) if cuda else None,
         round(speed * 1e6 / 8) if speed else None,
         _number(row.get("inet_down_cost")) or 0.0,
+        bid,
     )
 
 
@@ -261,8 +268,14 @@ def lease_of(row: Mapping[str, Any], rises: Mapping[str, float] | None = None) -
         addresses,
         str(row.get("gpu_name") or ""),
         (rises or {}).get(number, 0.0),
-        str(row.get("status_msg") or row.get("actual_status") or "")[:200].strip(),
+        _why(row),
     )
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """What is said of an instance's state. One that bids and was stopped by nobody here was outbid."""
+    said = str(row.get("status_msg") or row.get("actual_status") or "")[:200].strip()
+    return f"outbid: {said}" if row.get("is_bid") and state_of(row) == "stopped" else said
 
 
 def state_of(row: Mapping[str, Any]) -> State:
