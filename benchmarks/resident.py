@@ -56,7 +56,7 @@ def sosie(*arguments: object) -> Timed:
         whole, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         out.seek(0)
         said = out.read()
-    if code not in (0, 1):  # 1: the image did not pass
+    if code not in (0, 1) or (code and not said):  # 1 with an image on stdout: it did not pass
         sys.exit(shown)
     return Timed(first, whole, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, said)
 
