@@ -70,3 +70,17 @@ def test_what_is_shown_is_what_was_used_character_by_character(
     assert told.count(ODD) >= 5
     assert "[b]odd[/b]:moon:" in told
     assert not re.search("[\U0001f300-\U0001faff\u2b50]", told)
+
+
+def test_data_reach_a_file_while_the_bar_is_drawn_on_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # stderr counts as a terminal, stdout goes to a file
+    output = Output(as_json=True, quiet=False, verbose=False)
+    with output.progress():
+        output.step("step 1 of 2", 1, 2)
+        output.data('{"kept": true}')
+    seen = capsys.readouterr()
+    assert seen.out == '{"kept": true}\n'
+    assert "step 1 of 2" in seen.err
+    assert "kept" not in seen.err

@@ -103,7 +103,9 @@ class Output:
             TextColumn("{task.percentage:>3.0f} %"),
             TimeElapsedColumn(),
         )
-        with Bars(*columns, console=self.console, transient=True) as bars:
+        # Where stdout goes to a file or a program, its lines must not be drawn above the bar on the terminal.
+        shared = sys.stdout.isatty()
+        with Bars(*columns, console=self.console, transient=True, redirect_stdout=shared) as bars:
             bars.add_task("starting", total=1)
             self._bars = bars
             try:
