@@ -10,17 +10,14 @@ RUNNING.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sosie.files.foreign import object_or_none, parse_json
+from sosie.pods.providers.fake_server import Answer, FakeServer
 
 KEY = "fake-key-of-runpod"
 FIELDS = {
@@ -77,32 +74,26 @@ class Faults:
     cost: float = 0.0
 
 
-class FakeRunPod:
+class FakeRunPod(FakeServer):
     """The server, from the constructor on until `close`. `ssh` is where every machine is reached."""
+
+    KEY = KEY
 
     def __init__(self, ssh: tuple[str, int] = ("127.0.0.1", 22), faults: Faults | None = None, port: int = 0) -> None:
         self.cards = some_cards()
         self.pods: dict[str, dict[str, Any]] = {}
         self.faults = faults or Faults()
         self.ssh = ssh
-        self.requests: list[tuple[str, str, Any]] = []
-        self._lock = threading.Lock()
         self._count = 0
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        super().__init__(port)
 
-    def __enter__(self) -> Self:
-        return self
+    def reply(self, method: str, target: str, body: Any) -> Answer:
+        """Of `answer`, with the headers that RunPod sends."""
+        return _with_headers(*self.answer(method, target, body))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.shutdown()
-        self._server.server_close()
+    def unknown_key(self) -> Answer:
+        """As RunPod says it."""
+        return _with_headers(*problem(401, "missing bearer token"))
 
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Status and body of one request."""
@@ -228,31 +219,13 @@ def _country(place: str) -> str:
     return parts[1] if parts[0] in ("EU", "EUR") else parts[0]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    fake: FakeRunPod
-
-    def _serve(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = (object_or_none(parse_json(content)) or {}) if content else None
-        if self.headers.get("Authorization") != f"Bearer {KEY}":
-            status, answer = problem(401, "missing bearer token")
-        else:
-            status, answer = self.fake.answer(self.command, self.path, body)
-        data = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json" if status < 400 else "application/problem+json")
-        self.send_header("RateLimit", '"minute";r=99;t=30')
-        if status == 429:
-            self.send_header("Retry-After", "12")
-        if status != 204:
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815 - as http.server names them
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server names it
-        """Nothing: the requests are kept."""
+def _with_headers(status: int, body: Any) -> Answer:
+    headers = {"RateLimit": '"minute";r=99;t=30'}
+    if status >= 400:
+        headers["Content-Type"] = "application/problem+json"
+    if status == 429:
+        headers["Retry-After"] = "12"
+    return Answer(status, body, headers)
 
 
 def main() -> None:
@@ -266,7 +239,7 @@ def main() -> None:
     with FakeRunPod(ssh=("127.0.0.1", asked.ssh_port), faults=faults, port=asked.port) as fake:
         sys.stdout.write(f"export RUNPOD_URL={fake.url} RUNPOD_API_KEY={KEY}\n")
         sys.stdout.flush()
-        threading.Event().wait()
+        fake.wait()
 
 
 if __name__ == "__main__":

@@ -10,19 +10,16 @@ states go from null over loading to running. What goes wrong is said by `Faults`
 from __future__ import annotations
 
 import argparse
-import json
 import operator
 import re
 import sys
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sosie.files.foreign import object_or_none, parse_json
+from sosie.pods.providers.fake_server import Answer, FakeServer
 
 KEY = "fake-key-of-vast"
 PAGE = 25
@@ -106,11 +103,13 @@ class Faults:
     no_direct: bool = False
 
 
-class FakeVast:
+class FakeVast(FakeServer):
     """The server, from the constructor on until `close`. `ssh` is where every machine is reached.
 
     The keys that machines are given are added to the file `authorized`.
     """
+
+    KEY = KEY
 
     def __init__(
         self,
@@ -125,29 +124,17 @@ class FakeVast:
         self.faults = faults or Faults()
         self.ssh = ssh
         self.authorized = authorized
-        self.requests: list[tuple[str, str, Any]] = []
         self.ended: list[int] = []
         self._next = 1000
-        self._lock = threading.Lock()
-        handler = type("Handler", (_Handler,), {"fake": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        super().__init__(port)
 
-    def __enter__(self) -> Self:
-        return self
+    def reply(self, method: str, target: str, body: Any) -> Answer:
+        """Of `answer`."""
+        return Answer(*self.answer(method, target, body))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Ends the server."""
-        self._server.shutdown()
-        self._server.server_close()
-
-    def wait(self) -> None:
-        """Until it is interrupted."""
-        threading.Event().wait()
+    def unknown_key(self) -> Answer:
+        """As Vast.ai says it."""
+        return Answer(401, {"success": False, "error": "auth_error", "msg": "invalid key"})
 
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Status and body (a text is sent as it is) of one request."""
@@ -272,29 +259,6 @@ def _holds(row: dict[str, Any], field_name: str, wanted: dict[str, Any]) -> bool
         major, minor, patch = (int(part) for part in str(value).split("."))
         value = major * 1_000_000 + minor * 1_000 + patch
     return value is not None and all(OPERATORS[name](value, limit) for name, limit in wanted.items())
-
-
-class _Handler(BaseHTTPRequestHandler):
-    fake: FakeVast
-
-    def _serve(self) -> None:
-        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        body = (object_or_none(parse_json(content)) or {}) if content else None
-        if self.headers.get("Authorization") != f"Bearer {KEY}":
-            status, answer = 401, {"success": False, "error": "auth_error", "msg": "invalid key"}
-        else:
-            status, answer = self.fake.answer(self.command, self.path, body)
-        data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815 - as http.server names them
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server names it
-        """Nothing: the requests are kept."""
 
 
 def main() -> None:

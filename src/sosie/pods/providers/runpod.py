@@ -5,25 +5,20 @@ It has no figure for a driver, a machine's bandwidth or its reliability: who ask
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from sosie.core.errors import ConfigError
 from sosie.machines.facts import compute_of
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import parse_host
 from sosie.pods.lease import Lease, LeaseTerms, State
 from sosie.pods.offer import GB, Offer, Wanted
-from sosie.pods.providers.client import Ask, Client, ProviderError, as_list, as_object
-from sosie.pods.providers.keys import find_key
+from sosie.pods.providers.account import Account
+from sosie.pods.providers.client import Ask, ProviderError, as_list, as_object
 from sosie.pods.switch import deadline_of, runpod_switch
 
-URL = "https://api.runpod.io"
-KEY = "RUNPOD_API_KEY"
 IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 """Has Python 3.12 and `/start.sh`, which starts sshd with the key in PUBLIC_KEY; its torch is not used."""
 
@@ -41,31 +36,12 @@ DISK_PRICE = 0.10 / 730
 REGIONS = ("EU", "EUR", "AP", "OC", "SEA", "NA", "SA", "AF", "ME")
 """How data centres' names begin that have the country in second place: EU-RO-1, but US-TX-3."""
 
-HINT = f"export {KEY}=... (or put it into a keyring: keyring set sosie {KEY})"
 
-
-class RunPod:
+class RunPod(Account):
     """Keeps `pods.provider.Provider`. The key is asked for when it is first needed."""
 
     name = "runpod"
-
-    def __init__(self, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._given = client
-        self._sleep = sleep
-
-    @property
-    def is_set_up(self) -> bool:
-        """Whether there is a key to ask with."""
-        return self._given is not None or bool(find_key(KEY))
-
-    @property
-    def _client(self) -> Client:
-        if self._given is None:
-            key = find_key(KEY)
-            if not key:
-                raise ConfigError(f"there is no {KEY} in the environment or a keyring", HINT)
-            self._given = Client(self.name, os.environ.get("RUNPOD_URL", "").strip() or URL, key, self._sleep)
-        return self._given
+    URL = "https://api.runpod.io"
 
     def search(self, wanted: Wanted, /) -> Sequence[Offer]:
         """What has stock now, one offer for each data centre that has some, cheapest first; it takes no bids."""
@@ -78,7 +54,7 @@ class RunPod:
                 query["countryCodes"] = ",".join(wanted.places)
             if wanted.cuda > (0, 0):
                 query["minCudaVersion"] = f"{wanted.cuda[0]}.{wanted.cuda[1]}"
-            found = self._client.steady(Ask("GET", "/v2/catalog/gpus", query=query))
+            found = self.client.steady(Ask("GET", "/v2/catalog/gpus", query=query))
             for row in _rows(found, "gpus"):
                 offers += offers_of(row, cloud, wanted)
         return sorted(offers, key=lambda offer: offer.price)
@@ -98,12 +74,12 @@ class RunPod:
             "startSsh": True,
             "env": {
                 "PUBLIC_KEY": terms.ssh_key,
-                "SOSIE_SWITCH": runpod_switch(terms.deadline, os.environ.get("RUNPOD_URL", "").strip() or URL),
+                "SOSIE_SWITCH": runpod_switch(terms.deadline, self.address),
             },
             "args": "bash -c 'sh -c \"$SOSIE_SWITCH\"; exec /start.sh'",
             **({"dataCenterIds": [place]} if place else {}),
         }
-        lease = lease_of(self._client.once(Ask("POST", "/v2/pods", body)))
+        lease = lease_of(self.client.once(Ask("POST", "/v2/pods", body)))
         if lease is None or lease.label != label:
             raise ProviderError(f"RunPod answered with another machine than '{label}'", "sosie pod list")
         if lease.price > terms.price * 1.001:
@@ -113,7 +89,7 @@ class RunPod:
 
     def leases(self) -> Sequence[Lease]:
         """Every pod of the account that is not terminated; raises for an answer that is not the list."""
-        found = self._client.steady(Ask("GET", "/v2/pods", query={"includeClusterPods": "true"}))
+        found = self.client.steady(Ask("GET", "/v2/pods", query={"includeClusterPods": "true"}))
         return [lease for row in _rows(found, "pods") if (lease := lease_of(row)) is not None]
 
     def end(self, lease: Lease, /) -> None:
@@ -128,7 +104,7 @@ class RunPod:
 
     def _is_there(self, ask: Ask) -> bool:
         try:
-            found = self._client.steady(ask)
+            found = self.client.steady(ask)
         except ProviderError as error:
             if error.status == 404:
                 return False

@@ -6,25 +6,20 @@ driver the number 570086010 for 570.86.10.
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from sosie.core.errors import ConfigError
 from sosie.machines.remote import Remote
 from sosie.machines.ssh import parse_host
 from sosie.pods.lease import Lease, LeaseTerms, State
 from sosie.pods.offer import GB, Offer, Wanted
 from sosie.pods.places import countries
-from sosie.pods.providers.client import Ask, Client, ProviderError, as_list, as_object
-from sosie.pods.providers.keys import find_key
+from sosie.pods.providers.account import Account
+from sosie.pods.providers.client import Ask, ProviderError, as_list, as_object
 from sosie.pods.switch import deadline_of, vast_switch
 
-URL = "https://console.vast.ai"
-KEY = "VAST_API_KEY"
 IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 """Has Python 3.11; its torch is not used."""
 
@@ -35,35 +30,17 @@ DEAD = ("exited", "offline", "frozen")
 """States that never become running; a frozen machine bills its cards all the same."""
 
 STARTING = ("loading", "created", "rebooting", "scheduling")
-HINT = f"export {KEY}=... (or put it into a keyring: keyring set sosie {KEY})"
 
 
-class Vast:
+class Vast(Account):
     """Keeps `pods.provider.Provider`. The key is asked for when it is first needed."""
 
     name = "vast"
-
-    def __init__(self, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._given = client
-        self._sleep = sleep
-
-    @property
-    def is_set_up(self) -> bool:
-        """Whether there is a key to ask with."""
-        return self._given is not None or bool(find_key(KEY))
-
-    @property
-    def _client(self) -> Client:
-        if self._given is None:
-            key = find_key(KEY)
-            if not key:
-                raise ConfigError(f"there is no {KEY} in the environment or a keyring", HINT)
-            self._given = Client(self.name, os.environ.get("VAST_URL", "").strip() or URL, key, self._sleep)
-        return self._given
+    URL = "https://console.vast.ai"
 
     def search(self, wanted: Wanted, /) -> Sequence[Offer]:
         """Offers with their price for `wanted.disk`, cheapest first; by a bid what that comes to."""
-        found = self._client.steady(Ask("POST", "/api/v0/bundles/", search_body(wanted)))
+        found = self.client.steady(Ask("POST", "/api/v0/bundles/", search_body(wanted)))
         offers = [offer for row in _rows(found, "offers") if (offer := offer_of(row, wanted)) is not None]
         return sorted(offers, key=lambda offer: offer.price)
 
@@ -78,12 +55,12 @@ class Vast:
             "price": offer.bid or None,  # without one it would be on demand, whatever was searched for
             "disk": max(1, -(-terms.disk // GB)),
             "label": label,
-            "onstart": vast_switch(terms.deadline, os.environ.get("VAST_URL", "").strip() or URL),
+            "onstart": vast_switch(terms.deadline, self.address),
             "runtype": "ssh_direc ssh_proxy",
             "cancel_unavail": True,
         }
         try:
-            answer = self._client.once(Ask("PUT", f"/api/v0/asks/{quote(offer.id, safe='')}/", body))
+            answer = self.client.once(Ask("PUT", f"/api/v0/asks/{quote(offer.id, safe='')}/", body))
         except ProviderError as error:
             if not error.table.get("new_contract"):
                 raise
@@ -101,7 +78,7 @@ class Vast:
     def admit(self, lease: Lease, ssh_key: str, /) -> None:
         """Registers a public key with the provider for this machine; may be repeated."""
         if ssh_key:
-            self._client.steady(Ask("POST", f"/api/v0/instances/{lease.id}/ssh/", {"ssh_key": ssh_key}))
+            self.client.steady(Ask("POST", f"/api/v0/instances/{lease.id}/ssh/", {"ssh_key": ssh_key}))
 
     def leases(self) -> Sequence[Lease]:
         """Every instance of the account, by the pages of version 1 of the list; raises for a part of it."""
@@ -113,7 +90,7 @@ class Vast:
         path = f"/api/v0/instances/{quote(lease.id, safe='')}/"
         for attempt in range(5):
             try:
-                answer = self._client.steady(Ask("DELETE", path))
+                answer = self.client.steady(Ask("DELETE", path))
                 gone = answer.get("error") == "no_such_instance"
             except ProviderError as error:
                 if error.status != 404 and error.kind != "no_such_instance":
@@ -127,7 +104,7 @@ class Vast:
 
     def _is_there(self, path: str) -> bool:
         try:
-            found = self._client.steady(Ask("GET", path, query={"owner": "me"}))
+            found = self.client.steady(Ask("GET", path, query={"owner": "me"}))
         except ProviderError as error:
             if error.status == 404:
                 return False
@@ -138,7 +115,7 @@ class Vast:
         token, seen = "", set[str]()
         for _ in range(MAX_PAGES):
             query = {"limit": "25", **({"after_token": token} if token else {})}
-            page = self._client.steady(Ask("GET", "/api/v1/instances/", query=query))
+            page = self.client.steady(Ask("GET", "/api/v1/instances/", query=query))
             if page.get("success") is False:
                 raise ProviderError(f"Vast.ai does not list what bills: {str(page.get('error'))[:100]}")
             yield from _rows(page, "instances")
@@ -153,7 +130,7 @@ class Vast:
     def _rises(self) -> dict[str, float]:
         """What hosts want from now on, in USD an hour by instance; nothing is accepted."""
         try:
-            found = self._client.steady(Ask("GET", "/api/v0/instances/pending-price-increases/"))
+            found = self.client.steady(Ask("GET", "/api/v0/instances/pending-price-increases/"))
         except ProviderError as error:
             if error.status == 404:
                 return {}

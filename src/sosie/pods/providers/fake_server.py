@@ -1,0 +1,83 @@
+"""What the fakes of the providers have in common: a server on this machine that asks for a key and answers in JSON."""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar, Self
+
+from sosie.files.foreign import object_or_none, parse_json
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A status, and what goes with it: JSON, plain text where `body` is a string, nothing where it is None."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class FakeServer(ABC):
+    """The server, from the constructor on until `close`. `KEY` is the one that it takes."""
+
+    KEY: ClassVar[str]
+
+    def __init__(self, port: int) -> None:
+        self.requests: list[tuple[str, str, Any]] = []
+        self._lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"fake": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def reply(self, method: str, target: str, body: Any) -> Answer:
+        """To one request with the right key."""
+
+    @abstractmethod
+    def unknown_key(self) -> Answer:
+        """To one with another key, or none."""
+
+    def close(self) -> None:
+        """Ends the server."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def wait(self) -> None:
+        """Until it is interrupted."""
+        threading.Event().wait()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    fake: FakeServer
+
+    def _serve(self) -> None:
+        content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        body = (object_or_none(parse_json(content)) or {}) if content else None
+        known = self.headers.get("Authorization") == f"Bearer {self.fake.KEY}"
+        answer = self.fake.reply(self.command, self.path, body) if known else self.fake.unknown_key()
+        text = isinstance(answer.body, str)
+        data = b"" if answer.body is None else (answer.body if text else json.dumps(answer.body)).encode()
+        self.send_response(answer.status)
+        kind = {"Content-Type": "text/plain" if text else "application/json"}
+        length = {} if answer.status == 204 else {"Content-Length": str(len(data))}
+        for name, value in {**kind, **answer.headers, **length}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - as http.server names them
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server names it
+        """Nothing: the requests are kept."""
