@@ -7,9 +7,10 @@ import io
 import json
 import subprocess
 import sys
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,17 @@ def test_what_cannot_be_done_is_refused_before_it_is_in_the_queue(
     assert list_jobs(open_workspace(workspace)) == ()
 
 
-def test_a_cancelled_job_ends_whatever_it_waits_for(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C raises, as in a job's own process; a shell ignores it for what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_cancelled_job_ends_whatever_it_waits_for(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, interruptible: None
+) -> None:
     opened = open_workspace(workspace)
     job = add_job(opened, "generate", ASK)
     begun = threading.Event()
