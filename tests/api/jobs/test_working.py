@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
 import subprocess
 import sys
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
