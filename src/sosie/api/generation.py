@@ -25,6 +25,7 @@ from sosie.families.contract.draws import Settings
 from sosie.families.contract.graphs import GraphChoices
 from sosie.files.images import Picture, read_picture
 from sosie.loop.attempts import first_plan, run
+from sosie.loop.colours import check_colours
 from sosie.loop.judge import Judge
 from sosie.loop.judge_room import Processes
 from sosie.loop.judging import ImageSource, check_given, make_judge
@@ -279,6 +280,10 @@ def _work_through(
                     session.store.add_findings(started, [event])
                 yield event
         outcome = "done"
+        with Record(session.store.folder) as record:
+            unlike = list(check_colours(record, [one.attempt for one in done]))
+        session.store.add_findings(started, unlike)
+        yield from unlike
         from sosie.reports.publish import write_report
 
         sheet, page = write_report(_report(session, order, done, tasks[0].judge.gate), order.out)

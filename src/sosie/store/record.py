@@ -153,6 +153,22 @@ class Record:
         rows = self._snapshot.rows(sql, as_text(character))
         return tuple((str(recipe), int(kept), int(judged)) for recipe, kept, judged in rows)
 
+    def measured(self, kind: str, character: str, recipe: str, before: int) -> dict[str, list[float]]:
+        """Values of the scores of a kind by name, of the images of a character and a recipe older than render `before`.
+
+        Only of those that the newest judgement kept, among the 1,000 newest.
+        """
+        sql = (
+            "SELECT s.name, s.value FROM scores s JOIN scorecards c ON c.id = s.scorecard "
+            "WHERE s.kind = ? AND s.value IS NOT NULL AND c.outcome = 'keep' AND c.id IN "
+            "(SELECT max(j.id) FROM scorecards j JOIN renders r ON r.id = j.render JOIN plans p ON p.id = r.plan "
+            "WHERE p.character = ? AND p.recipe = ? AND r.id < ? GROUP BY r.id ORDER BY r.id DESC LIMIT 1000)"
+        )
+        found: dict[str, list[float]] = {}
+        for name, value in self._snapshot.rows(sql, kind, as_text(character), as_text(recipe), before):
+            found.setdefault(str(name), []).append(float(value))
+        return found
+
     def files(self, character: str) -> tuple[tuple[str, str, str], ...]:
         """Name, role and SHA-256 (may be empty) of every file that a character's images were drawn with."""
         sql = (
