@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
 ]
 QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PATIENCE = 90_000
+PATIENCE = 60_000
 """Milliseconds: what is waited for is what the user waits for, on however busy a machine."""
 
 COMMAND = [sys.executable, "-c", "from sosie.cli import main; main()", "studio", "--no-browser", "--json"]

@@ -53,8 +53,10 @@ export async function speak(name) {
   localStorage.setItem("language", name);
 }
 
+// Where `n` is one (in French 0 too), the words of `KEY one` if there are any.
 export function t(key, values = {}) {
-  const text = words.value[key] ?? key;
+  const alone = new Intl.PluralRules(language.value || "en").select(Number(values.n)) === "one";
+  const text = (alone && words.value[`${key} one`]) || (words.value[key] ?? key);
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
 

@@ -3,7 +3,7 @@ import { api, choice, count, decimal, effect, field, html, query, remembered, sa
 import { Grid, Source } from "../grid.js";
 import { arrived } from "../live.js";
 import { compare } from "./compare.js";
-import { changed, look, mark } from "./viewer.js";
+import { changed, look, mark, stored } from "./viewer.js";
 
 const asked = remembered("filter", { character: "", recipe: "", machine: "", human: "", differs: false, failed: "", below: "", since: "", until: "", sort: "newest" });
 const layout = remembered("layout", { size: 180, paged: false, filters: true });
@@ -63,6 +63,7 @@ async function undo() {
 async function many(verdict, all) {
   const body = all ? { filter: filter() } : { images: [...chosen.value] };
   if (all && !confirm(t("sure", { n: count(source.value.total.value) }))) return;
+  await stored();
   const done = await api("/api/opinions", { ...body, verdict }).catch(tell);
   if (done) say(t("said of", { n: count(done.said) }));
   source.value.forget();

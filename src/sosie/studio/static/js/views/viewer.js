@@ -7,12 +7,20 @@ let before = null;
 export const changed = signal(null);
 export const look = (image) => { before = document.activeElement; open.value = image; };
 
+const storing = new Map(); // of an image, what was said of it last: an undo never overtakes what it undoes
+export const stored = () => Promise.allSettled(storing.values());
+function store(sha256, said) {
+  const after = (storing.get(sha256) ?? Promise.resolve()).catch(() => {}).then(() => api("/api/opinions", { images: [sha256], ...said }));
+  storing.set(sha256, after);
+  return after.finally(() => { if (storing.get(sha256) === after) storing.delete(sha256); });
+}
+
 export async function mark(image, verdict, stars) {
   const old = { human: image.human, stars: image.stars };
   const now = { human: verdict === undefined ? image.human : verdict || null, stars: stars === undefined ? image.stars : stars || null };
   changed.value = { sha256: image.sha256, now }; // shown at once, and taken back if it could not be stored
   try {
-    await api("/api/opinions", { images: [image.sha256], verdict: verdict ?? null, stars: stars ?? null });
+    await store(image.sha256, { verdict: verdict ?? null, stars: stars ?? null });
   } catch (error) {
     changed.value = { sha256: image.sha256, now: old };
     tell(error);
