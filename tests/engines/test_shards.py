@@ -237,6 +237,8 @@ def test_a_machine_costs_at_most_what_it_bills_until_it_ends_itself() -> None:
     assert most_of(ended) == pytest.approx(0.5)
     assert most_of(replace(rental, label="somebody else's")) == float("inf")
     assert rest_of(3.0, [rental, ended]) == pytest.approx(0.5)
+    assert rest_of(3.0, [rental, ended], {label: 0.6}) == pytest.approx(3.0 - 2.4 - 0.5)
+    assert most_of(rental, 0.4) == pytest.approx(2.0)
 
 
 def test_what_is_planned_by_one_command_is_drawn_by_others_and_delivered_here(

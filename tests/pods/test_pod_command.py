@@ -238,5 +238,8 @@ def test_all_machines_together_stay_within_a_budget(
     done = sosie("pod", "up", "two", *RENT, "--budget", "1.60", *at)
     assert (done.code, len(fake.instances)) == (2, rented)
     assert "of the budget are left" in done.err
+    fake.faults.rises[1001] = 0.30
+    done = sosie("pod", "up", "two", *RENT, "--budget", "2.40", *at)
+    assert (done.code, len(fake.instances)) == (2, rented)  # with the price that its host wants, 1.20 of 2.40 are left
     assert sosie("pod", "down", "one", "--yes", *at).code == 0
     assert sosie("pod", "up", "two", *RENT, "--budget", "1.60", *at).code == 0

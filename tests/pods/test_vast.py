@@ -258,7 +258,17 @@ def test_a_price_that_a_host_wants_is_shown_and_never_accepted(vast: Vast, fake:
     fake.faults.rises[int(lease.id)] = 0.9
     (found,) = vast.leases()
     assert found.rise == pytest.approx(0.9)
+    assert found.most == found.rise
     assert not any("accept" in path for _, path, _ in fake.requests)
+
+
+def test_a_list_of_wanted_prices_that_was_cut_is_no_answer_for_the_others(vast: Vast, fake: FakeVast) -> None:
+    lease, other = (vast.rent(offer, name, TERMS) for offer, name in zip(vast.search(Wanted()), "ab", strict=False))
+    fake.faults.rises[int(lease.id)], fake.faults.rises_cut = 0.9, True
+    found = {one.id: one for one in vast.leases()}
+    assert (found[lease.id].rise, found[other.id].rise) == (pytest.approx(0.9), None)
+    assert found[other.id].most == found[other.id].price
+    assert [one.code for one in check_leases(vast.leases())].count("SOS-B007") == 2
 
 
 def test_an_end_is_an_end_when_the_machine_is_gone(vast: Vast, fake: FakeVast) -> None:

@@ -36,7 +36,7 @@ class Lease:
     dollars an hour: hosts may have raised it since. `deadline` (with a time zone) is when it ends by itself, None if
     it does not. `machine` is how it is reached, None while it is not, and `ssh` are all the addresses that may lead
     there, the best first. `rise` is a price that its host wants from now on and that nobody accepted, 0 if there is
-    none. `why` is what the provider says of its state.
+    none, None if the provider does not tell all of them. `why` is what the provider says of its state.
     """
 
     provider: str
@@ -48,5 +48,10 @@ class Lease:
     machine: Machine | None = field(default=None, compare=False)
     ssh: tuple[str, ...] = ()
     gpu: str = ""
-    rise: float = 0.0
+    rise: float | None = 0.0
     why: str = ""
+
+    @property
+    def most(self) -> float:
+        """What it may cost from now on, in US dollars an hour: the higher one of its price and what its host wants."""
+        return max(self.price, self.rise or 0.0)

@@ -38,6 +38,11 @@ def check_leases(leases: Sequence[Lease]) -> list[Finding]:
         if lease.rise:
             message = f"the host of lease {lease.id} wants {lease.rise:.3f} USD/h in place of {lease.price:.3f}"
             findings.append(B007.at(lease.id, message, "nothing was accepted; the provider's own page has the choice"))
+    for name in sorted({lease.provider for lease in leases if lease.rise is None}):
+        message = (
+            f"{name} does not list every price that hosts want: of some leases it is not known whether one is wanted"
+        )
+        findings.append(B007.at(name, message, "nothing was accepted; the provider's own page has the choice"))
     return findings
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from sosie.api.knowledge.entries import change, entries, put
+from sosie.api.pods import list_pods
 from sosie.core import Event, Note, Progress, Result
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import RuleError
@@ -84,8 +85,9 @@ def rent(session: Session, lending: Lending, offers: tuple[Offer, ...], clock: C
         yield Note(
             f"{len(offers) - len(fitting)} offers would cost more than {agreed.cost:.2f} USD in {agreed.hours:g} h"
         )
+    prices = {lease.label: lease.most for lease in list_pods().leases} if agreed.budget else {}
     for offer in fitting[:TRIES]:
-        if agreed.budget and cost_of(offer, lending) > (rest := _rest(session, agreed.budget)):
+        if agreed.budget and cost_of(offer, lending) > (rest := _rest(session, agreed.budget, prices)):
             yield Note(
                 f"offer {offer.id} may cost {cost_of(offer, lending):.2f} USD, and {rest:.2f} of the budget are left"
             )
@@ -126,9 +128,9 @@ def rent(session: Session, lending: Lending, offers: tuple[Offer, ...], clock: C
     raise NotFoundError(f"none of {len(fitting[:TRIES])} offers works", "sosie pod search; ask for less, or more money")
 
 
-def _rest(session: Session, budget: float) -> float:
-    """What is left of a budget, counted until the deadline of what still runs."""
-    return rest_of(budget, (one.noun for one in entries(session, Rental)))
+def _rest(session: Session, budget: float, prices: Mapping[str, float]) -> float:
+    """What is left of a budget, counted until the deadline of what still runs, at the `prices` that it may have now."""
+    return rest_of(budget, (one.noun for one in entries(session, Rental)), prices)
 
 
 def cost_of(offer: Offer, lending: Lending) -> float:

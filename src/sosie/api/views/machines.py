@@ -24,7 +24,8 @@ def describe_machines(session: Session) -> dict[str, Any]:
     """Everything that bills, whoever rented it, with what it came to so far; then what was paid before.
 
     A pod that is remembered and not billed has the state `gone`. `cost` is in US dollars, None where it is not known
-    since when a machine was rented; `most` is what it comes to at its deadline.
+    since when a machine was rented; `most` is what it comes to at its deadline, at the price that its
+    host wants if that is higher.
     """
     found = list_pods()
     pods = {pod.label: pod for pod in read_pods(session.workspace) if not pod.ended}
@@ -61,7 +62,7 @@ def _lease(lease: Lease, pod: Pod | None, now: datetime) -> dict[str, Any]:
         "pod": pod.name if pod else None,
         "since": pod.created if pod else None,
         "cost": _cost(lease.price, since, now),
-        "most": _cost(lease.price, since, until) if until else None,
+        "most": _cost(lease.most, since, until) if until else None,
     }
 
 

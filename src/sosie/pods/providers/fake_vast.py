@@ -90,14 +90,16 @@ class Faults:
 
     `create`: `504` (created, then a gateway's error), `500` (nothing was created), `429` (plain text), `gone` (the
     offer is used up), `refused` (an error, and a contract all the same). `states` is what a new machine is, one state
-    each time it is asked for; the last one stays. `rises` are prices an hour that hosts want, by instance; `message` is
-    every machine's status_msg. `undying` machines are not gone when they were destroyed.
+    each time it is asked for; the last one stays. `rises` are prices an hour that hosts want, by instance; with
+    `rises_cut` their list says that there are more. `message` is every machine's status_msg. `undying` machines are
+    not gone when they were destroyed.
     """
 
     create: list[str] = field(default_factory=list[str])
     states: tuple[str | None, ...] = (None, "loading", "running")
     list_busy: int = 0
     rises: dict[int, float] = field(default_factory=dict[int, float])
+    rises_cut: bool = False
     message: str = ""
     undying: int = 0
     no_direct: bool = False
@@ -150,14 +152,23 @@ class FakeVast(FakeServer):
             if parts.path == "/api/v0/instances/":
                 return 200, {"success": False, "error": "deprecated_endpoint"}
             if method == "GET" and parts.path == "/api/v0/instances/pending-price-increases/":
-                rows = [
-                    {"instance_id": one, "new_cost_per_second": price / 3600}
-                    for one, price in self.faults.rises.items()
-                ]
-                return 200, {"success": True, "pending_price_increases": rows, "truncated": False}
+                return 200, self._rises()
             if found := re.fullmatch(r"/api/v0/instances/(\d+)/(ssh/)?", parts.path):
                 return self._one(method, int(found[1]), bool(found[2]), body)
         return 404, {"success": False, "error": "not_found", "msg": "no such path"}
+
+    def _rises(self) -> dict[str, Any]:
+        rows: list[dict[str, Any]] = []
+        for number, price in self.faults.rises.items():
+            if number not in self.instances:
+                continue
+            disk = 0.01 / 3600  # not what the host wants more for: null in its place
+            row = {"pending_price_increase_id": 7000 + number, "contract_id": number, "host_id": 3}
+            old = {"old_gpu_costpersec": self.instances[number]["dph_total"] / 3600 - disk}
+            same = {"old_disk_ram_costpersec": disk, "new_disk_ram_costpersec": None}
+            rows.append({**row, **old, "new_gpu_costpersec": price / 3600 - disk, **same})
+        more = {"count": len(rows), "truncated": self.faults.rises_cut}
+        return {"success": True, "pending_price_increases": rows, **more}
 
     def _search(self, body: Any) -> tuple[int, Any]:
         disk = body.get("allocated_storage", 5)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -30,6 +31,31 @@ DEAD = ("exited", "offline", "frozen")
 """States that never become running; a frozen machine bills its cards all the same."""
 
 STARTING = ("loading", "created", "rebooting", "scheduling")
+
+
+RATES = ("gpu_costpersec", "disk_ram_costpersec")
+"""What a second of a contract costs, in two parts, each `old_` and `new_`; null where it stays."""
+
+
+@dataclass(frozen=True)
+class Rises:
+    """The prices that hosts want, by contract, as Vast.ai writes them; `is_cut`: there are more than it listed."""
+
+    rows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    is_cut: bool = False
+
+    def of(self, number: str, price: float) -> float | None:
+        """What is wanted in place of `price`, in USD an hour; 0 for nothing, None where that is not known.
+
+        The two rates are without what Vast.ai adds: the price, which has it, grows as they do.
+        """
+        row = self.rows.get(number)
+        if row is None:
+            return None if self.is_cut else 0.0
+        old = {name: _number(row.get(f"old_{name}")) or 0.0 for name in RATES}
+        new = {name: old[name] if (asked := _number(row.get(f"new_{name}"))) is None else asked for name in RATES}
+        before, after = sum(old.values()), sum(new.values())
+        return price * after / before if before > 0 and price > 0 else 3600 * after
 
 
 class Vast(Account):
@@ -127,19 +153,16 @@ class Vast(Account):
             seen.add(token)
         raise ProviderError("Vast.ai's list of what bills does not end", "look at the provider's own page")
 
-    def _rises(self) -> dict[str, float]:
-        """What hosts want from now on, in USD an hour by instance; nothing is accepted."""
+    def _rises(self) -> Rises:
+        """What hosts want from now on; nothing is accepted."""
         try:
             found = self.client.steady(Ask("GET", "/api/v0/instances/pending-price-increases/"))
         except ProviderError as error:
             if error.status == 404:
-                return {}
+                return Rises()
             raise
-        return {
-            str(row.get("instance_id") or row.get("contract_id")): 3600
-            * (_number(row.get("new_cost_per_second")) or 0.0)
-            for row in _rows(found, "pending_price_increases")
-        }
+        rows = _rows(found, "pending_price_increases")
+        return Rises({str(row.get("contract_id")): row for row in rows}, found.get("truncated") is True)
 
 
 def search_body(wanted: Wanted) -> dict[str, Any]:
@@ -230,21 +253,21 @@ def offer_of(row: Mapping[str, Any], wanted: Wanted | None = None) -> Offer | No
     )
 
 
-def lease_of(row: Mapping[str, Any], rises: Mapping[str, float] | None = None) -> Lease:
+def lease_of(row: Mapping[str, Any], rises: Rises | None = None) -> Lease:
     """An instance of the list as a lease, whatever is missing in it."""
     number, label = str(row.get("id")), str(row.get("label") or "")
-    addresses = tuple(_addresses(row))
+    addresses, price = tuple(_addresses(row)), _number(row.get("dph_total")) or 0.0
     return Lease(
         "vast",
         number,
         label,
-        _number(row.get("dph_total")) or 0.0,
+        price,
         state_of(row),
         deadline_of(label),
         Remote(parse_host(f"ssh://{addresses[0]}")) if addresses else None,
         addresses,
         str(row.get("gpu_name") or ""),
-        (rises or {}).get(number, 0.0),
+        (rises or Rises()).of(number, price),
         _why(row),
     )
 
