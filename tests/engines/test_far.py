@@ -89,10 +89,15 @@ def make(workspace: Path, model: Path) -> Iterator[Make]:
         engine.close()
 
 
-def plans(workspace: Path, model: Path, n: int) -> list[Plan]:
+def plans(workspace: Path, model: Path, n: int, side: int = 64) -> list[Plan]:
     who = load_character(open_workspace(workspace), "mira")
-    request = Request("r", "mira", "smiling")
-    return [plan(RECIPE, who, request, Draw(i), {"m": asset_digest(model)}) for i in range(n)]
+    recipe, request = replace(RECIPE, width=side, height=side), Request("r", "mira", "smiling")
+    return [plan(recipe, who, request, Draw(i), {"m": asset_digest(model)}) for i in range(n)]
+
+
+def long_work(workspace: Path, model: Path) -> list[Plan]:
+    """Plans that take a while, so that a line can break before the last of them is drawn."""
+    return plans(workspace, model, 16, 1024)
 
 
 def root(machine: FarMachine) -> Path:
@@ -167,7 +172,7 @@ def test_a_line_that_breaks_again_and_again_changes_nothing(
 
 
 def test_a_line_that_only_hangs_is_taken_for_dead(far: FarMachine, make: Make, workspace: Path, model: Path) -> None:
-    engine, wanted = make(patience=replace(QUICK, stall=10.0)), plans(workspace, model, 4)
+    engine, wanted = make(patience=replace(QUICK, stall=10.0)), long_work(workspace, model)
     events = engine.run(wanted)
     found = [next(event for event in events if isinstance(event, Render))]
     stopped = ssh_pid(far)
@@ -195,7 +200,7 @@ def test_a_machine_that_stays_away_is_lost_and_says_what_to_do(
     far: FarMachine, make: Make, workspace: Path, model: Path
 ) -> None:
     engine = make(patience=replace(QUICK, lost=0.5))
-    wanted = plans(workspace, model, 3)
+    wanted = long_work(workspace, model)
     events = engine.run(wanted)
     assert next(event for event in events if isinstance(event, Render)).plan == wanted[0]
     far.behave(says="ssh: connect to host far port 40022: Connection refused")
