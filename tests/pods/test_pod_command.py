@@ -26,6 +26,7 @@ from sosie.pods.providers.fake_vast import KEY, FakeVast
 from sosie.reports.audit.choices import machines
 from sosie.reports.audit.document import Table
 from sosie.reports.audit.words import words_of
+from sosie.servers.address import parse_remote
 from sosie.store import Store
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import open_workspace
@@ -103,6 +104,20 @@ def test_a_machine_is_rented_used_and_ended(sosie: Sosie, tmp_path: Path, far: F
     assert pod.label in past
     assert "USD" in past
     assert sosie("pod", "down", "elena", "--yes", *at).code == 2
+
+
+def test_a_machine_with_comfyui_is_rented_at_vast_alone(
+    sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast
+) -> None:
+    at = ("--template", "comfyui", "--workspace", tmp_path)
+    refused = sosie("pod", "up", "elena", *RENT, "--provider", "runpod", *at)
+    assert (refused.code, "none of 'runpod' is known" in refused.err) == (2, True)
+    done = sosie("pod", "up", "elena", *RENT, *at)
+    assert (done.code, fake.instances[1001]["image"]) == (0, "vastai/comfy"), done.err
+    assert "--engine comfy+ssh:elena" in done.err
+    workspace = open_workspace(tmp_path)
+    (server,) = parse_remote("comfy+ssh:elena", workspace)
+    assert (server.port, server.host.key) == (18188, workspace.state / "pods" / "elena" / "key")
 
 
 def test_what_a_kept_image_cost_stands_in_the_ledger(

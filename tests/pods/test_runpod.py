@@ -112,6 +112,12 @@ def test_another_card_is_never_taken(fake: FakeRunPod) -> None:
         provider(fake).rent(replace(an_offer(), id="SECURE|NVIDIA A41"), "l", TERMS)
 
 
+def test_a_template_of_vast_is_refused(fake: FakeRunPod) -> None:
+    with pytest.raises(ProviderError, match="no template 'comfyui'"):
+        provider(fake).rent(an_offer(), "l", replace(TERMS, template="comfyui"))
+    assert sent(fake, "POST") == []
+
+
 def test_a_wait_that_the_provider_asks_for_is_kept() -> None:
     waits: list[float] = []
     with FakeRunPod(faults=Faults(busy=2)) as fake:

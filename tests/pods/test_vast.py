@@ -382,6 +382,17 @@ def bidding(vast: Vast, usd: float = 0.12) -> Offer:
     return vast.search(Wanted("3090", disk=60 * GB, places=("DE",), bid=usd))[0]
 
 
+def test_the_comfyui_template_starts_beside_the_switch_and_in_place_of_an_image(vast: Vast, fake: FakeVast) -> None:
+    lease = vast.rent(any_offer(vast), "a", replace(TERMS, template="comfyui"))
+    (body,) = sent(fake, "PUT")
+    assert "image" not in body
+    assert fake.instances[int(lease.id)]["image"] == "vastai/comfy"
+    assert body["onstart"].endswith("\nentrypoint.sh\n")
+    assert "$CONTAINER_API_KEY" in body["onstart"]
+    with pytest.raises(ProviderError, match="no template 'other'"):
+        vast.rent(any_offer(vast), "b", replace(TERMS, template="other"))
+
+
 def test_a_bid_is_sent_with_the_creation_and_is_the_price(vast: Vast, fake: FakeVast) -> None:
     one = bidding(vast)
     (search,) = sent(fake, "POST")

@@ -26,13 +26,14 @@ from weight_files import lora, weights
 
 from sosie.api.engines import Workers, open_engine, open_graphs
 from sosie.core import Character, Engine, Finding, Plan, Render, Stage
-from sosie.core.errors import EngineError, UsageError
+from sosie.core.errors import EngineError, NotFoundError, UsageError
 from sosie.core.recipe import LoraUse
 from sosie.engines.comfy.fake import Behaviour, FakeServer, Scripted
 from sosie.engines.comfy.program import FileUse, GraphProgram
 from sosie.machines.ssh import Host, SshError
 from sosie.machines.ssh import command as command_module
 from sosie.machines.ssh.trouble import X001
+from sosie.pods.pod import Pod, save_pod
 from sosie.servers.address import RemoteServer, parse_remote
 from sosie.servers.stamps import Stamps
 from sosie.workspace.bill import Bill, resolve
@@ -168,6 +169,22 @@ def test_the_doctor_looks_at_machine_and_files_and_brings_the_lora(
     # The second time only the LoRA there is compared.
     assert len(far.calls) - calls <= 2
     engine.close()
+
+
+def test_a_pods_comfyui_is_reached_by_the_pods_name_with_its_own_key(
+    sosie: Sosie, far: FarMachine, here: Workspace, server: FakeServer
+) -> None:
+    known = Pod("elena", "vast", "l", "11", "card", 0.2, 1, "", "", "1", "root@far:40022", template="comfyui")
+    save_pod(here, known)
+    subject = f"comfy+ssh:elena?port={server.url.rpartition(':')[2]}"
+    engine = opened(here, subject)
+    assert [event for event in engine.run([plan(1)]) if isinstance(event, Render)]
+    engine.close()
+    assert f"-i {here.state / 'pods' / 'elena' / 'key'}" in far.calls[0]["options"]
+    with pytest.raises(NotFoundError, match="no pod 'anna'"):
+        opened(here, "comfy+ssh:anna")
+    (machine, *_) = lines(sosie("doctor", subject, "--json", "--workspace", here.root).out)
+    assert (machine["subject"], machine["server"]["version"]) == (subject, "0.33.0")
 
 
 def test_a_lora_there_with_another_content_is_a_warning_and_stays(

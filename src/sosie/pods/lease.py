@@ -19,6 +19,7 @@ class LeaseTerms:
 
     `price` is the most that it may cost in US dollars an hour, the disk included. `ssh_key` is the public key that may
     log in there, `image` the container image that it starts with; empty: the provider's or Sosie's own choice.
+    `template` is what the machine starts instead: `comfyui`, or empty. Who has none of that name refuses it.
     """
 
     disk: int
@@ -26,6 +27,7 @@ class LeaseTerms:
     price: float
     ssh_key: str = ""
     image: str = ""
+    template: str = ""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Pod:
     """`label` is that of its lease. Prices are in US dollars an hour, `deadline` and `created` ISO 8601 with a zone.
 
     `lease` is the provider's number and `address` `root@HOST:PORT`; both empty while they are not known. `ended` is
-    when it was ended from here, empty before.
+    when it was ended from here, empty before; `template` what it was rented with, as in `LeaseTerms`.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Pod:
     lease: str = ""
     address: str = ""
     ended: str = ""
+    template: str = ""
 
     @property
     def until(self) -> datetime:

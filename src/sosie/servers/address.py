@@ -10,10 +10,15 @@ from urllib.parse import parse_qs, urlsplit
 from sosie.core.errors import UsageError
 from sosie.engines.comfy.server import Server, parse_servers, token_from_environment
 from sosie.machines.ssh import Host, Tunnel, parse_host
+from sosie.pods.pod import find_pod, host_of
+from sosie.workspace.workspace import Workspace
 
-DIRECT, REMOTE = "comfy:", "comfy+ssh://"
+DIRECT, REMOTE, POD = "comfy:", "comfy+ssh://", "comfy+ssh:"
 PORT = 8188
 """Where ComfyUI listens, if nobody says otherwise."""
+
+TEMPLATE_PORT = 18188
+"""Where that of Vast.ai's template listens on its own 127.0.0.1; 8188 of the machine asks for a login before it."""
 
 HINT = "give it as in --engine comfy:http://127.0.0.1:8188 or --engine comfy+ssh://root@HOST:PORT"
 
@@ -40,44 +45,52 @@ class Reached:
     tunnel: Tunnel | None = None
 
 
-def parse_remote(text: str) -> tuple[RemoteServer, ...]:
+def parse_remote(text: str, workspace: Workspace | None = None) -> tuple[RemoteServer, ...]:
     """The servers of `comfy+ssh://USER@HOST:PORT/FOLDER?port=8188`, several with commas between them.
 
-    Everything but HOST may be left out. Raises `UsageError` for anything else.
+    Everything but HOST may be left out; `comfy+ssh:NAME?port=18188` is a pod of the workspace. Raises `UsageError` for
+    anything else, `NotFoundError` for what is no pod.
     """
-    found = tuple(_remote(part.strip()) for part in text.split(","))
+    found = tuple(_remote(part.strip(), workspace) for part in text.split(","))
     if len({(server.host, server.port) for server in found}) < len(found):
         raise UsageError("a server is named twice", HINT)
     return found
 
 
-def _remote(text: str) -> RemoteServer:
+def _remote(text: str, workspace: Workspace | None) -> RemoteServer:
+    address, _, query = text.removeprefix("comfy+").partition("?")
+    if text.startswith(POD) and not text.startswith(REMOTE) and workspace is not None:
+        pod = find_pod(workspace, address.removeprefix("ssh:"))
+        return RemoteServer(host_of(workspace, pod), "", _port(query, TEMPLATE_PORT if pod.template else PORT))
     if not text.startswith(REMOTE):
         raise UsageError("every server of a list begins with comfy+ssh:// if one does", HINT)
-    address, _, query = text.removeprefix("comfy+").partition("?")
     host = parse_host(address.partition("//")[0] + "//" + address.partition("//")[2].partition("/")[0])
     folder = urlsplit(address).path.rstrip("/")
+    return RemoteServer(host, folder, _port(query, PORT))
+
+
+def _port(query: str, usual: int) -> int:
     options = parse_qs(query, keep_blank_values=True)
-    ports = options.pop("port", [str(PORT)])
+    ports = options.pop("port", [str(usual)])
     if options or len(ports) != 1 or not ports[0].isdecimal() or not 0 < int(ports[0]) < 2**16:
         raise UsageError("after '?' only port=NUMBER is known, ComfyUI's own port on that machine", HINT)
-    return RemoteServer(host, folder, int(ports[0]))
+    return int(ports[0])
 
 
 @contextmanager
-def reach(address: str) -> Generator[tuple[Reached, ...]]:
-    """The servers of an address, with tunnels to them open where they need ones.
+def reach(address: str, workspace: Workspace | None = None) -> Generator[tuple[Reached, ...]]:
+    """The servers of an address, with tunnels to them open where they need ones; pods are those of the workspace.
 
     Raises `UsageError` for an address that is none, `SshError` for a machine that cannot be reached.
     """
     token = token_from_environment()
-    if not address.startswith(REMOTE):
+    if not address.startswith(POD):
         text = address.removeprefix(DIRECT)
         pairs = zip(text.split(","), parse_servers(text, token), strict=True)
         yield tuple(Reached(f"{DIRECT}{part.strip()}", server) for part, server in pairs)
         return
     with ExitStack() as stack:
-        lines = [(one, stack.enter_context(Tunnel(one.host, one.port))) for one in parse_remote(address)]
+        lines = [(one, stack.enter_context(Tunnel(one.host, one.port))) for one in parse_remote(address, workspace)]
         names = [part.strip() for part in address.split(",")]
         yield tuple(
             Reached(name, Server(f"http://127.0.0.1:{line.port}", token, f"ssh:{one.host.name}/{one.port}"), one, line)

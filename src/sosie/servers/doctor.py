@@ -217,7 +217,7 @@ def with_doctors(
     """
     if address in ("comfy", "comfy+ssh"):
         raise UsageError(f"engine '{address}' needs an address", HINT)
-    with reach(address) as found:
+    with reach(address, workspace) as found:
         examined = [one for one in found if one.remote or one.server.is_local]
         yield [one.server for one in found], [ServerDoctor(workspace, one, seen) for one in examined]
 

@@ -74,7 +74,7 @@ def examine_servers(workspace: Workspace, address: str, asked: Asked) -> Generat
     brought to a machine. Raises `UsageError` for an address that is none.
     """
     try:
-        with reach(address) as found:
+        with reach(address, workspace) as found:
             for one in found:
                 report, findings = _live(one.server, asked)
                 doctor = ServerDoctor(workspace, one, {})

@@ -52,7 +52,10 @@ class Agreed:
 
 @dataclass(frozen=True)
 class Lending:
-    """What is to be rented under which name. `card` False: a machine without one will do."""
+    """What is to be rented under which name. `card` False: a machine without one will do.
+
+    `template` is as in `LeaseTerms`.
+    """
 
     name: str
     wanted: Wanted
@@ -60,6 +63,7 @@ class Lending:
     provider: str = ""
     work: Work = field(default_factory=Work)
     card: bool = True
+    template: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,13 +99,14 @@ def rent(session: Session, lending: Lending, offers: tuple[Offer, ...], clock: C
         provider = provider_of(offer.provider)
         deadline = datetime.now(UTC) + timedelta(hours=agreed.hours)
         label = new_label(lending.name, deadline)
-        terms = LeaseTerms(lending.wanted.disk, deadline, offer.price, public)
+        terms = LeaseTerms(lending.wanted.disk, deadline, offer.price, public, template=lending.template)
         forget_host_key(workspace, lending.name)
         now = datetime.now(UTC).isoformat(timespec="seconds")
         pod = Pod(
             *(lending.name, offer.provider, label, offer.id, offer.gpu, offer.price, lending.wanted.disk),
             deadline=deadline.isoformat(timespec="seconds"),
             created=now,
+            template=lending.template,
         )
         save_pod(workspace, pod)
         yield Progress(f"renting {offer.gpu} at {offer.price:.3f} USD/h", 0, 0)

@@ -28,6 +28,11 @@ SHOWN = 5
     "--budget", type=click.FloatRange(0), default=0.0, metavar="USD", help="All machines of this workspace, at most."
 )
 @click.option("--yes", is_flag=True, help="The answer to the question whether to rent.")
+@click.option(
+    "--template",
+    type=click.Choice(["comfyui"]),
+    help="Rent with Vast.ai's own ComfyUI, for --engine comfy+ssh:NAME.",
+)
 @click.option("--no-card", is_flag=True, help="A machine without a card will do: none is looked for.")
 @wanting
 @common
@@ -44,8 +49,12 @@ def up(name: str, output: Output, workspace: Workspace, **given: Any) -> int:
 
     agreed = Agreed(given.pop("max_cost"), given.pop("hours"), given.pop("budget"))
     yes, no_card, provider = given.pop("yes"), given.pop("no_card"), given.pop("provider")
+    template = given.pop("template") or ""
+    if template and (provider := provider or "vast") != "vast":
+        why = f"--template {template} is a template of Vast.ai's own; none of '{provider}' is known"
+        raise UsageError(why, "leave --provider out, or rent without a template")
     work = work_of(given)
-    lending = Lending(name, wanted_of(given), agreed, provider, work or Work(), not no_card)
+    lending = Lending(name, wanted_of(given), agreed, provider, work or Work(), not no_card, template)
     found = search_pods(lending.wanted, provider, work)
     for finding in found.findings:
         output.finding(finding)
@@ -71,6 +80,8 @@ def up(name: str, output: Output, workspace: Workspace, **given: Any) -> int:
                     )
                 else:
                     output.data(f"{pod.name}\t{pod.provider}\t{pod.lease}\t{pod.price:.3f} USD/h\t{pod.address}")
+                if template:
+                    output.say(f"ComfyUI starts there: sosie doctor comfy+ssh:{name}, then --engine comfy+ssh:{name}")
                 output.say(f"it ends itself at {pod.deadline}; sosie pod down {pod.name} ends it before")
     return trouble
 

@@ -23,6 +23,9 @@ from sosie.pods.providers.fake_server import Answer, FakeServer
 
 KEY = "fake-key-of-vast"
 PAGE = 25
+IMAGES = {"2188dfd3e0a0b83691bb468ddae0a4e5": "vastai/comfy"}
+"""The images of templates, by their hashes."""
+
 HOURS_A_MONTH = 730
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
@@ -183,6 +186,9 @@ class FakeVast(FakeServer):
 
     def _create(self, number: int, body: Any) -> tuple[int, Any]:
         fault = self.faults.create.pop(0) if self.faults.create else ""
+        image = body.get("image") or IMAGES.get(body.get("template_hash_id", ""))
+        if image is None:
+            return 400, {"success": False, "error": "invalid_args", "msg": "neither an image nor a known template"}
         if fault == "429":
             return 429, "Too many requests, slow down"
         if fault == "500":
@@ -206,7 +212,7 @@ class FakeVast(FakeServer):
             "gpu_name": row["gpu_name"],
             "is_bid": bid is not None,
             "polls": 0,
-            "image": body["image"],
+            "image": image,
             "onstart": body["onstart"],
             "keys": [],
         }

@@ -63,6 +63,8 @@ class RunPod(Account):
         """One request. `UnclearError` if nobody knows what became of it: look for the label in `leases`."""
         if not offer.price <= terms.price:
             raise ProviderError(f"offer {offer.id} costs {offer.price:.3f} USD/h, agreed were {terms.price:.3f}")
+        if terms.template:
+            raise ProviderError(f"no template '{terms.template}' of RunPod's own is known", "rent at Vast.ai for it")
         cloud, card, place = (*offer.id.split("|"), "", "")[:3]
         body = {
             "name": label,

@@ -24,6 +24,12 @@ from sosie.pods.switch import deadline_of, vast_switch
 IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 """Has Python 3.11; its torch is not used."""
 
+TEMPLATES = {"comfyui": "2188dfd3e0a0b83691bb468ddae0a4e5"}
+"""Vast.ai's own templates by their hashes: ComfyUI is the image vastai/comfy, whose tag Vast.ai chooses."""
+
+ENTRY = "entrypoint.sh\n"
+"""What Vast.ai's own templates start with. A request's own script takes its place: without it nothing starts there."""
+
 LIMIT = 500
 MAX_PAGES = 400
 HOURS_A_MONTH = 730
@@ -74,14 +80,17 @@ class Vast(Account):
         """One request. `UnclearError` if nobody knows what became of it: look for the label in `leases`."""
         if not offer.price <= terms.price:
             raise ProviderError(f"offer {offer.id} costs {offer.price:.3f} USD/h, agreed were {terms.price:.3f}")
+        if terms.template and terms.template not in TEMPLATES:
+            raise ProviderError(f"Vast.ai has no template '{terms.template}'", f"one of: {', '.join(TEMPLATES)}")
+        start = {"template_hash_id": TEMPLATES[terms.template]} if terms.template else {"image": terms.image or IMAGE}
         body: dict[str, Any] = {
             "client_id": "me",
-            "image": terms.image or IMAGE,
+            **start,
             "env": {},
             "price": offer.bid or None,  # without one it would be on demand, whatever was searched for
             "disk": max(1, -(-terms.disk // GB)),
             "label": label,
-            "onstart": vast_switch(terms.deadline, self.address),
+            "onstart": vast_switch(terms.deadline, self.address) + (ENTRY if terms.template else ""),
             "runtype": "ssh_direc ssh_proxy",
             "cancel_unavail": True,
         }
