@@ -340,11 +340,13 @@ def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(
     header = json.dumps({"lora_unet_x.lora_up.weight": {"dtype": "F16", "shape": [4, 4], "data_offsets": [0, 32]}})
     broken.write_bytes(struct.pack("<Q", len(header)) + header.encode() + bytes(3))
     page.get_by_role("link", name="Doctor").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Doctor")
     page.locator("input[type=file]").set_input_files(broken)
     expect(page.locator(".finding.error")).to_be_visible()
 
     page.get_by_role("link", name="Characters").click()
     page.get_by_role("button", name="New character").click()
+    expect(page.get_by_label("Name")).to_be_visible()  # the list has an input for files too
     page.locator("input[type=file]").set_input_files([EXAMPLES / f"0{place}.jpg" for place in range(3)])
     expect(page.locator("figure")).to_have_count(3)
     page.get_by_label("Name").fill("nora")
