@@ -169,6 +169,14 @@ def test_an_error_is_told_with_its_reason_and_without_the_key(fake: FakeRunPod) 
     assert secret not in refused.value.message + refused.value.hint
 
 
+def test_the_key_stands_in_no_address_and_no_body(fake: FakeRunPod) -> None:
+    vendor = provider(fake)
+    offer = vendor.search(Wanted(disk=60 * GB))[0]
+    vendor.end(vendor.rent(offer, "l", TERMS))
+    assert {method for method, _, _ in fake.requests} == {"GET", "POST", "DELETE"}
+    assert not [ask for ask in fake.requests if KEY in f"{ask}" or "api_key" in ask[1]]
+
+
 def test_the_fakes_pods_have_what_the_schema_requires(fake: FakeRunPod) -> None:
     vendor = provider(fake)
     vendor.rent(an_offer(), "l", TERMS)
