@@ -234,6 +234,8 @@ def test_a_picture_of_another_program_is_dropped_anywhere_and_its_settings_come_
     info.add_text("parameters", f"in the rain\nNegative prompt: blurred\n{settings}")
     picture(99).save(buffer, "PNG", pnginfo=info)
     page.get_by_role("link", name="Review").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Review")
+    expect(page.get_by_role("grid")).to_be_visible()  # the page is let in, and listens
     page.evaluate(DROP, ["old.png", base64.b64encode(buffer.getvalue()).decode()])
     restored = page.get_by_role("region", name="The settings of old.png are back")
     expect(restored).to_contain_text("Model: <b>dreamy")
