@@ -178,7 +178,7 @@ def test_when_nobody_is_left_the_run_ends_with_what_is_missing() -> None:
     made: list[Render] = []
     with pytest.raises(LostError, match=r"no card is left for \d images that were begun: the card failed"):
         made += [event for event in engine.run(plans(30)) if isinstance(event, Render) and not made.append(event)]
-    assert [render.plan.id for render in made] == drawn
+    assert sorted(render.plan.id for render in made) == sorted(drawn)  # cards hand over as they can
 
 
 def test_a_plan_that_ends_whoever_draws_it_is_told_from_cards_that_fail() -> None:

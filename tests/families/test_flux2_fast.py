@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("diffusers")
+
 import tiny_flux2 as tiny
 import torch
 
