@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -134,7 +135,7 @@ def table(rows: Sequence[Drawn], cost: dict[bool, float]) -> list[str]:
         f"{len(rows)} prompts; a plain draw passes in {rate:.0%}; a whole picture takes {cost[False]:.2f} s, "
         f"a mended one {cost[True]:.2f} s",
         f"| Sosie | {share:.0%} of prompts have an image | {sosie:.2f} s a kept image |",
-        f"| best of {n:.2f} | as many | {best:.2f} s a kept image |",
+        f"| best of {n:.0f} | as many | {best:.2f} s a kept image |",
         f"| Sosie over best-of-N | | {sosie / best:.2f} ({low:.2f} to {high:.2f}) |",
     ]
 
@@ -147,20 +148,24 @@ def ratio(rows: Sequence[Drawn], cost: dict[bool, float]) -> float:
 def figures(rows: Sequence[Drawn], cost: dict[bool, float]) -> tuple[float, float, float, float]:
     """Seconds a kept image and share of prompts with one by Sosie; the N that gives as many, and its seconds.
 
-    With N draws a prompt whose images pass at the rate p has one with 1 - (1 - p)^N; p is the prompt's own, by Laplace
-    (1 + passed) / (2 + drawn).
+    Of the draws of a prompt N are taken in every way there is: the share in which one passes (hypergeometric). N is
+    infinite where not even all draws give as many.
     """
     kept = sum(row.kept for row in rows)
     if not kept:
         return np.inf, 0.0, np.inf, np.inf
     sosie = sum(row.whole * cost[False] + row.mended * cost[True] for row in rows) / kept
     share = kept / len(rows)
-    rates = np.array([(1 + sum(row.passed)) / (2 + len(row.passed)) for row in rows])
-    tried = np.arange(1.0, 200.0, 0.05)
-    reached = np.array([(1 - (1 - rates) ** n).mean() for n in tried])
-    enough = np.nonzero(reached >= min(share, 0.999))[0]
-    n = float(tried[enough[0]]) if len(enough) else np.inf
-    return sosie, share, n, n * cost[False] / max(share, 1e-9)
+    most = max(len(row.passed) for row in rows)
+    enough = [n for n in range(1, most + 1) if np.mean([has_one(row.passed, n) for row in rows]) >= share - 1e-9]
+    n = float(enough[0]) if enough else np.inf
+    return sosie, share, n, n * cost[False] / share
+
+
+def has_one(passed: Sequence[bool], n: int) -> float:
+    """The share of the ways to take `n` of these draws in which at least one passed."""
+    drawn, failed = len(passed), len(passed) - sum(passed)
+    return 1 - math.comb(failed, n) / math.comb(drawn, n) if n <= drawn else float(any(passed))
 
 
 if __name__ == "__main__":
