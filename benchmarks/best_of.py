@@ -12,7 +12,6 @@ its kind on this machine. Intervals: bootstrap over persons and prompts.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from identity import described
 
 from sosie.api.characters import new_character
 from sosie.api.generation import Order, generate
@@ -88,21 +88,6 @@ def drawn(folder: Path, draws: int, prompts: Sequence[str], seconds: dict[bool, 
         mended = sum(map(is_mended, own))
         found.append(Drawn(passed, len(own) - mended, mended, kept))
     return found
-
-
-def described(folder: Path) -> str:
-    """What the captions of a person's renders say of them."""
-    row = json.loads((folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    style = row["hair_style"].removesuffix(" hair")
-    who = {"female": "woman", "male": "man"}[row["gender"]]
-    parts = [
-        f"a {row['age']} {who}",
-        f"{row['skin']} skin",
-        f"{style} {row['hair_color']} hair",
-        f"{row['eye_color']} eyes",
-        row["beard"],
-    ]
-    return ", ".join(part for part in parts if part)
 
 
 def attempts(

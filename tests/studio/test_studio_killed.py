@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, NEEDS_CHROMIUM, PATIENCE, QUIET
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sosie[studio]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'sosie[studio]'")
@@ -21,15 +21,7 @@ from sosie.api.jobs.queue import list_jobs
 from sosie.api.resident import stop_worker
 from sosie.workspace.workspace import open_workspace
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PATIENCE = 60_000
-"""Milliseconds: what is waited for is what the user waits for, on however busy a machine."""
+pytestmark = [pytest.mark.once, pytest.mark.browser, NEEDS_CHROMIUM]
 
 COMMAND = [sys.executable, "-c", "from sosie.cli import main; main()", "studio", "--no-browser", "--json"]
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, NEEDS_CHROMIUM, PATIENCE, QUIET
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sosie[studio]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'sosie[studio]'")
@@ -32,15 +33,7 @@ from sosie.store.gallery import Gallery
 from sosie.studio.server import serve_studio
 from sosie.workspace.workspace import Workspace, open_workspace
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = [
-    pytest.mark.once,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"),
-]
-QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-PATIENCE = 60_000
-"""Milliseconds: what is waited for is what the user waits for, on however busy a machine."""
+pytestmark = [pytest.mark.once, pytest.mark.browser, NEEDS_CHROMIUM]
 
 
 @pytest.fixture(scope="module")

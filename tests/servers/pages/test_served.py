@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import CHROMIUM, NEEDS_CHROMIUM, QUIET
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sosie[panel]'")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed: pip install 'sosie[panel]'")
@@ -25,7 +25,6 @@ from sosie.servers.pages.panel.ballot import Ballot
 from sosie.servers.pages.serving import Listening, address_of, bound, doors, serve
 
 pytestmark = pytest.mark.once
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture
@@ -93,12 +92,11 @@ def test_the_names_that_are_let_in_are_those_that_were_asked_for() -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+@NEEDS_CHROMIUM
 def test_a_person_votes_on_a_phone_and_by_keyboard(address: str, folder: PanelFolder, tmp_path: Path) -> None:
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=quiet)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
         phone = {"width": 390, "height": 844}
         context = browser.new_context(viewport=phone, locale="fr-FR", color_scheme="dark", reduced_motion="reduce")
         page = context.new_page()
