@@ -63,7 +63,8 @@ class Level:
     """The peaks at one size of the image.
 
     `peaks` [tiles, 32, 17] marks them by frequency (cycles a tile, as in `rfft2`); `calm` and `face` [tiles]
-    mark the calm tiles and those whose centre lies in the face; one pixel here is `scale` pixels of the image.
+    mark the calm tiles and those whose centre lies in the face, and peaks are looked for in these alone; one pixel
+    here is `scale` pixels of the image.
     """
 
     scale: int
@@ -154,7 +155,11 @@ def _level(tiles: Floats, counts: tuple[int, int], step: int, scale: int, sample
         left, top, width, height = sample.main_face.box
         rows = _near(counts[0], step, (top + height / 2) / scale, 0.4 * height / scale)
         inside = rows[:, None] & _near(counts[1], step, (left + width / 2) / scale, 0.4 * width / scale)
-    return Level(scale, _peaks(tiles, scale), restless <= np.quantile(restless, _CALM), inside.reshape(-1))
+    calm = restless <= np.quantile(restless, _CALM)
+    looked = calm | inside.reshape(-1)
+    peaks = np.zeros((len(tiles), *_RADIUS.shape), np.bool_)
+    peaks[looked] = _peaks(tiles[looked], scale)
+    return Level(scale, peaks, calm, inside.reshape(-1))
 
 
 def _near(count: int, step: int, centre: float, reach: float) -> Bools:
@@ -177,14 +182,13 @@ def _highest(scale: int) -> float:
 
 def _peaks(tiles: npt.NDArray[np.floating], scale: int) -> Bools:
     magnitude = np.abs(np.fft.rfft2(tiles * _WINDOW)).astype(np.float32)
-    lower, upper = magnitude[:, *_scaled(0.6)], magnitude[:, *_scaled(1.6)]
-    upper = np.where(1.6 * _RADIUS > _TILE / 2, 0, upper)
-    peaks = (
-        (np.clip(_RADIUS, _LOWEST, _highest(scale)) == _RADIUS)
-        & (magnitude >= _AMPLITUDE * _WINDOW.sum() / 2)
-        & (magnitude >= _OVER_OCTAVE * np.maximum(lower, upper))
-    )
-    # Few are left, so that few rings need their median.
+    strong = magnitude >= _AMPLITUDE * _WINDOW.sum() / 2
+    tile, row, column = np.nonzero(strong & (np.clip(_RADIUS, _LOWEST, _highest(scale)) == _RADIUS))
+    # Few are left by each question, so that few octaves are looked up, and few rings need their median.
+    lower, upper = (magnitude[tile, down[row, column], across[row, column]] for down, across in _OCTAVES)
+    upper = np.where(1.6 * _RADIUS[row, column] > _TILE / 2, 0, upper)
+    peaks = np.zeros(magnitude.shape, np.bool_)
+    peaks[tile, row, column] = magnitude[tile, row, column] >= _OVER_OCTAVE * np.maximum(lower, upper)
     for radius in range(int(_LOWEST), _TILE // 2 + 1):
         ring, near = np.equal(_RING, radius), abs(_RING - radius) <= 1
         rows = np.flatnonzero((peaks & ring).any(axis=(1, 2)))
@@ -198,6 +202,9 @@ def _scaled(factor: float) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
     half = _TILE // 2
     row = np.clip(np.rint(_FY * factor), 1 - half, half).astype(np.intp) % _TILE
     return row, np.clip(np.rint(_FX * factor), 0, half).astype(np.intp)
+
+
+_OCTAVES = _scaled(0.6), _scaled(1.6)
 
 
 def _straight(level: Level) -> Pattern:
