@@ -1,13 +1,15 @@
 """Whether an image that is going to fail can be told before it is finished, and what a kept image costs: on `mini`.
 
-    python benchmarks/early_stop.py record CHARACTERS --out FOLDER [--n 6]
+    python benchmarks/early_stop.py record CHARACTERS --out FOLDER [--n 6] [--held-out 4] [--fmr 0.01]
     python benchmarks/early_stop.py learn CHARACTERS --out FOLDER
 
-`record` has the loop draw `--n` images of each character of CHARACTERS (folders of renders with a `captions.jsonl`),
-two attempts each, in three prompts; a repair is an attempt. Of each attempt it keeps what the recipe's judge said, the
+`record` has the loop draw `--n` images of each prompt and character of CHARACTERS (folders of renders with a
+`captions.jsonl`); what is to be repaired is repaired once. The last `--held-out` references judge alone and guide
+nothing; `--fmr` is the gate. Of each attempt it keeps what the recipe's judge said, thresholds of other gates, the
 core-seconds that it took to draw, and what the denoiser thought the finished picture would be at a third and at two
 thirds of the steps, decoded at the picture's size and from latents of half the size. `learn` looks at these as a cheap
-check would, and asks how many images that fail and that are kept it would stop.
+check would, and asks how many images that fail and that are kept it would stop. `best_of.py --recorded` asks what a
+kept image costs.
 
 Core-seconds are those of the thread that draws, so other work of the machine hardly counts.
 """
@@ -21,7 +23,7 @@ import math
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,10 @@ MOMENTS, NAMES = (1 / 3, 2 / 3), ("third", "two-thirds")
 SIZES = {"whole": 1.0, "half": 0.5}
 FALSE = 0.02
 """The share of keepers that a likeness may stop, in the characters that it is chosen by."""
-WORDS = ("age", "skin", "hair_style", "hair_color", "eye_color")
+TURN = 2
+"""Draws of each prompt before the next person has a turn."""
+GATES = (0.05, 0.02, 0.01)
+"""False-match rates whose thresholds are recorded beside an attempt."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Seen:
     scores: dict[str, float]
     draw: float
     decode: dict[str, float]
+    gates: dict[str, dict[str, float]] = field(default_factory=dict[str, dict[str, float]])
 
 
 class Watched:
@@ -76,6 +82,7 @@ class Watched:
         self._decode: dict[str, float] = {}
         self.spent: dict[str, tuple[float, dict[str, float]]] = {}
         made, decoded = pipelines.scheduler_for, vaes.decode_latents
+        self._before = made, decoded
 
         def scheduler_for(*given: Any) -> Any:
             scheduler = made(*given)
@@ -97,6 +104,16 @@ class Watched:
             return done
 
         pipelines.scheduler_for, vaes.decode_latents = scheduler_for, decode_latents
+
+    def __enter__(self) -> Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        import sosie.diffusion.vae as vaes
+        import sosie.families.sdxl.diffusers.pipeline as pipelines
+
+        pipelines.scheduler_for, vaes.decode_latents = self._before
+        self.close()
 
     def run(self, plans: Iterable[Any]) -> Iterator[Any]:
         from sosie.core import Render
@@ -124,8 +141,24 @@ class Watched:
         self._decode = spent
 
 
-def record(people: Path, out: Path, n: int) -> None:
-    """Draws, judges and keeps."""
+@dataclass(frozen=True)
+class Rules:
+    """What is recorded: draws a prompt, references that judge alone, and the gate (a false-match rate)."""
+
+    n: int
+    held_out: int
+    fmr: float
+
+
+def record(people: list[Path], out: Path, rules: Rules) -> None:
+    """Draws, judges and keeps: of each prompt one draw and, where it is to be repaired, its repair, in turns of two."""
+    out.mkdir(parents=True, exist_ok=True)
+    for turn, folder in itertools.product(range(0, rules.n, TURN), people):
+        seeds = range(turn, min(turn + TURN, rules.n))
+        _record_of(folder, out, rules, seeds)
+
+
+def _record_of(folder: Path, out: Path, rules: Rules, seeds: Iterable[int]) -> None:
     from sosie.api.engines import open_engine
     from sosie.core import Request
     from sosie.core.plan import needed_stages
@@ -138,47 +171,47 @@ def record(people: Path, out: Path, n: int) -> None:
     from sosie.workspace.session import Session
     from sosie.workspace.workspace import open_workspace
 
-    out.mkdir(parents=True, exist_ok=True)
     with Session(open_workspace(Path(tempfile.mkdtemp()))) as session, Processes(1) as room:
         recipe = load_recipe(session.workspace, "mini")
-        for folder in sorted(path.parent for path in people.glob("*/captions.jsonl")):
-            who = _character(session, folder)
-            bill = resolve(session.workspace, needed_stages(recipe, who), who)
-            judge, _ = make_judge(session, who, recipe, bill)
-            engine = Watched(open_engine(session, "diffusers", bill, who), out)
+        recipe = replace(recipe, acceptance=replace(recipe.acceptance, fmr=rules.fmr))
+        pictures = sorted(folder.glob("*.jpg"))
+        who = _character(session, folder, folder.name, pictures[: len(pictures) - rules.held_out])
+        held = _character(session, folder, "held", pictures[-rules.held_out :]) if rules.held_out else who
+        bill = resolve(session.workspace, needed_stages(recipe, who), who)
+        gates: dict[float, dict[str, float]] = {}
+        for fmr in (*GATES, rules.fmr):
+            asked = replace(recipe, acceptance=replace(recipe.acceptance, fmr=fmr))
+            judge, _ = make_judge(session, held, asked, bill)
+            gates[fmr] = {one.encoder.name: float(one.threshold or math.nan) for one in judge.gate.judges}
+        with Watched(open_engine(session, "diffusers", bill, who), out) as engine:
             bench = Bench(engine, session.store, bill.digests, room)
-            share = n // len(PROMPTS)
             tasks = [
-                Task(str(i), recipe, who, Request("mini", who.name, prompt), share, 2 * share, judge)
+                Task(f"{i}-{seed}", recipe, who, Request("mini", who.name, prompt, seed=seed), 1, 2, judge)
                 for i, prompt in enumerate(PROMPTS)
+                for seed in seeds
             ]
             with (out / "attempts.jsonl").open("a", encoding="utf-8") as file:
                 for event in run(tasks, bench):
                     if isinstance(event, Attempt):
-                        print(json.dumps(asdict(_seen(event, engine))), file=file, flush=True)
-            engine.close()
+                        print(json.dumps(asdict(_seen(event, engine, gates))), file=file, flush=True)
 
 
-def _character(session: Any, folder: Path) -> Any:
+def _character(session: Any, folder: Path, name: str, pictures: list[Path]) -> Any:
+    from identity import described
+
     from sosie.api.characters import new_character
     from sosie.workspace.characters import CharacterFile
 
-    first = json.loads((folder / "captions.jsonl").read_text(encoding="utf-8").splitlines()[0])
-    gender = "woman" if first["gender"] == "female" else "man"
-    skin, hair = f"{first['skin']} skin", f"{first['hair_color']} {first['hair_style']}"
-    parts = [f"a {first['age']} {gender}", skin, hair, f"{first['eye_color']} eyes", first["beard"]]
-    about = ", ".join(part for part in parts if part)
-    name = CharacterFile(folder.name, "fictional", True, about)
-    return new_character(session, name, sorted(folder.glob("*.jpg"))).character
+    return new_character(session, CharacterFile(name, "fictional", True, described(folder)), pictures).character
 
 
-def _seen(attempt: Any, engine: Watched) -> Seen:
+def _seen(attempt: Any, engine: Watched, gates: dict[float, dict[str, float]]) -> Seen:
     plan = attempt.plan
     scores = {score.name: float(score.value) for score in attempt.scorecard.scores if score.value is not None}
     draw, decode = engine.spent[plan.id]
     return Seen(
         plan.character.name,
-        int(attempt.task.name),
+        int(attempt.task.name.partition("-")[0]),
         plan.id,
         plan.draw.is_repair,
         plan.draw.parent,
@@ -187,6 +220,7 @@ def _seen(attempt: Any, engine: Watched) -> Seen:
         scores,
         draw,
         decode,
+        {str(fmr): thresholds for fmr, thresholds in gates.items()},
     )
 
 
@@ -339,9 +373,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=6)
+    parser.add_argument("--held-out", type=int, default=0, help="references that judge and do not guide")
+    parser.add_argument("--fmr", type=float, default=0.05)
+    parser.add_argument("--only", nargs="*", default=[], help="people, by their folders' names")
     given = parser.parse_args()
     if given.what == "record":
-        record(given.folder, given.out, given.n)
+        people = sorted(path.parent for path in given.folder.glob("*/captions.jsonl"))
+        chosen = [path for path in people if not given.only or path.name in given.only]
+        record(chosen, given.out, Rules(given.n, given.held_out, given.fmr))
     else:
         learn(given.out, given.folder)
 
