@@ -1,4 +1,4 @@
-"""Whether an image that is going to fail can be told before it is finished, and what a kept image costs: on `mini`.
+"""Whether an image that is going to fail can be told before it is finished: on `mini`.
 
     python benchmarks/early_stop.py record CHARACTERS --out FOLDER [--n 6] [--held-out 4] [--fmr 0.01]
     python benchmarks/early_stop.py learn CHARACTERS --out FOLDER
@@ -8,8 +8,8 @@
 nothing; `--fmr` is the gate. Of each attempt it keeps what the recipe's judge said, thresholds of other gates, the
 core-seconds that it took to draw, and what the denoiser thought the finished picture would be at a third and at two
 thirds of the steps, decoded at the picture's size and from latents of half the size. `learn` looks at these as a cheap
-check would, and asks how many images that fail and that are kept it would stop. `best_of.py --recorded` asks what a
-kept image costs.
+check would, and asks how many images that fail and that are kept it would stop. `mending.py`
+asks what a kept image costs.
 
 Core-seconds are those of the thread that draws, so other work of the machine hardly counts.
 """
@@ -178,11 +178,11 @@ def _record_of(folder: Path, out: Path, rules: Rules, seeds: Iterable[int]) -> N
         who = _character(session, folder, folder.name, pictures[: len(pictures) - rules.held_out])
         held = _character(session, folder, "held", pictures[-rules.held_out :]) if rules.held_out else who
         bill = resolve(session.workspace, needed_stages(recipe, who), who)
-        gates: dict[float, dict[str, float]] = {}
-        for fmr in (*GATES, rules.fmr):
-            asked = replace(recipe, acceptance=replace(recipe.acceptance, fmr=fmr))
-            judge, _ = make_judge(session, held, asked, bill)
-            gates[fmr] = {one.encoder.name: float(one.threshold or math.nan) for one in judge.gate.judges}
+        judges = {
+            fmr: make_judge(session, held, replace(recipe, acceptance=replace(recipe.acceptance, fmr=fmr)), bill)[0]
+            for fmr in (*GATES, rules.fmr)
+        }
+        judge, gates = judges[rules.fmr], {fmr: _thresholds(one) for fmr, one in judges.items()}
         with Watched(open_engine(session, "diffusers", bill, who), out) as engine:
             bench = Bench(engine, session.store, bill.digests, room)
             tasks = [
@@ -194,6 +194,10 @@ def _record_of(folder: Path, out: Path, rules: Rules, seeds: Iterable[int]) -> N
                 for event in run(tasks, bench):
                     if isinstance(event, Attempt):
                         print(json.dumps(asdict(_seen(event, engine, gates))), file=file, flush=True)
+
+
+def _thresholds(judge: Any) -> dict[str, float]:
+    return {one.encoder.name: float(one.threshold or math.nan) for one in judge.gate.judges}
 
 
 def _character(session: Any, folder: Path, name: str, pictures: list[Path]) -> Any:
@@ -314,57 +318,12 @@ def wilson(hits: int, n: int) -> tuple[float, float]:
     return max(0.0, (middle - spread) / (n + z * z)), min(1.0, (middle + spread) / (n + z * z))
 
 
-def report_cost(seen: list[Seen], rounds: int = 2000) -> None:
-    """Core-seconds of drawing a kept image, with repairs and without, and by taking the best of N."""
-    groups: dict[tuple[str, int], list[Seen]] = {}
-    for one in seen:
-        groups.setdefault((one.character, one.prompt), []).append(one)
-    rng, keys = np.random.default_rng(0), list(groups)
-    drawn = [costs([groups[keys[i]] for i in rng.integers(0, len(keys), len(keys))]) for _ in range(rounds)]
-    own, names = costs(list(groups.values())), ("by new seeds", "best of N")
-    print(f"\n{len(seen)} attempts of {len({one.character for one in seen})} characters, {len(keys)} tasks.")
-    for index, name in enumerate(names):
-        ratios = np.array([one[0] / one[index + 1] for one in drawn if np.isfinite(one[index + 1])])
-        if not np.isfinite(own[index + 1]) or not len(ratios):
-            print(f"With repair {own[0]:.2f} s; {name}: none is as alike, up to 40")
-            continue
-        low, high = np.quantile(ratios, (0.025, 0.975))
-        ratio = own[0] / own[index + 1]
-        print(f"With repair {own[0]:.2f} s, {name} {own[index + 1]:.2f} s: {ratio:.2f} ({low:.2f} to {high:.2f})")
-
-
-def costs(groups: list[list[Seen]]) -> tuple[float, float, float]:
-    """Seconds of drawing a kept image: as recorded, by new seeds alone, and by the best of as many as are as alike.
-
-    NaN where nothing was kept, or the best of 40 is less alike.
-    """
-    made = [one for group in groups for one in group]
-    kept = [one for one in made if one.outcome == "keep"]
-    plain = [one for one in made if not one.repair]
-    passed = sum(one.outcome == "keep" for one in plain)
-    if not passed:
-        return (float("nan"),) * 3
-    each = sum(one.draw for one in plain) / len(plain)
-    goal = np.mean([one.scores["sface"] for one in kept])
-    values = [np.array(sorted(one.scores.get("sface", 0.0) for one in group if not one.repair)) for group in groups]
-    reach = (n for n in range(1, 41) if np.mean([expected_best(group, n) for group in values]) >= goal)
-    best = next(reach, float("nan"))
-    return sum(one.draw for one in made) / len(kept), each * len(plain) / passed, each * best
-
-
-def expected_best(values: Any, n: int) -> float:
-    """The mean of the greatest of `n` draws, with replacement, of sorted values."""
-    ranks = np.arange(1, len(values) + 1) / len(values)
-    return float(values @ (ranks**n - (ranks - 1 / len(values)) ** n))
-
-
 def learn(out: Path, people: Path) -> None:
-    """Prints both reports."""
+    """Prints the report."""
     lines = (out / "attempts.jsonl").read_text(encoding="utf-8").splitlines()
     seen = [Seen(**json.loads(line)) for line in lines]
     first = [one for one in seen if not one.repair]
     report_stops(first, looked(out, people, first))
-    report_cost(seen)
 
 
 def main() -> None:
