@@ -386,7 +386,7 @@ def test_an_experiment_goes_from_axes_to_its_report(page: Any, opened: Workspace
     assert (opened.root / "experiments/which-cfg.toml").is_file()
 
 
-def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any, address: str) -> None:
+def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any, address: str, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 
     phone = page.context.browser.new_context(
@@ -404,6 +404,15 @@ def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any
     assert small.evaluate("document.documentElement.lang") == "fr"
     small.get_by_role("link", name="Personnages").click()
     assert "button" in small.locator("main").aria_snapshot()
+    broken = tmp_path / "visage.safetensors"
+    broken.write_bytes(b"<!doctype html>" + bytes(64))
+    small.get_by_role("link", name="Docteur").click()
+    small.locator("input[type=file]").set_input_files(broken)
+    finding = small.locator("[data-checkup] .finding").first
+    expect(finding).to_contain_text("le fichier est une page web, pas un modèle")
+    exact = finding.locator("details")
+    exact.locator("summary").click()
+    expect(exact.locator("[lang=en]")).to_contain_text("web page")
 
 
 def test_nobody_is_let_in_without_the_key_on_the_socket_itself(address: str) -> None:

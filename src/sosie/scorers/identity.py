@@ -239,8 +239,9 @@ def _score(scale: Scale, judge: JudgeGate, value: float | None, reason: str, gat
         reason = "nothing sets this judge's threshold: run `sosie calibrate CHARACTER`"
     elif value is not None and judge.threshold is not None:
         passed = value >= judge.threshold if judge.higher_is_better else value <= judge.threshold
-        sign = "below" if judge.higher_is_better else "above"
-        reason = "" if passed else f"{judge.encoder.name} {value:.3f} is {sign} {judge.threshold:.3f}"
+        name, least = f"{judge.encoder.name} {value:.3f}", f"{judge.threshold:.3f}"
+        reason = f"{name} is below {least}" if judge.higher_is_better else f"{name} is above {least}"
+        reason = "" if passed else reason
     joint, others = (None, None) if judge.basis else (gate.joint, gate.others)
     evidence = Calibrated(judge.rate, joint, others, gate.guided_by, judge.basis)
     return replace(scale.unmeasured(reason), value=value, passed=passed, evidence=evidence)

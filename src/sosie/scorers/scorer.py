@@ -105,7 +105,10 @@ def measure(scorer: Scorer, sample: Sample) -> list[Score]:
 def why_not(scorer: Scorer) -> str:
     """Which packages that a scorer needs are not installed; empty if all are."""
     missing = [name for name in scorer.needs if not _is_installed(name)]
-    return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed" if missing else ""
+    names = " and ".join(missing)
+    if len(missing) > 1:
+        return f"{names} are not installed"
+    return f"{names} is not installed" if missing else ""
 
 
 def _is_installed(name: str) -> bool:

@@ -9,7 +9,6 @@ from importlib.resources.abc import Traversable
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from sosie import __version__
@@ -17,6 +16,7 @@ from sosie.core.errors import MissingExtraError, NotFoundError, SosieError, Stor
 from sosie.studio.children import RefusedFileError
 from sosie.studio.desk import Desk
 from sosie.studio.routes import archives, characters, doctor, experiments, images, jobs, machines, training, uploads
+from sosie.studio.spoken import Spoken
 
 TYPES = {
     "html": "text/html; charset=utf-8",
@@ -51,6 +51,7 @@ def shell() -> Mapping[str, tuple[str, bytes]]:
 def studio_app(desk: Desk) -> FastAPI:
     """The routes on a desk. The OpenAPI document is for who has the key; there is no page about it."""
     app = FastAPI(title="Sosie", version=__version__, openapi_url=OPENAPI, docs_url=None, redoc_url=None)
+    app.router.default_response_class = Spoken
     files = shell()
 
     def file(request: Request) -> Response:
@@ -78,17 +79,18 @@ def _files(folder: Traversable, before: str) -> list[tuple[str, Traversable]]:
 
 
 def _told(_request: Request, error: Exception) -> Response:
-    """What went wrong, in the words that the command line has for it."""
+    """What went wrong, in the words that the command line has for it, and in French."""
     assert isinstance(error, SosieError)  # noqa: S101 - what it is called for
-    return JSONResponse({"error": error.message, "hint": error.hint}, STATUS.get(type(error), 409))
+    code: str = getattr(error, "code", "")
+    return Spoken({"error": error.message, "hint": error.hint, "code": code}, STATUS.get(type(error), 409))
 
 
 def _not_understood(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - what it is called for
     places = [".".join(map(str, one["loc"])) for one in error.errors()[:3]]
-    return JSONResponse({"error": f"this is not what is expected: {', '.join(places)}", "hint": OPENAPI}, 422)
+    return Spoken({"error": f"this is not what is expected: {', '.join(places)}", "hint": OPENAPI}, 422)
 
 
 def _plain(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return JSONResponse({"error": HTTPStatus(status).phrase, "hint": ""}, status)
+    return Spoken({"error": HTTPStatus(status).phrase, "hint": ""}, status)

@@ -76,5 +76,7 @@ def look_score(look: Look, scale: Scale, view: View) -> Score:
     value = min(scale.high, max(scale.low, float(value)))
     if scale.threshold is None:
         return scale.score(value)
-    side = "below" if scale.higher_is_better else "not below"
-    return scale.score(value, f"{look.fails} ({look.name} {value:.3g}, {side} {scale.threshold:g})")
+    measured, least = f"{look.name} {value:.3g}", f"{scale.threshold:g}"
+    if scale.higher_is_better:
+        return scale.score(value, f"{look.fails} ({measured}, below {least})")
+    return scale.score(value, f"{look.fails} ({measured}, not below {least})")

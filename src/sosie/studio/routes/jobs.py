@@ -17,6 +17,7 @@ from sosie.api.jobs.queue import open_jobs
 from sosie.store.jobs import JobEvent
 from sosie.studio.asked import Move, NewJob, Row
 from sosie.studio.desk import PULSE, Desk
+from sosie.studio.spoken import beside
 
 MOST_STREAMS = 100
 QUIET = 15.0
@@ -107,4 +108,5 @@ def _events(desk: Desk, after: int) -> tuple[JobEvent, ...]:
 
 
 def _line(event: JobEvent) -> dict[str, Any]:
-    return {"id": event.id, "job": event.job, "kind": event.kind, "created": event.created, "told": event.table}
+    told = beside(event.table)
+    return {"id": event.id, "job": event.job, "kind": event.kind, "created": event.created, "told": told}

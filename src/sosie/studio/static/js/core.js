@@ -34,7 +34,7 @@ export async function api(path, body, more = {}) {
     throw error.name === "AbortError" ? error : new Error(t("lost"));
   }
   const found = await answer.json().catch(() => ({ error: answer.statusText, hint: "" }));
-  if (!answer.ok) throw Object.assign(new Error(found.error || answer.statusText), { hint: found.hint || "" });
+  if (!answer.ok) throw Object.assign(new Error(worded(found, "error") || answer.statusText), { hint: worded(found, "hint") || "" });
   return found;
 }
 
@@ -59,6 +59,11 @@ export function t(key, values = {}) {
   const text = (alone && words.value[`${key} one`]) || (words.value[key] ?? key);
   return text.replace(/\{(\w+)\}/g, (_, name) => String(values[name] ?? ""));
 }
+
+// What the library says: the server gives it in French too, and what has no French is marked as English.
+export const worded = (one, key) => (language.value === "fr" && one.fr && one.fr[key]) || one[key];
+export const told = (one, key = "message") => language.value === "fr" && one[key] && !(one.fr && one.fr[key]) ? html`<span lang="en">${one[key]}</span>` : worded(one, key);
+export const exact = (one) => language.value === "fr" && one.fr && html`<details class="small faint"><summary>${t("exact words")}</summary><span lang="en">${one.message} ${one.hint}</span></details>`;
 
 export const number = (value, digits = 3) => value === null || value === undefined ? "–" : value.toLocaleString(language.value || "en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 export const count = (value) => value.toLocaleString(language.value || "en");

@@ -1,5 +1,5 @@
 // The queue, live: one stream a tab, which is closed while the tab is hidden and goes on where it was.
-import { api, html, say, signal, t, tell, time, useState } from "./core.js";
+import { api, html, say, signal, t, tell, time, told as words, useState, worded } from "./core.js";
 
 export const jobs = signal([]);
 export const previews = signal({}); // of each job that draws: its picture as it looks now
@@ -18,13 +18,13 @@ function hear(event) {
   last = event.lastEventId;
   const { job, kind, told } = JSON.parse(event.data);
   if (kind === "progress") {
-    jobs.value = jobs.value.map((one) => one.id === job ? { ...one, ...told } : one);
+    jobs.value = jobs.value.map((one) => one.id === job ? { ...one, fr: undefined, ...told } : one);
   } else if (kind === "preview") {
     previews.value = { ...previews.value, [job]: told.picture };
   } else if (kind === "state") {
     refresh();
     if (told.state !== "running") previews.value = { ...previews.value, [job]: undefined };
-    if (told.state === "failed") say(`${t("state failed")}: ${told.message}`);
+    if (told.state === "failed") say(`${t("state failed")}: ${worded(told, "message")}`);
     if (told.state === "done") say(t("job done", { n: job }));
   } else {
     arrived.value = { job, kind, told };
@@ -73,8 +73,8 @@ function Job({ job, before }) {
     <span class="tag ${tone}">${job.ending ? t("state ending") : t(`state ${job.state}`)}</span>
     <div class="grow"><div>${title(job)}</div>
       ${job.state === "running" && html`<progress max="1" value=${job.total ? job.done / job.total : undefined} aria-label=${title(job)}></progress>
-        <div class="small faint num">${job.what}${job.remaining !== null && job.total ? ` · ${t("left", { time: time(job.remaining) })}` : ""}</div>`}
-      ${job.message && html`<div class="small faint">${job.message}</div>`}</div>
+        <div class="small faint num">${words(job, "what")}${job.remaining !== null && job.total ? ` · ${t("left", { time: time(job.remaining) })}` : ""}</div>`}
+      ${job.message && html`<div class="small faint">${words(job)}</div>`}</div>
     ${before && html`<button onClick=${() => act(job, "move", { before: before.id })} aria-label=${t("earlier")} title=${t("earlier")}>↑</button>`}
     ${["stopped", "failed", "cancelled"].includes(job.state) && html`<button class=${job.state === "stopped" ? "strong" : ""} onClick=${() => act(job, "continue")}>${t("continue")}</button>`}
     ${open && html`<button onClick=${() => act(job, "cancel")} disabled=${job.ending}>${t("cancel")}</button>`}

@@ -1,5 +1,5 @@
 // How well a character can be told from others: the same person against impostors, by each judge, and what lies between.
-import { api, html, number, signal, t, tell, useEffect, useState } from "../core.js";
+import { api, html, number, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
 
 const BINS = 36;
 const [WIDTH, HEIGHT, LEFT, BASE] = [600, 170, 10, 140];
@@ -27,8 +27,8 @@ export function Calibration({ name, recipes, again }) {
     ${failed && html`<p role="alert">${failed}</p>`}${!found && !failed && html`<p class="faint" role="status">${t("looking at faces")}</p>`}
     ${found && html`<div class="judges">${found.judges.map((judge) => html`<${Judge} judge=${judge} key=${judge.name} />`)}</div>
       <p class="small faint">${found.cohort ? t("cohort is", { name: found.cohort }) : t("no cohort")}${found.together ? ` ${t("pass together", { p: number(100 * found.together.fmr, 1), upper: number(100 * found.together.upper95, 1), n: found.together.n })}` : ""}</p>
-      ${Object.entries(found.absent).map(([judge, why]) => html`<p class="small">– ${judge}: ${why}</p>`)}
-      ${found.findings.map((one) => html`<p class="small faint">${one.code} ${one.message}</p>`)}`}`;
+      ${Object.entries(worded(found, "absent")).map(([judge, why]) => html`<p class="small">– ${judge}: ${why}</p>`)}
+      ${found.findings.map((one) => html`<p class="small faint">${one.code} ${told(one)}</p>`)}`}`;
 }
 
 const passes = (judge, value) => judge.threshold === null ? null : judge.higher_is_better ? value >= judge.threshold : value <= judge.threshold;
@@ -50,7 +50,7 @@ function Judge({ judge }) {
   const x = (value) => LEFT + (WIDTH - 2 * LEFT) * (value - low) / (high - low || 1);
   const share = (list) => judge.threshold === null || !list.length ? "–" : `${number(100 * list.filter((one) => passes(judge, one)).length / list.length, 0)} %`;
   const told = KINDS.map(([kind]) => `${t(kind)}: ${t("pass of", { share: share(values[kind]), n: values[kind].length })}`).join("; ");
-  return html`<figure class="judge"><figcaption><strong>${judge.name}</strong> ${judge.threshold === null ? t("no threshold") : `${judge.higher_is_better ? "≥" : "≤"} ${number(judge.threshold)}`} <span class="faint">· ${t(judge.higher_is_better ? "more is alike" : "less is alike")}${judge.basis ? ` · ${judge.basis}` : ""}</span></figcaption>
+  return html`<figure class="judge"><figcaption><strong>${judge.name}</strong> ${judge.threshold === null ? t("no threshold") : `${judge.higher_is_better ? "≥" : "≤"} ${number(judge.threshold)}`} <span class="faint">· ${t(judge.higher_is_better ? "more is alike" : "less is alike")}${judge.basis ? ` · ${worded(judge, "basis")}` : ""}</span></figcaption>
     <svg class="plot" viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} role="img" aria-label=${`${judge.name}: ${told}`}>
       ${KINDS.map(([kind, shape]) => html`<${Shape} key=${kind} values=${values[kind]} kind=${kind} shape=${shape} x=${x} low=${low} high=${high} />`)}
       ${judge.threshold !== null && html`<line class="limit" x1=${x(judge.threshold)} x2=${x(judge.threshold)} y1="6" y2=${BASE} />`}

@@ -1,5 +1,5 @@
 // Characters: all of them, one of them, and a new one of pictures that are dropped, pasted or chosen.
-import { api, files, go, html, number, say, signal, t, tell, useEffect, useState } from "../core.js";
+import { api, files, go, html, number, say, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask } from "../live.js";
 import { Calibration, outliers } from "./calibration.js";
 
@@ -20,7 +20,7 @@ export function Characters({ rest }) {
     ${!known.value.length && html`<div class="card"><p>${t("no characters")}</p></div>`}
     <div class="tiles">${known.value.map((one) => html`<a class="card tile" key=${one.name} href=${`#/characters/${encodeURIComponent(one.name)}`}>
       ${one.references[0] && html`<img src=${face(one.name, one.references[0])} alt=${t("face of", { name: one.name })} />`}
-      <div><h2>${one.name}</h2><div class="small faint">${one.error || one.description || t("no description")}</div>
+      <div><h2>${one.name}</h2><div class="small faint">${one.error ? told(one, "error") : one.description || t("no description")}</div>
       ${!one.error && html`<div class="small faint">${t("references count", { n: one.references.length })} · ${t("loras count", { n: one.loras })}</div>`}</div></a>`)}</div>`;
 }
 
@@ -45,7 +45,7 @@ function Reference({ name, sha256, place }) {
 function Lora({ lora }) {
   const whole = lora.matched !== null && lora.matched === lora.total;
   return html`<tr><td>${lora.family}${lora.model && html` <span class="faint">(${lora.model})</span>`}</td><td>${lora.file}</td><td class="num">${number(lora.weight, 2)}</td>
-    <td>${lora.trigger || "–"}</td><td>${lora.matched === null ? html`– <span class="small faint">${lora.why}</span>` : html`<span class="tag ${whole ? "good" : "warn"}">${t("tensors match", { n: lora.matched, of: lora.total })}</span>`}</td></tr>`;
+    <td>${lora.trigger || "–"}</td><td>${lora.matched === null ? html`– <span class="small faint">${told(lora, "why")}</span>` : html`<span class="tag ${whole ? "good" : "warn"}">${t("tensors match", { n: lora.matched, of: lora.total })}</span>`}</td></tr>`;
 }
 
 function One({ name }) {
@@ -99,7 +99,7 @@ function New() {
     try {
       const made = await api("/api/characters", { name, description, likeness, adult, images: pictures.map((one) => one.sha256), marks: marks.split(",").map((one) => one.trim()).filter(Boolean) });
       await load();
-      say([t("character made", { name, n: made.references }), ...made.findings.map((one) => one.message)].join(" "));
+      say([t("character made", { name, n: made.references }), ...made.findings.map((one) => worded(one, "message"))].join(" "));
       go(`/characters/${encodeURIComponent(made.character)}`);
     } catch (error) {
       tell(error);

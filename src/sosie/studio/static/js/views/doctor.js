@@ -1,5 +1,5 @@
 // Doctor: what a dropped file is, what is wrong with it and what mends it; this machine at a glance.
-import { api, html, number, say, t, tell, useEffect, useState } from "../core.js";
+import { api, exact, html, number, say, t, tell, told, useEffect, useState } from "../core.js";
 import { Drop } from "./characters.js";
 
 const PIECEWISE = ["safetensors", "sft", "gguf", "ckpt", "pth", "pt", "bin"]; // the browser keeps these, and sends what is read
@@ -72,7 +72,7 @@ function Checkup({ one, mend }) {
     ${(one.mends || []).map((action) => html`<button class="strong" disabled=${!mend} onClick=${() => mend(one)}>${t(`mend ${action}`)}</button>`)}</section>`;
 }
 
-const Findings = ({ findings }) => html`${findings.map((finding) => html`<div class="finding ${finding.severity}"><strong>${t(`severity ${finding.severity}`)}</strong> ${finding.code && html`<code>${finding.code}</code>`}<br />${finding.message}${finding.hint && html`<div class="small faint">${finding.hint}</div>`}</div>`)}
+export const Findings = ({ findings }) => html`${findings.map((finding) => html`<div class="finding ${finding.severity}"><strong>${t(`severity ${finding.severity}`)}</strong> ${finding.code && html`<code>${finding.code}</code>`}<br />${told(finding)}${finding.hint && html`<div class="small faint">${told(finding, "hint")}</div>`}${exact(finding)}</div>`)}
   ${!findings.length && html`<p><span class="tag good">✓ ${t("nothing wrong")}</span></p>`}`;
 
 function Machine({ found }) {

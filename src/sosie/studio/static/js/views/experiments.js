@@ -1,5 +1,5 @@
 // Experiments: put together with cost and power in sight, watched while the table fills, read, and decided on.
-import { api, choice, count, decimal, field, go, html, number, picture, remembered, say, signal, t, tell, time, useEffect, useState } from "../core.js";
+import { api, choice, count, decimal, field, go, html, number, picture, remembered, say, signal, t, tell, time, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask, jobs } from "../live.js";
 import { load, names } from "./characters.js";
 
@@ -113,8 +113,8 @@ function Forecast({ found }) {
   const rows = [
     ["cells", t("cells are", { cells: count(found.cells), arms: count(found.arms), blocks: count(found.blocks) })],
     ["images", t("images are", { n: count(found.images), fresh: count(found.fresh) })],
-    ["duration", found.hours === null ? t("not known why", { why: found.basis }) : `${time(found.hours * 3600)} (${found.basis})`],
-    ["money", found.money === null ? t("not known why", { why: found.basis }) : number(found.money, 2)],
+    ["duration", found.hours === null ? t("not known why", { why: worded(found, "basis") }) : `${time(found.hours * 3600)} (${worded(found, "basis")})`],
+    ["money", found.money === null ? t("not known why", { why: worded(found, "basis") }) : number(found.money, 2)],
     ["disk", `${number(found.bytes / 1e6, 1)} MB`],
     ["smallest", found.smallest === null ? t("shows nothing", { clip: number(design.clip, 2) }) : t("shows from", { smallest: number(found.smallest, 2), margin: number(design.margin, 2) })],
   ];
@@ -165,8 +165,8 @@ function Contrasts({ found }) {
   return html`<section class="card"><h2>${t("answers")}</h2>
     ${found.winner && html`<p><strong>${t("won", { arm: found.winner.arm })}</strong> ${found.winner.fresh ? `${t("on fresh seeds")} ${interval(found.winner.fresh)}: ` : ""}${found.winner.is_confirmed ? t("confirmed") : t("not confirmed")}</p>`}
     <div class="wide"><table><thead><tr><th>${t("contrast")}</th><th>${t("verdict")}</th><th class="num">${t("difference")}</th><th class="num">${t("blocks")}</th></tr></thead><tbody>
-    ${found.contrasts.map((one) => html`<tr key=${one.name}><td>${one.name}${one.note && html`<div class="small faint">${one.note}</div>`}</td><td><span class="tag ${TONE[one.verdict]}">${t(`verdict ${one.verdict}`)}</span></td><td class="num">${interval(one)}</td><td class="num">${one.n}</td></tr>`)}</tbody></table></div>
-    ${(found.deviations || []).map((one) => html`<p class="small faint">${one}</p>`)}</section>`;
+    ${found.contrasts.map((one) => html`<tr key=${one.name}><td>${one.name}${one.note && html`<div class="small faint">${told(one, "note")}</div>`}</td><td><span class="tag ${TONE[one.verdict]}">${t(`verdict ${one.verdict}`)}</span></td><td class="num">${interval(one)}</td><td class="num">${one.n}</td></tr>`)}</tbody></table></div>
+    ${(worded(found, "deviations") || []).map((one) => html`<p class="small faint">${one}</p>`)}</section>`;
 }
 
 const mean = (cells) => {
@@ -189,7 +189,7 @@ function Table({ cells, prompts }) {
         const here = mine.filter((one) => one.prompt === place);
         const failed = here.filter((one) => one.error);
         return html`<td key=${place}><span class="num" title=${mean(here) === null ? t("no score why") : ""}>${number(mean(here), 2)} <span class="faint small">×${here.length}</span></span>
-          ${failed.length > 0 && html`<span class="tag bad" title=${failed[0].error}>${t("failed n", { n: failed.length })}</span>`}
+          ${failed.length > 0 && html`<span class="tag bad" title=${worded(failed[0], "error")}>${t("failed n", { n: failed.length })}</span>`}
           ${pictures && html`<div class="thumbs">${here.filter((one) => one.image).slice(0, 6).map((one) => html`<img key=${one.seed} loading="lazy" src=${picture(one.image, 160)} alt=${t("cell of", { arm, seed: one.seed })} />`)}</div>`}</td>`;
       })}<td class="num"><strong>${number(mean(mine), 2)}</strong><div class="small faint">${t("kept of", { kept, n: mine.length })}</div></td></tr>`;
     })}</tbody></table></div></section>`;

@@ -1,5 +1,5 @@
 // Generate: one prompt box; images appear with verdict and reason as they come.
-import { api, choice, decimal, effect, field, go, html, picture, remembered, say, signal, t, tell, useEffect, useState } from "../core.js";
+import { api, choice, decimal, effect, field, go, html, picture, remembered, say, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask, jobs, previews } from "../live.js";
 import { Cell } from "../grid.js";
 import { Drop, load, names } from "./characters.js";
@@ -110,7 +110,7 @@ export function Generate({ rest }) {
       ${job && html`<div class="row"><span class="tag">${t(`state ${job.state}`)}</span><span>${job.request.prompt || t("recipe prompt")}</span><span class="faint num">${t("kept of", { kept, n: job.request.n })}</span></div>`}
       ${!shown.value.length && html`<p class="faint">${job && job.state !== "done" ? t("images come") : t("nothing yet")}</p>`}
       <div class="results">${job && previews.value[job.id] && html`<figure class="cell drawing"><img src=${`data:image/jpeg;base64,${previews.value[job.id]}`} alt=${t("drawn now")} />
-          <figcaption class="under"><span class="tag">${t("drawing")}</span><span class="why">${job.what}</span></figcaption></figure>`}${shown.value.map((image) => html`<div key=${image.render}><button class="cell" onClick=${() => look(image)} aria-label=${t("look at", { n: image.seed })}><${Inside} image=${image} /></button></div>`)}</div>
+          <figcaption class="under"><span class="tag">${t("drawing")}</span><span class="why">${told(job, "what")}</span></figcaption></figure>`}${shown.value.map((image) => html`<div key=${image.render}><button class="cell" onClick=${() => look(image)} aria-label=${t("look at", { n: image.seed })}><${Inside} image=${image} /></button></div>`)}</div>
     </section></div>`;
 }
 
@@ -125,5 +125,5 @@ function Restored({ report: { name, how, done, left } }) {
 
 function Inside({ image }) {
   const cell = Cell({ image, style: "", place: image.render });
-  return html`${cell.props.children}${image.verdict !== "keep" && html`<div class="under"><span class="why">${image.reasons.join("; ")}</span></div>`}`;
+  return html`${cell.props.children}${image.verdict !== "keep" && html`<div class="under"><span class="why">${worded(image, "reasons").join("; ")}</span></div>`}`;
 }

@@ -1,5 +1,5 @@
 // Training: the set with captions that are edited in place, what was trained, and the curve while it is.
-import { api, go, html, number, say, signal, t, tell, useEffect, useState } from "../core.js";
+import { api, go, html, number, say, signal, t, tell, told, useEffect, useState } from "../core.js";
 import { arrived, ask, jobs, refresh } from "../live.js";
 import { load, names } from "./characters.js";
 
@@ -67,7 +67,7 @@ function Run({ run }) {
   const again = () => ask("train", { characters: one.characters, recipe: one.recipe }).catch(tell);
   const job = jobs.value.find((each) => each.kind === "train" && each.state === "running" && each.request.characters.join() === one.characters.join());
   return html`<details class="run" open=${open} data-run=${run.id} onToggle=${(event) => show(event.target.open)}><summary>${one.characters.join(", ")} · ${one.recipe} · ${t("step of", { n: one.step, of: one.steps })} <span class="tag ${one.runs ? "good" : ""}">${t(`run ${one.runs ? "runs" : one.cause || "killed"}`)}</span></summary>
-    ${one.message && html`<p class="small">${one.message}</p>`}
+    ${one.message && html`<p class="small">${told(one)}</p>`}
     <div class="row">${one.runs && html`<button class="strong" onClick=${() => wish("sample", "samples asked")}>${t("sample now")}</button>`}
       ${one.runs && job && html`<button onClick=${() => api(`/api/jobs/${job.id}/cancel`, {}).then(refresh, tell)} disabled=${job.ending}>${t("stop")}</button>`}
       ${one.rests && html`<button class="strong" onClick=${again}>${t("resume")}</button>`}

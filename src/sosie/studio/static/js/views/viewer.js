@@ -1,5 +1,5 @@
 // One image, large: its face beside a reference's, every score with its reason, and what can be done with it.
-import { api, go, html, number, picture, signal, t, tell, useEffect, useRef, useState, Verdict } from "../core.js";
+import { api, go, html, number, picture, signal, t, tell, told, useEffect, useRef, useState, Verdict, worded } from "../core.js";
 import { form, randomSeed, restore, run } from "./generate.js";
 
 const open = signal(null);
@@ -63,7 +63,7 @@ export function Viewer() {
     <aside class="stack">
       <div class="pair"><figure><img src=${picture(one.sha256, 320, true)} alt=${t("face here")} /><figcaption>${t("face here")}</figcaption></figure>
         ${who && who.references[0] && html`<figure><img src=${`/api/characters/${encodeURIComponent(one.character)}/references/${who.references[0]}?w=320&face=true`} alt=${t("reference")} /><figcaption>${t("reference")}</figcaption></figure>`}</div>
-      ${one.reasons.length > 0 && html`<ul class="small">${one.reasons.map((reason) => html`<li>${reason}</li>`)}</ul>`}
+      ${one.reasons.length > 0 && html`<ul class="small">${worded(one, "reasons").map((reason) => html`<li>${reason}</li>`)}</ul>`}
       <${Scores} scores=${one.scores} />
       <div><h2>${t("made with")}</h2><p>${one.prompt || t("recipe prompt")}</p><p class="small faint num">${one.recipe} · ${one.width}×${one.height} · ${t("field seed")} ${one.seed} · ${one.engine}</p></div>
       ${whole && html`<div class="row"><button onClick=${() => again({ seed: randomSeed() })}>${t("same again")}</button><button onClick=${() => again(null)}>${t("edit and run")}</button>
@@ -78,7 +78,7 @@ export function Scores({ scores }) {
   const tone = (score) => score.pass === null ? "" : score.pass ? "good" : "bad";
   return html`<table><thead><tr><th>${t("score")}</th><th>${t("value")}</th><th>${t("limit")}</th><th>${t("passes")}</th></tr></thead><tbody>
     ${scores.filter((score) => score.kind !== "look").map((score) => html`<tr key=${score.name}><td>${score.name}${score.rate && html`<div class="small faint">${t("rate", { p: number(100 * score.rate.fmr, 1), n: score.rate.n })}</div>`}</td>
-      <td class="num">${number(score.value)}${score.value === null && html`<div class="small faint">${score.reason}</div>`}</td>
+      <td class="num">${number(score.value)}${score.value === null && html`<div class="small faint">${told(score, "reason")}</div>`}</td>
       <td class="num limit">${score.threshold === null ? "–" : `${score.higher_is_better ? "≥" : "≤"} ${number(score.threshold)}`}</td>
       <td><span class="tag ${tone(score)}">${score.pass === null ? "–" : score.pass ? "✓" : "✗"}</span></td></tr>`)}</tbody></table>`;
 }
