@@ -54,6 +54,8 @@ def test_an_address_is_shown_without_what_may_be_secret(typed: str, seen: str) -
     [
         (f"comfy+ssh://anna:{SECRET}@h:22/f?port=8189", "comfy+ssh://h:22/f?port=8189"),
         ("comfy+ssh://root@h?port=1,comfy+ssh://root@h?port=2", "comfy+ssh://root@h?port=1,comfy+ssh://root@h?port=2"),
+        ("ssh:root@h:40022?python=/opt/bin/python", "ssh:root@h:40022?python=/opt/bin/python"),
+        (f"ssh:{SECRET}@h:40022", "...@h:40022"),
         ("(comfy+ssh://...?port=NUMBER).", "(comfy+ssh://...?port=NUMBER)."),
         (f"comfy+ssh://h?port={SECRET}", "comfy+ssh://h"),
         (f"comfy+ssh://h?port=1&token={SECRET}", "comfy+ssh://h"),

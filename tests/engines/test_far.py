@@ -22,8 +22,9 @@ from processes import runs, until
 from sosie.core import Draw, Plan, Recipe, Render, Request, Stage, plan
 from sosie.core.errors import EngineError, LostError, UsageError
 from sosie.engines.fake import FakeEngine
-from sosie.engines.far.engine import FarEngine, Site, read_site
+from sosie.engines.far.engine import FarEngine
 from sosie.engines.far.frames import Frames, packed
+from sosie.engines.far.site import Site, read_site
 from sosie.engines.far.spool import Spool, read_render, render_frame
 from sosie.engines.scheme import Supplies
 from sosie.files.digest import asset_digest
@@ -206,7 +207,7 @@ def test_a_machine_that_stays_away_is_lost_and_says_what_to_do(
     far.behave(says="ssh: connect to host far port 40022: Connection refused")
     cut(far)
     with pytest.raises(LostError, match="Connection refused") as lost:
-        renders(engine, []) or list(events)
+        list(events)
     assert "same command" in lost.value.hint
 
 
@@ -309,20 +310,23 @@ def test_an_address_names_a_machine_and_its_python() -> None:
 
 
 def test_all_of_it_works_with_a_real_sshd(make: Make, workspace: Path, model: Path, tmp_path: Path) -> None:
-    with loopback_sshd(tmp_path) as host:
-        wanted = plans(workspace, model, 3)
+    with loopback_sshd(tmp_path / "sshd") as sshd:
+        host, wanted = sshd.host, long_work(workspace, model)
         found: list[Render] = []
         engine = make(host=host)
+        assert "SOS-X005" in [one.code for one in engine.check(wanted[0])]
         for event in engine.run(wanted):
             if isinstance(event, Render):
                 found.append(event)
-                if engine._link is not None and engine._link._channel is not None:
-                    engine._link._channel._process.kill()
+                if len(found) == 1:
+                    assert sshd.drop_lines()
         assert [one.plan for one in found] == wanted
         assert engine._link is not None
         assert engine._link.breaks >= 1
         engine.close()
-        for pid in worker_pids(FarMachine(tmp_path / "home")):
+        pids = worker_pids(FarMachine(sshd.home))
+        assert len(pids) == 1
+        for pid in pids:
             os.kill(pid, signal.SIGKILL)
         assert host.known_hosts is not None
         assert "ssh-ed25519" in host.known_hosts.read_text()

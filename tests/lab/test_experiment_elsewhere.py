@@ -18,7 +18,8 @@ from seen_once import look_once
 
 from sosie.core import Plan
 from sosie.engines.far import engine as far_engine
-from sosie.engines.far.engine import FarEngine, Site, read_site
+from sosie.engines.far.engine import FarEngine
+from sosie.engines.far.site import Site, read_site
 from sosie.machines.ssh import command as command_module
 from sosie.workspace.bill import Resolved
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import http.server
 import os
 import shlex
-import shutil
 import signal
 import socket
 import subprocess
@@ -17,12 +15,13 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from far_machine import FarMachine, far_machine
-from loopback_sshd import answers
+from loopback_sshd import loopback_sshd
 from processes import runs, until
 
 from sosie.core.errors import UsageError
@@ -74,7 +73,7 @@ def page() -> Iterator[int]:
             self.end_headers()
             self.wfile.write(b"hello")
 
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - as http.server names it
             pass
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hello)
@@ -498,27 +497,11 @@ def test_nothing_is_sent_to_a_disk_without_room(far: FarMachine, tmp_path: Path)
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Host]:
     """A machine behind a real sshd on this one, at a high port; skipped where there is none."""
-    sshd = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin:/usr/local/sbin")
-    if sshd is None or not shutil.which("ssh-keygen") or (os.getuid() == 0 and not Path("/run/sshd").is_dir()):
-        pytest.skip("no sshd")
-    for name in ("host", "user", "other"):
-        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    lines = [
-        *(f"Port {port}", "ListenAddress 127.0.0.1", f"HostKey {tmp_path}/host", "StrictModes no", "UsePAM no"),
-        *(f"AuthorizedKeysFile {tmp_path}/user.pub", "PidFile none", "PasswordAuthentication no"),
-    ]
-    (tmp_path / "config").write_text("\n".join(lines) + "\n")
-    server = subprocess.Popen([sshd, "-D", "-f", str(tmp_path / "config")], stderr=subprocess.DEVNULL)
-    until(lambda: answers(port), 20)
-    # A home folder that % and spaces are in.
-    known = tmp_path / "my 100% keys"
-    known.mkdir()
-    yield Host("127.0.0.1", getpass.getuser(), port, tmp_path / "user", known / "known_hosts")
-    server.kill()
-    server.wait()
+    with loopback_sshd(tmp_path) as sshd:
+        # A home folder that % and spaces are in.
+        known = tmp_path / "my 100% keys"
+        known.mkdir()
+        yield replace(sshd.host, known_hosts=known / "known_hosts")
 
 
 def test_all_of_it_works_with_a_real_sshd(real: Host, page: int, tmp_path: Path) -> None:

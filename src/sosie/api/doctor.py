@@ -94,10 +94,21 @@ def is_server(subject: str) -> bool:
     return scheme is not None and scheme.runs_graphs
 
 
+def is_elsewhere(subject: str) -> bool:
+    """Whether a subject is the address of machines, or of servers, that only an engine reaches."""
+    scheme = find_scheme(subject) if ":" in subject else None
+    return scheme is not None and (scheme.runs_graphs or scheme.examine is not None)
+
+
 def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:
-    """A server's address; else an existing path wins, then a recipe's name, then a character's, or it is a clash."""
+    """An address; else an existing path wins, then a recipe's name, then a character's, or it is a clash."""
     if is_server(subject):
         yield from _servers(workspace, subject, how)
+        return
+    scheme = find_scheme(subject) if ":" in subject else None
+    if scheme is not None and scheme.examine is not None:
+        for name, findings in scheme.examine(subject, workspace):
+            yield Checkup(name, "machine", findings=findings)
         return
     kind, colon, name = subject.partition(":")
     if colon and kind in ("recipe", "character"):

@@ -48,7 +48,8 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
     """Examine SUBJECTs: models, LoRAs, folders, datasets, recipes, experiments, graphs, characters; or this machine.
 
     A path wins over a recipe's name, a recipe's over a character's; recipe:X and character:X say which.
-    comfy:URL is a running ComfyUI server, comfy+ssh://USER@HOST:PORT one with its machine and model files.
+    comfy:URL is a running ComfyUI server, comfy+ssh://USER@HOST:PORT one with its machine and model files;
+    ssh:USER@HOST and pod:NAME are machines that would draw, whose driver is tried.
     No weight is loaded. Exit 1 if there is a warning or an error.
 
     --fix converts LoRAs and pickles beside the original, which stays, and removes partial downloads
@@ -75,9 +76,9 @@ def command(subjects: tuple[str, ...], output: Output, workspace: Workspace, **f
 
 
 def _expect_here(subjects: tuple[str, ...]) -> None:
-    from sosie.api.doctor import is_server
+    from sosie.api.doctor import is_elsewhere
 
-    if far := [subject for subject in subjects if is_server(subject)]:
+    if far := [subject for subject in subjects if is_elsewhere(subject)]:
         raise UsageError(f"--fix mends what is on this machine, and {far[0]} is not", "sosie doctor SUBJECT --fix")
 
 

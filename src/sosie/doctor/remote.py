@@ -53,12 +53,17 @@ def check_line(tunnel: Tunnel) -> list[Finding]:
     """SOS-X005 for a host key that was new, SOS-X006 where a new login would fail although the line is open."""
     name, findings = tunnel.host.name, list[Finding]()
     if tunnel.new_key:
-        message = f"{name} was not known before; its host key was taken: {tunnel.new_key}"
-        findings.append(X005.at(name, message, "compare it with what the provider shows"))
+        findings.append(taken_key(name, tunnel.new_key))
     if error := tunnel.check():
         message = f"the open line to {name} works, a new one would not: {error.message}"
         findings.append(X006.at(name, message, error.hint))
     return findings
+
+
+def taken_key(name: str, key: str) -> Finding:
+    """SOS-X005: a machine was not known, and its host key was taken; another one later is an error."""
+    message = f"{name} was not known before; its host key was taken: {key}"
+    return X005.at(name, message, "compare it with what the provider shows")
 
 
 def check_remote_machine(machine: Remote, folder: str, needs: Needs | None = None) -> list[Finding]:

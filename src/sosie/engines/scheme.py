@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sosie.core import Engine
+from sosie.core import Engine, Finding
 from sosie.families.contract.draws import Faces, Settings
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from sosie.engines.comfy.reach import Graphs
+    from sosie.workspace.workspace import Workspace
 
 
 def unwatched() -> bool:
@@ -49,7 +50,8 @@ class Scheme:
     or the character's references, by their SHA-256. One that `is_remote` has files of its own: what is missing on
     this machine may be there, and it is not kept loaded by a process of this machine. One that `runs_graphs` is
     given `Supplies.graphs`, takes users' workflows, and its addresses are those of ComfyUI servers. One that
-    `has_workers` draws in processes of its own: no others are begun for it.
+    `has_workers` draws in processes of its own: no others are begun for it. `examine` is what the doctor asks of the
+    machines of an address in a workspace: each one's name and findings; None: there are none to ask.
     """
 
     name: str
@@ -59,3 +61,4 @@ class Scheme:
     is_remote: bool = False
     runs_graphs: bool = False
     has_workers: bool = False
+    examine: Callable[[str, Workspace], Iterator[tuple[str, tuple[Finding, ...]]]] | None = None

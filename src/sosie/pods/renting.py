@@ -183,12 +183,17 @@ def probe_machine(host: Host, lease: Lease, disk: int, needs_card: bool = True) 
         _, findings = choose_lock(facts)
         if has_errors(findings):
             raise _useless(lease, next(one.message for one in findings if one.severity == "error"))
-        ran = run(host, Command('exec python3 -c "$1" 2>&1', (DRIVER_PROBE,)), 120.0)
-        if ran.code:
-            lines = [line for line in ran.text.splitlines() if line.strip()]
-            raise _useless(lease, f"its driver does not work: {plain(lines[-1] if lines else ran.err)}")
+        if why := driver_trouble(host):
+            raise _useless(lease, f"its driver does not work: {why}")
     except SshError as error:
         raise _useless(lease, error.message) from error
+
+
+def driver_trouble(host: Host) -> str:
+    """Why the driver there cannot take and write memory on every card; empty if it can. Raises `SshError`."""
+    ran = run(host, Command('exec python3 -c "$1" 2>&1', (DRIVER_PROBE,)), 120.0)
+    lines = [line for line in ran.text.splitlines() if line.strip()]
+    return plain(lines[-1] if lines else ran.err) if ran.code else ""
 
 
 def _find(provider: Provider, lease: Lease) -> Lease | None:

@@ -23,9 +23,9 @@ from sosie.core.finding import has_errors
 from sosie.core.schema import to_table
 from sosie.dataset.build import dataset_folder
 from sosie.dataset.image_set import image_files
-from sosie.engines.far.engine import Site, read_site
 from sosie.engines.far.known import known_of, room_for
 from sosie.engines.far.pod import pod_sites
+from sosie.engines.far.site import Site, read_site
 from sosie.files.images import read_image
 from sosie.files.whole import make_folder
 from sosie.machines.ssh import Command, Host, pull, run
@@ -69,6 +69,7 @@ def train_far(session: Session, work: Work) -> Generator[Event | Note]:
     left = steady(lambda: missing_assets(site.host, known.layout, list(assets.values())), patience)
     is_ready = bool(site.python or whole_ones(site.host, [known.layout.environment(known.lock.name)]))
     needed = disk_for(left) + (0 if is_ready else known.lock.disk)
+    yield from known.taken
     findings = [*known.findings, *room_for(site.host, known, needed)]
     if has_errors(findings):
         yield from findings

@@ -6,15 +6,12 @@ It needs Linux, ssh and Python 3.11 to 3.13 there; all else is brought. Store, j
 from __future__ import annotations
 
 import json
-import re
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 
 from sosie.core import Finding, Plan, Progress, Render
-from sosie.core.errors import EngineError, LostError, SosieError, UsageError
+from sosie.core.errors import EngineError, LostError, SosieError
 from sosie.core.feed import LONG, feed_of
 from sosie.core.finding import RuleError
 from sosie.core.schema import digest, to_table
@@ -23,19 +20,19 @@ from sosie.engines.diffusers import check_plan
 from sosie.engines.far.frames import Frame, packed
 from sosie.engines.far.known import Known, known_of, room_for
 from sosie.engines.far.link import Link
+from sosie.engines.far.site import INNER, Site, read_site
 from sosie.engines.far.spool import SpoolRole, read_render
 from sosie.engines.resident_protocol import read_error
 from sosie.engines.scheme import Scheme, Supplies
-from sosie.machines.ssh import Host, SshError, parse_host
+from sosie.machines.ssh import SshError
 from sosie.machines.ssh.channel import Channel
-from sosie.machines.ssh.steady import Patience, steady
+from sosie.machines.ssh.steady import steady
 from sosie.pods.setup.assets import Asset, bring, disk_for, missing_assets, place_of
 from sosie.pods.setup.environment import Ground, probe, ready
 from sosie.pods.setup.layout import whole_ones
 from sosie.pods.setup.trees import bring_tree, tree_digest
-from sosie.workspace.workspace import open_workspace
+from sosie.workspace.workspace import Workspace, open_workspace
 
-INNER = "diffusers"
 AHEAD = 2
 """Plans that a machine has at a time: it draws the next one while the last one's pixels are on their way. A list of
 plans it has whole, and goes on with it when nobody is connected."""
@@ -44,24 +41,7 @@ GLANCE = 0.25
 KEPT = 16
 """Renders that stay there after they came, until they are surely on record here."""
 
-PYTHON = re.compile(r"/[\w./+-]{1,300}")
-HINT = "give it as in --engine ssh:root@203.0.113.7:40022"
 ATTEND = 'mkdir -p -- "$1" && exec "$python" -P -m sosie.engines.far.attendant "$1" "$2"'
-
-
-@dataclass(frozen=True)
-class Site:
-    """A machine that draws with `engine`.
-
-    `python` is an interpreter there that has what Sosie needs; empty: one is made. The ids of the plans that it drew
-    are added to the file `drawn`, a line each.
-    """
-
-    host: Host
-    python: str = ""
-    patience: Patience = field(default_factory=Patience)
-    engine: str = INNER
-    drawn: Path | None = None
 
 
 class FarEngine:
@@ -92,7 +72,7 @@ class FarEngine:
         """What the doctor says of the machine, of what must be brought there, and of the plan."""
         try:
             known = self._known
-            found = [one for one in known.findings if one.severity != "info"]
+            found = [*known.taken, *(one for one in known.findings if one.severity != "info")]
             left = missing_assets(self._host, known.layout, self._assets(plan))
             if not self._site.python and not whole_ones(self._host, [known.layout.environment(known.lock.name)]):
                 found += room_for(self._host, known, disk_for(left) + known.lock.disk)
@@ -223,15 +203,6 @@ class FarEngine:
             self._link.drop(self._given.popleft())
 
 
-def read_site(text: str) -> Site:
-    """The machine of `USER@HOST:PORT`, or `//USER@HOST:PORT`, with `?python=/PATH`. Raises `UsageError`."""
-    where, _, query = text.removeprefix("//").partition("?")
-    python = query.removeprefix("python=") if query else ""
-    if query and (not query.startswith("python=") or not PYTHON.fullmatch(python)):
-        raise UsageError("an address for ssh takes ?python=/ABSOLUTE/PATH and nothing else", HINT)
-    return Site(parse_host(f"ssh://{where}"), python)
-
-
 def far_engine(sites: Iterable[Site], supplies: Supplies) -> FarEngine | Crew:
     """The engine of one machine, or a crew of several, each of which draws what no other does."""
     engines = [(site.host.name, FarEngine(site, supplies)) for site in sites]
@@ -240,8 +211,18 @@ def far_engine(sites: Iterable[Site], supplies: Supplies) -> FarEngine | Crew:
     return Crew([Member(name, engine) for name, engine in engines])
 
 
+def _sites(address: str) -> list[Site]:
+    return [read_site(one) for one in address.partition(":")[2].split(",")]
+
+
 def _open(address: str, supplies: Supplies) -> FarEngine | Crew:
-    return far_engine([read_site(one) for one in address.partition(":")[2].split(",")], supplies)
+    return far_engine(_sites(address), supplies)
 
 
-SCHEME = Scheme("ssh", "ssh:USER@HOST", _open, has_workers=True)
+def _examine(address: str, _: Workspace) -> Iterator[tuple[str, tuple[Finding, ...]]]:
+    from sosie.engines.far.examine import examine_sites
+
+    return examine_sites(_sites(address))
+
+
+SCHEME = Scheme("ssh", "ssh:USER@HOST", _open, has_workers=True, examine=_examine)

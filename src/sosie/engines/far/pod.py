@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from sosie.core import Finding
 from sosie.core.errors import EngineError
 from sosie.engines.crew import Crew
-from sosie.engines.far.engine import FarEngine, Site, far_engine
+from sosie.engines.far.engine import FarEngine, far_engine
+from sosie.engines.far.site import Site
 from sosie.engines.scheme import Scheme, Supplies
 from sosie.pods.pod import drawn_file, find_pod, host_of
 from sosie.workspace.workspace import Workspace, open_workspace
@@ -24,4 +28,10 @@ def _open(address: str, supplies: Supplies) -> FarEngine | Crew:
     return far_engine(pod_sites(open_workspace(supplies.root), address), supplies)
 
 
-SCHEME = Scheme("pod", "pod:NAME", _open, has_workers=True)
+def _examine(address: str, workspace: Workspace) -> Iterator[tuple[str, tuple[Finding, ...]]]:
+    from sosie.engines.far.examine import examine_sites
+
+    return examine_sites(pod_sites(workspace, address))
+
+
+SCHEME = Scheme("pod", "pod:NAME", _open, has_workers=True, examine=_examine)

@@ -49,9 +49,14 @@ class Layout:
 
 def find_layout(host: Host) -> Layout:
     """The layout in the home folder of the user there. Raises `SshError` for one without."""
-    home = run(host, Command("cd && pwd -P")).text.strip()
+    return first_contact(host)[0]
+
+
+def first_contact(host: Host) -> tuple[Layout, str]:
+    """As `find_layout`, and what ssh said of a host key that was new and was taken; empty for a known one."""
+    ran = run(host, Command("cd && pwd -P"))
     try:
-        return Layout(str(PurePosixPath(absolute(home)) / FOLDER))
+        return Layout(str(PurePosixPath(absolute(ran.text.strip())) / FOLDER)), ran.new_key
     except Exception:  # a home of another kind than is written in a path
         raise nonsense(host, "has no home folder for this user") from None
 
