@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ from far_machine import FarMachine, far_machine
 from renders import CARD, KEEP, a_render
 
 from sosie.api.knowledge.audit import gather
+from sosie.api.knowledge.entries import put
 from sosie.api.renting.leases import ledger
 from sosie.core import Character, Verdict
 from sosie.engines import scheme_of
 from sosie.engines.far.engine import FarEngine
 from sosie.engines.scheme import Supplies
+from sosie.knowledge.rental import Rental
 from sosie.machines.ssh import command as command_module
 from sosie.pods import renting
 from sosie.pods.pod import drawn_file, drawn_on, find_pod, read_pods
+from sosie.pods.providers import fake_runpod
+from sosie.pods.providers import runpod as runpod_module
 from sosie.pods.providers import vast as vast_module
+from sosie.pods.providers.fake_runpod import FakeRunPod
 from sosie.pods.providers.fake_vast import KEY, FakeVast
 from sosie.reports.audit.choices import machines
 from sosie.reports.audit.document import Table
@@ -222,6 +228,40 @@ def test_what_bills_without_an_end_or_at_another_price_is_a_warning(
     assert done.code == 1
     assert {"SOS-B006", "SOS-B007"} <= {word.rstrip(":") for word in done.err.split()}
     assert "0.770 USD/h" in done.err
+
+
+def test_a_volume_that_bills_is_a_warning_and_so_is_one_that_nobody_can_tell_of(
+    sosie: Sosie, tmp_path: Path, fake: FakeVast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = ("--workspace", tmp_path)
+    assert sosie("pod", "list", *at).code == 0
+    fake.volumes = [{"id": 41, "label": "models", "disk_space": 80.0}]
+    done = sosie("pod", "list", *at)
+    assert (done.code, "SOS-B008" in done.err, "volume 41 'models', 80 GB" in done.err) == (1, True, True)
+    answer, denied = fake.answer, (403, {"success": False, "error": "forbidden"})
+    monkeypatch.setattr(fake, "answer", lambda *ask: denied if "volumes" in ask[1] else answer(*ask))
+    done = sosie("pod", "list", *at)
+    assert (done.code, "not known whether volumes bill" in done.err) == (1, True)
+
+
+def test_what_runpod_billed_stands_beside_what_was_counted(
+    sosie: Sosie, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runpod_module.PROVIDER, "_given", None)
+    workspace = open_workspace(tmp_path)
+    rental = Rental("sosie-a-00000000-1796107225", "RTX 4090", 0.7, "2026-06-01T10:00:00+00:00", provider="runpod")
+    ended = replace(rental, ended="2026-06-01T12:00:00+00:00", lease="pod0001")
+    with FakeRunPod() as fake, Session(workspace) as session:
+        monkeypatch.setenv("RUNPOD_URL", fake.url)
+        monkeypatch.setenv("RUNPOD_API_KEY", fake_runpod.KEY)
+        put(session, ended)
+        fake.records = [{"podId": "pod0001", "totalAmount": 1.31}]
+        done = sosie("pod", "list", "--all", "--workspace", tmp_path)
+        assert (done.code, "1.40 USD (1.31 USD billed)" in done.out) == (0, True), done.out + done.err
+        done = sosie("pod", "list", "--all", "--json", "--workspace", tmp_path)
+        (line,) = map(json.loads, done.out.splitlines())
+        assert (line["rental"]["cost"], line["rental"]["billed"]) == (pytest.approx(1.4), 1.31)
+    runpod_module.PROVIDER._given = None
 
 
 def test_offers_are_shown_by_what_the_job_costs_there(sosie: Sosie, tmp_path: Path, fake: FakeVast) -> None:

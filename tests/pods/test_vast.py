@@ -26,10 +26,11 @@ from sosie.pods.lease import Lease, LeaseTerms
 from sosie.pods.offer import GB, Offer, Wanted, misfits
 from sosie.pods.places import EEA, EU, countries
 from sosie.pods.providers.client import Ask, BusyError, Client, ProviderError
-from sosie.pods.providers.fake_vast import KEY, FakeVast, Faults, offer, some_offers
+from sosie.pods.providers.fake_vast import KEY, FakeVast, Faults, offer, own_key, some_offers
 from sosie.pods.providers.vast import Vast, lease_of, search_body, state_of
 from sosie.pods.renting import Clock, UselessError, await_login, end_surely, rent_surely
 from sosie.pods.switch import deadline_of, name_of, new_label, vast_switch
+from sosie.pods.volume import Volume
 
 TERMS = LeaseTerms(60 * GB, datetime.now(UTC) + timedelta(hours=2), 30.0)
 
@@ -290,13 +291,51 @@ def test_the_switch_ends_the_machine_with_its_own_key_alone(vast: Vast, fake: Fa
     assert KEY not in str(body)
     assert "$CONTAINER_API_KEY" in body["onstart"]
     script = vast_switch(datetime.now(UTC) - timedelta(hours=1), fake.url)
-    own = {"CONTAINER_API_KEY": KEY, "CONTAINER_ID": lease.id, "PATH": os.environ["PATH"]}
+    other = vast.rent(any_offer(vast), "b", TERMS)
+    key = own_key(int(lease.id))
+    own = {"CONTAINER_API_KEY": key, "CONTAINER_ID": lease.id, "PATH": os.environ["PATH"]}
     shell = subprocess.Popen(["sh", "-c", script + "\nwait"], env=own, start_new_session=True)
     try:
-        assert until(lambda: not fake.instances, 60)
+        assert until(lambda: int(lease.id) not in fake.instances, 60)
     finally:
         os.killpg(shell.pid, 9)
         shell.wait()
+    assert list(fake.instances) == [int(other.id)]
+
+
+def test_an_instances_own_key_can_do_nothing_to_others(vast: Vast, fake: FakeVast) -> None:
+    lease, other = vast.rent(any_offer(vast), "a", TERMS), vast.rent(any_offer(vast), "b", TERMS)
+    theirs = Client("vast", fake.url, own_key(int(lease.id)))
+    for ask in (
+        Ask("GET", "/api/v1/instances/"),
+        Ask("DELETE", f"/api/v0/instances/{other.id}/"),
+        Ask("PUT", "/api/v0/asks/14/", {}),
+    ):
+        with pytest.raises(ProviderError, match=r"no right to that \(403\)"):
+            theirs.once(ask)
+    assert len(fake.instances) == 2
+
+
+def test_unverified_external_and_taken_machines_are_never_asked_for(vast: Vast, fake: FakeVast) -> None:
+    assert "20" not in [one.id for one in vast.search(Wanted())]  # sound, cheap, and not verified
+    (body,) = sent(fake, "POST")
+    wanted = {"verified": {"eq": True}, "external": {"eq": False}, "rentable": {"eq": True}, "rented": {"eq": False}}
+    assert wanted.items() <= body.items()
+
+
+def test_a_limit_in_plain_text_is_told_as_it_is_and_waited_for(fake: FakeVast) -> None:
+    waits: list[float] = []
+    fake.faults.list_busy = 1
+    assert Vast(Client("vast", fake.url, KEY, waits.append)).leases() == []
+    assert waits == [2.0]
+    fake.faults.list_busy = 10**6
+    with pytest.raises(BusyError, match="API requests too frequent"):
+        Vast(Client("vast", fake.url, KEY, waits.append)).leases()
+
+
+def test_volumes_that_somebody_made_are_told(vast: Vast, fake: FakeVast) -> None:
+    fake.volumes = [{"id": 41, "label": "models", "disk_space": 80.0}, {"id": 42}]
+    assert vast.volumes() == [Volume("vast", "41", "models", 80 * GB), Volume("vast", "42")]
 
 
 def test_a_label_tells_the_name_and_the_end() -> None:

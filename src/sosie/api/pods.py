@@ -11,17 +11,21 @@ from sosie.core import Finding
 from sosie.core.errors import NotFoundError, SosieError, UsageError
 from sosie.core.finding import Rule
 from sosie.core.ranges import out_of_range
+from sosie.machines.ssh.trouble import plain
 from sosie.pods import GROUP, provider_names, provider_of
 from sosie.pods.fitness import Estimate, Work, ranked, unfit
 from sosie.pods.lease import Lease
 from sosie.pods.offer import Offer, Wanted, misfits
 from sosie.pods.provider import Provider
+from sosie.pods.volume import Volume
 
 B001 = Rule("SOS-B001", "warning", "No provider of pods can be asked")
 B002 = Rule("SOS-B002", "error", "A provider of pods could not be asked")
 B003 = Rule("SOS-B003", "warning", "A provider offered what was not wanted")
 
-Answer = TypeVar("Answer", Offer, Lease)
+B008 = Rule("SOS-B008", "warning", "A volume bills")
+
+Answer = TypeVar("Answer", Offer, Lease, Volume)
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,25 @@ def list_pods(provider: str = "") -> PodLeases:
     """All that bills at the providers (or one). Raises as `search_pods`."""
     found, findings = _asked(provider, lambda one: one.leases())
     return PodLeases(tuple(found), tuple(findings))
+
+
+def check_volumes(provider: str = "") -> list[Finding]:
+    """SOS-B008 of every volume that bills, and of a provider (or the one) that does not tell whether one does."""
+    found, failed = _asked(provider, _volumes)
+    findings = [
+        B008.at(one.subject, f"it is not known whether volumes bill: {one.message}", one.hint) for one in failed
+    ]
+    for volume in found:
+        size = "" if volume.size is None else f", {volume.size / 1e9:.0f} GB"
+        named = f" '{plain(volume.name, 80)}'" if volume.name else ""
+        message = f"{volume.provider} keeps volume {volume.id}{named}{size}, which bills until it is deleted"
+        findings.append(B008.at(volume.id, message, "Sosie uses no volumes; delete it on the provider's own page"))
+    return findings
+
+
+def _volumes(provider: Provider) -> Sequence[Volume]:
+    ask = getattr(provider, "volumes", None)
+    return ask() if ask is not None else ()
 
 
 def _asked(name: str, ask: Callable[[Provider], Sequence[Answer]]) -> tuple[list[Answer], list[Finding]]:

@@ -15,7 +15,7 @@ class Rental:
     """`label` tells it from the others of its provider, as that of a lease does. `price` is in US dollars an hour.
 
     `started` and `ended` are ISO 8601 with a time zone, or days; `ended` is empty while it is paid for. `hours` are
-    those that were billed, where the provider or a person says so.
+    those that were billed, where the provider or a person says so. `lease` is the provider's own number of it.
     """
 
     label: str
@@ -31,6 +31,7 @@ class Rental:
     use: str = ""
     problems: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
+    lease: str = ""
 
     @property
     def is_active(self) -> bool:

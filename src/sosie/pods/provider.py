@@ -20,6 +20,9 @@ from sosie.pods.offer import Offer, Wanted
 class Provider(Protocol):
     """One provider, with one account. Each method raises `SosieError` if it could not be done, or may not have been.
 
+    Who can may have three more, which are looked for: `admit(lease, ssh_key)` (`renting`), `volumes()`, all `Volume`s
+    that bill, and `billed(since)`, US dollars by the id of each lease.
+
     Keys come from the environment or a keyring alone. They stand in no message, address or file, and never reach a
     machine that is rented. Making the object asks nobody.
     """

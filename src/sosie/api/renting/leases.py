@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from sosie.api.knowledge.entries import entries
 from sosie.core import Finding
 from sosie.core.finding import Rule
+from sosie.knowledge.days import as_time
 from sosie.knowledge.rental import Rental
+from sosie.pods import provider_of
 from sosie.pods.lease import Lease
 from sosie.pods.pod import drawn_on
 from sosie.store.record import Record
@@ -58,6 +60,22 @@ class Paid:
     def each(self) -> float | None:
         """US dollars for a kept image; None where the cost is not known yet, or none was kept."""
         return None if self.rental.cost is None or not self.kept else self.rental.cost / self.kept
+
+
+def billed(rentals: Sequence[Rental]) -> dict[str, float]:
+    """What providers say that they billed, in US dollars, by the rental's label; without those that do not say it.
+
+    Raises `SosieError` of a provider that could not be asked.
+    """
+    found: dict[str, float] = {}
+    for name in sorted({one.provider for one in rentals if one.lease}):
+        theirs = [one for one in rentals if one.provider == name and one.lease]
+        ask = getattr(provider_of(name), "billed", None)
+        starts = [start for one in theirs if (start := as_time(one.started)) is not None]
+        if ask is not None and starts:
+            told = ask(min(starts))
+            found |= {one.label: told[one.lease] for one in theirs if one.lease in told}
+    return found
 
 
 def ledger(session: Session) -> tuple[Paid, ...]:

@@ -204,4 +204,5 @@ def _rental(pod: Pod, offer: Offer) -> Rental:
         provider=pod.provider,
         place=offer.place or "",
         use=f"pod {pod.name}",
+        lease=pod.lease,
     )

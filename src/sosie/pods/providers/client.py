@@ -146,14 +146,21 @@ class Client:
     def _of_status(status: int, headers: Mapping[str, str], text: str, kind: str) -> ProviderError:
         if status == 429:
             busy = BusyError(text, "wait, and ask again", status, kind)
-            found = re.fullmatch(r"\d{1,6}(\.\d+)?", headers.get("retry-after", ""))
-            busy.wait = float(found[0]) if found else BusyError.wait
+            busy.wait = _wait(headers)
             return busy
         if status >= 500 or 200 <= status < 300:
             return UnclearError(text, "", status, kind)
-        hint = "its key is wrong, or has no right to this" if status in (401, 403) else ""
-        return ProviderError(text, hint, status, kind)
+        return ProviderError(text, HINTS.get(status, ""), status, kind)
 
+
+HINTS = {
+    401: "its key is wrong or has ended: make another on the provider's page",
+    403: "its key has no right to this: give it one on the provider's page",
+    404: "what was asked for is not there, or is another account's",
+    405: "its interface may have changed: update Sosie",
+    410: "it is gone: take another",
+}
+"""What to do about a refusal, by its status."""
 
 DAILY = "search_quota_exceeded"
 """The limit of a day, after which waiting a minute is of no use."""
@@ -161,6 +168,17 @@ DAILY = "search_quota_exceeded"
 
 class _TooLongError(Exception):
     pass
+
+
+def _wait(headers: Mapping[str, str]) -> float:
+    """Seconds until it may be asked again: what it says itself, else when the first window that is used up ends.
+
+    `RateLimit` is a list such as `"minute";r=0;t=12, "hour";r=2800;t=1812`.
+    """
+    if found := re.fullmatch(r"\d{1,6}(\.\d+)?", headers.get("retry-after", "")):
+        return float(found[0])
+    used_up = re.findall(r";\s*r=0;\s*t=(\d{1,6})\b", headers.get("ratelimit", ""))
+    return max(map(float, used_up), default=BusyError.wait)
 
 
 def _table(content: bytes) -> dict[str, Any] | None:
@@ -176,7 +194,9 @@ def _reason(said: dict[str, Any] | bytes) -> tuple[str, str]:
         text = said[:200].decode("utf-8", "replace")
         return "", "" if "<" in text else text
     kind = str(said.get("error") or said.get("title") or "")
-    return kind, ": ".join(filter(None, (kind, str(said.get("msg") or said.get("detail") or ""))))
+    errors = cast("list[object]", said["errors"]) if isinstance(said.get("errors"), list) else []
+    fields = "; ".join(str(one) for one in errors[:5])
+    return kind, ": ".join(filter(None, (kind, str(said.get("msg") or said.get("detail") or ""), fields)))
 
 
 def as_object(value: object) -> Mapping[str, Any]:

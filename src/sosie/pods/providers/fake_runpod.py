@@ -63,7 +63,8 @@ class Faults:
     """`create` acts on one creation each: `500` (created, then an error), `429`, `full` (no capacity).
 
     `states` is what a new pod is, one each time it is asked for. `busy` requests of any kind are answered with 429.
-    `hidden` pods have no public address. `undying` ones are still there after they were terminated.
+    `hidden` pods have no public address. `undying` ones are still there after they were terminated, `changing` ones
+    answer so often that they cannot be terminated now. `stop_only`: nobody may terminate, only stop.
     """
 
     create: list[str] = field(default_factory=list[str])
@@ -71,6 +72,8 @@ class Faults:
     busy: int = 0
     hidden: bool = False
     undying: int = 0
+    changing: int = 0
+    stop_only: bool = False
     cost: float = 0.0
 
 
@@ -84,6 +87,8 @@ class FakeRunPod(FakeServer):
         self.pods: dict[str, dict[str, Any]] = {}
         self.faults = faults or Faults()
         self.ssh = ssh
+        self.volumes: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
         self._count = 0
         super().__init__(port)
 
@@ -94,6 +99,14 @@ class FakeRunPod(FakeServer):
     def unknown_key(self) -> Answer:
         """As RunPod says it."""
         return _with_headers(*problem(401, "missing bearer token"))
+
+    def forbidden(self) -> Answer:
+        """As RunPod says it."""
+        return _with_headers(*problem(403, "access denied"))
+
+    def own_path(self, key: str) -> str | None:
+        """Of the pod with that RUNPOD_API_KEY of its own."""
+        return next((f"/v2/pods/{one}" for one in self.pods if key == own_key(one)), None)
 
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Status and body of one request."""
@@ -110,8 +123,12 @@ class FakeRunPod(FakeServer):
                 return 200, {"pods": [self._shown(one) for one in self.pods.values()]}
             if (method, parts.path) == ("POST", "/v2/pods"):
                 return self._create(body)
-            if found := re.fullmatch(r"/v2/pods/(\w+)", parts.path):
-                return self._one(method, found[1])
+            if (method, parts.path) == ("GET", "/v2/network-volumes"):
+                return 200, {"networkVolumes": self.volumes}
+            if (method, parts.path) == ("GET", "/v2/billing/pods"):
+                return 200, {"records": self.records, "metadata": {"recordCount": len(self.records)}}
+            if found := re.fullmatch(r"/v2/pods/(\w+)(/action)?", parts.path):
+                return self._act(method, found[1], body) if found[2] else self._one(method, found[1])
         return problem(404, "resource not found")
 
     def _catalogue(self, query: dict[str, str]) -> tuple[int, Any]:
@@ -142,7 +159,8 @@ class FakeRunPod(FakeServer):
         fault = self.faults.create.pop(0) if self.faults.create else ""
         unknown = sorted({*body} - FIELDS) + sorted({*body.get("gpu", {})} - GPU_FIELDS)
         if unknown:
-            return problem(422, "Request validation failed.", [f"unknown field {name}" for name in unknown])
+            errors = [f"$: additional properties '{name}' not allowed" for name in unknown]
+            return problem(422, "Request validation failed.", errors)
         if not body.get("name") or ("gpu" in body) == ("cpu" in body) or ("image" in body) == ("templateId" in body):
             return problem(400, "name, image, and exactly one of gpu and cpu are required")
         known = next((one for one in self.cards if one["id"] == body["gpu"]["id"]), None)
@@ -165,6 +183,11 @@ class FakeRunPod(FakeServer):
         if method == "GET":
             return 200, self._shown(self.pods[number])
         if method == "DELETE":
+            if self.faults.stop_only:
+                return problem(403, "access denied")
+            if self.faults.changing:
+                self.faults.changing -= 1
+                return problem(409, "the Pod is changing its state")
             if self.faults.undying:
                 self.faults.undying -= 1
             else:
@@ -172,10 +195,21 @@ class FakeRunPod(FakeServer):
             return 204, None
         return problem(405, "The requested method is not allowed for this path.")
 
+    def _act(self, method: str, number: str, body: Any) -> tuple[int, Any]:
+        if method != "POST":
+            return problem(405, "The requested method is not allowed for this path.")
+        if number not in self.pods:
+            return problem(404, "The requested Pod does not exist.")
+        if body != {"action": "stop"}:
+            return problem(422, "Request validation failed.", ["$.action: only stop is known here"])
+        self.pods[number]["stopped"] = True
+        return 200, self._shown(self.pods[number])
+
     def _shown(self, one: dict[str, Any]) -> dict[str, Any]:
         body, states = one["body"], self.faults.states
         status: str = states[min(int(one["polls"]), len(states) - 1)]
         one["polls"] += 1
+        status = "EXITED" if one.get("stopped") else status
         host, port = self.ssh
         reach = {"host": host, "port": port, "username": "root", "command": f"ssh root@{host} -p {port}"}
         proxy = {**reach, "host": "ssh.runpod.example", "port": 22, "username": f"{one['id']}-0123abcd"}
@@ -209,9 +243,15 @@ class FakeRunPod(FakeServer):
 
 def problem(status: int, detail: str, errors: list[str] | None = None) -> tuple[int, dict[str, Any]]:
     """An error as RFC 9457 has it."""
-    titles = {400: "Bad Request", 401: "Unauthorized", 404: "Not Found", 405: "Method Not Allowed"}
-    title = titles.get(status) or {422: "Unprocessable Entity", 429: "Too Many Requests"}.get(status, "Server Error")
+    titles = {400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed"}
+    more = {409: "Conflict", 422: "Unprocessable Entity", 429: "Too Many Requests"}
+    title = titles.get(status) or more.get(status, "Server Error")
     return status, {"title": title, "status": status, "detail": detail, **({"errors": errors} if errors else {})}
+
+
+def own_key(number: str) -> str:
+    """What a pod has as RUNPOD_API_KEY."""
+    return f"key-of-{number}"
 
 
 def _country(place: str) -> str:

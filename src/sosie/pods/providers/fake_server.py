@@ -23,7 +23,10 @@ class Answer:
 
 
 class FakeServer(ABC):
-    """The server, from the constructor on until `close`. `KEY` is the one that it takes."""
+    """The server, from the constructor on until `close`. `KEY` is the account's, which may do everything.
+
+    Each machine has a key of its own, which may ask for that machine, stop it and end it, and nothing else.
+    """
 
     KEY: ClassVar[str]
 
@@ -49,6 +52,24 @@ class FakeServer(ABC):
     def unknown_key(self) -> Answer:
         """To one with another key, or none."""
 
+    @abstractmethod
+    def forbidden(self) -> Answer:
+        """To one with a machine's key, for something that is not this machine."""
+
+    @abstractmethod
+    def own_path(self, key: str) -> str | None:
+        """Where the machine with that key of its own is; None if there is none."""
+
+    def answer_to(self, key: str, method: str, target: str, body: Any) -> Answer:
+        """To one request, whoever sent it."""
+        if key == self.KEY:
+            return self.reply(method, target, body)
+        own = self.own_path(key)
+        if own is None:
+            return self.unknown_key()
+        is_own = f"{target.partition('?')[0].rstrip('/')}/".startswith(f"{own.rstrip('/')}/")
+        return self.reply(method, target, body) if is_own else self.forbidden()
+
     def close(self) -> None:
         """Ends the server."""
         self._server.shutdown()
@@ -65,8 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         body = (object_or_none(parse_json(content)) or {}) if content else None
-        known = self.headers.get("Authorization") == f"Bearer {self.fake.KEY}"
-        answer = self.fake.reply(self.command, self.path, body) if known else self.fake.unknown_key()
+        key = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
+        answer = self.fake.answer_to(key, self.command, self.path, body)
         text = isinstance(answer.body, str)
         data = b"" if answer.body is None else (answer.body if text else json.dumps(answer.body)).encode()
         self.send_response(answer.status)

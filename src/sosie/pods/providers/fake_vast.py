@@ -130,6 +130,7 @@ class FakeVast(FakeServer):
         self.ssh = ssh
         self.authorized = authorized
         self.ended: list[int] = []
+        self.volumes: list[dict[str, Any]] = []
         self._next = 1000
         super().__init__(port)
 
@@ -140,6 +141,14 @@ class FakeVast(FakeServer):
     def unknown_key(self) -> Answer:
         """As Vast.ai says it."""
         return Answer(401, {"success": False, "error": "auth_error", "msg": "invalid key"})
+
+    def forbidden(self) -> Answer:
+        """As Vast.ai says it."""
+        return Answer(403, {"success": False, "error": "forbidden", "msg": "this key has no right to that"})
+
+    def own_path(self, key: str) -> str | None:
+        """Of the instance with that CONTAINER_API_KEY."""
+        return next((f"/api/v0/instances/{one}/" for one in self.instances if key == own_key(one)), None)
 
     def answer(self, method: str, target: str, body: Any) -> tuple[int, Any]:
         """Status and body (a text is sent as it is) of one request."""
@@ -156,6 +165,8 @@ class FakeVast(FakeServer):
                 return 200, {"success": False, "error": "deprecated_endpoint"}
             if method == "GET" and parts.path == "/api/v0/instances/pending-price-increases/":
                 return 200, self._rises()
+            if (method, parts.path) == ("GET", "/api/v0/volumes/"):
+                return 200, {"volumes": self.volumes}
             if found := re.fullmatch(r"/api/v0/instances/(\d+)/(ssh/)?", parts.path):
                 return self._one(method, int(found[1]), bool(found[2]), body)
         return 404, {"success": False, "error": "not_found", "msg": "no such path"}
@@ -220,7 +231,7 @@ class FakeVast(FakeServer):
             return 504, "<html>upstream timed out</html>"
         if fault == "refused":
             return 400, {"success": False, "error": "low_bid", "msg": "bid too low", "new_contract": self._next}
-        return 200, {"success": True, "new_contract": self._next, "instance_api_key": "key-of-the-instance-alone"}
+        return 200, {"success": True, "new_contract": self._next, "instance_api_key": own_key(self._next)}
 
     def _list(self, query: dict[str, list[str]]) -> tuple[int, Any]:
         if self.faults.list_busy:
@@ -266,6 +277,11 @@ class FakeVast(FakeServer):
         proxy = {"ssh_host": "localhost" if host == "127.0.0.1" else host, "ssh_port": port}
         reach = {} if state != "running" else proxy if self.faults.no_direct else {**direct, **proxy}
         return {**row, **intended, **reach, "actual_status": state, "status_msg": self.faults.message}
+
+
+def own_key(number: int) -> str:
+    """What an instance has as CONTAINER_API_KEY."""
+    return f"key-of-instance-{number}"
 
 
 def _holds(row: dict[str, Any], field_name: str, wanted: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from sosie.pods.offer import GB, Offer, Wanted
 from sosie.pods.providers.account import Account
 from sosie.pods.providers.client import Ask, ProviderError, as_list, as_object
 from sosie.pods.switch import deadline_of, runpod_switch
+from sosie.pods.volume import Volume
 
 IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 """Has Python 3.12 and `/start.sh`, which starts sshd with the key in PUBLIC_KEY; its torch is not used."""
@@ -92,6 +94,8 @@ class RunPod(Account):
     def leases(self) -> Sequence[Lease]:
         """Every pod of the account that is not terminated; raises for an answer that is not the list."""
         found = self.client.steady(Ask("GET", "/v2/pods", query={"includeClusterPods": "true"}))
+        if more := [name for name, value in found.items() if name.lower().startswith("next") and value]:
+            raise ProviderError(f"RunPod's list is not all that bills: it has {more[0]}", "look at its own page")
         return [lease for row in _rows(found, "pods") if (lease := lease_of(row)) is not None]
 
     def end(self, lease: Lease, /) -> None:
@@ -104,12 +108,30 @@ class RunPod(Account):
         message = f"pod {lease.id} of RunPod is still there after it was terminated five times"
         raise ProviderError(message, "end it on the provider's own page: it bills")
 
+    def volumes(self) -> Sequence[Volume]:
+        """The network volumes of the account, which bill until they are deleted."""
+        rows = _rows(self.client.steady(Ask("GET", "/v2/network-volumes")), "networkVolumes")
+        return [Volume(self.name, str(row.get("id")), str(row.get("name") or ""), _gb(row.get("size"))) for row in rows]
+
+    def billed(self, since: datetime, /) -> Mapping[str, float]:
+        """US dollars that were billed for each lease since the beginning of that day; what is not billed yet is not."""
+        start = since.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        found = self.client.steady(Ask("GET", "/v2/billing/pods", query={"startTime": start, "bucketSize": "day"}))
+        sums: dict[str, float] = {}
+        for row in _rows(found, "records"):
+            amount, number = _number(row.get("totalAmount")), str(row.get("podId") or "")
+            if amount is not None and number:
+                sums[number] = sums.get(number, 0.0) + amount
+        return sums
+
     def _is_there(self, ask: Ask) -> bool:
         try:
             found = self.client.steady(ask)
         except ProviderError as error:
             if error.status == 404:
                 return False
+            if error.status == 409:  # it is between two states, and cannot be ended now
+                return True
             raise
         return found.get("status") != "TERMINATED"
 
@@ -182,6 +204,11 @@ def _rows(table: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     if not isinstance(table.get(name), list):
         raise ProviderError(f"RunPod's answer has no list of {name}", "its interface may have changed")
     return as_list(table[name])
+
+
+def _gb(value: object) -> int | None:
+    size = _number(value)
+    return None if size is None else round(size * GB)
 
 
 def _number(value: object) -> float | None:

@@ -20,6 +20,7 @@ from sosie.pods.places import countries
 from sosie.pods.providers.account import Account
 from sosie.pods.providers.client import Ask, ProviderError, as_list, as_object
 from sosie.pods.switch import deadline_of, vast_switch
+from sosie.pods.volume import Volume
 
 IMAGE = "pytorch/pytorch:2.8.0-cuda12.8-cudnn9-runtime"
 """Has Python 3.11; its torch is not used."""
@@ -136,6 +137,15 @@ class Vast(Account):
             self._sleep(2.0**attempt)
         message = f"instance {lease.id} of Vast.ai is still there after it was destroyed five times"
         raise ProviderError(message, "end it on the provider's own page: it bills")
+
+    def volumes(self) -> Sequence[Volume]:
+        """The volumes of the account, of a machine or of a network, which bill until they are deleted."""
+        rows = _rows(self.client.steady(Ask("GET", "/api/v0/volumes/", query={"type": "all_volume"})), "volumes")
+        return [
+            Volume(self.name, str(row.get("id")), str(row.get("label") or ""), round(size * GB) if size else None)
+            for row in rows
+            for size in (_number(row.get("disk_space", row.get("size"))),)
+        ]
 
     def _is_there(self, path: str) -> bool:
         try:
