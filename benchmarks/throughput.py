@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py [--attempts 24] [--size 4096x6144] [--draw 3.0]
     python benchmarks/throughput.py --card [--attempts 24]
-    python benchmarks/throughput.py --mini IMAGES... [--attempts 8]
+    python benchmarks/throughput.py --mini IMAGES... [--attempts 4] [--rounds 3]
 
 A pretended card draws by sleeping `--draw` seconds. `--card` draws `sdxl-instantid` complete on a GPU with random
 weights at full size (the parts of `sdxl_memory.py`, accelerated: 30 steps at 1024x1536, face pass at 1024x1024, the
@@ -15,6 +15,7 @@ process of its own; its memory is that of all its processes, what they share cou
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -25,7 +26,8 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +37,15 @@ import psutil
 from sosie.api.characters import new_character
 from sosie.api.engines import open_engine
 from sosie.api.outbox import Outbox, signing_key
-from sosie.core import Environment, Finding, Plan, Progress, Recipe, Render, Request, Stage
+from sosie.core import Character, Environment, Finding, Plan, Progress, Recipe, Render, Request, Stage
 from sosie.core.plan import needed_stages
 from sosie.files.images import read_image
 from sosie.loop.attempts import run
+from sosie.loop.judge import Judge
 from sosie.loop.judge_room import Processes
 from sosie.loop.judging import make_judge
 from sosie.loop.task import Attempt, Bench, Task
+from sosie.store import Store
 from sosie.workspace.bill import resolve
 from sosie.workspace.characters import CharacterFile
 from sosie.workspace.recipes import load_recipe
@@ -50,7 +54,8 @@ from sosie.workspace.workspace import open_workspace
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples" / "mira").glob("*.jpg"))
-DESCRIPTION = "a young woman, light skin, braided auburn hair, brown eyes"
+DETAILS = CharacterFile("mira", "fictional", True, "a young woman, light skin, braided auburn hair, brown eyes")
+PROMPT = "smiling, soft daylight, forest background"
 WAYS = ("serial", "line")
 RECIPE = Recipe("throughput", (Stage("generate", "sdxl", "random"),), "{prompt}", 1024, 1536)
 ASSETS: Mapping[str, str] = {"random": "0" * 64}
@@ -77,13 +82,13 @@ class Portraits:
         from PIL import Image, ImageOps
 
         grain = np.random.default_rng(0).normal(0, 3, (height, width, 3)).astype(np.float32)
-        self._pictures = [
+        large = [
             np.clip(
                 np.asarray(ImageOps.fit(read_image(path), (width, height), Image.Resampling.LANCZOS)) + grain, 0, 255
             )
             for path in EXAMPLES[:2]
         ]
-        self._pictures = [picture.astype(np.uint8) for picture in self._pictures]
+        self._pictures: list[Any] = [picture.astype(np.uint8) for picture in large]
 
     def of(self, plan: Plan) -> Any:
         from PIL import Image
@@ -203,43 +208,47 @@ def core_seconds() -> float:
 
 
 def measure(options: argparse.Namespace, way: str) -> Measured:
-    """One run of attempts, one thing after another or on the line."""
+    """One run of attempts of a pretended or a real card, one thing after another or on the line."""
     root = Path(tempfile.mkdtemp())
-    with Session(open_workspace(root)) as session:
-        made = new_character(session, CharacterFile("mira", "fictional", True, DESCRIPTION), options.images or EXAMPLES)
-        recipe, assets, bill = RECIPE, ASSETS, None
-        if options.mini:
-            recipe = load_recipe(session.workspace, "mini")
-            bill = resolve(session.workspace, needed_stages(recipe, made.character), made.character)
-            assets = bill.digests
-        judge, _ = make_judge(session, made.character, recipe, bill)
-        if bill is not None:
-            engine: Any = Watched(open_engine(session, "diffusers", bill, made.character))
-        else:
-            width, height = map(int, options.size.split("x"))
-            portraits = Portraits(width, height)
-            engine = Card(portraits, options.tiny) if options.card else Pretended(portraits, options.draw)
-        prompt = "smiling, soft daylight, forest background"
-        (root / "out").mkdir()
-        started = session.store.begin_run("throughput", {})
-        outbox = Outbox(started, root / "out", key=signing_key(session))
-        warm = Task("w", recipe, made.character, Request(recipe.name, "mira", prompt, seed=9), 1, 1, judge)
-        task = Task(
-            "t", recipe, made.character, Request(recipe.name, "mira", prompt), options.attempts, options.attempts, judge
-        )
-        with Processes() as room:
-            bench = Bench(engine, session.store, assets, room, outbox.deliver)
-            list(_work(way, [warm], bench, outbox))
-            engine.busy, before = 0.0, core_seconds()
-            with Peak() as peak:
-                start = time.perf_counter()
-                done = list(_work(way, [task], bench, outbox))
-                wall = time.perf_counter() - start
-            cores = core_seconds() - before
-    kept = sum(one.verdict.outcome == "keep" for one in done)
-    n = len(done)
-    judges = tuple(one.encoder.name for one in judge.gate.judges)
-    return Measured(way, n, kept, wall / n, engine.busy / wall, cores / n, peak.bytes, judges)
+    with Session(open_workspace(root)) as session, Processes() as room:
+        who = new_character(session, DETAILS, EXAMPLES).character
+        judge, _ = make_judge(session, who, RECIPE, None)
+        width, height = map(int, options.size.split("x"))
+        portraits = Portraits(width, height)
+        engine: Any = Card(portraits, options.tiny) if options.card else Pretended(portraits, options.draw)
+        desk = Desk(session, Bench(engine, session.store, ASSETS, room), who, RECIPE, judge)
+        block(desk, session.store, way, (1, 9))
+        measured, _ = block(desk, session.store, way, (options.attempts, 0))
+    return measured
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """What all runs of a process share."""
+
+    session: Session
+    bench: Bench
+    character: Character
+    recipe: Recipe
+    judge: Judge
+
+
+def block(desk: Desk, store: Store, way: str, work: tuple[int, int]) -> tuple[Measured, list[Attempt]]:
+    """So many attempts from a seed on, into a store."""
+    attempts, seed = work
+    outbox = Outbox(store.begin_run("throughput", {}), Path(tempfile.mkdtemp()), key=signing_key(desk.session))
+    bench: Any = replace(desk.bench, store=store, deliver=outbox.deliver)
+    request = Request(desk.recipe.name, "mira", PROMPT, seed=seed)
+    task = Task("t", desk.recipe, desk.character, request, attempts, attempts, desk.judge)
+    bench.engine.busy, before = 0.0, core_seconds()
+    with Peak() as peak:
+        start = time.perf_counter()
+        done = list(_work(way, [task], bench, outbox))
+        wall = time.perf_counter() - start
+    cores = core_seconds() - before
+    kept, n = sum(one.verdict.outcome == "keep" for one in done), len(done)
+    judges = tuple(one.encoder.name for one in desk.judge.gate.judges)
+    return Measured(way, n, kept, wall / n, bench.engine.busy / wall, cores / n, peak.bytes, judges), done
 
 
 def _work(way: str, tasks: Sequence[Task], bench: Bench, outbox: Outbox) -> Iterator[Attempt]:
@@ -247,18 +256,63 @@ def _work(way: str, tasks: Sequence[Task], bench: Bench, outbox: Outbox) -> Iter
         yield from (event for event in run(tasks, bench) if isinstance(event, Attempt))
         return
     sys.path.append(str(ROOT / "tests" / "support"))
-    from serial_run import serial_run
-
-    for attempt in serial_run(tasks, bench.engine, bench.store, bench.assets):
+    serial: Any = importlib.import_module("serial_run")
+    for attempt in serial.serial_run(tasks, bench.engine, bench.store, bench.assets):
         if attempt.verdict.outcome == "keep":
             outbox.deliver(attempt, bench.store)
         yield attempt
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Draws with `mini` both ways in turn, and prints each run and what is hidden."""
+    root = Path(tempfile.mkdtemp())
+    with Session(open_workspace(root)) as session, Processes() as room:
+        who = new_character(session, DETAILS, options.images or EXAMPLES).character
+        recipe = load_recipe(session.workspace, "mini")
+        bill = resolve(session.workspace, needed_stages(recipe, who), who)
+        judge, _ = make_judge(session, who, recipe, bill)
+        engine: Any = Watched(open_engine(session, "diffusers", bill, who))
+        desk = Desk(session, Bench(engine, session.store, bill.digests, room), who, recipe, judge)
+        runs: dict[str, list[Measured]] = {way: [] for way in WAYS}
+        same = n = 0
+        for turn in range(options.rounds + 1):
+            facts: dict[str, list[Any]] = {}
+            for way in WAYS if turn % 2 else WAYS[::-1]:
+                with Store.open(root / f"{turn}-{way}") as store:
+                    one, done = block(desk, store, way, (options.attempts if turn else 1, turn))
+                facts[way] = [(it.plan.id, it.stored.pixels, it.scorecard, it.verdict) for it in done]
+                if turn:  # the first ones load everything
+                    runs[way].append(one)
+                    print(row(one), flush=True)
+            same, n = same + sum(map(eq, *facts.values())), n + max(map(len, facts.values()))
+        engine.close()
+    pairs = list(zip(*runs.values(), strict=True))
+    ratios = [line.wall / serial.wall for serial, line in pairs]
+    idle = {way: sum(one.wall * (1 - one.card) for one in told) for way, told in runs.items()}
+    told = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"\nA line's attempt takes {np.median(ratios):.2f} of a serial one's seconds ({told}).")
+    print(f"Of the seconds in which a serial run does not draw the line hides {1 - idle['line'] / idle['serial']:.0%}.")
+    print(f"{same} of {n} attempts have the same plan, pixels, scores and verdict. {where(runs['line'][0])}")
+
+
+def row(one: Measured) -> str:
+    return (
+        f"| {one.way} | {one.attempts} ({one.kept}) | {one.wall:.2f} | {100 * one.card:.0f} % | {one.cores:.2f} | "
+        f"{one.peak / 1e9:.2f} |"
+    )
+
+
+def where(one: Measured) -> str:
+    """The judges and the machine."""
+    machine = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}"
+    return f"Judges: {', '.join(one.judges)}. {machine}, {platform.python_version()}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", nargs="*", type=Path)
     parser.add_argument("--attempts", type=int, default=24)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", default="4096x6144")
     parser.add_argument("--draw", type=float, default=3.0)
     parser.add_argument("--card", action="store_true")
@@ -270,18 +324,14 @@ def main() -> None:
         print(json.dumps(asdict(measure(options, options.way))))
         return
     print("| way | attempts (kept) | s an attempt | card at work | core-seconds an attempt | memory at most, GB |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for way in WAYS:
+    print("| --- | --- | --- | --- | --- | --- |", flush=True)
+    if options.mini:
+        compare(options)
+    for way in WAYS if not options.mini else ():
         command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
         out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         one = Measured(**json.loads(out.splitlines()[-1]))
-        print(
-            f"| {one.way} | {one.attempts} ({one.kept}) | {one.wall:.2f} | {100 * one.card:.0f} % | {one.cores:.2f} | "
-            f"{one.peak / 1e9:.2f} |",
-            flush=True,
-        )
-    where = f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {platform.machine()}, {platform.python_version()}"
-    print(f"\nJudges: {', '.join(one.judges)}. {where}")
+        print(row(one) + ("" if way != WAYS[-1] else f"\n\n{where(one)}"), flush=True)
 
 
 if __name__ == "__main__":

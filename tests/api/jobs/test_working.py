@@ -23,7 +23,6 @@ from sosie.api.jobs.queue import add_job, cancel_job, continue_job, list_jobs, o
 from sosie.api.jobs.work import Recorder, work
 from sosie.core import Note, Preview, Progress
 from sosie.core.errors import ConfigError, NotFoundError, UsageError
-from sosie.store.jobs import StoredJob
 from sosie.workspace.session import Session
 from sosie.workspace.workspace import Workspace, open_workspace
 
@@ -206,6 +205,25 @@ def test_a_killed_process_leaves_a_job_that_is_continued_to_its_end(workspace: P
     _dismiss(opened)
 
 
+@pytest.mark.once
+def test_what_a_job_of_the_page_has_loaded_a_command_draws_with(workspace: Path, sosie: Callable[..., Any]) -> None:
+    def worker() -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(sosie("worker", "status", "--json", "--workspace", workspace).out)
+        return told
+
+    opened = open_workspace(workspace)
+    job = add_job(opened, "generate", {**ASK, "seed": 3})
+    with Session(opened) as session:
+        list(work(session, job.id))
+    first = worker()
+    words = ("generate", "mira", "laughing", "-n", 1, "--engine", "fake", "--keep-loaded", 1, "--workspace", workspace)
+    assert sosie(*words, "--out", workspace / "out").code == 0
+    second = worker()
+    _dismiss(opened)
+    assert first["served"] > 0
+    assert (second["pid"], second["served"] > first["served"]) == (first["pid"], True)
+
+
 def _dismiss(workspace: Workspace) -> None:
     from sosie.api.resident import stop_worker
 
@@ -213,7 +231,7 @@ def _dismiss(workspace: Workspace) -> None:
 
 
 def test_the_command_line_does_what_the_queue_can(workspace: Path, sosie: Callable[..., Any]) -> None:
-    def job(*words: str) -> list[StoredJob | dict[str, Any]]:
+    def job(*words: str) -> list[dict[str, Any]]:
         done = sosie("job", *words, "--json", "--workspace", workspace)
         assert done.code == 0, done.err
         return [json.loads(line) for line in done.out.splitlines()]
