@@ -502,8 +502,12 @@ def test_every_part_of_the_prompts_is_asked_for_equally_often() -> None:
     for column in zip(*(prompt.split(", ") for prompt in prompts), strict=True):
         assert {word: sum(word in text for text in texts) for word in column} == dict.fromkeys(column, 10)
     assert Counter(text.rsplit(", ", 1)[1] for text in texts) == dict.fromkeys(POSES, 6)
-    with pytest.raises(UsageError, match="nothing can be asked for"):
-        asked(("", " "), 0)
+
+
+def test_a_recipe_that_says_nothing_of_its_own_is_asked_for_scenes() -> None:
+    texts = [asked(("", " "), place) for place in range(24)]
+    assert len(set(texts)) == 24
+    assert texts[0] == "close-up portrait, smiling, soft daylight, in a park, facing the camera"
 
 
 def test_a_kind_that_is_there_enough_is_not_wanted_and_what_is_never_drawn_is_not_waited_for() -> None:

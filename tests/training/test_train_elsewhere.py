@@ -246,8 +246,10 @@ def test_a_pod_trains_and_ends_when_the_file_is_here(
         pod = Pod("elena", "vast", label, offer.id, offer.gpu, offer.price, 10**10, deadline.isoformat(), "2026-01-01")
         save_pod(open_workspace(ready), replace(pod, lease=lease.id, address="root@far:40022"))
         at = ("--recipe", "tiny", "--no-add", "--workspace", ready)
+        monkeypatch.setattr("sosie.api.training.MEASURED", 1)
         done = sosie("train", "mira", *at, "--engine", f"pod:elena?python={sys.executable}", "--down")
         assert (done.code, fake.instances) == (0, {}), done.err
+        assert f" to pay at {offer.price:g} an hour" in done.err
         assert "it bills no more" in done.err
         assert Path(done.out.strip()).read_bytes() == b"trained there"
         for wrong in (("--down",), ("--engine", "diffusers"), ("--engine", "ssh:a,b"), ("--engine", ENGINE, "--each")):

@@ -80,7 +80,6 @@ def bootstrap(session: Session, order: Bootstrap) -> Generator[Event]:
         raise UsageError(f"--bootstrap {order.n} is out of range: 1 to {MAX_IMAGES}")
     if order.attempts < 1:
         raise UsageError(f"--attempts {order.attempts} is out of range: at least 1")
-    asked(order.recipe.calibration.prompts, 0)
     stages = needed_stages(order.recipe, order.character)
     bill = resolve(session.workspace, stages, order.character, scheme_of(order.engine).is_remote)
     findings = check_recipe(order.recipe, bill)

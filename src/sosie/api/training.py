@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.api.loras import LoraTerms, add_lora
@@ -55,6 +55,7 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
     """
     calm_threads()
     training_of(order)
+    order = priced(session.workspace, order)
     for character in order.characters:
         if not image_files(datasets.dataset_folder(session, character)):
             yield from from_references(session, character, datasets.Captioning(order.recipe))
@@ -77,6 +78,18 @@ def train(session: Session, order: TrainOrder) -> Generator[Event]:
         with Record(session.store.folder) as view:
             page = write_report(view.training, record, job, folder)
         yield Trained(record, job.triggers, page, tuple(given))
+
+
+def priced(workspace: Workspace, order: TrainOrder) -> TrainOrder:
+    """The order with the price of an hour of the pod that it names, unless it says one itself.
+
+    Raises `NotFoundError` for a pod that is not known here.
+    """
+    if order.price is not None or not order.engine:
+        return order
+    from sosie.api.trainings.home import price_of
+
+    return replace(order, price=price_of(workspace, order.engine))
 
 
 def list_runs(session: Session, character: str = "") -> tuple[StoredTraining, ...]:

@@ -46,7 +46,11 @@ DONE = ("finished", "over-trained", "asked")
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where to train."
 )
 @click.option("--weight", type=float, default=1.0, show_default=True, help="How strongly recipes will use the LoRA.")
-@click.option("--price", type=click.FloatRange(0), help="What an hour of this machine costs: shows the cost left.")
+@click.option(
+    "--price",
+    type=click.FloatRange(0),
+    help="What an hour costs: shows what is left to pay. Default: a pod's price.",
+)
 @click.option("--no-add", is_flag=True, help="Do not give the LoRA to the character; it goes to outputs/CHARACTER.")
 @click.option(
     "--engine",
@@ -70,7 +74,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
 
     Exit 1 if the loss went wrong or the disk was full, 130 if it was interrupted.
     """
-    from sosie.api.training import Trained, train
+    from sosie.api.training import Trained, priced, train
     from sosie.training.events import Stepped
 
     if flags["only_list"]:
@@ -85,7 +89,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
     if flags["devices"]:
         hint = "add --each for one LoRA of each character, or choose a card with CUDA_VISIBLE_DEVICES"
         raise UsageError("--devices without --each: one LoRA is trained on one card", hint)
-    order = _order(workspace, characters, flags)
+    order = priced(workspace, _order(workspace, characters, flags))
     done: Trained | None = None
     cost = ""
     with session(workspace) as opened, output.progress(), closing(train(opened, order)) as events:
@@ -93,7 +97,7 @@ def command(characters: tuple[str, ...], output: Output, workspace: Workspace, *
             if isinstance(event, Trained):
                 done = event
             elif isinstance(event, Stepped):
-                cost = _cost(event, flags["price"])
+                cost = _cost(event, order.price)
             elif isinstance(event, Progress):
                 output.event(replace(event, what=event.what + cost))
             else:

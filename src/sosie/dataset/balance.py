@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sosie.core.errors import UsageError
 from sosie.dataset.check.report import CLOSE_UP, FRONTAL_DEGREES, FULL_BODY
 
 if TYPE_CHECKING:
@@ -19,6 +18,18 @@ if TYPE_CHECKING:
 
 POSES = ("facing the camera", "turned slightly left", "turned right", "turned left", "turned slightly right")
 FRAMINGS = ("close-up portrait", "upper body", "full body")
+
+SCENES = (
+    "smiling, soft daylight, in a park",
+    "neutral expression, studio light, before a plain grey wall",
+    "laughing, golden hour, at the beach",
+    "talking, evening light, in a city street",
+    "thoughtful, window light, in a cafe",
+    "surprised, overhead light, in an office",
+    "grinning, overcast sky, before a brick wall",
+    "serious, lamp light, in a library",
+)
+"""What is asked for by a recipe that says nothing of its own: expression, light and place."""
 
 SLACK = 1.5
 """How many times its fair share one pose or framing may have."""
@@ -36,13 +47,11 @@ def asked(prompts: Sequence[str], place: int) -> str:
     """What the picture at `place` (from 0) is asked to show.
 
     Prompts with the same number of parts between commas are taken apart: in each round every part comes
-    once, and from the second round on they meet others. Pose and framing go round by themselves.
+    once, and from the second round on they meet others. Pose and framing go round by themselves. Where no prompt says
+    anything the `SCENES` are asked for.
     """
-    rows = [[part.strip() for part in prompt.split(",")] for prompt in prompts if prompt.strip()]
-    if not rows:
-        raise UsageError(
-            "the recipe's [calibration] prompts are empty, so nothing can be asked for", "sosie recipe copy"
-        )
+    said = [prompt for prompt in prompts if prompt.strip()] or SCENES
+    rows = [[part.strip() for part in prompt.split(",")] for prompt in said]
     turn, row = divmod(place, len(rows))
     if len({len(parts) for parts in rows}) == 1:
         parts = [rows[(row + turn * column) % len(rows)][column] for column in range(len(rows[0]))]

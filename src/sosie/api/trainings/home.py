@@ -31,6 +31,7 @@ from sosie.files.whole import make_folder
 from sosie.machines.ssh import Command, Host, pull, run
 from sosie.machines.ssh.detached import Standing, begin, look
 from sosie.machines.ssh.steady import Patience, steady
+from sosie.pods.pod import find_pod
 from sosie.pods.setup.assets import Asset, bring, disk_for, missing_assets, place_of
 from sosie.pods.setup.environment import Ground, probe, ready
 from sosie.pods.setup.layout import Layout, whole_ones
@@ -92,6 +93,12 @@ def site_of(workspace: Workspace, address: str) -> Site:
     if "," in rest:
         raise UsageError(f"'{address}' names several machines; one LoRA is trained on one", "name one of them")
     return read_site(rest) if scheme == "ssh" else pod_sites(workspace, address)[0]
+
+
+def price_of(workspace: Workspace, address: str) -> float | None:
+    """What an hour of the machine of `address` costs, in US dollars: of a pod what was agreed; None of any other."""
+    scheme, _, rest = address.partition(":")
+    return find_pod(workspace, rest.partition("?")[0]).price if scheme == "pod" and "," not in rest else None
 
 
 @dataclass(frozen=True)

@@ -135,8 +135,8 @@ class Flux2Base(FlowBase[Parts]):
         """The picture (RGB) of a text with its negative, drawn by the model as it now is, without references."""
         transformer: Any = self.denoiser
         shape = (1, transformer.config.in_channels, size[1] // BLOCK, size[0] // BLOCK)
-        negative = None if sampler.cfg == 1 else text["negative_states"][0]
-        guidance = Guidance(text["states"][0], negative, sampler.cfg)
+        negative = None if sampler.cfg == 1 else text["negative_states"]
+        guidance = Guidance(text["states"], negative, sampler.cfg)
         velocity = Velocity(transformer, guidance, torch.device(self._device))
 
         levels = flow_levels(sampler, shift_of(shape[2] * shape[3], sampler.steps))
