@@ -1,31 +1,33 @@
 """Drawing seconds a kept image where few draws pass: by mending, by new seeds alone, and by plain best-of-N.
 
     python benchmarks/early_stop.py record CHARACTERS --out FOLDER --n 8 --held-out 4 --fmr 0.01
-    python benchmarks/mending.py FOLDER... [--attempts 2 4 8]
+    python benchmarks/mending.py FOLDER... [--attempts 2 4]
 
-Reads what the first command recorded: draws of a person and prompt, and one mending of each that failed by its face
-alone. From these the three ways are played for each gate, draws in random order and none twice: Sosie's (draw; mend
-what fails by its face alone, once; draw anew), new seeds until one passes, and best-of-N. All are asked for as large a
-share of images as Sosie gives within so many attempts: N, and the tries of new seeds, are mixed of two whole numbers
-so that the shares are equal. A picture costs the median core-seconds of its kind. Intervals: bootstrap over people,
-and over the prompts of each.
+Reads what the first command recorded: draws of people, and one mending of each that failed by its face alone. For each
+gate a person has the rate with which a draw passes, that with which one fails by its face alone, and that with which a
+mending passes (each with one more try that went as it does for all people). From these follows what three ways draw
+for a kept image: Sosie's (draw; mend what fails by its face alone, once; draw anew), new seeds until one passes, and
+best-of-N, all at the share of images that Sosie gives within so many attempts; tries and N are mixed of two whole
+numbers. *Worth*: passes a core-second of a mending, over those of another draw of the same person. A picture costs the
+median core-seconds of its kind. Prompts of a person are taken together, which favours best-of-N. Intervals: bootstrap
+over people, and over the draws of each.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-PLAYS = 60
-"""Orders in which the draws of a person and prompt are taken."""
-
 BOOTSTRAP = 1000
+MOST = 60
+"""Of N and of tries."""
+
 HIGHER = {"sface": True, "dlib": False}
 """Whether more is more alike."""
 
@@ -38,55 +40,51 @@ class Shot:
     mended: bool | None
 
 
+People = list[list[Shot]]
+"""The draws of each person."""
+
+
 @dataclass(frozen=True)
-class Played:
-    """Of one person and prompt, means over orders: by tries from 1 on, the share with an image and what was drawn.
+class Rates:
+    """Of one person: how often a draw passes, fails by its face alone, and how often a mending passes."""
 
-    Sosie's are `share`, `draws` and `mends` within the attempts that were asked for; those of new seeds `found` and
-    `tried`, by their number.
-    """
-
-    share: float
-    draws: float
-    mends: float
-    found: tuple[float, ...]
-    tried: tuple[float, ...]
+    passes: float
+    mendable: float
+    mended: float
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", nargs="+", type=Path)
-    parser.add_argument("--attempts", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--attempts", type=int, nargs="+", default=[2, 4])
     asked = parser.parse_args()
     rows = [json.loads(line) for one in asked.folders for line in (one / "attempts.jsonl").read_text().splitlines()]
     cost = {kind: float(np.median([row["draw"] for row in rows if row["repair"] is kind])) for kind in (False, True)}
-    print(f"{len(rows)} attempts; a draw takes {cost[False]:.2f} core-seconds, a mending {cost[True]:.2f}")
-    print(
-        "| gate | a draw passes | a mending passes | attempts | share | Sosie, s | over new seeds | over best-of-N, N |"
-    )
-    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    print(f"{len(rows)} attempts; a draw takes {cost[False]:.2f} core-seconds, a mending {cost[True]:.2f}\n")
+    columns = ("gate", "a draw passes", "a mending passes", "worth", "attempts", "share", "Sosie, s", "over new seeds")
+    print(f"| {' | '.join(columns)} | over best-of-N, N |\n|{' --- |' * (len(columns) + 1)}")
     for gate in sorted(rows[0]["gates"], key=float, reverse=True):
-        cells = cells_of(rows, gate)
-        shots = [shot for cell in cells.values() for shot in cell]
+        people = people_of(rows, gate)
+        shots = [shot for own in people for shot in own]
         mended = [shot.mended for shot in shots if shot.mended is not None]
         rates = f"{np.mean([shot.passed for shot in shots]):.0%} of {len(shots)}"
         rates += f" | {np.mean(mended or [np.nan]):.0%} of {len(mended)}"
         for attempts in asked.attempts:
-            print(f"| {float(gate):.0%} | {rates} | {attempts} | {line(cells, attempts, cost)} |", flush=True)
+            print(f"| {float(gate):.0%} | {rates} | {line(people, attempts, cost)} |", flush=True)
 
 
-def cells_of(rows: Sequence[dict[str, Any]], gate: str) -> dict[tuple[str, int], list[Shot]]:
-    """The draws of each person and prompt, judged by a gate."""
+def people_of(rows: Sequence[dict[str, Any]], gate: str) -> People:
+    """The draws of each person, judged by a gate."""
     mendings = {row["before"]: row for row in rows if row["repair"]}
-    cells: dict[tuple[str, int], list[Shot]] = {}
+    people: dict[str, list[Shot]] = {}
     for row in (row for row in rows if not row["repair"]):
         passed, mending = passes(row, gate), mendings.get(row["plan"])
         by_face = not passed and not others(row)
         if by_face and mending is None:
             continue  # the recording ended between the two
         shot = Shot(passed, passes(mending, gate) if by_face and mending else None)
-        cells.setdefault((row["character"], row["prompt"]), []).append(shot)
-    return cells
+        people.setdefault(row["character"], []).append(shot)
+    return list(people.values())
 
 
 def others(row: dict[str, Any]) -> list[str]:
@@ -104,63 +102,78 @@ def passes(row: dict[str, Any], gate: str) -> bool:
     return alike and not others(row)
 
 
-def line(cells: dict[tuple[str, int], list[Shot]], attempts: int, cost: dict[bool, float]) -> str:
+def line(people: People, attempts: int, cost: dict[bool, float]) -> str:
     """The rest of a row: shares, seconds, and ratios with intervals."""
     random = np.random.default_rng(1)
-    played = {key: play(shots, attempts, random) for key, shots in cells.items()}
-    people: dict[str, list[Played]] = {}
-    for (who, _), one in played.items():
-        people.setdefault(who, []).append(one)
-    share, sosie, seeds, best, n = figures(list(played.values()), cost)
-    drawn = [figures(picked(people, random), cost) for _ in range(BOOTSTRAP)]
-    low = np.nanpercentile([(one[1] / one[2], one[1] / one[3]) for one in drawn], [2.5, 97.5], axis=0)
-    told = [f"{sosie / other:.2f} ({low[0][at]:.2f} to {low[1][at]:.2f})" for at, other in enumerate((seeds, best))]
-    return f"{share:.0%} | {sosie:.2f} | {told[0]} | {told[1]}, {n:.1f}"
+    share, sosie, seeds, best, n = figures(people, attempts, cost)
+    drawn = [picked(people, random) for _ in range(BOOTSTRAP)]
+    ways = [figures(one, attempts, cost) for one in drawn]
+    ratios = (
+        [worth(one, cost) for one in drawn],
+        [one[1] / one[2] for one in ways],
+        [one[1] / one[3] for one in ways],
+    )
+    own = (worth(people, cost), sosie / seeds, sosie / best)
+    ends = [np.nanpercentile(values, [2.5, 97.5]) for values in ratios]
+    told = [f"{value:.2f} ({low:.2f} to {high:.2f})" for value, (low, high) in zip(own, ends, strict=True)]
+    return f"{told[0]} | {attempts} | {share:.1%} | {sosie:.2f} | {told[1]} | {told[2]}, {n:.1f}"
 
 
-def picked(people: dict[str, list[Played]], random: np.random.Generator) -> list[Played]:
-    """A bootstrap sample: people, and of each prompts."""
-    names = list(people)
-    chosen = [people[names[at]] for at in random.integers(0, len(names), len(names))]
-    return [own[at] for own in chosen for at in random.integers(0, len(own), len(own))]
+def picked(people: People, random: np.random.Generator) -> People:
+    """A bootstrap sample: people, and of each draws."""
+    chosen = [people[int(at)] for at in random.integers(0, len(people), len(people))]
+    return [[own[int(at)] for at in random.integers(0, len(own), len(own))] for own in chosen]
 
 
-def play(shots: Sequence[Shot], attempts: int, random: np.random.Generator) -> Played:
-    """Both ways on the same orders of draws; a try that there is no draw for finds nothing and costs nothing."""
-    orders: list[list[Shot]] = [[shots[int(at)] for at in random.permutation(len(shots))] for _ in range(PLAYS)]
-    share, draws, mends = np.mean([sosies(order, attempts) for order in orders], axis=0)
-    firsts = [next((at + 1 for at, shot in enumerate(order) if shot.passed), len(order) + 1) for order in orders]
-    tries = range(1, len(shots) + 1)
-    found = tuple(float(np.mean([first <= n for first in firsts])) for n in tries)
-    tried = tuple(float(np.mean([min(first, n) for first in firsts])) for n in tries)
-    return Played(float(share), float(draws), float(mends), found, tried)
+def worth(people: People, cost: dict[bool, float]) -> float:
+    """Passes a core-second of the mendings, over those that another draw of the same person would have had."""
+    mended, other = list[float](), list[float]()
+    for own in people:
+        for shot in (shot for shot in own if shot.mended is not None):
+            mended.append(float(bool(shot.mended)))
+            other.append(sum(one.passed for one in own) / max(1, len(own) - 1))  # of the others: this one failed
+    return (sum(mended) / cost[True]) / (sum(other) / cost[False]) if sum(other) else float("nan")
 
 
-def sosies(order: Sequence[Shot], attempts: int) -> tuple[bool, int, int]:
-    """Whether one is kept, and how many are drawn and mended for it."""
-    draws = mends = 0
-    for shot in order:
-        if draws + mends == attempts:
-            break
-        draws += 1
-        if shot.passed:
-            return True, draws, mends
-        if shot.mended is not None and draws + mends < attempts:
-            mends += 1
-            if shot.mended:
-                return True, draws, mends
-    return False, draws, mends
+def rates_of(people: People) -> list[Rates]:
+    """Each person's rates, with one more try that went as it does for all."""
+    every = [shot for own in people for shot in own]
+    passed = sum(shot.passed for shot in every) / len(every)
+    tried = [shot.mended for shot in every if shot.mended is not None]
+    mended = sum(tried) / len(tried) if tried else 0.0
+    rates: list[Rates] = []
+    for own in people:
+        own_tried = [shot.mended for shot in own if shot.mended is not None]
+        passing = (sum(shot.passed for shot in own) + passed) / (len(own) + 1)
+        mendable = (len(own_tried) + len(tried) / len(every)) / (len(own) + 1)
+        rates.append(Rates(passing, mendable, (sum(own_tried) + mended) / (len(own_tried) + 1)))
+    return rates
 
 
-def figures(played: Sequence[Played], cost: dict[bool, float]) -> tuple[float, float, float, float, float]:
+def sosies(rates: Rates, attempts: int) -> tuple[float, float, float]:
+    """The share with an image within so many attempts, and the draws and mendings that it takes."""
+    if attempts == 0:
+        return 0.0, 0.0, 0.0
+    after = sosies(rates, attempts - 1)
+    failed = 1 - rates.passes - rates.mendable
+    share, draws, mends = rates.passes + failed * after[0], 1 + failed * after[1], failed * after[2]
+    if attempts == 1:
+        return share, draws, mends
+    later, unmended = sosies(rates, attempts - 2), rates.mendable * (1 - rates.mended)
+    share += rates.mendable * rates.mended + unmended * later[0]
+    return share, draws + unmended * later[1], mends + rates.mendable + unmended * later[2]
+
+
+def figures(people: People, attempts: int, cost: dict[bool, float]) -> tuple[float, float, float, float, float]:
     """The share, and seconds a kept image of the three ways at that share; and N. Infinite where it is not reached."""
-    share = float(np.mean([one.share for one in played]))
+    rates = rates_of(people)
+    share, draws, mends = np.mean([sosies(one, attempts) for one in rates], axis=0).tolist()
     if not share:
         return 0.0, np.inf, np.nan, np.nan, np.nan
-    spent = sum(one.draws * cost[False] + one.mends * cost[True] for one in played) / len(played)
-    most = max(len(one.found) for one in played)
-    found = [0.0] + [mean(played, lambda one, n=n: one.found[min(n, len(one.found)) - 1]) for n in range(1, most + 1)]
-    tried = [0.0] + [mean(played, lambda one, n=n: one.tried[min(n, len(one.tried)) - 1]) for n in range(1, most + 1)]
+    spent = draws * cost[False] + mends * cost[True]
+    each = np.array([one.passes for one in rates])
+    found = [float(np.mean(1 - (1 - each) ** n)) for n in range(MOST + 1)]
+    tried = [float(np.mean((1 - (1 - each) ** n) / np.maximum(each, 1e-9))) for n in range(MOST + 1)]
     above = next((n for n, value in enumerate(found) if value >= share - 1e-9), None)
     if above is None:
         return share, spent / share, np.inf, np.inf, np.inf
@@ -168,10 +181,6 @@ def figures(played: Sequence[Played], cost: dict[bool, float]) -> tuple[float, f
     n = above - 1 + part
     seeds = tried[above - 1] + part * (tried[above] - tried[above - 1])
     return share, spent / share, seeds * cost[False] / share, n * cost[False] / share, n
-
-
-def mean(played: Sequence[Played], of: Callable[[Played], float]) -> float:
-    return float(np.mean([of(one) for one in played]))
 
 
 if __name__ == "__main__":
