@@ -1,6 +1,6 @@
 """Records the goldens of this folder again, where a change of behaviour is meant; the commit says why.
 
-python tests/goldens/make.py pixels lines help
+python tests/goldens/make.py pixels pixels-z lines help
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ def main(names: list[str]) -> None:
     """Writes the goldens of these names."""
     import lines
     import pixels
+    import pixels_z
 
     with tempfile.TemporaryDirectory() as folder:
         makers = {
             "pixels": lambda: pixels.record(Path(folder)),
+            "pixels-z": lambda: pixels_z.record(Path(folder)),
             "lines": lambda: lines.record(Path(folder)),
             "help": lines.record_help,
         }
