@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sosie.faces.detect import Detector
 
-SCORERS_VERSION = 4
+SCORERS_VERSION = 5
 
 
 @dataclass(frozen=True)

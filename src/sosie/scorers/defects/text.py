@@ -1,4 +1,4 @@
-"""Stray text, read by rapidocr (Apache-2.0, models in its package)."""
+"""Stray text, read by rapidocr (Apache-2.0, models in its package) where a glance says that there may be some."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from sosie.core.score import Score
+from sosie.scorers.defects.glance import may_hold_words
 from sosie.scorers.sample import Sample
 from sosie.scorers.scorer import Checks, Scale
 
@@ -34,12 +35,13 @@ def scores(sample: Sample) -> list[Score]:
 def read_words(sample: Sample) -> list[str]:
     """The words that the reader is sure of, top to bottom."""
     cv2: Any = importlib.import_module("cv2")
-    shown = sample.picture.whole(2 * _LONGEST).pixels
-    pixels: Any = np.ascontiguousarray(shown[:, :, ::-1])
-    scale = _LONGEST / max(shown.shape[:2])
+    pixels: Any = sample.picture.whole(2 * _LONGEST).pixels
+    scale = _LONGEST / max(pixels.shape[:2])
     if scale < 1:
         pixels = cv2.resize(pixels, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    result = _reader()(pixels)
+    if not may_hold_words(pixels):
+        return []
+    result = _reader()(np.ascontiguousarray(pixels[:, :, ::-1]))
     read = zip(result.txts or (), result.scores or (), strict=True)
     return [str(word) for word, sure in read if sure >= _CONFIDENCE and _letters(str(word)) >= _WORD]
 
@@ -60,6 +62,7 @@ def _reader() -> Any:
             "Det.limit_side_len": _SHORTEST,
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
+            "EngineConfig.onnxruntime.enable_cpu_mem_arena": True,
         }
     )
 
