@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from loopback_sshd import Sshd, known_to_ssh, loopback_sshd
+from loopback_sshd import Sshd, free_port, known_to_ssh, loopback_sshd
 from processes import until
 
 from sosie.engines.far import engine
@@ -133,6 +133,11 @@ def test_a_rented_machine_is_logged_into_with_the_key_that_it_was_given_and_no_o
         done = sosie("pod", "ssh", "elena", "sh", "-c", 'printf "%s" "$1"; exit 7', "sh", "a b'$c", *at)
         assert (done.code, done.out) == (7, "a b'$c")
         assert sosie("doctor", "pod:elena", *at).code == 0
+        # A port of this machine that the user's configuration would open to every other one.
+        with (sshd.folder / "client").open("a") as config:
+            config.write(f" RemoteForward 127.0.0.1:{(back := free_port())} 127.0.0.1:{sshd.port}\n")
+        tried = f"import socket, sys; sys.exit(socket.socket().connect_ex(('127.0.0.1', {back})) != 0)"
+        assert sosie("pod", "ssh", "elena", sys.executable, "-c", tried, *at).code == 1
 
         sshd.start("other")
         done = sosie("pod", "ssh", "elena", "true", *at)

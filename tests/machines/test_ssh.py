@@ -42,6 +42,7 @@ from sosie.machines.ssh import (
     run,
 )
 from sosie.machines.ssh import command as command_module
+from sosie.machines.ssh.channel import Channel
 
 pytestmark = pytest.mark.once
 
@@ -157,6 +158,21 @@ def test_the_destination_stands_behind_two_dashes_and_nobody_is_asked(far: FarMa
     words = command_module.ssh_words(FAR)
     assert "--" not in words
     assert len(call["command"]) == 1
+
+
+def test_nothing_there_can_reach_home_whatever_the_users_configuration_forwards(far: FarMachine, page: int) -> None:
+    run(FAR, Command("true"))
+    with Channel(FAR, Command("cat")):
+        pass
+    for call in far.calls:
+        refused = {"ClearAllForwardings=yes", "ForwardAgent=no", "ForwardX11=no", "Tunnel=no", "ControlMaster=no"}
+        assert refused <= {*call["options"]}
+        assert not {"-A", "-X", "-Y", "-R", "-D", "-w", "-g"} & {*call["flags"]}
+    far.behave(config="remoteforward 9022 [127.0.0.1]:22")
+    before = len(far.calls)
+    with pytest.raises(SshError, match=r"would be given a port of this machine .*remoteforward 9022"):
+        Tunnel(FAR, page, QUICK)
+    assert len(far.calls) == before
 
 
 def test_no_secret_of_our_environment_reaches_ssh(far: FarMachine, monkeypatch: pytest.MonkeyPatch) -> None:

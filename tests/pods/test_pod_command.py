@@ -18,6 +18,7 @@ from sosie.api.knowledge.entries import put
 from sosie.api.renting.leases import ledger
 from sosie.core import Character, Verdict
 from sosie.engines import scheme_of
+from sosie.engines.comfy.fake import FakeServer
 from sosie.engines.far.engine import FarEngine
 from sosie.engines.scheme import Supplies
 from sosie.knowledge.rental import Rental
@@ -32,6 +33,7 @@ from sosie.pods.providers.fake_vast import KEY, FakeVast
 from sosie.reports.audit.choices import machines
 from sosie.reports.audit.document import Table
 from sosie.reports.audit.words import words_of
+from sosie.servers import address
 from sosie.servers.address import parse_remote
 from sosie.store import Store
 from sosie.workspace.session import Session
@@ -113,17 +115,19 @@ def test_a_machine_is_rented_used_and_ended(sosie: Sosie, tmp_path: Path, far: F
 
 
 def test_a_machine_with_comfyui_is_rented_at_vast_alone(
-    sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast
+    sosie: Sosie, tmp_path: Path, far: FarMachine, fake: FakeVast, near: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert address.TEMPLATE_PORT == 18188
+    monkeypatch.setattr(address, "TEMPLATE_PORT", int(near.url.rpartition(":")[2]))
     at = ("--template", "comfyui", "--workspace", tmp_path)
     refused = sosie("pod", "up", "elena", *RENT, "--provider", "runpod", *at)
     assert (refused.code, "none of 'runpod' is known" in refused.err) == (2, True)
     done = sosie("pod", "up", "elena", *RENT, *at)
     assert (done.code, fake.instances[1001]["image"]) == (0, "vastai/comfy"), done.err
-    assert "--engine comfy+ssh:elena" in done.err
+    assert "ComfyUI 0.33.0 answers: --engine comfy+ssh:elena" in done.err
     workspace = open_workspace(tmp_path)
     (server,) = parse_remote("comfy+ssh:elena", workspace)
-    assert (server.port, server.host.key) == (18188, workspace.state / "pods" / "elena" / "key")
+    assert (server.port, server.host.key) == (address.TEMPLATE_PORT, workspace.state / "pods" / "elena" / "key")
 
 
 def test_what_a_kept_image_cost_stands_in_the_ledger(

@@ -21,6 +21,7 @@ from sosie.engines.comfy.fake import FakeServer
 from sosie.engines.comfy.fake.behaviour import Scripted
 from sosie.engines.comfy.workflow import open_workflow
 from sosie.servers.kinds import ServedKinds
+from sosie.workspace.workspace import open_workspace
 
 pytestmark = pytest.mark.once
 
@@ -107,14 +108,14 @@ def test_the_servers_own_description_opens_a_file_of_the_editor(tmp_path: Path, 
     with pytest.raises(UsageError, match="SomeoneElses"):
         open_workflow(file)
     set_behaviour(near, scripted={"/object_info": Scripted(body=described())})
-    flow = open_workflow(file, (), ServedKinds(f"comfy:{near.url}"))
+    flow = open_workflow(file, (), ServedKinds(f"comfy:{near.url}", open_workspace(tmp_path)))
     sent = flow.compiler(own_plan()).steps[0].draft.graph
     assert sent["20"]["inputs"] == {"amount": 0.5, "way": "b", "image": ["9", 0]}
     assert "30" not in sent
 
 
 def test_a_server_that_cannot_be_asked_is_named_only_if_it_is_needed(tmp_path: Path, near: FakeServer) -> None:
-    kinds = ServedKinds(f"comfy:{near.url}")
+    kinds = ServedKinds(f"comfy:{near.url}", open_workspace(tmp_path))
     near.stop()
     open_workflow(write(tmp_path / "known.json", drawing()), (), kinds)
     with pytest.raises(ComfyError, match="cannot be reached"):

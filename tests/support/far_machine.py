@@ -38,7 +38,7 @@ if words and words[0] == "--":
 destination, command = words[0], words[1:]
 behaviour = json.loads((HOME / "behaviour.json").read_text())
 if "-G" in flags:
-    print("stricthostkeychecking " + behaviour.get("strict", "ask"))
+    print("stricthostkeychecking " + behaviour.get("strict", "ask") + "\n" + behaviour.get("config", ""))
     sys.exit(0)
 with (HOME / "calls.jsonl").open("a") as calls:
     told = dict(options=options, flags=flags, destination=destination, command=command, pid=os.getpid())

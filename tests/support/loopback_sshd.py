@@ -88,9 +88,7 @@ def loopback_sshd(folder: Path) -> Generator[Sshd]:
     folder.mkdir(exist_ok=True)
     for name in ("host", "user", "other"):
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)], check=True)
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        sshd = Sshd(folder, program, int(one.getsockname()[1]))
+    sshd = Sshd(folder, program, free_port())
     sshd.home.mkdir()
     try:
         sshd.start()
@@ -118,6 +116,13 @@ def _children(pid: int) -> list[int]:
         for task in Path(f"/proc/{pid}/task").iterdir():
             found += map(int, (task / "children").read_text().split())
     return found
+
+
+def free_port() -> int:
+    """A port of this machine at which nothing listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def answers(port: int) -> bool:

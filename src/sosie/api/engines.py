@@ -16,6 +16,7 @@ from sosie.families.contract.draws import Settings
 from sosie.machines.cards import choose_cards, installed_cards
 from sosie.workspace.bill import Bill
 from sosie.workspace.session import Session
+from sosie.workspace.workspace import Workspace
 
 if TYPE_CHECKING:
     from sosie.engines.comfy.program import Compiler
@@ -101,7 +102,7 @@ def open_graphs(session: Session, address: str, compiler: Compiler, variant: str
     return make_engine(session, address, {}, None, graphs)
 
 
-def open_users_workflow(path: Path, changes: Sequence[str], address: str) -> Workflow:
+def open_users_workflow(workspace: Workspace, path: Path, changes: Sequence[str], address: str) -> Workflow:
     """A workflow file of the user's for the servers of an address, which name the inputs of classes unknown here.
 
     Raises `UsageError` for an engine that runs no graphs, and what `open_workflow` raises.
@@ -112,7 +113,7 @@ def open_users_workflow(path: Path, changes: Sequence[str], address: str) -> Wor
     from sosie.engines.comfy.workflow import open_workflow
     from sosie.servers.kinds import ServedKinds
 
-    return open_workflow(path, changes, ServedKinds(address))
+    return open_workflow(path, changes, ServedKinds(address, workspace))
 
 
 def make_engine(

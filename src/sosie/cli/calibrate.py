@@ -56,7 +56,7 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     from sosie.workspace.recipes import load_recipe
 
     whom = load_character(workspace, character)
-    workflow = _workflow(recipe_name, flags.pop("file"), flags.pop("changes"), flags["engine"])
+    workflow = _workflow(workspace, recipe_name, flags["engine"], flags.pop("file"), flags.pop("changes"))
     recipe = workflow.recipe if workflow else load_recipe(workspace, recipe_name or whom.recipe or "mini")
     findings: list[Finding] = []
     with (
@@ -74,7 +74,9 @@ def command(character: str, recipe_name: str | None, output: Output, workspace: 
     return 2 if has_errors(findings) else 0
 
 
-def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], engine: str) -> Workflow | None:
+def _workflow(
+    workspace: Workspace, recipe: str | None, engine: str, path: Path | None, changes: tuple[str, ...]
+) -> Workflow | None:
     """The user's own graph, if one was given."""
     if path is None:
         if changes:
@@ -84,7 +86,7 @@ def _workflow(recipe: str | None, path: Path | None, changes: tuple[str, ...], e
         raise UsageError("--recipe and --workflow take the place of each other", "leave one of them out")
     from sosie.api.engines import open_users_workflow
 
-    return open_users_workflow(path, changes, engine)
+    return open_users_workflow(workspace, path, changes, engine)
 
 
 def _report(output: Output, character: str, made: Calibration) -> None:

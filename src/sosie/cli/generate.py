@@ -174,7 +174,7 @@ def _order(workspace: Workspace, name: str, prompts: tuple[Any, ...], flags: dic
 
     choices = _choices(flags)
     character = load_cast(workspace, name)
-    workflow = _workflow(flags)
+    workflow = _workflow(workspace, flags)
     recipe = workflow.recipe if workflow else load_recipe(workspace, flags["recipe_name"] or character.recipe or "mini")
     return Order(
         character,
@@ -210,7 +210,7 @@ def _choices(flags: dict[str, Any]) -> GraphChoices:
     return GraphChoices(faces="server" if flags["face_detailer"] else "sosie", tiles=flags["tiles"])
 
 
-def _workflow(flags: dict[str, Any]) -> Workflow | None:
+def _workflow(workspace: Workspace, flags: dict[str, Any]) -> Workflow | None:
     """The user's own graph, if one was given, with the changes to it."""
     path, changes = flags["workflow"], flags["changes"]
     if path is None:
@@ -225,7 +225,7 @@ def _workflow(flags: dict[str, Any]) -> Workflow | None:
         raise UsageError(f"{which} is for engines on this machine; a ComfyUI server keeps its models itself")
     from sosie.api.engines import open_users_workflow
 
-    return open_users_workflow(path, changes, flags["engine"])
+    return open_users_workflow(workspace, path, changes, flags["engine"])
 
 
 def _kinds(text: str | None) -> tuple[str, ...]:

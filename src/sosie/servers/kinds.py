@@ -9,13 +9,15 @@ from sosie.engines.comfy.client import Client
 from sosie.engines.comfy.errors import ComfyError
 from sosie.graph import NodeType
 from sosie.servers.address import reach
+from sosie.workspace.workspace import Workspace
 
 
 class ServedKinds:
     """A class by its name, as `sosie.graph.notation.Kinds`; the servers are asked when the first one is looked for."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, workspace: Workspace) -> None:
         self._address = address
+        self._workspace = workspace
 
     def __call__(self, name: str) -> NodeType | None:
         """The class, or None if no server has it. Raises `ComfyError` where none of them can be asked."""
@@ -26,7 +28,7 @@ class ServedKinds:
     def _catalogues(self) -> tuple[NodeCatalogue, ...]:
         read: list[NodeCatalogue] = []
         lost: list[ComfyError] = []
-        with reach(self._address) as servers:
+        with reach(self._address, self._workspace) as servers:
             for one in servers:
                 client = Client(one.server)
                 try:

@@ -34,7 +34,7 @@ def check_on_servers(workspace: Workspace, path: Path, address: str) -> list[Fin
     """
     findings: list[Finding] = []
     try:
-        with reach(address) as servers:
+        with reach(address, workspace) as servers:
             for one in servers:
                 findings += _on_server(workspace, path, one.server)
     except SshError as error:

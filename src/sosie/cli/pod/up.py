@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from sosie.workspace.workspace import Workspace
 if TYPE_CHECKING:
     from sosie.api.pods import PodOffers
     from sosie.api.renting.rent import Lending
+    from sosie.pods.pod import Pod
 
 SHOWN = 5
 
@@ -40,9 +42,11 @@ def up(name: str, output: Output, workspace: Workspace, **given: Any) -> int:
     """Rent a machine under NAME: the best offer that works, tried before anything is downloaded.
 
     An offer that does not start, lets nobody in or has a driver that fails is ended, and the next one is rented. Then
-    `--engine pod:NAME` draws there. Exit 1 if an offer was of no use.
+    `--engine pod:NAME` draws there. With a template it is waited for until ComfyUI answers, a quarter of an hour at
+    most. Exit 1 if an offer was of no use, or ComfyUI does not answer.
     """
     from sosie.api.pods import search_pods
+    from sosie.api.renting.comfyui import await_comfyui
     from sosie.api.renting.rent import Agreed, Lending, PodUp, rent
     from sosie.core import Finding
     from sosie.pods.fitness import Work
@@ -68,22 +72,21 @@ def up(name: str, output: Output, workspace: Workspace, **given: Any) -> int:
             return 1
     trouble = 0
     with session(workspace) as opened, output.progress():
-        for event in rent(opened, lending, found.offers):
+        events = rent(opened, lending, found.offers)
+        for event in chain(events, await_comfyui(workspace, name) if template else ()):
             output.event(event)
-            if isinstance(event, Finding):
-                trouble = 1
+            trouble |= isinstance(event, Finding)
             if isinstance(event, PodUp):
-                pod = event.pod
-                if output.as_json:
-                    output.line(
-                        {"name": pod.name, "lease": pod.lease, "address": pod.address, "deadline": pod.deadline}
-                    )
-                else:
-                    output.data(f"{pod.name}\t{pod.provider}\t{pod.lease}\t{pod.price:.3f} USD/h\t{pod.address}")
-                if template:
-                    output.say(f"ComfyUI starts there: sosie doctor comfy+ssh:{name}, then --engine comfy+ssh:{name}")
-                output.say(f"it ends itself at {pod.deadline}; sosie pod down {pod.name} ends it before")
+                _show_pod(output, event.pod)
     return trouble
+
+
+def _show_pod(output: Output, pod: Pod) -> None:
+    if output.as_json:
+        output.line({"name": pod.name, "lease": pod.lease, "address": pod.address, "deadline": pod.deadline})
+    else:
+        output.data(f"{pod.name}\t{pod.provider}\t{pod.lease}\t{pod.price:.3f} USD/h\t{pod.address}")
+    output.say(f"it ends itself at {pod.deadline}; sosie pod down {pod.name} ends it before")
 
 
 def _show(output: Output, found: PodOffers, lending: Lending) -> None:

@@ -128,9 +128,13 @@ def quoted(words: Sequence[str]) -> str:
     return " ".join(map(shlex.quote, words))
 
 
-def ssh_words(host: Host) -> list[str]:
-    """`ssh` and its options, but for the destination. Options here come before those of its configuration."""
-    words = ["ssh", "-T", "-e", "none"]
+def ssh_words(host: Host, forwards: bool = False) -> list[str]:
+    """`ssh` and its options, but for the destination. Options here come before those of its configuration.
+
+    Unless it `forwards` a port itself, what the configuration forwards is left out: a `RemoteForward` would open a
+    port of this machine to the other one.
+    """
+    words = ["ssh", "-T", "-e", "none", *([] if forwards else ["-o", "ClearAllForwardings=yes"])]
     for option in (*SAFE, *_host_keys(host), f"ControlPath={host.control or 'none'}"):
         words += ["-o", option]
     if host.port:
@@ -183,18 +187,29 @@ def _host_keys(host: Host) -> list[str]:
     return words
 
 
+def opens_home(host: Host) -> str:
+    """What of this machine the user's own configuration would open to the other one (`RemoteForward`), or empty."""
+    lines = _settings(host.address, host.user, host.port)
+    return next((line for line in lines if line.startswith("remoteforward ")), "")
+
+
 @cache
 def _is_strict(address: str, user: str, port: int) -> bool:
     """Whether the user's own configuration takes known host keys only."""
+    lines = _settings(address, user, port)
+    return any(line in ("stricthostkeychecking true", "stricthostkeychecking yes") for line in lines)
+
+
+def _settings(address: str, user: str, port: int) -> list[str]:
+    """What the user's own configuration comes to for a machine, a line each; none if ssh does not tell."""
     words = ["ssh", "-G", *(["-p", str(port)] if port else []), "--", f"{user}@{address}" if user else address]
     try:
         done = subprocess.run(  # noqa: S603
             words, capture_output=True, timeout=10, check=False, stdin=subprocess.DEVNULL, env=environment()
         )
     except (OSError, subprocess.SubprocessError):
-        return False
-    lines = done.stdout.decode("utf-8", "replace").lower().splitlines()
-    return any(line in ("stricthostkeychecking true", "stricthostkeychecking yes") for line in lines)
+        return []
+    return done.stdout.decode("utf-8", "replace").lower().splitlines()
 
 
 class _Work:

@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.core.errors import UsageError
-from sosie.machines.ssh.command import NEW_KEY, Command, end, remote_words, ssh_words, start
+from sosie.machines.ssh.command import NEW_KEY, Command, end, opens_home, remote_words, ssh_words, start
 from sosie.machines.ssh.host import Host
-from sosie.machines.ssh.trouble import X001, SshError, failed, plain, unreached
+from sosie.machines.ssh.trouble import X001, SshError, failed, nonsense, plain, unreached
 
 LIFELINE = "exec cat >/dev/null"
 """What runs there: it ends when our end of its stdin closes, and that closes when this process ends, however."""
@@ -60,6 +60,10 @@ class SshConnection:
         self._mark = f"sosie-{secrets.token_hex(8)}"
         self._is_open = threading.Event()
         self.control.unlink(missing_ok=True)
+        if forward and (opened := opens_home(host)):
+            # ssh clears all forwards or none, and this one is needed.
+            what = f"would be given a port of this machine by your configuration of ssh ({plain(opened, 80)})"
+            raise nonsense(host, what, "put the machine into a Host block of its own, without RemoteForward")
         self._process = start(host, self._words(forward), with_input=True)
         self._reader = threading.Thread(target=self._listen, daemon=True)
         self._reader.start()
@@ -93,7 +97,7 @@ class SshConnection:
         self.control.unlink(missing_ok=True)
 
     def _words(self, forward: Forward | None) -> list[str]:
-        words = [*ssh_words(self.host), "-v", "-M"]
+        words = [*ssh_words(self.host, forwards=forward is not None), "-v", "-M"]
         if forward:
             words += ["-o", "ExitOnForwardFailure=yes", "-o", "GatewayPorts=no"]
             words += ["-L", f"127.0.0.1:{forward.local}:127.0.0.1:{forward.remote}"]
