@@ -5,9 +5,9 @@
 COMFYUI-CHECKOUT is a clone of ComfyUI at any commit, with its requirements installed in this Python; nothing of it is
 changed, and no server is started. Its UNet is loaded as its node Load Diffusion Model does, from the same weights, and
 drawn by `comfy.sample.sample` (what KSampler calls), `euler` and `normal`. Both get embeddings and noise and give
-latents: 1024x1024, 25 steps, guidance 5, bf16. First one call of each network on the same input is compared, so that
-the two are known to be one. `--tiny` rehearses on a CPU, with the same architecture, narrow. Prints a table and one
-JSON line.
+latents: 1024x1024, 25 steps, guidance 5; Sosie in bf16, ComfyUI in the type that it chooses. First one call of each
+network on the same input is compared, so that the two are known to be one. `--tiny` rehearses on a CPU, with the same
+architecture, narrow. Prints a table and one JSON line.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ def difference(comfy: Comfy, unet: Any, given: dict[str, Any]) -> float:
         latents, time_, encoder_hidden_states=text, added_cond_kwargs={"text_embeds": pooled, "time_ids": ids}
     ).sample
     sizes = unet.add_time_proj(ids.flatten()).reshape(1, -1).to(dtype)
-    there = net(latents, time_, context=text, y=torch.cat([pooled, sizes], 1))
+    own = net.dtype  # ComfyUI chooses it by the card
+    there = net(latents.to(own), time_, context=text.to(own), y=torch.cat([pooled, sizes], 1).to(own))
     return float((here.double() - there.double()).norm() / here.double().norm())
 
 
@@ -171,7 +172,8 @@ def main() -> None:
     with torch.inference_mode():
         comfy = Comfy(options.checkout.resolve(), options.attention, stock.unet, place)
         apart = difference(comfy, stock.unet, given)
-        ways: dict[str, Callable[[], object]] = {f"ComfyUI {comfy.version}": lambda: comfy.latents(given)}
+        kind = str(comfy.patcher.model.diffusion_model.dtype).removeprefix("torch.")
+        ways: dict[str, Callable[[], object]] = {f"ComfyUI {comfy.version}, {kind}": lambda: comfy.latents(given)}
         if options.tiny:
             ways["Sosie"] = speed.Work(stock, given)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from importlib.util import find_spec
 
 import pytest
@@ -18,7 +17,6 @@ import torch
 from sosie.core.errors import EngineError
 from sosie.diffusion import kernels
 from sosie.diffusion.products import Fp8Weight, times
-from sosie.families.zimage import velocity
 from sosie.families.zimage.diffusers.fast.computing import run_block
 from sosie.families.zimage.diffusers.fast.transformer import FastTransformer, Levers, why_not
 from sosie.families.zimage.diffusers.fast.weights import block_of
@@ -165,7 +163,6 @@ def test_a_block_without_modulation_reads_no_noise_level(model: torch.nn.Module)
 KERNELS = """
 import torch
 from sosie.diffusion import kernels
-from sosie.families.zimage import velocity
 from sosie.diffusion.products import rms, turned
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -206,22 +203,3 @@ def test_the_kernels_take_what_they_can() -> None:
     rows = torch.zeros(1, 4, 96)
     assert not kernels.usable(rows, 32)  # not on a GPU
     assert [kernels.power_of_two(size) for size in (1, 30, 32, 10240)] == [1, 32, 32, 16384]
-
-
-@pytest.mark.parametrize("function", [velocity._turn, velocity._gated])
-def test_compiled_for_any_size_a_piece_gives_the_same_and_the_same_slopes(
-    function: Callable[..., torch.Tensor],
-) -> None:
-    for tokens in (5, 9):
-        wide = torch.randn(2, tokens, 3, 8, generator=torch.Generator().manual_seed(tokens))
-        other = [torch.randn(2, tokens, 1, 4), torch.randn(2, tokens, 1, 4)]
-        given = [wide, *(other if function is velocity._turn else [wide.flip(1)])]
-        results: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for one in (function, velocity._compiled(function)):
-            x = wide.clone().requires_grad_()
-            made = one(x, *given[1:])
-            made.square().sum().backward()
-            assert x.grad is not None
-            results.append((made.detach(), x.grad))
-        for plain, compiled in zip(*results, strict=True):
-            torch.testing.assert_close(compiled, plain)

@@ -8,6 +8,7 @@ modules, and what they compute, are diffusers'.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib.util import find_spec
@@ -27,10 +28,12 @@ KEY = "2-1"
 """diffusers' name for patches of 2 x 2 pixels and one frame."""
 
 LARGE = 2**21
-"""Numbers of a tensor for which compiling pays: below that a graph hides what kernels cost to launch."""
+"""Numbers of a block's input for which compiling pays: below that a graph hides what kernels cost to launch."""
 
 Tensors = dict[str, Tensor]
 _functional: Any = nn.functional
+_flex: Any = importlib.import_module("torch.nn.attention.flex_attention")
+"""Its backward pass sums in one order, faster than flash attention's deterministic one does; only compiled."""
 
 
 class Config(Protocol):
@@ -108,7 +111,8 @@ def velocity(transformer: Any, given: Mapping[str, Tensor], *, again: bool = Fal
         text = _block(layer, text, None, given["text_angles"], None if mask is None else mask[:, -told:])
     tokens = torch.cat([picture, text], dim=1)
     turned = torch.cat([given["picture_angles"], given["text_angles"]], dim=1)
-    step = partial(_checkpointed, _block) if again and torch.is_grad_enabled() else _block
+    block = _compiled() if _pays(tokens) else _block
+    step = partial(_checkpointed, block) if again and torch.is_grad_enabled() else block
     for layer in transformer.layers:
         tokens = step(layer, tokens, noise, turned, mask)
     out: Tensor = transformer.all_final_layer[KEY](tokens[:, :pictured], c=noise)
@@ -158,7 +162,7 @@ def _norm(norm: Any, x: Tensor) -> Tensor:
 
 
 def _feed(feed: Any, x: Tensor) -> Tensor:
-    return feed.w2(_joined(_gated, feed.w1(x), feed.w3(x)))
+    return feed.w2(_functional.silu(feed.w1(x)) * feed.w3(x))
 
 
 def _attention(attention: Any, x: Tensor, turned: Tensor, mask: Tensor | None) -> Tensor:
@@ -166,31 +170,32 @@ def _attention(attention: Any, x: Tensor, turned: Tensor, mask: Tensor | None) -
         part(x).unflatten(-1, (attention.heads, -1)) for part in (attention.to_q, attention.to_k, attention.to_v)
     )
     cosines, sines = turned[:, :, None].unbind(dim=-2)
-    query = _joined(_turn, _norm(attention.norm_q, query), cosines, sines)
-    key = _joined(_turn, _norm(attention.norm_k, key), cosines, sines)
-    seen = None if mask is None else mask[:, None, None]
-    heads = (part.transpose(1, 2) for part in (query, key, value))
-    made = _functional.scaled_dot_product_attention(*heads, attn_mask=seen)
+    query = _turn(_norm(attention.norm_q, query), cosines, sines)
+    key = _turn(_norm(attention.norm_k, key), cosines, sines)
+    heads = [part.transpose(1, 2) for part in (query, key, value)]
+    if mask is None and x.is_cuda and torch.compiler.is_compiling():
+        made = _flex.flex_attention(*heads)
+    else:
+        seen = None if mask is None else mask[:, None, None]
+        made = _functional.scaled_dot_product_attention(*heads, attn_mask=seen)
     return attention.to_out[0](made.transpose(1, 2).flatten(2))
 
 
-def _joined(function: Callable[..., Tensor], *given: Tensor) -> Tensor:
-    """What a function of numbers, each by itself, makes of large tensors on a GPU: by one kernel instead of ten.
-
-    Nothing is summed in it, forward or backward, so that it gives the same bits in every process.
-    """
-    worth = given[0].is_cuda and given[0].numel() >= LARGE and torch.is_grad_enabled() and find_spec("triton")
-    return (_compiled(function) if worth else function)(*given)
+def _pays(tokens: Tensor) -> bool:
+    """Whether layers that learn from such tokens are better compiled."""
+    return tokens.is_cuda and tokens.numel() >= LARGE and torch.is_grad_enabled() and find_spec("triton") is not None
 
 
 @cache
-def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """For every size."""
-    return torch.compile(function, dynamic=True, fullgraph=True)
+def _compiled() -> Callable[..., Tensor]:
+    """`_block` as one code for all layers and all sizes, with the same bits in every process.
 
-
-def _gated(opens: Tensor, passes: Tensor) -> Tensor:
-    return _functional.silu(opens) * passes
+    Inductor would else try on the spot which order of sums is fastest. Beyond the sizes and forms that torch keeps code
+    for, a layer is computed as if it had not been compiled.
+    """
+    inductor: Any = importlib.import_module("torch._inductor.config")
+    options = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
+    return torch.compile(_block, dynamic=True, options=options)
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
