@@ -54,11 +54,11 @@ def quicken(module: Any, adapter: str) -> None:
     """
     if hasattr(module.base_layer, "in_features"):
         module.quick_adapter = adapter
-        module.__class__ = _quick(type(module))
+        module.__class__ = _quick(module.__class__)
 
 
 @cache
-def _quick(kind: type[Any]) -> type[Any]:
+def _quick(kind: Any) -> Any:
     """A class of peft with this way of computing."""
     return type(f"Quick{kind.__name__}", (kind,), {"forward": _forward})
 

