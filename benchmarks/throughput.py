@@ -156,7 +156,9 @@ class Card(Pretended):
             for _ in range(self._tiles if name == "upscale" else 1):
                 moment()
         if self._torch.cuda.is_available():
-            self._torch.cuda.synchronize()
+            from sosie.diffusion.waiting import computed
+
+            computed(self._torch.zeros(1, device="cuda"))  # as the engine waits for its pictures
 
 
 class Watched:

@@ -12,6 +12,7 @@ from PIL import Image
 from sosie.core.errors import NotFiniteError
 from sosie.diffusion.offload import device_of
 from sosie.diffusion.parts import Vae
+from sosie.diffusion.waiting import computed
 
 
 def encode_image(vae: Vae, image: Image.Image) -> torch.Tensor:
@@ -38,7 +39,7 @@ def decode_latents(vae: Vae, latents: torch.Tensor) -> tuple[torch.Tensor, bool]
     its precision. Raises `NotFiniteError` for latents that hold NaN, before they are decoded, and if
     fp32 gives no finite image either.
     """
-    if not bool(torch.isfinite(latents).all()):
+    if not bool(torch.isfinite(computed(latents)).all()):
         raise NotFiniteError("the latents hold NaN or infinity, and were not decoded")
     pixels = _decode(vae, latents, vae.dtype)
     if bool(torch.isfinite(pixels).all()):
@@ -70,7 +71,7 @@ def to_image(pixels: torch.Tensor) -> Image.Image:
 def _decode(vae: Vae, latents: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     mean, std = _statistics(vae, latents)
     raw = latents * std / _scale(vae) + mean
-    return vae.decode(raw.to(dtype), return_dict=False)[0]
+    return computed(vae.decode(raw.to(dtype), return_dict=False)[0])
 
 
 def _scale(vae: Vae) -> float:

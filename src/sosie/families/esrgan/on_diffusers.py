@@ -152,11 +152,13 @@ class Runner:
             raise _OutOfMemoryError(str(error) or "no memory for the result") from None
 
     def _tile(self, tile: NDArray[np.uint8], work: _Work) -> NDArray[np.float32]:
+        from sosie.diffusion.waiting import computed
+
         torch, model = self._torch, work.model
         try:
             values = torch.from_numpy(tile.copy()).to(self._device).permute(2, 0, 1)[None]
             made = model(values.float().div(255).to(model.dtype))
-            result: NDArray[np.float32] = made[0].permute(1, 2, 0).float().cpu().numpy()
+            result: NDArray[np.float32] = computed(made)[0].permute(1, 2, 0).float().cpu().numpy()
         except RuntimeError as error:
             if isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY):
                 raise _OutOfMemoryError(str(error)) from None
