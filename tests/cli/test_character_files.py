@@ -35,3 +35,17 @@ def test_a_character_goes_out_and_comes_in(sosie: Sosie, tmp_path: Path, referen
     refused = sosie("character", "import", own, "--as", "eve", *given, "--workspace", away)
     assert refused.code == 2
     assert "--likeness is for .char files" in refused.err
+
+
+def test_a_character_gets_other_words_whatever_shape_its_file_has(sosie: Sosie, workspace: Path) -> None:
+    file = workspace / "characters/mira/character.toml"
+    edit = ("character", "edit", "mira", "--workspace", workspace)
+    done = sosie(*edit, "--description", "a man \\d", "--mark", "a scar", "--mark", "one ear", "--json")
+    assert lines(done.out) == [{"character": "mira", "description": "a man \\d", "marks": ["a scar", "one ear"]}]
+    file.write_text(file.read_text().replace('marks = ["a scar", "one ear"]', 'marks = [\n  "a scar",\n]'))
+    assert lines(sosie(*edit, "--description", "a woman", "--json").out)[0]["marks"] == ["a scar"]
+    assert lines(sosie(*edit, "--no-marks", "--json").out)[0] == {
+        "character": "mira", "description": "a woman", "marks": []
+    }  # fmt: skip
+    for wrong in ((), ("--mark", "x", "--no-marks")):
+        assert sosie(*edit, *wrong).code == 2

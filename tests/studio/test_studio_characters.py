@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import struct
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("fastapi", reason="fastapi is not installed: pip install 'sosie[studio]'")
 
 from studio_page import Studio
+
+from sosie.api.character_files import export_character
 
 
 def test_a_character_goes_to_a_file_and_comes_from_it_under_another_name(studio: Studio) -> None:
@@ -31,6 +34,34 @@ def test_a_character_goes_to_a_file_and_comes_from_it_under_another_name(studio:
     assert studio.post("/api/characters/file?name=..", answer.body).status == 422
     assert sorted(path.name for path in (studio.root / "characters").iterdir()) == ["mira", "nora"]
     assert list((studio.root / ".sosie/uploads").iterdir()) == []
+
+
+def test_description_and_marks_are_edited_and_the_rest_of_the_file_stays(studio: Studio) -> None:
+    file = studio.root / "characters/mira/character.toml"
+    file.write_text(f"# my notes\n{file.read_text()}\n[[loras]]\nfile = 'loras/x.safetensors'\nfamily = 'sdxl'\n")
+    (file.parent / "loras").mkdir()
+    (file.parent / "loras/x.safetensors").touch()
+    now = studio.json("/api/characters/mira/words", {"description": 'a "tall" woman', "marks": ["a scar", " "]})
+    assert (now["description"], now["marks"]) == ('a "tall" woman', ["a scar"])
+    text = file.read_text()
+    assert text.startswith("# my notes\n")
+    assert "# fictional or consented" in text
+    assert [one["file"] for one in now["loras"]] == ["loras/x.safetensors"]
+    assert studio.post("/api/characters/nobody/words", {"description": "", "marks": []}).status == 404
+    assert studio.post("/api/characters/mira/words", {"description": "x" * 5000, "marks": []}).status == 422
+
+
+def test_a_file_of_openchar_is_taken_in_with_both_declarations_and_not_without(studio: Studio, tmp_path: Path) -> None:
+    export_character(studio.desk.workspace, "mira", tmp_path / "mira.char")
+    body = (tmp_path / "mira.char").read_bytes()
+    for declared in ("", "&likeness=fictional", "&adult=true"):
+        refused = studio.post(f"/api/characters/file?name=ada{declared}", body)
+        assert refused.status == 422
+        assert "declares neither" in refused.text
+        assert "ne déclare ni" in refused.text
+    made = studio.json("/api/characters/file?name=ada&likeness=consented&adult=true", body)
+    assert (made["character"], made["likeness"]) == ("ada", "consented")
+    assert made["references"] == len(studio.json("/api/characters/mira")["references"])
 
 
 def test_a_lora_says_how_much_of_its_family_it_meets(studio: Studio) -> None:

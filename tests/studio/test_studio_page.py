@@ -24,6 +24,7 @@ from PIL.PngImagePlugin import PngInfo
 from places import EXAMPLES
 from renders import CARD, KEEP, a_render, picture
 
+from sosie.api.character_files import export_character
 from sosie.api.jobs.queue import add_job, list_jobs, open_jobs
 from sosie.api.resident import stop_worker
 from sosie.servers.pages.serving import Listening
@@ -354,6 +355,20 @@ def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(
     page.get_by_role("button", name="Make the character of 3 pictures").click()
     expect(page.get_by_role("heading", name="nora")).to_be_visible()
     assert (opened.root / "characters/nora/character.toml").is_file()
+    page.get_by_role("button", name="Edit description and marks").click()
+    page.get_by_label("Description").fill("a woman in red")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.locator("main p").get_by_text("a woman in red")).to_be_visible()
+
+    export_character(opened, "nora", tmp_path / "ida.char")
+    shutil.rmtree(opened.root / "characters/nora")
+    page.get_by_role("link", name="Characters").click()
+    page.locator("input[type=file]").set_input_files(tmp_path / "ida.char")
+    form = page.get_by_role("form", name="ida.char")
+    form.get_by_label("Fictional: this person does not exist").check()
+    form.get_by_label("The character is an adult").check()
+    form.get_by_role("button", name="Take in").click()
+    expect(page.get_by_role("heading", name="nora")).to_be_visible()
 
 
 def test_an_experiment_goes_from_axes_to_its_report(page: Any, opened: Workspace) -> None:

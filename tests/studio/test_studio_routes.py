@@ -314,7 +314,7 @@ PARITY = {
     "/api/characters post": "new", "/api/characters get": "doctor", "/api/characters/{name} get": "doctor",
     "/api/images get": "image list", "/api/images/{sha256} get": "image list", "/api/images/choices get": "image list",
     "/api/characters/{name}/calibration get": "calibrate", "/api/characters/{name}/file get": "character export",
-    "/api/characters/file post": "character import",
+    "/api/characters/file post": "character import", "/api/characters/{name}/words post": "character edit",
     "/api/images/{sha256}/file get": "image export",
     "/api/opinions post": "image mark", "/api/jobs get": "job list", "/api/jobs post": "job add",
     "/api/jobs/{number}/cancel post": "job cancel", "/api/jobs/{number}/continue post": "job continue",

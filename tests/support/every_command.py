@@ -36,6 +36,7 @@ RIGHT: dict[str, dict[str, tuple[str, ...]]] = {
     "model fetch": {"what": ("x",)},
     "model show": {"names": ("mini",)},
     "model strip": {"model": ("x.safetensors",), "out": ("out.json",)},
+    "character edit": {"character": ("mira",), "": ("--description", "x")},
     "character export": {"character": ("mira",), "file": ("x.sosie",)},
     "character import": {"file": ("x.sosie",)},
     "lora add": {"character": ("mira",), "file": ("x.safetensors",)},

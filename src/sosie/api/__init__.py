@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sosie.api.character_files import import_char as import_char
     from sosie.api.character_files import import_character as import_character
     from sosie.api.characters import NewCharacter as NewCharacter
+    from sosie.api.characters import edit_character as edit_character
     from sosie.api.characters import new_character as new_character
     from sosie.api.datasets import Bootstrap as Bootstrap
     from sosie.api.datasets import bootstrap as bootstrap
@@ -102,7 +103,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "sosie.api.calibration": "Calibration CalibrationRequest calibrate",
     "sosie.api.character_files": ("ExportedCharacter ImportedCharacter export_character import_char import_character"),
-    "sosie.api.characters": "NewCharacter new_character",
+    "sosie.api.characters": "NewCharacter edit_character new_character",
     "sosie.api.datasets": "Bootstrap bootstrap",
     "sosie.api.doctor": "Checkup examine",
     "sosie.api.fixes": "Fix Fixed apply_fix examine_again propose_fixes",

@@ -14,11 +14,12 @@ from sosie.core.finding import Rule
 from sosie.core.printable import printable
 from sosie.files.picture_kinds import is_left_by_system, kind_of, pictures_in
 from sosie.files.toml import load_toml
+from sosie.files.whole import change_text
 from sosie.loop.judging import J009, make_judge
-from sosie.workspace.characters import CharacterFile, load_character, require_adult, write_character
+from sosie.workspace.characters import CharacterFile, load_character, require_adult, with_words, write_character
 from sosie.workspace.recipes import load_recipe
 from sosie.workspace.session import Session
-from sosie.workspace.workspace import check_name
+from sosie.workspace.workspace import Workspace, check_name
 from sosie.workspace.writing import writing
 
 if TYPE_CHECKING:
@@ -85,6 +86,28 @@ def new_character(
             ) from None
     made = load_character(session.workspace, details.name)
     return NewCharacter(made, target, report, len(images), _worn(session, made))
+
+
+def edit_character(
+    workspace: Workspace, name: str, description: str | None = None, marks: Sequence[str] | None = None
+) -> Character:
+    """Gives a character another description or other marks; None leaves one as it is, and empty marks are left out.
+
+    What is drawn from now on has the new words. Raises `UsageError` where neither is given, `NotFoundError`, and
+    `DeliveryError`.
+    """
+    if description is None and marks is None:
+        raise UsageError("nothing is changed; expected a description or marks", "sosie character edit --help")
+    with writing(workspace, name) as folder:
+        old = load_character(workspace, name)
+        path = folder / "character.toml"
+        new_marks = old.marks if marks is None else [text for mark in marks if (text := mark.strip())]
+        words = old.description if description is None else description.strip()
+        try:
+            change_text(path, lambda text: with_words(text, words, new_marks, path))
+        except OSError as error:
+            raise DeliveryError(f"{path} could not be written: {error.strerror}", "free some space") from None
+    return load_character(workspace, name)
 
 
 def _worn(session: Session, character: Character) -> tuple[Finding, ...]:

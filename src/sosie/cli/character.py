@@ -1,4 +1,4 @@
-"""`sosie character`: to a file and from one."""
+"""`sosie character`: to a file and from one, and other words for one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sosie.workspace.workspace import Workspace
 
 @click.group("character")
 def command() -> None:
-    """Write characters to files, and take them in from files."""
+    """Change what is said of characters; write them to files, and take them in from files."""
 
 
 @command.command("export")
@@ -61,6 +61,36 @@ def import_(file: Path, output: Output, workspace: Workspace, name: str, **detai
     if given := [flag for flag in ("likeness", "adult", "description") if details[flag]]:
         raise UsageError(f"--{given[0]} is for .char files; {file} brings its own", "leave it out")
     return _of_archive(file, output, workspace, name)
+
+
+@command.command("edit")
+@click.argument("character")
+@click.option("--description", help="What a prompt says of them.")
+@click.option("--mark", "marks", multiple=True, help="A distinguishing mark, in place of those there; repeatable.")
+@click.option("--no-marks", is_flag=True, help="Take the marks away.")
+@common
+def edit(
+    character: str,
+    output: Output,
+    workspace: Workspace,
+    description: str | None,
+    marks: tuple[str, ...],
+    no_marks: bool,
+) -> int:
+    """Give CHARACTER another description or other marks.
+
+    Images that are drawn from now on have them; a calibration by the old words says so.
+    """
+    from sosie.api.characters import edit_character
+
+    if marks and no_marks:
+        raise UsageError("--mark and --no-marks exclude each other", "leave one out")
+    now = edit_character(workspace, character, description, marks if marks or no_marks else None)
+    if output.as_json:
+        output.line({"character": now.name, "description": now.description, "marks": list(now.marks)})
+    else:
+        output.say(f"✓ {now.name}: {now.prompt_description or 'no description'}")
+    return 0
 
 
 def _of_archive(file: Path, output: Output, workspace: Workspace, name: str) -> int:

@@ -77,6 +77,13 @@ class NewCharacter(Asked):
     images: Annotated[list[Digest], Field(min_length=1, max_length=100)]
 
 
+class Words(Asked):
+    """What is said of a character from now on."""
+
+    description: Line
+    marks: Annotated[list[Line], Field(max_length=20)]
+
+
 class AxisOf(Asked):
     """A field of the recipe, as `/api/recipes/{name}/fields` names it, and the values that it takes."""
 

@@ -145,18 +145,26 @@ def calibration(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def take_character(request: Mapping[str, Any]) -> dict[str, Any]:
-    """A character of an uploaded archive, which `sosie character export` wrote."""
-    from sosie.api.character_files import import_character, is_char_file
+    """A character of an uploaded archive, which `sosie character export` or OpenChar wrote."""
+    from sosie.api.character_files import import_char, import_character, is_char_file
     from sosie.core.errors import UsageError
+    from sosie.workspace.characters import CharacterFile
+    from sosie.workspace.session import Session
 
-    path = Path(request["path"])
+    path, workspace = Path(request["path"]), _workspace(request)
+    left: list[list[str]] = []
     if is_char_file(path):
-        hint = "sosie character import FILE --likeness fictional --adult"
-        raise UsageError("a .char file declares neither likeness nor age, which must be said for it", hint)
-    made = import_character(_workspace(request), path, request["name"])
-    who = made.character
+        likeness, adult = request.get("likeness"), request.get("adult") is True
+        if not likeness or not adult:
+            hint = "sosie character import FILE --likeness fictional --adult"
+            raise UsageError("a .char file declares neither likeness nor age, which must be said for it", hint)
+        with Session(workspace) as session:
+            who = import_char(session, path, CharacterFile(request["name"], likeness, adult)).character
+    else:
+        made = import_character(workspace, path, request["name"])
+        who, left = made.character, [list(row) for row in made.left]
     counts = {"references": len(who.references), "loras": len(who.loras)}
-    return {"character": who.name, "likeness": who.likeness, **counts, "left": [list(row) for row in made.left]}
+    return {"character": who.name, "likeness": who.likeness, **counts, "left": left}
 
 
 Task = Callable[[Mapping[str, Any]], dict[str, Any]]

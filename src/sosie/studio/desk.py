@@ -123,7 +123,7 @@ class Desk:
         """
         return self.apart(do, MENDING if do == "mend" else SECONDS, path=str(path), size=size)
 
-    def apart(self, do: str, seconds: float = SECONDS, **asked: str | int) -> dict[str, object]:
+    def apart(self, do: str, seconds: float = SECONDS, **asked: str | int | bool) -> dict[str, object]:
         """The answer of a process of its own to a task of `studio.child` on this workspace. Raises `RefusedFileError`.
 
         For what takes long, or holds much afterwards: nobody waits for it, and it is gone then.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sosie.core import Character, CharacterLora, Reference
@@ -156,6 +156,26 @@ def without_lora(toml: str, file: str, where: Path) -> str:
     """The text of `character.toml` without the entry of a LoRA; the rest stays as it is."""
     head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml)
     return _checked(head + "".join(table for table in tables if f'"{file}"' not in table), where)
+
+
+def with_words(toml: str, description: str, marks: Sequence[str], where: Path) -> str:
+    """The text of `character.toml` with this description and these marks; the rest stays as it is written.
+
+    Where one of the two was written over several lines, all of it is written anew. Raises `ConfigError`.
+    """
+    old = from_table(CharacterFile, parse_toml(toml, str(where)), str(where))
+    new = replace(old, description=description, marks=tuple(marks))
+    head, *tables = re.split(r"(?m)^(?=\[\[loras\]\])", toml)
+    for key, value in (("description", quoted(description)), ("marks", f"[{', '.join(map(quoted, marks))}]")):
+        line = f"{key} = {value}"
+        head, found = re.subn(rf"(?m)^{key}[ \t]*=.*$", lambda _, line=line: line, head, count=1)
+        head += "" if found else f"{line}\n"
+    changed = head + "".join(tables)
+    try:
+        kept = from_table(CharacterFile, parse_toml(changed, str(where)), str(where)) == new
+    except ConfigError:
+        kept = False
+    return changed if kept else character_toml(new)
 
 
 def _checked(toml: str, where: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -40,13 +40,20 @@ def routes(desk: Desk) -> APIRouter:
         return FileResponse(made.path, media_type="application/zip", filename=made.path.name, background=away)
 
     @router.post("/file", openapi_extra=RAW)
-    async def take_in(request: Request, name: Annotated[str, Query(max_length=64)] = "") -> dict[str, Any]:
-        """Makes a character of a file (the body) of `sosie character export`, by another name if one is given."""
+    async def take_in(
+        request: Request,
+        name: Annotated[str, Query(max_length=64)] = "",
+        likeness: Literal["", "fictional", "consented"] = "",
+        adult: bool = False,
+    ) -> dict[str, Any]:
+        """Makes a character of a file (the body) of `sosie character export`, by another name if one is given.
+
+        A file of OpenChar (.char) declares neither likeness nor age: both are the user's, and are needed for it alone.
+        """
         async with desk.places:
             with desk.received(".sosie") as path:
                 await receive(request, path)
-                return await run_in_threadpool(
-                    lambda: desk.apart("take_character", UNPACKING, path=str(path), name=name)
-                )
+                asked = {"path": str(path), "name": name, "likeness": likeness, "adult": adult}
+                return await run_in_threadpool(lambda: desk.apart("take_character", UNPACKING, **asked))
 
     return router

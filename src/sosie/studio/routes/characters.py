@@ -8,10 +8,10 @@ from fastapi import APIRouter, Response
 from fastapi.concurrency import run_in_threadpool
 
 from sosie import __version__
-from sosie.api import CharacterFile, Session, json_of, list_recipes, load_recipe, new_character
+from sosie.api import CharacterFile, Session, edit_character, json_of, list_recipes, load_recipe, new_character
 from sosie.api.views.characters import describe_character, list_characters, reference_path
 from sosie.core.errors import SosieError
-from sosie.studio.asked import Digest, Line, Name, NewCharacter
+from sosie.studio.asked import Digest, Line, Name, NewCharacter, Words
 from sosie.studio.desk import Desk
 from sosie.studio.routes.images import FOR_EVER
 from sosie.workspace.workspace import check_name
@@ -72,5 +72,11 @@ def routes(desk: Desk) -> APIRouter:
         details = CharacterFile(asked.name, asked.likeness, asked.adult, asked.description, "", tuple(asked.marks))
         with Session(work) as session:
             return json_of(new_character(session, details, [desk.upload_path(one) for one in asked.images]))
+
+    @router.post("/characters/{name}/words")
+    def words(name: Name, asked: Words) -> dict[str, Any]:
+        """Gives a character another description and other marks."""
+        edit_character(work, name, asked.description, asked.marks)
+        return describe_character(work, name)
 
     return router

@@ -1,5 +1,5 @@
 // Characters: all of them, one of them, and a new one of pictures that are dropped, pasted or chosen.
-import { api, files, go, html, number, say, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
+import { api, files, go, html, number, query, say, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask } from "../live.js";
 import { Calibration, outliers } from "./calibration.js";
 
@@ -13,10 +13,24 @@ export function Characters({ rest }) {
   useEffect(() => { load(); }, []);
   if (rest[0] === "new") return html`<${New} />`;
   if (rest[0]) return html`<${One} name=${decodeURIComponent(rest[0])} key=${rest[0]} />`;
+  return html`<${All} />`;
+}
+
+function All() {
+  const [char, ask] = useState(null); // a .char file that waits for its declarations
   if (!known.value) return html`<p>${t("loading")}</p>`;
-  return html`<div class="head"><h1>${t("view characters")}</h1><div class="row">
-      <label class="button"><input type="file" class="hide" accept=".sosie" onChange=${(event) => { takeIn(files(event)[0]); event.target.value = ""; }} />${t("import character")}</label>
-      <button class="strong" onClick=${() => go("/characters/new")}>${t("new character")}</button></div></div>
+  const take = ([file]) => /\.char$/i.test(file.name) ? ask(file) : takeIn(file);
+  const declare = (event) => {
+    event.preventDefault();
+    const { likeness, adult } = event.target.elements;
+    takeIn(char, { likeness: likeness.value, adult: adult.checked });
+    ask(null);
+  };
+  return html`<div class="head"><h1>${t("view characters")}</h1>
+      <button class="strong" onClick=${() => go("/characters/new")}>${t("new character")}</button></div>
+    <${Drop} take=${take} accept=".sosie,.char" text=${t("import character")} />
+    ${char && html`<form class="card stack" onSubmit=${declare} aria-label=${char.name}><p>${t("char declares nothing", { name: char.name })}</p>
+      <${Declarations} /><div class="row"><button class="strong">${t("import")}</button><button type="button" onClick=${() => ask(null)}>${t("cancel")}</button></div></form>`}
     ${!known.value.length && html`<div class="card"><p>${t("no characters")}</p></div>`}
     <div class="tiles">${known.value.map((one) => html`<a class="card tile" key=${one.name} href=${`#/characters/${encodeURIComponent(one.name)}`}>
       ${one.references[0] && html`<img src=${face(one.name, one.references[0])} alt=${t("face of", { name: one.name })} />`}
@@ -24,9 +38,14 @@ export function Characters({ rest }) {
       ${!one.error && html`<div class="small faint">${t("references count", { n: one.references.length })} · ${t("loras count", { n: one.loras })}</div>`}</div></a>`)}</div>`;
 }
 
-async function takeIn(file) {
+const Declarations = ({ likeness, adult, change }) => html`<fieldset class="stack"><legend class="small faint">${t("likeness")}</legend>
+    ${["fictional", "consented"].map((one) => html`<label class="check"><input type="radio" name="likeness" required value=${one} checked=${likeness === one} onChange=${change} />${t(`${one} means`)}</label>`)}</fieldset>
+  <label class="check"><input type="checkbox" name="adult" required checked=${adult} onChange=${change} />${t("adult means")}</label>`;
+
+async function takeIn(file, declared = {}) {
   try {
-    const made = await api("/api/characters/file", file);
+    say(t("looking at pictures"));
+    const made = await api(`/api/characters/file?${query(declared)}`, file);
     await load();
     say([t("character made", { name: made.character, n: made.references }), ...made.left.map(([path]) => t("not here", { path }))].join(" "));
     go(`/characters/${encodeURIComponent(made.character)}`);
@@ -61,8 +80,7 @@ function One({ name }) {
   return html`<div class="head"><h1>${name}</h1><span class="tag">${t(one.likeness)}</span><span class="tag">${t("adult")}</span>
       <div class="row"><button class="strong" onClick=${() => go(`/generate/${encodeURIComponent(name)}`)}>${t("view generate")}</button>
       <button onClick=${() => go(`/training/${encodeURIComponent(name)}`)}>${t("view training")}</button></div></div>
-    ${one.description && html`<p>${one.description}</p>`}
-    ${one.marks.length > 0 && html`<p class="faint">${t("field marks")}: ${one.marks.join(", ")}</p>`}
+    <${Words} one=${one} set=${set} key=${name} />
     <section class="card"><h2>${t("references count", { n: one.references.length })}</h2>
       <div class="faces">${one.references.map((sha256, place) => html`<${Reference} key=${sha256} name=${name} sha256=${sha256} place=${place} />`)}</div></section>
     <section class="card"><h2>${t("made")}</h2>
@@ -74,6 +92,33 @@ function One({ name }) {
     <section class="card"><h2>${t("take along")}</h2><p class="faint">${t("take along means")}</p><div class="row"><a class="button" href=${`/api/characters/${encodeURIComponent(name)}/file`} download>${t("export character")}</a>
       ${one.loras.length > 0 && html`<a class="button" href=${`/api/characters/${encodeURIComponent(name)}/file?loras=true`} download>${t("export with loras")}</a>`}</div></section>`;
 }
+
+const listed = (text) => text.split(",").map((one) => one.trim()).filter(Boolean);
+
+function Words({ one, set }) {
+  const [open, edit] = useState(false);
+  async function save(event) {
+    event.preventDefault();
+    const { description, marks } = event.target.elements;
+    try {
+      set(await api(`/api/characters/${encodeURIComponent(one.name)}/words`, { description: description.value, marks: listed(marks.value) }));
+      edit(false);
+      load();
+      say(t("words kept"));
+    } catch (error) {
+      tell(error);
+    }
+  }
+  if (open) return html`<form class="card stack" onSubmit=${save}><label>${t("field description")}<textarea name="description" maxlength="4000">${one.description}</textarea></label>
+    <label>${t("field marks")}<input name="marks" defaultValue=${one.marks.join(", ")} placeholder=${t("marks example")} /></label>
+    <div class="row"><button class="strong">${t("keep words")}</button><button type="button" onClick=${() => edit(false)}>${t("cancel")}</button></div></form>`;
+  return html`<div><p>${one.description || html`<span class="faint">${t("no description")}</span>`}</p>
+    ${one.marks.length > 0 && html`<p class="faint">${t("field marks")}: ${one.marks.join(", ")}</p>`}
+    <button onClick=${() => edit(true)}>${t("edit words")}</button></div>`;
+}
+
+// Said in the place of a list that has nothing to choose.
+export const Nobody = () => known.value && !names().length && html`<p class="finding warning">${t("nobody yet")} <a href="#/characters/new">${t("new character")}</a></p>`;
 
 function New() {
   const form = useState(() => signal({ name: "", description: "", marks: "", likeness: "", adult: false }))[0];
@@ -97,7 +142,7 @@ function New() {
     work(true);
     const { name, description, marks, likeness, adult } = form.value;
     try {
-      const made = await api("/api/characters", { name, description, likeness, adult, images: pictures.map((one) => one.sha256), marks: marks.split(",").map((one) => one.trim()).filter(Boolean) });
+      const made = await api("/api/characters", { name, description, likeness, adult, images: pictures.map((one) => one.sha256), marks: listed(marks) });
       await load();
       say([t("character made", { name, n: made.references }), ...made.findings.map((one) => worded(one, "message"))].join(" "));
       go(`/characters/${encodeURIComponent(made.character)}`);
@@ -119,9 +164,7 @@ function New() {
       <label>${t("field name")}<input name="name" required maxlength="64" value=${name} onInput=${change} /></label>
       <label>${t("field description")}<textarea name="description" value=${description} onInput=${change}></textarea></label>
       <label>${t("field marks")}<input name="marks" value=${marks} placeholder=${t("marks example")} onInput=${change} /></label>
-      <fieldset class="stack"><legend class="small faint">${t("likeness")}</legend>
-        ${["fictional", "consented"].map((one) => html`<label class="check"><input type="radio" name="likeness" required value=${one} checked=${likeness === one} onChange=${change} />${t(`${one} means`)}</label>`)}</fieldset>
-      <label class="check"><input type="checkbox" name="adult" required checked=${adult} onChange=${change} />${t("adult means")}</label>
+      <${Declarations} likeness=${likeness} adult=${adult} change=${change} />
       <button class="strong" disabled=${busy || !pictures.length}>${busy ? t("looking at pictures") : t("make character", { n: pictures.length })}</button>
     </div>
     <div class="stack"><${Drop} take=${take} accept="image/*" multiple text=${t("drop pictures")} />

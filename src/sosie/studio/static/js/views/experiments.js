@@ -1,7 +1,7 @@
 // Experiments: put together with cost and power in sight, watched while the table fills, read, and decided on.
 import { api, choice, count, decimal, field, go, html, number, picture, remembered, say, signal, t, tell, time, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask, jobs } from "../live.js";
-import { load, names } from "./characters.js";
+import { load, names, Nobody } from "./characters.js";
 
 const begun = signal([]);
 const recipes = signal([]);
@@ -89,7 +89,7 @@ function New() {
   return html`<h1>${t("new experiment")}</h1><form class="cols even" onSubmit=${run}><div class="card stack">
       ${field(form, "question", { required: true, placeholder: t("question example") })}
       ${field(form, "name", { placeholder: slug(asked.question), maxlength: 64, pattern: "[\\p{L}\\p{N}_\\-]+" })}
-      <div class="fields">${choice(form, "character", names())}${choice(form, "recipe", recipes.value)}</div>
+      <${Nobody} /><div class="fields">${choice(form, "character", names())}${choice(form, "recipe", recipes.value)}</div>
       <fieldset class="stack"><legend>${t("axes")}</legend>
         ${asked.axes.map((axis, place) => html`<div class="axis" key=${axis.field}><label>${axis.field}<input value=${axis.text} required aria-label=${t("values of", { field: axis.field })} onInput=${(event) => change(asked.axes.map((one, other) => other === place ? { ...one, text: event.target.value } : one))} /></label>
           <button type="button" class="quiet" aria-label=${t("remove", { name: axis.field })} onClick=${() => change(asked.axes.filter((one) => one !== axis))}>✕</button></div>`)}

@@ -2,7 +2,7 @@
 import { api, choice, decimal, effect, field, go, html, picture, remembered, say, signal, t, tell, told, useEffect, useState, worded } from "../core.js";
 import { arrived, ask, jobs, previews } from "../live.js";
 import { Cell } from "../grid.js";
-import { Drop, load, names } from "./characters.js";
+import { Drop, load, names, Nobody } from "./characters.js";
 import { look } from "./viewer.js";
 
 export const form = remembered("generate", { character: "", prompt: "", n: "4", recipe: "", seed: "", size: "", negative: "", attempts: "8", engine: "diffusers", steps: "", cfg: "", sampler: "", schedule: "" });
@@ -92,11 +92,12 @@ export function Generate({ rest }) {
     <form class="card stack" onSubmit=${submit}>
       ${report.value && html`<${Restored} report=${report.value} />`}
       ${given.value.source && html`<div class="row"><img class="thumb" src=${picture(given.value.source, 160)} alt=${t("works on")} /><span>${t("works on")}</span><button type="button" class="quiet" onClick=${() => { given.value = {}; }}>${t("from nothing")}</button></div>`}
-      ${choice(form, "character", names())}
+      <${Nobody} />${choice(form, "character", names())}
       <label>${t("field prompt")}<textarea name="prompt" value=${form.value.prompt} onInput=${set} placeholder=${t("prompt example")}
         onKeyDown=${(event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) event.target.form.requestSubmit(); }}></textarea></label>
       <div class="fields">${choice(form, "recipe", ["", ...recipes.value.filter((one) => !one.error).map((one) => one.name)], (one) => one || t("the usual"))}
         ${field(form, "n", { type: "number", min: 1, max: 1000, required: true })}</div>
+      ${form.value.recipe && html`<${Fetch} recipe=${form.value.recipe} key=${form.value.recipe} />`}
       <details><summary>${t("advanced")}</summary><div class="stack">
         <div class="fields">${field(form, "seed", { inputmode: "numeric", pattern: "[0-9]*", placeholder: t("random") })}${field(form, "size", { placeholder: "512x768" })}</div>
         ${field(form, "negative")}
@@ -112,6 +113,14 @@ export function Generate({ rest }) {
       <div class="results">${job && previews.value[job.id] && html`<figure class="cell drawing"><img src=${`data:image/jpeg;base64,${previews.value[job.id]}`} alt=${t("drawn now")} />
           <figcaption class="under"><span class="tag">${t("drawing")}</span><span class="why">${told(job, "what")}</span></figcaption></figure>`}${shown.value.map((image) => html`<div key=${image.render}><button class="cell" onClick=${() => look(image)} aria-label=${t("look at", { n: image.seed })}><${Inside} image=${image} /></button></div>`)}</div>
     </section></div>`;
+}
+
+// A download of many gigabytes is asked for twice.
+function Fetch({ recipe }) {
+  const [sure, ask_] = useState(false);
+  const begin = () => { ask_(false); ask("fetch", { recipe }).catch(tell); };
+  return html`<div class="row">${sure ? html`<span class="small">${t("fetch means", { recipe })}</span><button type="button" class="strong" onClick=${begin}>${t("fetch")}</button><button type="button" onClick=${() => ask_(false)}>${t("cancel")}</button>`
+    : html`<button type="button" class="quiet" onClick=${() => ask_(true)}>${t("fetch files", { recipe })}</button>`}</div>`;
 }
 
 function Restored({ report: { name, how, done, left } }) {

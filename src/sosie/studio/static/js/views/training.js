@@ -1,7 +1,7 @@
 // Training: the set with captions that are edited in place, what was trained, and the curve while it is.
 import { api, go, html, number, say, signal, t, tell, told, useEffect, useState } from "../core.js";
 import { arrived, ask, jobs, refresh } from "../live.js";
-import { load, names } from "./characters.js";
+import { load, names, Nobody } from "./characters.js";
 
 const trainers = signal([]);
 
@@ -20,7 +20,7 @@ export function Training({ rest }) {
       <div class="row"><label>${t("field character")}<select value=${name} onChange=${(event) => go(`/training/${encodeURIComponent(event.target.value)}`)}>${names().map((one) => html`<option value=${one} selected=${one === name}>${one}</option>`)}</select></label>
       <label>${t("field recipe")}<select value=${recipe} onChange=${(event) => choose(event.target.value)}>${trainers.value.map((one) => html`<option selected=${one === recipe}>${one}</option>`)}</select></label>
       <button class="strong" disabled=${!name || !recipe} onClick=${() => ask("train", { characters: [name], recipe }).catch(tell)}>${t("train")}</button></div></div>
-    <section class="card"><h2>${t("runs")}</h2>${!runs.length && html`<p class="faint">${t("no runs")}</p>`}
+    <${Nobody} /><section class="card"><h2>${t("runs")}</h2>${!runs.length && html`<p class="faint">${t("no runs")}</p>`}
       ${runs.map((run) => html`<${Run} run=${run} key=${run.id} />`)}</section>
     ${name && html`<${Set_} name=${name} key=${name} recipe=${recipe} />`}`;
 }
