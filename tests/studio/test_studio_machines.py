@@ -97,6 +97,16 @@ def test_a_pod_that_nobody_bills_is_gone_unless_its_provider_cannot_be_asked(
     assert (found["leases"], found["findings"][0]["code"]) == ([], "SOS-B002")
 
 
+def test_a_volume_that_bills_is_told_beside_the_leases_in_english_and_french(studio: Studio, fake: FakeVast) -> None:
+    assert studio.json("/api/machines")["findings"] == []
+    fake.volumes.append({"id": 41, "label": "models", "disk_space": 80})
+    (found,) = studio.json("/api/machines")["findings"]
+    assert (found["code"], found["severity"]) == ("SOS-B008", "warning")
+    assert "volume 41 'models', 80 GB" in found["message"]
+    assert "est facturé" in found["fr"]["message"]
+    assert "41" in found["fr"]["message"]
+
+
 def test_no_key_is_sent_to_the_page_whatever_goes_wrong(
     studio: Studio, fake: FakeVast, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,8 @@ class Needs:
     """What a job asks of a machine; 0 and empty ask for nothing. One card must hold `vram_mib` MiB.
 
     `gpu` is False for a job that a CPU does as well; `dtype` is what it computes in; `disk_bytes`
-    is the need of a disk plan. `cure` is what to do where the card is too small, or empty.
+    is the need of a disk plan. `cure` is what to do where the card is too small, or empty. `far`: the machine that
+    is asked about is another one than that which asks.
     """
 
     gpu: bool = True
@@ -61,6 +62,7 @@ class Needs:
     ram_mib: int = 0
     disk_bytes: int = 0
     cure: str = ""
+    far: bool = False
 
 
 def check_machine(source: MachineFacts, needs: Needs) -> list[Finding]:
@@ -106,6 +108,8 @@ def _about(subject: str, gpu: Gpu, torch: TorchWheel | None, needs: Needs) -> It
 def _no_gpu(needs: Needs) -> Finding:
     message = "no NVIDIA card was found (nvidia-smi is missing or names none)"
     hint = "use a remote engine, rent a machine, or the embedded model: sosie generate CHARACTER --recipe mini"
+    if needs.far:
+        hint = "the embedded model draws there without one (--recipe mini); all else wants a machine with a card"
     return H001.at("machine", message, hint, severity="error" if needs.gpu else "info")
 
 

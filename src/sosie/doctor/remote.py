@@ -68,7 +68,7 @@ def taken_key(name: str, key: str) -> Finding:
 
 def check_remote_machine(machine: Remote, folder: str, needs: Needs | None = None) -> list[Finding]:
     """The findings of `check_machine`; without `needs`, whether the disk of `folder` has room for images."""
-    needs = needs or Needs(gpu=False, disk_bytes=LEAST_DISK)
+    needs = replace(needs or Needs(gpu=False, disk_bytes=LEAST_DISK), far=True)
     findings = check_machine(machine.facts(folder), needs)
     return [replace(found, subject=f"{machine.host.name}: {found.subject}") for found in findings]
 

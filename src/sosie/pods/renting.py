@@ -178,7 +178,7 @@ def probe_machine(host: Host, lease: Lease, disk: int, needs_card: bool = True) 
         if not needs_card:
             return
         if not facts.gpus:
-            findings = check_machine(facts, Needs(gpu=True))
+            findings = check_machine(facts, Needs(gpu=True, far=True))
             raise _useless(lease, next((one.message for one in findings), "it shows no card"))
         _, findings = choose_lock(facts)
         if has_errors(findings):

@@ -8,7 +8,7 @@ from typing import Any
 
 from sosie.api.lines import json_of
 from sosie.api.lines.findings import finding_line
-from sosie.api.pods import list_pods, search_pods
+from sosie.api.pods import check_volumes, list_pods, search_pods
 from sosie.api.renting.leases import Paid, check_leases, ledger
 from sosie.pods import provider_names
 from sosie.pods.lease import Lease
@@ -25,7 +25,7 @@ def describe_machines(session: Session) -> dict[str, Any]:
 
     A pod that is remembered and not billed has the state `gone`. `cost` is in US dollars, None where it is not known
     since when a machine was rented; `most` is what it comes to at its deadline, at the price that its
-    host wants if that is higher.
+    host wants if that is higher. Volumes that bill are findings (SOS-B008).
     """
     found = list_pods()
     pods = {pod.label: pod for pod in read_pods(session.workspace) if not pod.ended}
@@ -34,7 +34,8 @@ def describe_machines(session: Session) -> dict[str, Any]:
     billed = {lease.label for lease in found.leases}
     asked = not found.findings  # where a provider could not be asked, nothing is known to be gone
     gone = [_gone(pod) for label, pod in pods.items() if asked and label not in billed]
-    findings = [finding_line(one) for one in (*found.findings, *check_leases(found.leases))]
+    volumes = check_volumes() if asked else []
+    findings = [finding_line(one) for one in (*found.findings, *check_leases(found.leases), *volumes)]
     past = [_paid(one) for one in ledger(session) if one.rental.ended]
     state = {"providers": list(provider_names()), "leases": [*leases, *gone], "price": found.price}
     return {**state, "findings": findings, "past": past[::-1]}

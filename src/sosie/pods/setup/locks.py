@@ -56,7 +56,7 @@ def choose_lock(facts: MachineFacts) -> tuple[Lock, list[Finding]]:
     found: list[tuple[int, int, Lock, list[Finding]]] = []
     for place, tag in enumerate(TAGS):
         lock = read_lock(tag)
-        findings = check_machine(replace(facts, torch=lock.wheel), Needs(gpu=False))
+        findings = check_machine(replace(facts, torch=lock.wheel), Needs(gpu=False, far=True))
         warnings = sum(finding.severity == "warning" for finding in findings)
         found.append((warnings + 100 * has_errors(findings), place, lock, findings))
     _, _, lock, findings = min(found, key=lambda one: one[:2])
