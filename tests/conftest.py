@@ -110,6 +110,12 @@ def _judging_here(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setattr(Processes, "submit", lambda _, sitting: here.submit(sitting))
 
 
+@pytest.fixture(autouse=True)
+def _no_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fakes of providers are asked without the pauses that Vast.ai wants, which its fake does not ask for in tests."""
+    monkeypatch.setattr("sosie.pods.providers.vast.Vast.intervals", ())
+
+
 @pytest.fixture
 def unprobed(monkeypatch: pytest.MonkeyPatch) -> None:
     """For model files that hold no data (`header_files`): their weights are not looked at."""

@@ -24,8 +24,9 @@ from sosie.machines.ssh.detached import begin, look
 from sosie.machines.ssh.steady import Patience, steady
 from sosie.machines.ssh.trouble import X001, X002
 from sosie.pods.setup import assets as assets_module
+from sosie.pods.setup import environment
 from sosie.pods.setup.assets import Asset, bring, disk_for, missing_assets, place_of
-from sosie.pods.setup.environment import Ground
+from sosie.pods.setup.environment import PIP, Ground, ready
 from sosie.pods.setup.layout import find_layout
 from sosie.pods.setup.locks import TAGS, choose_lock, read_lock
 from sosie.workspace.origin import Origin, write_origin
@@ -114,6 +115,25 @@ def test_only_a_machine_that_cannot_be_reached_is_asked_again() -> None:
     with pytest.raises(SshError):
         steady(lambda: failing(X002), QUICK)
     assert len(raised) == 1
+
+
+def test_pip_goes_on_within_a_wheel_is_itself_pinned_and_what_it_says_is_wrong_is_told(
+    far: FarMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What there installs is another's; here it tells what it would have run, and fails as pip does.
+    head, _, install = environment.INSTALL.partition('"$found" -m venv "$env"\n')
+    said = """echo "ERROR: $(tail -n 1 "$1"): THESE PACKAGES DO NOT MATCH THE HASHES"; echo "     Got abc"; exit 1"""
+    first, _, rest = install.partition("install() {")
+    stub = f'{head}mkdir -p "$env"; {first}install() {{ echo "resumes $PIP_RESUME_RETRIES"; {said}; }}\n'
+    monkeypatch.setattr(environment, "INSTALL", stub + rest.partition("; }\n")[2])
+    monkeypatch.setattr(environment, "GLANCE", 0.02)
+    far.program("python3.12", f'exec {sys.executable} "$@"')
+    layout, lock = find_layout(FAR), read_lock("cu130")
+    with pytest.raises(SshError, match="DO NOT MATCH THE HASHES") as failed:
+        list(ready(FAR, layout, lock, "", QUICK))
+    assert "Got abc" not in failed.value.message
+    assert PIP in failed.value.message  # pip comes first, with its digest
+    assert "resumes 50" in look(FAR, layout.job(f"install-{lock.name}")).said
 
 
 def folder_of(place: Path) -> Path:

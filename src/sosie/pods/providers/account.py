@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from sosie.core.errors import ConfigError
 from sosie.pods.providers.client import Client
 from sosie.pods.providers.keys import find_key
+from sosie.pods.providers.pace import Interval, Pace
 
 
 class Account:
     """What a provider's class begins with: `name` is the provider's, `URL` where it is, unless NAME_URL says another.
 
-    The key is that in NAME_API_KEY, or of that name in a keyring.
+    The key is that in NAME_API_KEY, or of that name in a keyring. `intervals` are those that the provider publishes.
     """
 
     name: str
     URL: str
+    intervals: Sequence[Interval] = ()
 
     def __init__(self, client: Client | None = None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._given = client
@@ -38,7 +40,7 @@ class Account:
             if not key:
                 hint = f"export {name}=... (or put it into a keyring: keyring set sosie {name})"
                 raise ConfigError(f"there is no {name} in the environment or a keyring", hint)
-            self._given = Client(self.name, self.address, key, self._sleep)
+            self._given = Client(self.name, self.address, key, self._sleep, Pace(self.intervals, self._sleep))
         return self._given
 
     @property

@@ -19,6 +19,7 @@ from sosie.core.errors import ConfigError, SosieError
 from sosie.fetch.hubs import LOCAL
 from sosie.files.foreign import object_or_none, parse_json
 from sosie.machines.ssh.trouble import plain
+from sosie.pods.providers.pace import LONGEST_WAIT, Pace, used_up_for
 
 MOST = 32 << 20
 """Bytes of an answer: 500 offers have about 2 MB."""
@@ -26,7 +27,6 @@ MOST = 32 << 20
 SECONDS = 60.0
 """For a whole answer: a creation may take half a minute."""
 
-LONGEST_WAIT = 60.0
 TRIES = 5
 
 
@@ -62,9 +62,11 @@ class Ask:
 
 
 class Client:
-    """`url` is the provider's address; `key` is shown nowhere. `sleep` is for tests."""
+    """`url` is the provider's address; `key` is shown nowhere. `sleep` is for tests. `pace` waits before requests."""
 
-    def __init__(self, name: str, url: str, key: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, name: str, url: str, key: str, sleep: Callable[[float], None] = time.sleep, pace: Pace | None = None
+    ) -> None:
         parts = urlsplit(url)
         if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
             raise ConfigError(f"the address of '{name}' is none", "expected one such as https://console.example")
@@ -74,6 +76,7 @@ class Client:
         self._url = url.rstrip("/")
         self._key = key
         self._sleep = sleep
+        self._pace = pace or Pace((), sleep)
 
     def __repr__(self) -> str:
         return f"Client({self.name!r})"
@@ -82,6 +85,7 @@ class Client:
         """Sends a request, once. Raises `BusyError`, `UnclearError`, `ProviderError`."""
         import httpx2
 
+        self._pace.wait(ask.method, ask.path)
         try:
             answer = self._send(ask)
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
@@ -91,6 +95,8 @@ class Client:
                 f"'{self.name}' did not answer {ask.method} {ask.path}: {type(error).__name__}"
             ) from None
         status, headers, content = answer
+        if status < 300:  # after a refusal who asks again waits by itself
+            self._pace.heed(headers)
         table = _table(content)
         if status < 300 and table is not None:
             return table
@@ -171,14 +177,10 @@ class _TooLongError(Exception):
 
 
 def _wait(headers: Mapping[str, str]) -> float:
-    """Seconds until it may be asked again: what it says itself, else when the first window that is used up ends.
-
-    `RateLimit` is a list such as `"minute";r=0;t=12, "hour";r=2800;t=1812`.
-    """
+    """Seconds until it may be asked again: what it says itself, else when the windows that are used up end."""
     if found := re.fullmatch(r"\d{1,6}(\.\d+)?", headers.get("retry-after", "")):
         return float(found[0])
-    used_up = re.findall(r";\s*r=0;\s*t=(\d{1,6})\b", headers.get("ratelimit", ""))
-    return max(map(float, used_up), default=BusyError.wait)
+    return used_up_for(headers) or BusyError.wait
 
 
 def _table(content: bytes) -> dict[str, Any] | None:

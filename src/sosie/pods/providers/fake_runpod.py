@@ -13,11 +13,11 @@ import argparse
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sosie.pods.providers.fake_server import Answer, FakeServer
+from sosie.pods.providers.fake_server import Answer, FakeServer, Windows
 
 KEY = "fake-key-of-runpod"
 FIELDS = {
@@ -25,6 +25,9 @@ FIELDS = {
     *("dataCenterIds", "globalNetworking", "startJupyter", "startSsh"),
 }
 GPU_FIELDS = {"id", "count", "minCudaVersion", "allowedCudaVersions"}
+WINDOWS = {"minute": (60, 60), "hour": (3000, 3600), "day": (50_000, 86_400)}
+"""Requests and seconds, as the examples of RunPod's published description have them."""
+
 ISSUED = "2026-01-01T00:00:00Z"
 
 
@@ -78,7 +81,10 @@ class Faults:
 
 
 class FakeRunPod(FakeServer):
-    """The server, from the constructor on until `close`. `ssh` is where every machine is reached."""
+    """The server, from the constructor on until `close`. `ssh` is where every machine is reached.
+
+    `limits` (`Windows(WINDOWS)`, which the command line sets) has more requests than that answered with 429.
+    """
 
     KEY = KEY
 
@@ -88,13 +94,24 @@ class FakeRunPod(FakeServer):
         self.faults = faults or Faults()
         self.ssh = ssh
         self.volumes: list[dict[str, Any]] = []
+        self.limits: Windows | None = None
         self.records: list[dict[str, Any]] = []
         self._count = 0
         super().__init__(port)
 
     def reply(self, method: str, target: str, body: Any) -> Answer:
         """Of `answer`, with the headers that RunPod sends."""
-        return _with_headers(*self.answer(method, target, body))
+        if self.limits is None:
+            return _with_headers(*self.answer(method, target, body))
+        with self._lock:
+            full = self.limits.take()
+            headers, wait = self.limits.headers, self.limits.left(full) if full else 0
+        found = (
+            problem(429, f"rate limit exceeded for the {full} window") if full else self.answer(method, target, body)
+        )
+        answer = _with_headers(*found)
+        more = {"Retry-After": str(wait)} if full else {}
+        return replace(answer, headers={**answer.headers, **headers, **more})
 
     def unknown_key(self) -> Answer:
         """As RunPod says it."""
@@ -277,6 +294,7 @@ def main() -> None:
     asked = parser.parse_args()
     faults = Faults(create=asked.fault)
     with FakeRunPod(ssh=("127.0.0.1", asked.ssh_port), faults=faults, port=asked.port) as fake:
+        fake.limits = Windows(WINDOWS)
         sys.stdout.write(f"export RUNPOD_URL={fake.url} RUNPOD_API_KEY={KEY}\n")
         sys.stdout.flush()
         fake.wait()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar, Self
@@ -20,6 +23,56 @@ class Answer:
     status: int
     body: Any
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass
+class Thresholds:
+    """Seconds between two requests, by method and pattern of the path, as Vast.ai has it; `now` is for tests."""
+
+    rows: Mapping[tuple[str, str], float]
+    now: Callable[[], float] = time.monotonic
+    last: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+
+    def refused(self, method: str, path: str) -> float | None:
+        """The threshold that a request is too early for; else it counts as the last one."""
+        for row, seconds in self.rows.items():
+            if row[0] == method and re.fullmatch(row[1], path):
+                if self.now() - self.last.get(row, float("-inf")) < seconds:
+                    return seconds
+                self.last[row] = self.now()
+        return None
+
+
+@dataclass
+class Windows:
+    """Requests in a window of seconds (name: quota, length), as RunPod has it; `now` is for tests."""
+
+    quotas: Mapping[str, tuple[int, int]]
+    now: Callable[[], float] = time.monotonic
+    began: dict[str, float] = field(default_factory=dict[str, float])
+    used: dict[str, int] = field(default_factory=dict[str, int])
+
+    def take(self) -> str:
+        """Counts a request; the name of the window that it is too many for, else empty."""
+        for name, (_, length) in self.quotas.items():
+            if self.now() - self.began.get(name, float("-inf")) >= length:
+                self.began[name], self.used[name] = self.now(), 0
+        full = next((name for name, (quota, _) in self.quotas.items() if self.used[name] >= quota), "")
+        if not full:
+            self.used = {name: count + 1 for name, count in self.used.items()}
+        return full
+
+    def left(self, name: str) -> int:
+        """Whole seconds until a window ends."""
+        return math.ceil(self.began.get(name, self.now()) + self.quotas[name][1] - self.now())
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What RunPod says of them with every answer."""
+        rows = {name: quota - self.used.get(name, 0) for name, (quota, _) in self.quotas.items()}
+        policy = ", ".join(f'"{name}";q={quota};w={length}' for name, (quota, length) in self.quotas.items())
+        state = ", ".join(f'"{name}";r={rest};t={self.left(name)}' for name, rest in rows.items())
+        return {"RateLimit": state, "RateLimit-Policy": policy}
 
 
 class FakeServer(ABC):

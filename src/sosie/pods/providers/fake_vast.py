@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from sosie.pods.providers.fake_server import Answer, FakeServer
+from sosie.pods.providers.fake_server import Answer, FakeServer, Thresholds
 
 KEY = "fake-key-of-vast"
 PAGE = 25
@@ -27,6 +27,15 @@ IMAGES = {"2188dfd3e0a0b83691bb468ddae0a4e5": "vastai/comfy"}
 """The images of templates, by their hashes."""
 
 HOURS_A_MONTH = 730
+THRESHOLDS = {
+    ("PUT", r"/api/v0/asks/\d+/"): 4.5,
+    ("GET", r"/api/v1/instances/"): 1.0,
+    ("GET", r"/api/v0/instances/\d+/"): 2.0,
+    ("DELETE", r"/api/v0/instances/\d+/"): 3.0,
+    ("GET", r"/api/v0/volumes/"): 5.5,
+}
+"""Seconds between two requests, where Vast.ai's published description of its interface has a number."""
+
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq,
     "neq": operator.ne,
@@ -111,7 +120,8 @@ class Faults:
 class FakeVast(FakeServer):
     """The server, from the constructor on until `close`. `ssh` is where every machine is reached.
 
-    The keys that machines are given are added to the file `authorized`.
+    The keys that machines are given are added to the file `authorized`. `limits` (`Thresholds(THRESHOLDS)`, which the
+    command line sets) has requests that come too early answered with 429.
     """
 
     KEY = KEY
@@ -131,6 +141,7 @@ class FakeVast(FakeServer):
         self.authorized = authorized
         self.ended: list[int] = []
         self.volumes: list[dict[str, Any]] = []
+        self.limits: Thresholds | None = None
         self._next = 1000
         super().__init__(port)
 
@@ -155,6 +166,8 @@ class FakeVast(FakeServer):
         parts = urlsplit(target)
         with self._lock:
             self.requests.append((method, target, body))
+            if self.limits and (threshold := self.limits.refused(method, parts.path)):
+                return 429, f"API requests too frequent: endpoint threshold={threshold}"
             if method == "POST" and parts.path == "/api/v0/bundles/":
                 return self._search(body)
             if method == "PUT" and (found := re.fullmatch(r"/api/v0/asks/(\d+)/", parts.path)):
@@ -304,6 +317,7 @@ def main() -> None:
     asked = parser.parse_args()
     ssh, faults = ("127.0.0.1", asked.ssh_port), Faults(create=asked.fault)
     with FakeVast(ssh=ssh, faults=faults, port=asked.port, authorized=asked.authorized_keys) as fake:
+        fake.limits = Thresholds(THRESHOLDS)
         sys.stdout.write(f"export VAST_URL={fake.url} VAST_API_KEY={KEY}\n")
         sys.stdout.flush()
         fake.wait()

@@ -19,6 +19,7 @@ from sosie.pods.offer import GB, Offer, Wanted
 from sosie.pods.places import countries
 from sosie.pods.providers.account import Account
 from sosie.pods.providers.client import Ask, ProviderError, as_list, as_object
+from sosie.pods.providers.pace import Interval
 from sosie.pods.switch import deadline_of, vast_switch
 from sosie.pods.volume import Volume
 
@@ -30,6 +31,15 @@ TEMPLATES = {"comfyui": "2188dfd3e0a0b83691bb468ddae0a4e5"}
 
 ENTRY = "entrypoint.sh\n"
 """What Vast.ai's own templates start with. A request's own script takes its place: without it nothing starts there."""
+
+INTERVALS = (
+    Interval("PUT", r"/api/v0/asks/[^/]+/", 4.5),
+    Interval("GET", r"/api/v1/instances/", 1.0),
+    Interval("GET", r"/api/v0/instances/\d+/", 2.0),
+    Interval("DELETE", r"/api/v0/instances/\d+/", 3.0),
+    Interval("GET", r"/api/v0/volumes/", 5.5),
+)
+"""The `x-rate-limit` of Vast.ai's description of its interface; of the search and of ssh keys it names none."""
 
 LIMIT = 500
 MAX_PAGES = 400
@@ -70,6 +80,7 @@ class Vast(Account):
 
     name = "vast"
     URL = "https://console.vast.ai"
+    intervals = INTERVALS
 
     def search(self, wanted: Wanted, /) -> Sequence[Offer]:
         """Offers with their price for `wanted.disk`, cheapest first; by a bid what that comes to."""

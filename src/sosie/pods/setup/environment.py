@@ -10,7 +10,7 @@ from sosie.core.event import Progress
 from sosie.core.finding import Rule
 from sosie.machines.facts import machine_from_smi
 from sosie.machines.ssh import Command, Host, SshError, run
-from sosie.machines.ssh.detached import begin, look
+from sosie.machines.ssh.detached import Standing, begin, look
 from sosie.machines.ssh.steady import Patience, steady
 from sosie.machines.ssh.trouble import plain
 from sosie.pods.setup.layout import Layout
@@ -22,9 +22,12 @@ X012 = Rule("SOS-X012", "error", "CUDA does not work on a machine")
 GLANCE = 2.0
 NO_PYTHON = 3
 
+PIP = "pip==26.3 --hash=sha256:f3b60b20ffaadd4415ed7957212a38ac63fa4c5fa375bd0f4a797777940fad13"
+"""It goes on in the middle of a wheel whose line broke; those that Python 3.11 and 3.12 bring end with an error."""
+
 INSTALL = """
 set -e
-env=$1; lock=$2; found=
+env=$1; lock=$2; pip=$3; found=
 for python in python3.12 python3.13 python3.11 python3; do
 command -v "$python" >/dev/null 2>&1 || continue
 "$python" -c 'import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null ||
@@ -34,8 +37,12 @@ done
 [ -n "$found" ] || exit 3
 rm -rf -- "$env"
 "$found" -m venv "$env"
-"$env/bin/python" -m pip install --disable-pip-version-check --no-input --no-cache-dir --progress-bar off \
---only-binary :all: --require-hashes -r "$lock"
+PIP_RESUME_RETRIES=50; PIP_RETRIES=10; export PIP_RESUME_RETRIES PIP_RETRIES
+install() { "$env/bin/python" -m pip install --disable-pip-version-check --no-input --no-cache-dir \
+--progress-bar off --only-binary :all: --require-hashes -r "$1"; }
+printf '%s\\n' "$pip" >"$env/pip.txt"
+install "$env/pip.txt" || install "$env/pip.txt"
+install "$lock"
 : >"$env/.whole"
 """
 """Every wheel is checked against the lock's digests; one that is not in it is not installed."""
@@ -112,7 +119,7 @@ def _environment(host: Host, layout: Layout, lock: Lock, patience: Patience) -> 
     )
     if steady(lambda: run(host, write), patience).code:
         raise SshError(X013, f"{host.name} cannot write {file}", "is its disk full?")
-    steady(lambda: begin(host, job, INSTALL, (folder, file)), patience)
+    steady(lambda: begin(host, job, INSTALL, (folder, file, PIP)), patience)
     started = time.monotonic()
     while (standing := steady(lambda: look(host, job), patience)).state == "runs":
         yield Progress("install", time.monotonic() - started, 0)
@@ -122,8 +129,14 @@ def _environment(host: Host, layout: Layout, lock: Lock, patience: Patience) -> 
     if standing.code == NO_PYTHON:
         hint = "apt install python3-venv (Python 3.11 to 3.13), or name an interpreter: ssh:USER@HOST?python=/PATH"
         raise SshError(X013, f"{host.name} has no Python 3.11 to 3.13 with venv", hint)
-    why = standing.last_line or f"it was {standing.state}"
+    why = _reason(standing)
     raise SshError(X013, f"{host.name} could not install the {lock.tag} environment: {why}", f"its log: {job}/log")
+
+
+def _reason(standing: Standing) -> str:
+    """What pip says is wrong: its last line that is an error, else the last one."""
+    errors = [line for line in standing.said.splitlines() if line.startswith("ERROR: ")]
+    return plain(errors[-1].removeprefix("ERROR: ")) if errors else standing.last_line or f"it was {standing.state}"
 
 
 def _is_whole(host: Host, folder: str) -> bool:
