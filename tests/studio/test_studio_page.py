@@ -331,6 +331,9 @@ def test_a_caption_is_edited_a_broken_lora_examined_and_a_character_made(
     page.get_by_role("link", name="Training").click()
     caption = page.get_by_role("textbox", name="Caption of picture")
     caption.fill("mira in a red coat")
+    page.get_by_label("Recipe").select_option("mini-z")  # the screen is drawn again, and what was typed stays
+    expect(caption).to_have_value("mira in a red coat")
+    caption.focus()
     page.keyboard.press("Enter")
     expect(page.get_by_text("written by hand")).to_be_visible()
     rows = (opened.root / "characters/mira/dataset/captions.jsonl").read_text().splitlines()
@@ -422,6 +425,7 @@ def test_the_page_is_french_and_dark_on_a_phone_and_nothing_is_cut_off(page: Any
     broken = tmp_path / "visage.safetensors"
     broken.write_bytes(b"<!doctype html>" + bytes(64))
     small.get_by_role("link", name="Docteur").click()
+    expect(small.get_by_role("heading", level=1)).to_have_text("Docteur")  # the list of characters takes files too
     small.locator("input[type=file]").set_input_files(broken)
     finding = small.locator("[data-checkup] .finding").first
     expect(finding).to_contain_text("le fichier est une page web, pas un modèle")

@@ -45,7 +45,7 @@ function Set_({ name, recipe }) {
   return html`<section class="card"><div class="head"><h2>${t("training set", { n: members.length })}</h2><button onClick=${() => ask("dataset", { character: name, n: 24, recipe }).catch(tell)}>${t("draw set")}</button></div>
     ${!members.length && html`<p class="faint">${t("no set")}</p>`}
     <div class="tiles">${members.map((member) => html`<figure key=${member.sha256}><img style="width:100%;aspect-ratio:1;object-fit:cover;border-radius:8px" loading="lazy" src=${`/api/characters/${encodeURIComponent(name)}/dataset/${member.sha256}?w=320`} alt=${member.caption} />
-      <textarea class="small" aria-label=${t("caption of", { n: member.sha256.slice(0, 8) })} value=${member.caption} onBlur=${(event) => write(member, event)} onKeyDown=${(event) => { if (event.key === "Enter") { event.preventDefault(); event.target.blur(); } }}></textarea>
+      <textarea class="small" aria-label=${t("caption of", { n: member.sha256.slice(0, 8) })} defaultValue=${member.caption} onBlur=${(event) => write(member, event)} onKeyDown=${(event) => { if (event.key === "Enter") { event.preventDefault(); event.target.blur(); } }}></textarea>
       <figcaption>${t(`by ${member.by === "given" ? "given" : "program"}`)}</figcaption></figure>`)}</div></section>`;
 }
 
