@@ -42,6 +42,15 @@ def test_a_set_that_has_outliers_itself_still_tells_them() -> None:
     assert one.middle == pytest.approx(12, abs=2)
 
 
+def test_a_picture_in_a_group_of_the_set_is_not_told_though_most_of_the_set_is_elsewhere() -> None:
+    groups = [20.0, 21.0, 22.0] * 12 + [36.0, 37.0, 38.0] * 4  # two prompts of studio light, one of a sunset
+    assert drifts({"blue_yellow": 37.5}, {"blue_yellow": groups}) == []
+    assert drifts({"blue_yellow": 38.9}, {"blue_yellow": groups}) == []
+    (one,) = drifts({"blue_yellow": 39.1}, {"blue_yellow": groups})
+    assert one.deviations > FAR
+    assert drifts({"blue_yellow": 10.0}, {"blue_yellow": groups})
+
+
 def test_a_set_closer_together_than_anybody_sees_has_a_deviation_of_one() -> None:
     before = {"green_red": [20.0] * 40}
     assert drifts({"green_red": 23.9}, before) == []

@@ -19,6 +19,10 @@ LEAST = 20
 FAR = 4.0
 """Deviations from which a picture is unlike the others (docs/looks.md: how many clean ones that meets)."""
 
+_INNER = (0.05, 0.95)
+"""Between these quantiles of the earlier images a value is one of theirs, however far it is from their median: a set
+of few prompts has a group of values for each, and the median and deviation belong to the largest groups."""
+
 _NORMAL = 1.4826
 """The standard deviation of a normal distribution, in median absolute deviations."""
 
@@ -41,18 +45,23 @@ class Drift:
 
 
 def drifts(values: Mapping[str, float], earlier: Mapping[str, Sequence[float]]) -> list[Drift]:
-    """The colours in which a picture is unlike earlier ones, by name of the look; median and MAD (Hampel 1974)."""
+    """The colours in which a picture is unlike earlier ones, by name of the look.
+
+    Unlike is what lies more than `FAR` deviations (MAD, Hampel 1974) from their median, and more than a unit outside
+    the middle nine tenths of them.
+    """
     found: list[Drift] = []
     for name in COLOURS:
         before = np.asarray(earlier.get(name, ()), np.float64)
         if name not in values or len(before) < LEAST:
             continue
         middle = float(np.median(before))
-        away = _scaled(name, np.array([*before, values[name]])) - _scaled(name, np.array([middle]))
+        *rest, own = _scaled(name, np.array([*before, values[name]])) - _scaled(name, np.array([middle]))
         least = abs(float((_scaled(name, np.array([middle + _FLOOR])) - _scaled(name, np.array([middle])))[0]))
-        spread = max(least, _NORMAL * float(np.median(np.abs(away[:-1]))))
-        deviations = float(away[-1]) / spread
-        found += [Drift(name, values[name], middle, deviations, len(before))] if abs(deviations) > FAR else []
+        deviations = float(own) / max(least, _NORMAL * float(np.median(np.abs(rest))))
+        low, high = np.quantile(rest, _INNER)
+        if abs(deviations) > FAR and not low - least <= own <= high + least:
+            found.append(Drift(name, values[name], middle, deviations, len(before)))
     return found
 
 
