@@ -18,7 +18,7 @@ from sosie.engines.diffusers import DiffusersEngine, Supplies
 FILE = Path(__file__).parent / "mini-z.npz"
 SAMPLERS = ("euler", "dpmpp_2m_sde", "res_multistep", "uni_pc")
 SCHEDULES = ("model", "beta")
-"""One of each kind of sampler and schedule; the others are drawn by mini's cases, `euler_a` by `noise-of-comfy`."""
+"""One of each kind; `noise-of-comfy` draws with `euler_a`; `heun` and `normal` are in no case."""
 LORA = "golden-z.safetensors"
 
 EULER = Sampler("euler", "simple", 3, 4.0, shift=3.0)
