@@ -291,6 +291,7 @@ def test_axe_finds_nothing_on_any_screen_light_or_dark(page: Any, width: int) ->
     ):
         page.evaluate(f"location.hash = '#/{screen}'")
         expect(page.locator("main h1")).to_be_visible()
+        expect(page.locator("main h1")).not_to_have_text("Sosie")  # which stands above the word that a key is missing
         expect(page.get_by_text("Loading")).to_have_count(0)
         look(screen)
     page.evaluate("location.hash = '#/review'")
@@ -306,6 +307,26 @@ def test_axe_finds_nothing_on_any_screen_light_or_dark(page: Any, width: int) ->
     expect(page.get_by_role("dialog", name="Compare").locator(".many img")).to_have_count(2)
     look("compare")
     assert found == []
+
+
+def test_who_goes_to_another_screen_while_the_page_loads_is_let_in(page: Any, address: str) -> None:
+    from playwright.sync_api import expect
+
+    held: list[Any] = []
+
+    def hold(request: Any) -> None:
+        held.append(request)
+
+    newcomer = page.context.browser.new_context()
+    newcomer.set_default_timeout(PATIENCE)
+    slow = newcomer.new_page()
+    slow.route("**/static/en.json", hold)
+    with slow.expect_request("**/static/en.json"):
+        slow.goto(address, wait_until="commit")
+    slow.evaluate("location.hash = '#/training'")
+    held[0].continue_()
+    expect(slow.get_by_role("heading", level=1)).to_have_text("Training")
+    newcomer.close()
 
 
 def test_the_keyboard_goes_from_the_screens_to_what_they_hold_and_then_to_the_queue(page: Any) -> None:

@@ -12,10 +12,11 @@ export { useEffect, useRef, useState } from "../vendor/hooks.js";
 
 const TOKEN = "x-sosie-token";
 let header = "";
+// Taken at once: who goes to another screen while words are on their way keeps the key.
+const secret = location.hash.startsWith("#/") ? "" : location.hash.slice(1);
+if (secret) history.replaceState(null, "", "#/characters");
 
 export async function enter() {
-  const secret = location.hash.startsWith("#/") ? "" : location.hash.slice(1);
-  if (secret) history.replaceState(null, "", "#/characters");
   const given = secret ? await fetch("/session", { method: "POST", headers: { [TOKEN]: secret } }) : null;
   const answer = given && given.ok ? given : await fetch("/session");
   if (!answer.ok) throw new Error(t("locked"));
