@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -249,3 +249,13 @@ def record(folder: Path) -> None:
         content[f"{case.name}/image"] = reduced(pixels)
     engine.close()
     np.savez_compressed(FILE, **content)
+
+
+def as_recorded(engine: DiffusersEngine, case: Case, recorded: Mapping[str, np.ndarray], tolerance: float) -> None:
+    """Fails unless a case draws its recorded picture: to the bit where it was recorded, else within `tolerance`."""
+    drawn = draw(engine, case)
+    assert drawn.shape == tuple(recorded[f"{case.name}/size"])
+    moved = difference(reduced(drawn), recorded[f"{case.name}/image"])
+    assert moved < tolerance
+    if str(recorded["environment"]) == environment():
+        assert digest(drawn) == str(recorded[f"{case.name}/digest"]), f"moved by {moved:.3f} levels"

@@ -32,12 +32,7 @@ def recorded() -> dict[str, np.ndarray]:
 def test_a_case_of_mini_z_draws_its_recorded_picture(
     engine: pixels.DiffusersEngine, recorded: dict[str, np.ndarray], case: Case
 ) -> None:
-    drawn = pixels.draw(engine, case)
-    assert drawn.shape == tuple(recorded[f"{case.name}/size"])
-    moved = pixels.difference(pixels.reduced(drawn), recorded[f"{case.name}/image"])
-    assert moved < TOLERANCE
-    if str(recorded["environment"]) == pixels.environment():
-        assert pixels.digest(drawn) == str(recorded[f"{case.name}/digest"]), f"moved by {moved:.3f} levels"
+    pixels.as_recorded(engine, case, recorded, TOLERANCE)
 
 
 def test_another_seed_moves_a_picture_of_mini_z_far_beyond_the_tolerance(
