@@ -17,32 +17,16 @@ import tempfile
 import time
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+
 import psutil
+from header_files import fill, hollow
 from playwright.sync_api import Page, sync_playwright
 
-from sosie.files.safetensors import Header
 from sosie.files.strip import read_stripped
 
 ROOT = Path(__file__).parents[1]
 QUIET = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-BEGINNING = 65_536
-
-
-def lay(path: Path, header: Header) -> int:
-    """The file; its size in bytes."""
-    table = {
-        n: {"dtype": i.dtype, "shape": list(i.shape), "data_offsets": list(i.offsets)}
-        for n, i in header.tensors.items()
-    }
-    text = json.dumps(table).encode()
-    with path.open("wb") as stream:
-        stream.write(len(text).to_bytes(8, "little") + text)
-        for info in header.tensors.values():
-            start, end = info.offsets
-            stream.seek(8 + len(text) + start)
-            stream.write((b"\x12\x34" * (BEGINNING // 2))[: end - start])
-        stream.truncate(8 + len(text) + max(info.offsets[1] for info in header.tensors.values()))
-    return path.stat().st_size
 
 
 def processor_time(process: psutil.Process) -> float:
@@ -100,7 +84,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         root = Path(folder)
         file = root / "z_image.safetensors"
-        size = lay(file, header)
+        fill(hollow(file, header), header, header.tensors)
         (root / "workspace/characters").mkdir(parents=True)
         (root / "workspace/sosie.toml").touch()
         command = [
@@ -117,7 +101,10 @@ def main() -> None:
             for _ in range(asked.runs):
                 page = browser.new_context().new_page()
                 page.goto(address)
-                print(json.dumps({"size": size, **drop(page, psutil.Process(process.pid), file)}), flush=True)
+                print(
+                    json.dumps({"size": file.stat().st_size, **drop(page, psutil.Process(process.pid), file)}),
+                    flush=True,
+                )
                 page.context.close()
             browser.close()
             process.terminate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,7 @@ def hollow(path: Path, header: Header) -> Path:
     return path
 
 
-def fill(path: Path, header: Header, names: Iterator[str] | list[str], value: bytes = b"\x12\x34") -> None:
+def fill(path: Path, header: Header, names: Iterable[str], value: bytes = b"\x12\x34") -> None:
     """Writes `value`, again and again, over the beginning (64 KB at most) of some tensors."""
     with path.open("r+b") as stream:
         start = 8 + int.from_bytes(stream.read(8), "little")

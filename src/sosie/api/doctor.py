@@ -27,6 +27,7 @@ from sosie.doctor.disk import DiskPlan
 from sosie.doctor.leftovers import is_partial
 from sosie.doctor.recipe_needs import check_plan, needs_of
 from sosie.engines import find_scheme
+from sosie.engines.scheme import Scheme
 from sosie.files.regular import is_there
 from sosie.workspace.bill import resolve
 from sosie.workspace.recipes import find_recipe, list_recipes, load_recipe, read_recipe
@@ -90,22 +91,26 @@ def _expect_workflow(subjects: tuple[str, ...], how: Examination) -> None:
 
 def is_server(subject: str) -> bool:
     """Whether a subject is the address of ComfyUI servers."""
-    scheme = find_scheme(subject) if ":" in subject else None
+    scheme = _scheme(subject)
     return scheme is not None and scheme.runs_graphs
 
 
 def is_elsewhere(subject: str) -> bool:
     """Whether a subject is the address of machines, or of servers, that only an engine reaches."""
-    scheme = find_scheme(subject) if ":" in subject else None
+    scheme = _scheme(subject)
     return scheme is not None and (scheme.runs_graphs or scheme.examine is not None)
+
+
+def _scheme(subject: str) -> Scheme | None:
+    return find_scheme(subject) if ":" in subject else None
 
 
 def _subject(workspace: Workspace, subject: str, how: Examination) -> Generator[Checkup]:
     """An address; else an existing path wins, then a recipe's name, then a character's, or it is a clash."""
-    if is_server(subject):
+    scheme = _scheme(subject)
+    if scheme is not None and scheme.runs_graphs:
         yield from _servers(workspace, subject, how)
         return
-    scheme = find_scheme(subject) if ":" in subject else None
     if scheme is not None and scheme.examine is not None:
         for name, findings in scheme.examine(subject, workspace):
             yield Checkup(name, "machine", findings=findings)

@@ -27,13 +27,13 @@ _WITH_SCHEME = re.compile(
 """Of one slash too: a path that an address was taken for has lost the other."""
 
 _QUOTED = re.compile(r"(?<=')[^'\n]{0,4000}:/[^'\n]{0,4000}(?=')")
-_BARE_USER = re.compile(
-    r"(?<![\w./@-])(?!civitai:|hf:|ssh:(?:root|USER)@)[\w.%+~-]{1,64}:[^\s/'\"@:]{1,200}@(?=[\w\[])"
-)
-_BARE_QUERY = re.compile(rf"\?(?:[^\s'\"<>?]{{0,2000}}[&;-])?(?:{_NAMES})=[^\s'\"<>]*", re.IGNORECASE)
 _PUBLIC_USERS = ("root", "USER")
 """Users that hints name: they say nothing of whoever typed the address."""
 
+_BARE_USER = re.compile(
+    rf"(?<![\w./@-])(?!civitai:|hf:|ssh:(?:{'|'.join(_PUBLIC_USERS)})@)[\w.%+~-]{{1,64}}:[^\s/'\"@:]{{1,200}}@(?=[\w\[])"
+)
+_BARE_QUERY = re.compile(rf"\?(?:[^\s'\"<>?]{{0,2000}}[&;-])?(?:{_NAMES})=[^\s'\"<>]*", re.IGNORECASE)
 _PUBLIC_QUERY = re.compile(r"\?port=(?:\d{1,5}|NUMBER)(?=[:;,.)\]]*$)")
 """The port of a server behind ssh, by which two servers of one machine are told apart."""
 

@@ -72,7 +72,7 @@ function Checkup({ one, mend }) {
     ${(one.mends || []).map((action) => html`<button class="strong" disabled=${!mend} onClick=${() => mend(one)}>${t(`mend ${action}`)}</button>`)}</section>`;
 }
 
-export const Findings = ({ findings }) => html`${findings.map((finding) => html`<div class="finding ${finding.severity}"><strong>${t(`severity ${finding.severity}`)}</strong> ${finding.code && html`<code>${finding.code}</code>`}<br />${told(finding)}${finding.hint && html`<div class="small faint">${told(finding, "hint")}</div>`}${exact(finding)}</div>`)}
+const Findings = ({ findings }) => html`${findings.map((finding) => html`<div class="finding ${finding.severity}"><strong>${t(`severity ${finding.severity}`)}</strong> ${finding.code && html`<code>${finding.code}</code>`}<br />${told(finding)}${finding.hint && html`<div class="small faint">${told(finding, "hint")}</div>`}${exact(finding)}</div>`)}
   ${!findings.length && html`<p><span class="tag good">✓ ${t("nothing wrong")}</span></p>`}`;
 
 function Machine({ found }) {
