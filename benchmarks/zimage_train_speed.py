@@ -50,7 +50,7 @@ def make_model(folder: Path, *, tiny: bool) -> None:
     parts.vae(place).save_pretrained(part / "vae")
     parts.encoder(place).save_pretrained(part / "text_encoder")
     diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0).save_pretrained(part / "scheduler")
-    mini = sosie_mini_z.folder()
+    mini = Path(sosie_mini_z.__file__).parent / "weights"  # the tokenizer is there as it is; no weights are needed
     shutil.copytree(mini / "tokenizer", part / "tokenizer")
     shutil.copy(mini / "model_index.json", part)
     part.rename(folder)
