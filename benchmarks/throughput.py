@@ -146,6 +146,10 @@ class Card(Pretended):
         self._stack = sdxl_memory.Stack(where, *((64, 96) if tiny else (1024, 1536)), 64 if tiny else 1024)
         self._stack.steps = 2 if tiny else 30
         self._torch, self._tiles = torch, 1 if tiny else 12
+        self._stack.upscaler.to(where.device)
+        self._tile = sdxl_parts.random(
+            (1, 3, 16 if tiny else sdxl_memory.TILE, 16 if tiny else sdxl_memory.TILE), where, 6
+        )
         place(self._stack.body, "full", where.device, [self._stack.net])
         if not tiny:
             accelerate(self._stack.face, Levers())  # its UNet is the body's
@@ -153,8 +157,11 @@ class Card(Pretended):
 
     def _draw(self) -> None:
         for name, moment in self._stack.moments().items():
-            for _ in range(self._tiles if name == "upscale" else 1):
+            if name != "upscale":
                 moment()
+        with self._torch.no_grad():
+            for _ in range(self._tiles):
+                self._stack.upscaler(self._tile)
         if self._torch.cuda.is_available():
             from sosie.diffusion.waiting import computed
 

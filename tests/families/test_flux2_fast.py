@@ -15,6 +15,7 @@ import torch
 from sosie.core.errors import EngineError
 from sosie.families.flux2.diffusers.denoise import Guidance, Velocity
 from sosie.families.flux2.diffusers.fast.transformer import FastTransformer, Levers, why_not
+from sosie.families.flux2.noise_level import embedded, exact_level
 
 pytestmark = pytest.mark.local
 
@@ -76,3 +77,32 @@ def test_weights_that_stay_packed_or_lie_elsewhere_are_not_made_fast(model: Any)
         FastTransformer(model)
     model.proj_out.to(torch.bfloat16)
     assert why_not(model, PLAIN) == "its weights have more than one type"
+
+
+def test_in_bfloat16_the_noise_level_is_not_rounded(model: Any) -> None:
+    level = torch.tensor([0.7672])
+    with torch.no_grad():
+        true = embedded(model, level)
+    model.to(torch.bfloat16)
+    told: list[torch.Tensor] = []
+    hook = model.time_guidance_embed.register_forward_hook(lambda *call: told.append(call[2]))
+    prompt, latents = drawn((512, 3 * tiny.TEXT), 1), drawn((1, 128, 4, 6), 3)
+    with torch.no_grad():
+        Velocity(model, Guidance(prompt), torch.device("cpu"))(latents, 0.7672)
+        rounded = model.time_guidance_embed(level.bfloat16() * 1000, None)
+        alone = embedded(model, level)
+    hook.remove()
+
+    def off(one: torch.Tensor) -> float:
+        return float((one.float() - true).norm() / true.norm())
+
+    assert torch.equal(told[0], alone)
+    assert off(alone) < 0.01
+    assert off(rounded) > 0.1
+
+
+def test_what_else_asks_the_transformer_is_not_told_the_last_level(model: Any) -> None:
+    before = model.time_guidance_embed(torch.tensor([300.0]), None)
+    with pytest.raises(ValueError, match="stop"), exact_level(model, torch.tensor([0.7])):
+        raise ValueError("stop")
+    assert torch.equal(model.time_guidance_embed(torch.tensor([300.0]), None), before)

@@ -19,6 +19,7 @@ from sosie.core import Finding
 from sosie.core.errors import EngineError
 from sosie.core.plan import derive_seed
 from sosie.diffusion.cuda_graph import Replay
+from sosie.diffusion.waiting import computed
 from sosie.families.contract.trains import Base, Trains
 from sosie.files.whole import make_folder
 from sosie.training import lora_file, state
@@ -95,7 +96,7 @@ class Trainer:
         if training.timesteps == "weighted":
             given["own"] = given["own"] * weigh_timesteps(training, drawn[0])
         (made,) = self._replay({name: tensor.to(self._device) for name, tensor in given.items()})
-        value, error, norm = map(float, made.cpu())  # the one moment of a step at which a GPU is waited for
+        value, error, norm = map(float, computed(made).cpu())  # the one moment of a step at which a GPU is waited for
         found = check_loss(number + 1, error, names) or check_gradient(number + 1, norm, self.standing.norms, names)
         if found is not None:
             return found

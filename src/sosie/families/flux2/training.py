@@ -35,6 +35,7 @@ from sosie.families.flux2.diffusers.latents import (
 from sosie.families.flux2.diffusers.load import Files, load_parts
 from sosie.families.flux2.diffusers.parts import Parts
 from sosie.families.flux2.diffusers.text import encode
+from sosie.families.flux2.noise_level import exact_level
 from sosie.families.flux2.shift import shift_of
 
 if TYPE_CHECKING:
@@ -120,14 +121,15 @@ class Flux2Base(FlowBase[Parts]):
         """The squared errors of what `add_noise` gave, float32 [n, 128, h, w], and what each counts for, [n]."""
         noisy, states = given["noisy"], given["states"]
         words = text_places(states.shape[1]).to(noisy.device)
-        made: Tensor = self.denoiser(
-            hidden_states=tokens(noisy).to(self.dtype),
-            timestep=given["levels"].to(self.dtype),
-            encoder_hidden_states=states.to(self.dtype),
-            txt_ids=words,
-            img_ids=given["places"],
-            return_dict=False,
-        )[0]
+        with exact_level(self.denoiser, given["levels"]):
+            made: Tensor = self.denoiser(
+                hidden_states=tokens(noisy).to(self.dtype),
+                timestep=given["levels"],
+                encoder_hidden_states=states.to(self.dtype),
+                txt_ids=words,
+                img_ids=given["places"],
+                return_dict=False,
+            )[0]
         predicted = made.float().transpose(1, 2).reshape(noisy.shape)
         return (predicted - given["target"]) ** 2, given["weights"]
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from sosie.families.flux2.diffusers.fast.transformer import FastTransformer
 from sosie.families.flux2.diffusers.latents import places, reference_places, text_places, tokens
 from sosie.families.flux2.diffusers.parts import Transformer
+from sosie.families.flux2.noise_level import exact_level
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,17 +76,18 @@ class Velocity:
             where = torch.cat([where, self._places])
         else:
             given = drawn
-        time = torch.full((1,), sigma, dtype=dtype, device=self._device)
+        level = torch.full((1,), sigma, device=self._device)
         text = states[None].to(self._device, dtype)
         if self._fast is not None:
-            made = self._fast.velocity(given, text, time, where, drawn.shape[1])
+            made = self._fast.velocity(given, text, level, where, drawn.shape[1])
         else:
-            made = self._transformer(
-                hidden_states=given,
-                timestep=time,
-                encoder_hidden_states=text,
-                txt_ids=text_places(text.shape[1]).to(self._device),
-                img_ids=where.to(self._device),
-                return_dict=False,
-            )[0][:, : drawn.shape[1]]
+            with exact_level(self._transformer, level):
+                made = self._transformer(
+                    hidden_states=given,
+                    timestep=level,
+                    encoder_hidden_states=text,
+                    txt_ids=text_places(text.shape[1]).to(self._device),
+                    img_ids=where.to(self._device),
+                    return_dict=False,
+                )[0][:, : drawn.shape[1]]
         return made.float().transpose(1, 2).reshape(latents.shape)

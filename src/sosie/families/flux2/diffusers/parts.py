@@ -28,7 +28,7 @@ class Transformer(ModelPart, Protocol):
     """A `Flux2Transformer2DModel`."""
 
     config: TransformerConfig
-    time_guidance_embed: Callable[[Tensor, None], Tensor]
+    time_guidance_embed: Any
     double_stream_modulation_img: nn.Module
     double_stream_modulation_txt: nn.Module
     single_stream_modulation: nn.Module

@@ -32,6 +32,7 @@ from sosie.families.flux2.diffusers.fast.computing import (
 )
 from sosie.families.flux2.diffusers.latents import text_places
 from sosie.families.flux2.diffusers.parts import Transformer
+from sosie.families.flux2.noise_level import embedded
 
 TABLES = 8
 """Layouts of text, picture and references whose rotations are kept; 2 MB each at 1024 x 1024 px."""
@@ -97,7 +98,7 @@ class FastTransformer:
 
     def _compute(self, given: Tensors) -> Sequence[Tensor]:
         model: Any = self._model
-        level = model.time_guidance_embed(given["level"].to(given["tokens"].dtype) * 1000, None)
+        level = embedded(model, given["level"])
         of_picture, of_text, of_both = (
             part(level).unsqueeze(1)
             for part in (
