@@ -14,8 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sosie.diffusion.waiting import Pace
-
 WARM_UPS = 3
 """Runs before a capture: compiling, choosing algorithms and allocating workspaces, then one that does neither."""
 
@@ -56,7 +54,6 @@ class CudaGraph:
         self._inputs = {name: torch.empty_like(tensor) for name, tensor in inputs.items()}
         self._outputs: tuple[Tensor, ...] = ()
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._pace = Pace()
         self.fill(inputs)
         if pool is None:
             self._run()
@@ -77,7 +74,6 @@ class CudaGraph:
         """The outputs for the inputs in the buffers; the next replay overwrites them."""
         if self._graph is not None:
             self._graph.replay()
-            self._pace.launched()
         else:
             self._run()
         return self._outputs

@@ -16,18 +16,3 @@ def computed(tensor: Tensor) -> Tensor:
         event.record(torch.cuda.current_stream(tensor.device))
         event.synchronize()
     return tensor
-
-
-class Pace:
-    """Lets the processor be one pass ahead of the GPU, and sleeps until then: where the queue is full a core spins."""
-
-    def __init__(self) -> None:
-        self._before: torch.cuda.Event | None = None
-
-    def launched(self) -> None:
-        """To be called after each pass was queued; returns when the GPU has done the one before."""
-        event = torch.cuda.Event(blocking=True)
-        event.record()
-        if self._before is not None:
-            self._before.synchronize()
-        self._before = event
