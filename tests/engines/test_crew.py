@@ -216,6 +216,21 @@ def test_an_error_that_is_no_loss_ends_the_run_and_stops_the_others() -> None:
         list(engine.run(plans(1000)))
 
 
+class Idle(Hand):
+    """An engine that ends without an image."""
+
+    def run(self, plans: Sequence[Plan]) -> Iterator[Progress | Render]:
+        self.begun += [one.id for one in plans]
+        yield Progress("generate", 1, 3)
+
+
+def test_a_member_that_ends_without_its_image_ends_the_run_which_would_wait_for_it() -> None:
+    drawn: list[str] = []
+    made = Crew([Member("card 0", Hand(drawn)), Member("card 1", Idle(drawn))])
+    with pytest.raises(EngineError, match=r"card 1 \(hand\) ended without the image of plan [0-9a-f]{12}"):
+        renders(made.run(plans(4)))
+
+
 def test_who_stops_reading_stops_all_members() -> None:
     engine, hands, drawn = crew(None, None)
     events: Any = engine.run(plans(1000))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from sosie.core import Engine, Finding, Plan, Progress, Render
-from sosie.core.errors import LostError
+from sosie.core.errors import EngineError, LostError
 from sosie.core.feed import feed_of
 from sosie.core.finding import Rule
 
@@ -222,6 +222,8 @@ class _Run:
                         del self._drawing[plan.id]
                         self._change.notify_all()
                 self._news.put(_News(member, plan.id, event))
+        if plan.id in self._drawing and not self._is_over:
+            raise EngineError(f"{member.label} ({self._name}) ended without the image of plan {plan.id[:12]}")
 
     def _put_back(self, member: Member, plan: Plan, error: LostError, *, is_last: bool) -> None:
         """A plan that a member was lost with is the next that is taken; what it had drawn already stays drawn."""
