@@ -220,7 +220,8 @@ def run_case(name: str, where: parts.Place, model: Any, decoder: Any, options: a
     short = min(case.steps, 4)
     true = reference(given, short) if options.errors else None
     empty()
-    limit = operations(lambda: given.stock(1)) * case.steps / options.rate
+    once, twice = (operations(lambda steps=steps: given.stock(steps)) for steps in (1, 2))
+    limit = (once + (case.steps - 1) * (twice - once)) / options.rate
     rows = [timed(name, "stock", lambda: given.stock(case.steps), options.rounds)]
     rows[0] = replace(rows[0], error=None if true is None else error(given.stock(short), true))
     for variant, levers in variants(options.tiny).items():

@@ -1,11 +1,12 @@
 """Seconds from the command to its first step and to the image, for later prompts: with a resident worker and without.
 
-    python benchmarks/resident.py [--rounds 3] [--recipe mini]
+    python benchmarks/resident.py [--rounds 3] [--recipe mini] [--cold]
 
 Whole commands as users type them, each with a new seed and one attempt, turn by turn; judging, signing and the report
 are in all. A first command of each kind is not counted: it fills caches, and starts the worker. The first step is
 when the progress bar on a terminal shows one, which it does ten times a second. Processor seconds are those of the
-command and of what it started, the worker's left out.
+command and of what it started, the worker's left out. `--cold` adds both kinds with nothing of a file in main memory:
+Linux is told to forget its page cache before each command, which it lets nobody but root ask.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 ROOT = Path(__file__).parent.parent
 MINUTES = 10
+FORGET = Path("/proc/sys/vm/drop_caches")
 STEP = re.compile(rb"step [1-9]")
 
 
@@ -81,8 +83,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--recipe", default="mini")
+    parser.add_argument("--cold", action="store_true")
     given = parser.parse_args()
+    if given.cold and not os.access(FORGET, os.W_OK):
+        sys.exit(f"--cold empties the page cache by {FORGET}, which is for root on Linux")
     kinds: dict[str, tuple[object, ...]] = {"without": (), "with": ("--keep-loaded", MINUTES)}
+    kinds |= {f"cold, {kind}": flags for kind, flags in kinds.items() if given.cold}
     times: dict[str, list[Timed]] = {kind: [] for kind in kinds}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["SOSIE_WORKSPACE"] = folder
@@ -91,8 +97,11 @@ def main() -> None:
         try:
             for turn in range(given.rounds + 1):
                 for place, (kind, flags) in enumerate(kinds.items()):
-                    seed = 2 * turn + place
+                    seed = len(kinds) * turn + place
                     once = ("-n", 1, "--attempts", 1, "--seed", seed, "--recipe", given.recipe, "--json")
+                    if "cold" in kind:
+                        os.sync()
+                        FORGET.write_text("3")
                     timed = sosie("generate", "mira", "smiling", *once, *flags)
                     if turn:
                         times[kind].append(timed)
@@ -114,11 +123,11 @@ def report(recipe: str, times: dict[str, list[Timed]]) -> None:
         middle[kind] = [float(np.median(column)) for column in columns]
         cells = (f"{np.median(column):.2f} ({min(column):.2f})" for column in columns)
         print(f"| {kind} a worker | {' | '.join(cells)} |")
-    first, whole = (middle["without"][at] / middle["with"][at] for at in (0, 1))
-    print(
-        f"\nWith a worker the first step comes {first:.1f} times as fast, the end {whole:.1f} times; "
-        f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    )
+    for cold in ("", "cold, "):
+        if f"{cold}with" in middle:
+            first, whole = (middle[f"{cold}without"][at] / middle[f"{cold}with"][at] for at in (0, 1))
+            print(f"\n{cold}with a worker the first step comes {first:.1f} times as fast, the end {whole:.1f} times")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
 
 
 if __name__ == "__main__":

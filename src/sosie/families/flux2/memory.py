@@ -13,7 +13,7 @@ from sosie.files.storage import in_memory
 PARAMETERS: Mapping[str, int] = {"transformer": 3_875_544_576, "text_encoder": 4_022_468_096, "vae": 84_046_115}
 """Parameters of the parts of klein 4B."""
 
-PASSES = Passes(text=0.4 * GB, denoise=0.5 * GB, denoise_pixel=600.0, layer=0.4 * GB)
+PASSES = Passes(text=0.4 * GB, denoise=1.2 * GB, denoise_pixel=600.0, layer=0.4 * GB)
 
 SIZES: Mapping[str, PartSize] = {part: plain_size(count) for part, count in PARAMETERS.items()}
 
