@@ -156,16 +156,16 @@ class Card(Pretended):
         self._draw()
 
     def _draw(self) -> None:
+        from sosie.diffusion.waiting import computed
+
         for name, moment in self._stack.moments().items():
             if name != "upscale":
                 moment()
         with self._torch.no_grad():
             for _ in range(self._tiles):
-                self._stack.upscaler(self._tile)
+                computed(self._stack.upscaler(self._tile)).cpu()  # as the engine waits for its tiles
         if self._torch.cuda.is_available():
-            from sosie.diffusion.waiting import computed
-
-            computed(self._torch.zeros(1, device="cuda"))  # as the engine waits for its pictures
+            computed(self._torch.zeros(1, device="cuda"))  # and for its pictures
 
 
 class Watched:
