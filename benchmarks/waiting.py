@@ -96,6 +96,15 @@ class Nap:
 WAYS: dict[str, Callable[[], Replay]] = {"as it is": lambda: STOCK, "after": After, "before": Before, "nap": Nap}
 
 
+def use(way: Replay) -> None:
+    """Has all graphs replayed in this way."""
+
+    def replay(self: CudaGraph) -> tuple[torch.Tensor, ...]:
+        return way(self)
+
+    CudaGraph.replay = replay
+
+
 def parts_of(tiny: bool, compile_too: bool) -> dict[str, Callable[[], Any]]:
     where = (
         sdxl_parts.Place(sdxl_parts.TINY) if tiny else sdxl_parts.Place(sdxl_parts.FULL_SIZE, "cuda", torch.bfloat16)
@@ -144,10 +153,10 @@ def main() -> None:
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(options.rounds):
         for way, made in WAYS.items():
-            CudaGraph.replay = made()
+            use(made())
             for name, moment in moments.items():
                 found.setdefault((way, name), []).append(measured(moment))
-    CudaGraph.replay = STOCK
+    use(STOCK)
     print("| way | part | s | core-s of the call | core-s of the wait |\n| --- | --- | --- | --- | --- |")
     for (way, name), rows in found.items():
         cells = " | ".join(f"{statistics.median(column):.3f}" for column in zip(*rows, strict=True))
