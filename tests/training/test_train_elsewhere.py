@@ -52,7 +52,7 @@ import os, signal, sys
 from pathlib import Path
 from PIL import Image
 from sosie.api.trainings.journal import Journal
-from sosie.core import Note
+from sosie.core import Finding, Note
 from sosie.core.errors import EngineError
 from sosie.training.events import Ended, Judged, Sample, Sampled, Scores, Likeness, Stepped
 folder = Path(sys.argv[1])
@@ -64,6 +64,9 @@ assert len(list((folder / "characters/mira/dataset").glob("*.jpg"))) == 8
 journal = Journal(folder / "journal")
 fate = {fate!r}
 journal.write(Note("begun"))
+for n in (7, 8):
+    what = f"{n} images; a character is learned from 9 to 25 or more"
+    journal.write(Finding("SOS-T003", "warning", "/there", what))
 for step in range(1 if not count else 2, 5):
     journal.write(Stepped(step, 4, 1 / step, 0.5, 1e-4, ("a.png",), 0.25, 0.0))
     if step == 3 and fate == "killed" and count < 1 or fate == "always killed":
@@ -186,6 +189,8 @@ def test_curve_samples_and_file_come_home_through_a_line_that_breaks(
     told = events(ready)
     assert len(looks) >= 2
     check_whole(ready, told[-1])
+    said = [event.message for event in told if isinstance(event, Finding) and event.code == "SOS-T003"]
+    assert sorted(text[:8] for text in said) == ["7 images", "8 images"]  # what was said of the set here is not again
     assert runs_there(far) == 1
     again = events(ready)  # it is on record, and not asked for again
     assert not any(isinstance(event, Stepped) for event in again)

@@ -129,7 +129,10 @@ def _events(session: Session, work: Work) -> Generator[RunEvent | Note]:
     yield from findings
     if has_errors(findings):
         raise CheckFailedError("nothing was trained: the checks before the run found an error")
-    yield from train_far(session, work)
+    told = {(one.code, one.message) for one in findings}
+    for event in train_far(session, work):
+        if not isinstance(event, Finding) or (event.code, event.message) not in told:  # it looks at the same set
+            yield event
 
 
 def forecast(event: Stepped, price: float | None) -> str:

@@ -106,6 +106,7 @@ export const Verdict = ({ image }) => html`<span class="marks">
   ${image.human && html`<span class="tag ${image.human === "keep" ? "good" : "bad"}">${image.human === "keep" ? "✓" : "✗"} ${t("you")}</span>`}
   ${image.stars && html`<span class="tag warn" aria-label=${t("stars", { n: image.stars })}>${"★".repeat(image.stars)}</span>`}</span>`;
 
+export const Findings = ({ findings }) => findings.map((one) => html`<div class="finding ${one.severity}"><strong>${t(`severity ${one.severity}`)}</strong> ${one.code && html`<code>${one.code}</code>`}<br />${told(one)}${one.hint && html`<div class="small faint">${told(one, "hint")}</div>`}${exact(one)}</div>`);
 export const identity = (image) => image.scores.filter((score) => score.kind === "identity");
 
 export function field(form, name, rest = {}) {

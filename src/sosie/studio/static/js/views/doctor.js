@@ -1,5 +1,5 @@
 // Doctor: what a dropped file is, what is wrong with it and what mends it; this machine at a glance.
-import { api, exact, html, number, say, t, tell, told, useEffect, useState } from "../core.js";
+import { Findings, api, html, number, say, t, tell, useEffect, useState } from "../core.js";
 import { Drop } from "./characters.js";
 
 const PIECEWISE = ["safetensors", "sft", "gguf", "ckpt", "pth", "pt", "bin"]; // the browser keeps these, and sends what is read
@@ -67,12 +67,12 @@ function Checkup({ one, mend }) {
   return html`<section class="card" data-checkup=${one.name}><div class="row"><h2>${one.name}</h2>${one.kind && html`<span class="tag">${t(`kind of ${one.kind}`)}</span>`}
       ${one.sent !== undefined && one.file.size !== one.sent && html`<span class="small faint">${t("read of", { read: bytesOf(one.sent), size: bytesOf(one.file.size) })}</span>`}</div>
     ${facts.length > 0 && html`<p class="small faint">${facts.join(" · ")}</p>`}
-    <${Findings} findings=${one.findings} />
+    <${Checked} findings=${one.findings} />
     ${one.sha256 && html`<p><span class="tag good">✓ ${t("mended")}</span> <code>outputs/mended/${one.sha256.slice(0, 12)}….safetensors</code> <a class="button" href=${`/api/doctor/mended/${one.sha256}`} download=${one.name}>${t("download mended", { size: bytesOf(one.bytes) })}</a></p>`}
     ${(one.mends || []).map((action) => html`<button class="strong" disabled=${!mend} onClick=${() => mend(one)}>${t(`mend ${action}`)}</button>`)}</section>`;
 }
 
-const Findings = ({ findings }) => html`${findings.map((finding) => html`<div class="finding ${finding.severity}"><strong>${t(`severity ${finding.severity}`)}</strong> ${finding.code && html`<code>${finding.code}</code>`}<br />${told(finding)}${finding.hint && html`<div class="small faint">${told(finding, "hint")}</div>`}${exact(finding)}</div>`)}
+const Checked = ({ findings }) => html`<${Findings} findings=${findings} />
   ${!findings.length && html`<p><span class="tag good">✓ ${t("nothing wrong")}</span></p>`}`;
 
 function Machine({ found }) {
@@ -81,5 +81,5 @@ function Machine({ found }) {
     [t("glance memory"), gigabytes(found.memory)], [t("glance disk"), t("free", { size: gigabytes(found.free_disk) })], ["torch", found.torch || `– ${t("not installed")}`],
   ];
   return html`<section class="card"><h2>${t("this machine")}</h2><table class="glance"><tbody>${rows.map(([key, text]) => html`<tr><th scope="row">${key}</th><td>${text}</td></tr>`)}</tbody></table>
-    ${found.checkups.map((one) => html`<${Findings} findings=${one.findings} />`)}</section>`;
+    ${found.checkups.map((one) => html`<${Checked} findings=${one.findings} />`)}</section>`;
 }

@@ -1,5 +1,5 @@
 // Machines: what bills with its cost so far and its end, what can be rented, and taking one down.
-import { api, decimal, field, html, number, query, remembered, say, t, tell, told, useEffect, useState, worded } from "../core.js";
+import { Findings, api, decimal, field, html, number, query, remembered, say, t, tell, told, useEffect, useState, worded } from "../core.js";
 
 const form = remembered("offers", { gpu: "", gpus: "1", disk: "60", hours: "4", price: "", places: "" });
 const dollars = (value, digits = 2) => value === null || value === undefined ? html`<span title=${t("cost unknown")}>–</span>` : `${number(value, digits)} $`;
@@ -29,7 +29,7 @@ export function Machines() {
   }
   return html`<div class="head"><h1>${t("view machines")}</h1><div class="row">${found && html`<span class="tag ${found.price ? "warn" : "good"}">${found.price ? t("bills an hour", { price: number(found.price, 2) }) : t("nothing bills")}</span>`}<button onClick=${look}>${t("look again")}</button></div></div>
     ${!found && html`<p role="status">${t("asking providers")}</p>`}
-    ${found && found.findings.map((one) => html`<div class="finding ${one.severity}"><strong>${t(`severity ${one.severity}`)}</strong> <code>${one.code}</code><br />${told(one)}${one.hint && html`<div class="small faint">${told(one, "hint")}</div>`}</div>`)}
+    ${found && html`<${Findings} findings=${found.findings} />`}
     ${found && html`<section class="card"><h2>${t("leases")}</h2>${found.leases.length ? html`<div class="wide"><table class="stacked"><thead><tr><th>${t("field name")}</th><th>${t("glance card")}</th><th>${t("state")}</th><th class="num">${t("an hour")}</th><th class="num">${t("cost so far")}</th><th>${t("ends by itself")}</th><th class="num">${t("at most")}</th><th></th></tr></thead><tbody>
       ${found.leases.map((one) => html`<tr key=${`${one.provider}${one.id}${one.pod}`} data-lease=${one.id}><td><strong>${one.pod || t("rented elsewhere")}</strong><div class="small faint">${one.provider} ${one.id}</div></td><td>${one.gpu || "–"}</td><td><span class="tag ${{ running: "good", failed: "bad", stopped: "warn", unknown: "warn" }[one.state] || ""}">${t(`lease ${one.state}`)}</span></td>
         <td class="num" data-label=${t("an hour")}>${dollars(one.price, 3)}</td><td class="num" data-label=${t("cost so far")}>${dollars(one.cost)}</td><td data-label=${t("ends by itself")}>${one.deadline ? moment(one.deadline) : html`<span class="tag bad">${t("without end")}</span>`}</td><td class="num" data-label=${t("at most")}>${dollars(one.most)}</td>
@@ -54,7 +54,7 @@ function Offers() {
   return html`<section class="card stack"><h2>${t("offers")}</h2><form class="filters" onSubmit=${search}>
       ${field(form, "gpu", { placeholder: "4090", maxlength: 60 })}${field(form, "gpus", { type: "number", min: 1, max: 16, required: true })}${field(form, "disk", { inputmode: "decimal" })}${field(form, "hours", { inputmode: "decimal" })}${field(form, "price", { inputmode: "decimal", placeholder: t("any") })}${field(form, "places", { placeholder: "EU, US" })}
       <button class="strong" disabled=${busy}>${busy ? t("asking providers") : t("search offers")}</button></form>
-    ${found && found.findings.map((one) => html`<div class="finding ${one.severity}">${told(one)}</div>`)}
+    ${found && html`<${Findings} findings=${found.findings} />`}
     ${found && !found.offers.length && html`<p class="faint">${t("no offers")}</p>`}
     ${found && found.offers.length > 0 && html`<div class="wide"><table class="stacked offers"><thead><tr><th>${t("glance card")}</th><th>${t("place")}</th><th class="num">${t("reliability")}</th><th class="num">${t("an hour")}</th><th class="num">${t("for hours", { n: form.value.hours })}</th><th>${t("rent by")}</th></tr></thead><tbody>
       ${found.offers.map((one) => html`<tr key=${`${one.provider}${one.id}`} data-offer=${one.id} class=${one.struck ? "faint" : ""}><td>${one.gpus} × ${one.gpu} ${one.memory ? html`<span class="small">${number(one.memory / 1e9, 0)} GB</span>` : ""}<div class="small faint">${one.provider} ${one.id}</div></td><td>${one.place || "–"}</td><td class="num" data-label=${t("reliability")}>${one.reliability === null ? "–" : `${number(100 * one.reliability, 1)} %`}</td><td class="num" data-label=${t("an hour")}>${dollars(one.price, 3)}</td>
