@@ -1,10 +1,11 @@
 """Core-seconds of waiting for a GPU: the parts of `sdxl-instantid` at full size, by ways to wait between passes.
 
-    python benchmarks/waiting.py [--rounds 2] [--compile] [--tiny]
+    python benchmarks/waiting.py [--rounds 2] [--sampler dpmpp_2m_sde] [--compile] [--tiny]
 
 Random weights (the parts of `sdxl_memory.py`): 30 steps at 1024x1536, a face pass of 30 at 1024x1024, tiles of the
-upscaler, each waited for as the engine does. Of every part: seconds, core-seconds of the process until it came back
-and of the wait after it. Ways, of the passes that are CUDA graphs:
+upscaler, each waited for as the engine does; the sampler is the recipe's, whose noise is drawn on the processor. Of
+every part: seconds, core-seconds of the process until it came back and of the wait after it. Ways, of the passes that
+are CUDA graphs:
 
 - `as it is`: each is launched as soon as Python comes to it;
 - `after`: after a launch the core sleeps until the pass before it is done;
@@ -28,8 +29,10 @@ import sdxl_memory
 import sdxl_parts
 import torch
 
+from sosie.core.recipe import Sampler
 from sosie.diffusion.cuda_graph import CudaGraph
 from sosie.diffusion.offload import place
+from sosie.diffusion.schedulers import scheduler_for
 from sosie.diffusion.waiting import computed
 from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
 
@@ -105,12 +108,15 @@ def use(way: Replay) -> None:
     CudaGraph.replay = replay
 
 
-def parts_of(tiny: bool, compile_too: bool) -> dict[str, Callable[[], Any]]:
+def parts_of(tiny: bool, compile_too: bool, sampler: str) -> dict[str, Callable[[], Any]]:
     where = (
         sdxl_parts.Place(sdxl_parts.TINY) if tiny else sdxl_parts.Place(sdxl_parts.FULL_SIZE, "cuda", torch.bfloat16)
     )
     stack = sdxl_memory.Stack(where, *((64, 96) if tiny else (1024, 1536)), 64 if tiny else 1024)
     stack.steps = 2 if tiny else 30
+    chosen = Sampler(sampler, "karras", stack.steps, 4.0)
+    for pipeline in (stack.body, stack.face):
+        pipeline.scheduler = scheduler_for(chosen, dict(pipeline.scheduler.config))
     place(stack.body, "full", where.device, [stack.net])
     if not tiny:
         accelerate(stack.face, Levers() if compile_too else Levers("off", graph=True))
@@ -143,10 +149,11 @@ def measured(moment: Callable[[], Any]) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--sampler", default="dpmpp_2m_sde")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    moments = parts_of(options.tiny, options.compile)
+    moments = parts_of(options.tiny, options.compile, options.sampler)
     for moment in moments.values():
         moment()
     end()
