@@ -15,7 +15,7 @@ import torch
 from sosie.core.errors import EngineError
 from sosie.families.flux2.diffusers.denoise import Guidance, Velocity
 from sosie.families.flux2.diffusers.fast.transformer import FastTransformer, Levers, why_not
-from sosie.families.flux2.noise_level import embedded, exact_level
+from sosie.families.flux2.diffusers.noise_level import embedded, exact_level
 
 pytestmark = pytest.mark.local
 

@@ -71,6 +71,30 @@ def test_a_batch_predicts_what_stock_diffusers_predicts_of_each_picture_with_che
     torch.testing.assert_close(*losses, atol=1e-5, rtol=1e-4)
 
 
+def test_the_loss_takes_nothing_from_main_memory_so_that_a_graph_can_be_captured(made: tiny.Made) -> None:
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    crossed: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            result = func(*args, **(kwargs or {}))
+            told = [one for one in (*args, result) if isinstance(one, torch.Tensor) and one.dim()]
+            if len({one.device.type for one in told}) > 1:
+                crossed.append(str(func))
+            return result
+
+    base = opened(made)
+    given = base.add_noise(batch_of(base), torch.Generator().manual_seed(3), lambda count, _: torch.rand(count))
+    base.denoiser.to("meta")
+    elsewhere = {name: tensor.to("meta") for name, tensor in given.items()}
+    with Watch():
+        errors, _ = base.unreduced_loss(elsewhere)
+    assert errors.shape == (2, 128, 4, 6)
+    assert crossed == []
+
+
 def test_what_is_learned_is_the_way_from_the_picture_to_noise(made: tiny.Made) -> None:
     """At level s a step of s along the target leads from the noisy picture to the clean one."""
     import torch

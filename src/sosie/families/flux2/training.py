@@ -22,20 +22,18 @@ from sosie.diffusion.flow.levels import flow_levels
 from sosie.diffusion.flow.training import FlowBase, noised_batch, training_dtype
 from sosie.diffusion.vae import to_image
 from sosie.families.contract.trains import BaseFiles
-from sosie.families.flux2.diffusers.denoise import Guidance, Velocity
+from sosie.families.flux2.diffusers.denoise import Guidance, Velocity, asked
 from sosie.families.flux2.diffusers.latents import (
     BLOCK,
     patches,
     places,
     raw_latents,
     statistics,
-    text_places,
     tokens,
 )
 from sosie.families.flux2.diffusers.load import Files, load_parts
 from sosie.families.flux2.diffusers.parts import Parts
 from sosie.families.flux2.diffusers.text import encode
-from sosie.families.flux2.noise_level import exact_level
 from sosie.families.flux2.shift import shift_of
 
 if TYPE_CHECKING:
@@ -119,17 +117,8 @@ class Flux2Base(FlowBase[Parts]):
 
     def unreduced_loss(self, given: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The squared errors of what `add_noise` gave, float32 [n, 128, h, w], and what each counts for, [n]."""
-        noisy, states = given["noisy"], given["states"]
-        words = text_places(states.shape[1]).to(noisy.device)
-        with exact_level(self.denoiser, given["levels"]):
-            made: Tensor = self.denoiser(
-                hidden_states=tokens(noisy).to(self.dtype),
-                timestep=given["levels"],
-                encoder_hidden_states=states.to(self.dtype),
-                txt_ids=words,
-                img_ids=given["places"],
-                return_dict=False,
-            )[0]
+        noisy, states = given["noisy"], given["states"].to(self.dtype)
+        made = asked(self.denoiser, tokens(noisy).to(self.dtype), given["levels"], states, given["places"])
         predicted = made.float().transpose(1, 2).reshape(noisy.shape)
         return (predicted - given["target"]) ** 2, given["weights"]
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sosie.families.flux2.diffusers.fast.transformer import FastTransformer
 from sosie.families.flux2.diffusers.latents import places, reference_places, text_places, tokens
+from sosie.families.flux2.diffusers.noise_level import exact_level
 from sosie.families.flux2.diffusers.parts import Transformer
-from sosie.families.flux2.noise_level import exact_level
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,13 +82,22 @@ class Velocity:
         if self._fast is not None:
             made = self._fast.velocity(given, text, level, where, drawn.shape[1])
         else:
-            with exact_level(self._transformer, level):
-                made = self._transformer(
-                    hidden_states=given,
-                    timestep=level,
-                    encoder_hidden_states=text,
-                    txt_ids=text_places(text.shape[1]).to(self._device),
-                    img_ids=where.to(self._device),
-                    return_dict=False,
-                )[0][:, : drawn.shape[1]]
+            made = asked(self._transformer, given, level, text, where.to(self._device))[:, : drawn.shape[1]]
         return made.float().transpose(1, 2).reshape(latents.shape)
+
+
+def asked(transformer: Any, given: Tensor, levels: Tensor, text: Tensor, where: Tensor) -> Tensor:
+    """What the stock transformer says of tokens [n, k, 128] that stand at `where` [k, 4] or [n, k, 4]: [n, k, 128].
+
+    `levels` are float32 [n], `text` the states of a prompt each [n, 512, width].
+    """
+    with exact_level(transformer, levels):
+        made: Tensor = transformer(
+            hidden_states=given,
+            timestep=levels,
+            encoder_hidden_states=text,
+            txt_ids=text_places(text.shape[1], given.device),
+            img_ids=where,
+            return_dict=False,
+        )[0]
+    return made

@@ -61,10 +61,10 @@ def places(height: int, width: int, picture: int = 0) -> Tensor:
     return torch.cat([torch.full((len(grid), 1), picture), grid, torch.zeros(len(grid), 1, dtype=torch.int64)], dim=1)
 
 
-def text_places(count: int) -> Tensor:
-    """Where those of a prompt stand, int64 [count, 4]."""
-    made = torch.zeros(count, 4, dtype=torch.int64)
-    made[:, 3] = torch.arange(count)
+def text_places(count: int, device: torch.device | None = None) -> Tensor:
+    """Where those of a prompt stand, int64 [count, 4]; made on the device, as a CUDA graph may be captured."""
+    made = torch.zeros(count, 4, dtype=torch.int64, device=device)
+    made[:, 3] = torch.arange(count, device=device)
     return made
 
 

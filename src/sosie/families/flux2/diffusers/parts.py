@@ -28,7 +28,7 @@ class Transformer(ModelPart, Protocol):
     """A `Flux2Transformer2DModel`."""
 
     config: TransformerConfig
-    time_guidance_embed: Any
+    time_guidance_embed: nn.Module
     double_stream_modulation_img: nn.Module
     double_stream_modulation_txt: nn.Module
     single_stream_modulation: nn.Module

@@ -31,8 +31,8 @@ from sosie.families.flux2.diffusers.fast.computing import (
     text_qkv,
 )
 from sosie.families.flux2.diffusers.latents import text_places
+from sosie.families.flux2.diffusers.noise_level import embedded
 from sosie.families.flux2.diffusers.parts import Transformer
-from sosie.families.flux2.noise_level import embedded
 
 TABLES = 8
 """Layouts of text, picture and references whose rotations are kept; 2 MB each at 1024 x 1024 px."""

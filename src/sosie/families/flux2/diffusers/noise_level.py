@@ -12,8 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-TRAINED = 1000.0
-"""What the transformer calls a level of 1."""
+from sosie.diffusion.flow.samplers import TRAINED
 
 
 @contextmanager
@@ -33,7 +32,6 @@ def exact_level(transformer: Any, levels: Tensor) -> Generator[None]:
 
 def embedded(transformer: Any, levels: Tensor) -> Tensor:
     """The levels' embeddings in the model's precision, [n, width], of a model that is not told its guidance."""
-    embed = transformer.time_guidance_embed
-    waves: Tensor = embed.time_proj(levels.float() * TRAINED)
-    made: Tensor = embed.timestep_embedder(waves.to(transformer.dtype))
+    with exact_level(transformer, levels):
+        made: Tensor = transformer.time_guidance_embed(levels.to(transformer.dtype), None)
     return made
