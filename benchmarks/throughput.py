@@ -5,11 +5,10 @@
     python benchmarks/throughput.py --mini IMAGES... [--attempts 4] [--rounds 3]
 
 A pretended card draws by sleeping `--draw` seconds. `--card` draws `sdxl-instantid` complete on a GPU with random
-weights at full size (the parts of `sdxl_memory.py`, accelerated: 30 steps at 1024x1536, face pass at 1024x1024, the
-upscaler's tiles to 4096x6144; `--tiny` rehearses it on a CPU). What comes out is always a portrait with grain, so that
-encoder and judges have what they have in use: watermark, PNG, the judges that are installed (the last line names
-them), all checks, signature. `--mini` draws with `mini` itself and the character of IMAGES. Each kind of run is a
-process of its own; its memory is that of all its processes, what they share counted once for each.
+weights at full size (`sdxl_complete.py`; `--tiny` rehearses it on a CPU). What comes out is always a portrait with
+grain, so that encoder and judges have what they have in use: watermark, PNG, the judges that are installed (the last
+line names them), all checks, signature. `--mini` draws with `mini` itself and the character of IMAGES. Each kind of
+run is a process of its own; its memory is that of all its processes, what they share counted once for each.
 """
 
 from __future__ import annotations
@@ -133,39 +132,16 @@ class Card(Pretended):
     name = "card"
 
     def __init__(self, portraits: Portraits, tiny: bool) -> None:
-        import sdxl_memory
-        import sdxl_parts
-        import torch
-
-        from sosie.diffusion.offload import place
-        from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
+        import sdxl_complete
 
         super().__init__(portraits, 0.0)
-        sizes = sdxl_parts.TINY if tiny else sdxl_parts.FULL_SIZE
-        where = sdxl_parts.Place(sizes) if tiny else sdxl_parts.Place(sizes, "cuda", torch.bfloat16)
-        self._stack = sdxl_memory.Stack(where, *((64, 96) if tiny else (1024, 1536)), 64 if tiny else 1024)
-        self._stack.steps = 2 if tiny else 30
-        self._torch, self._tiles = torch, 1 if tiny else 12
-        self._stack.upscaler.to(where.device)
-        self._tile = sdxl_parts.random(
-            (1, 3, 16 if tiny else sdxl_memory.TILE, 16 if tiny else sdxl_memory.TILE), where, 6
-        )
-        place(self._stack.body, "full", where.device, [self._stack.net])
-        if not tiny:
-            accelerate(self._stack.face, Levers())  # its UNet is the body's
+        self._parts, self._finish = sdxl_complete.parts(tiny=tiny), sdxl_complete.finish
         self._draw()
 
     def _draw(self) -> None:
-        from sosie.diffusion.waiting import computed
-
-        for name, moment in self._stack.moments().items():
-            if name != "upscale":
-                moment()
-        with self._torch.no_grad():
-            for _ in range(self._tiles):
-                computed(self._stack.upscaler(self._tile)).cpu()  # as the engine waits for its tiles
-        if self._torch.cuda.is_available():
-            computed(self._torch.zeros(1, device="cuda"))  # and for its pictures
+        for part in self._parts.values():
+            part()
+        self._finish()  # as the engine waits for its pictures
 
 
 class Watched:

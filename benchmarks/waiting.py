@@ -2,10 +2,8 @@
 
     python benchmarks/waiting.py [--rounds 2] [--sampler dpmpp_2m_sde] [--compile] [--tiny]
 
-Random weights (the parts of `sdxl_memory.py`): 30 steps at 1024x1536, a face pass of 30 at 1024x1024, tiles of the
-upscaler, each waited for as the engine does; the sampler is the recipe's, whose noise is drawn on the processor. Of
-every part: seconds, core-seconds of the process until it came back and of the wait after it. Ways, of the passes that
-are CUDA graphs:
+Of each part of `sdxl_complete.py`: seconds, core-seconds of the process until it came back and of the wait after it.
+The sampler is the recipe's, whose noise is drawn on the processor. Ways, of the passes that are CUDA graphs:
 
 - `as it is`: each is launched as soon as Python comes to it;
 - `after`: after a launch the core sleeps until the pass before it is done;
@@ -25,54 +23,33 @@ from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
-import sdxl_memory
-import sdxl_parts
 import torch
+from sdxl_complete import finish, parts
 
 from sosie.core.recipe import Sampler
 from sosie.diffusion.cuda_graph import CudaGraph
-from sosie.diffusion.offload import place
-from sosie.diffusion.schedulers import scheduler_for
-from sosie.diffusion.waiting import computed
-from sosie.families.sdxl.diffusers.fast.acceleration import Levers, accelerate
+from sosie.families.sdxl.diffusers.fast.acceleration import Levers
 
-CUDA = torch.cuda.is_available()
-TILES = 12
 STOCK = CudaGraph.replay
 
 Replay = Callable[[CudaGraph], tuple[torch.Tensor, ...]]
 
 
-def marked() -> Any:
-    event = torch.cuda.Event(blocking=True)
-    event.record()
-    return event
+class Apart:
+    """Sleeps until the pass before is done: before it launches, or after."""
 
-
-class Before:
-    """Sleeps until the pass before is done, then launches."""
-
-    def __init__(self) -> None:
+    def __init__(self, *, first: bool) -> None:
+        self._first = first
         self._last: Any = None
 
     def __call__(self, graph: CudaGraph) -> tuple[torch.Tensor, ...]:
-        if self._last is not None:
-            self._last.synchronize()
+        before = self._last
+        if before is not None and self._first:
+            before.synchronize()
         made = STOCK(graph)
-        self._last = marked()
-        return made
-
-
-class After:
-    """Launches, then sleeps until the pass before is done."""
-
-    def __init__(self) -> None:
-        self._last: Any = None
-
-    def __call__(self, graph: CudaGraph) -> tuple[torch.Tensor, ...]:
-        made = STOCK(graph)
-        before, self._last = self._last, marked()
-        if before is not None:
+        self._last = torch.cuda.Event(blocking=True)
+        self._last.record()
+        if before is not None and not self._first:
             before.synchronize()
         return made
 
@@ -96,7 +73,12 @@ class Nap:
         return made
 
 
-WAYS: dict[str, Callable[[], Replay]] = {"as it is": lambda: STOCK, "after": After, "before": Before, "nap": Nap}
+WAYS: dict[str, Callable[[], Replay]] = {
+    "as it is": lambda: STOCK,
+    "after": lambda: Apart(first=False),
+    "before": lambda: Apart(first=True),
+    "nap": Nap,
+}
 
 
 def use(way: Replay) -> None:
@@ -108,41 +90,12 @@ def use(way: Replay) -> None:
     CudaGraph.replay = replay
 
 
-def parts_of(tiny: bool, compile_too: bool, sampler: str) -> dict[str, Callable[[], Any]]:
-    where = (
-        sdxl_parts.Place(sdxl_parts.TINY) if tiny else sdxl_parts.Place(sdxl_parts.FULL_SIZE, "cuda", torch.bfloat16)
-    )
-    stack = sdxl_memory.Stack(where, *((64, 96) if tiny else (1024, 1536)), 64 if tiny else 1024)
-    stack.steps = 2 if tiny else 30
-    chosen = Sampler(sampler, "karras", stack.steps, 4.0)
-    for pipeline in (stack.body, stack.face):
-        pipeline.scheduler = scheduler_for(chosen, dict(pipeline.scheduler.config))
-    place(stack.body, "full", where.device, [stack.net])
-    if not tiny:
-        accelerate(stack.face, Levers() if compile_too else Levers("off", graph=True))
-    side = 16 if tiny else sdxl_memory.TILE
-    tile = sdxl_parts.random((1, 3, side, side), where, 6)
-    stack.upscaler.to(where.device)
-
-    def tiles() -> None:
-        with torch.no_grad():
-            for _ in range(TILES):
-                computed(stack.upscaler(tile)).cpu()
-
-    return {**stack.moments(), "upscale": tiles}
-
-
-def end() -> None:
-    if CUDA:
-        computed(torch.zeros(1, device="cuda"))
-
-
 def measured(moment: Callable[[], Any]) -> tuple[float, float, float]:
     """Seconds in all, core-seconds of the call, core-seconds of the wait after it."""
     began, cores = time.perf_counter(), time.process_time()
     moment()
     called = time.process_time()
-    end()
+    finish()
     return time.perf_counter() - began, called - cores, time.process_time() - called
 
 
@@ -153,10 +106,12 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--tiny", action="store_true")
     options = parser.parse_args()
-    moments = parts_of(options.tiny, options.compile, options.sampler)
+    levers = Levers() if options.compile else Levers("off", graph=True)
+    sampler = Sampler(options.sampler, "karras", 30, 4.0)
+    moments = parts(tiny=options.tiny, levers=levers, sampler=sampler)
     for moment in moments.values():
         moment()
-    end()
+    finish()
     found: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for _ in range(options.rounds):
         for way, made in WAYS.items():
@@ -172,7 +127,7 @@ def main() -> None:
         rows = [statistics.median(row[0] for row in found[way, name]) for name in moments]
         cores = [statistics.median(row[1] + row[2] for row in found[way, name]) for name in moments]
         print(f"{way}: {sum(rows):.3f} s, {sum(cores):.3f} core-seconds", flush=True)
-    if CUDA:
+    if torch.cuda.is_available():
         torch.cuda.set_sync_debug_mode("warn")
         for name, moment in moments.items():
             with warnings.catch_warnings(record=True) as told:
